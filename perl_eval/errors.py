@@ -1,0 +1,92 @@
+"""The errors perl_eval raises.
+
+The tree::
+
+    PerlEvalError
+    +-- UserError        the request cannot be served: one line (what, value, what to do), exit code 2
+    |   +-- DataError    a file is not what it should be: names file, row and field
+    +-- JudgeError       a judge gave no reply; the pair it belongs to becomes unjudged
+        +-- RateLimited  the server asked to slow down
+        +-- TimedOut     no reply in time
+        +-- Refused      the server rejected the request; asking again will not help
+
+Bad content (a reply without a verdict, an empty answer) is data, not an error. A bug raises what Python raises.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["DataError", "JudgeError", "PerlEvalError", "RateLimited", "Refused", "TimedOut", "UserError"]
+
+
+class PerlEvalError(Exception):
+    """Root of every error that perl_eval raises on purpose."""
+
+
+class UserError(PerlEvalError):
+    """The request cannot be served as asked.
+
+    Args:
+        what: What is wrong, with the offending value.
+        fix: What to do about it, as an imperative.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        text = f"{self.what}; {self.fix}" if self.fix else self.what
+        return " ".join(text.split())
+
+
+class DataError(UserError):
+    """A file holds something it should not.
+
+    Args:
+        what: What is wrong.
+        file: The file.
+        row: Zero-based row, where one row is to blame.
+        field: The column or key, where one is to blame.
+        fix: What to do about it.
+    """
+
+    def __init__(
+        self, what: str, *, file: Path | str, row: int | None = None, field: str | None = None, fix: str = ""
+    ) -> None:
+        place = str(file)
+        if row is not None:
+            place += f", row {row}"
+        if field is not None:
+            place += f", field {field!r}"
+        super().__init__(f"{place}: {what}", fix)
+        self.file = str(file)
+        self.row = row
+        self.field = field
+
+
+class JudgeError(PerlEvalError):
+    """A judge gave no reply."""
+
+
+class RateLimited(JudgeError):
+    """The server asked to slow down (HTTP 429).
+
+    Args:
+        message: What the server said.
+        retry_after_s: Seconds the server asked to wait, if it said.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TimedOut(JudgeError):
+    """No reply came in time, or the connection broke."""
+
+
+class Refused(JudgeError):
+    """The server rejected the request for good (HTTP 4xx other than 408, 409 and 429)."""

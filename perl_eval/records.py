@@ -1,0 +1,254 @@
+"""The records that flow through the house, all frozen.
+
+``Completion -> Question -> Ballot -> Judgement -> Estimate``, with ``Score`` and ``HumanLabel`` beside them.
+Each verb turns one kind into the next and writes one parquet file of it; ``RunCard`` says how.
+
+Words: **first** and **second** are positions in a prompt, **a** and **b** are contestants. **unjudged** is neither a
+tie nor a loss. Log-probabilities are in nats, rates in [0, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+__all__ = [
+    "Ballot",
+    "Completion",
+    "Estimate",
+    "HumanLabel",
+    "Judgement",
+    "Measurement",
+    "Message",
+    "Question",
+    "RunCard",
+    "Score",
+    "digest",
+]
+
+Kind = Literal["pairwise", "yes_no"]
+Order = Literal["ab", "ba", "none"]
+"""Which contestant was shown first: a, b, or neither (a judge without positions, or a single answer)."""
+Verdict = Literal["first", "second", "tie", "yes", "no"]
+Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"]
+"""Pairwise outcomes are those of contestant a."""
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+
+def digest(*parts: str) -> str:
+    """Return a short stable id of some strings: the first 16 hex digits of a sha256.
+
+    The parts are length-prefixed, so ``digest("ab", "c") != digest("a", "bc")``.
+    """
+    joined = "".join(f"{len(part.encode('utf-8', 'surrogatepass'))}:{part}" for part in parts)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a dialogue, as text.
+
+    A tool call is written as the JSON text of its name and arguments, so that the same text reaches a
+    tokenizer, a judge and a reader.
+    """
+
+    role: str
+    content: str
+
+    @classmethod
+    def of(cls, turn: Mapping[str, Any]) -> Message:
+        """Read one turn in TRL's conversational form: ``role``, ``content`` and, if any, ``tool_calls``."""
+        content = turn.get("content") or ""
+        calls = turn.get("tool_calls") or []
+        shown = [
+            json.dumps(call.get("function", call), ensure_ascii=False, sort_keys=True)
+            if isinstance(call, Mapping)
+            else str(call)
+            for call in calls
+        ]
+        return cls(role=str(turn["role"]), content="\n".join([*([str(content)] if content else []), *shown]))
+
+    @classmethod
+    def sequence(cls, turns: Sequence[Mapping[str, Any]] | str, *, role: str = "user") -> tuple[Message, ...]:
+        """Read a conversation, or a plain string as one turn of ``role``."""
+        if isinstance(turns, str):
+            return (cls(role=role, content=turns),)
+        return tuple(cls.of(turn) for turn in turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer of one policy to one prompt.
+
+    ``token_ids`` are the ids as sampled, end-of-sequence included; empty when the text did not come from a
+    model here. ``logprob`` and ``prior_logprob`` are summed over the tokens, in nats, at the sampling temperature.
+    """
+
+    id: str
+    item: str
+    group: str
+    dataset: str
+    policy: str
+    prompt: tuple[Message, ...]
+    text: str
+    finish: Literal["stop", "length"]
+    draw: int
+    token_ids: tuple[int, ...] = ()
+    logprob: float | None = None
+    prior_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to a judge: the rendered messages, and the candidates in the order shown.
+
+    ``id`` is the id of the judgement it belongs to; ``prompt_sha256`` is of the template's bytes.
+    """
+
+    id: str
+    kind: Kind
+    order: Order
+    candidates: tuple[Completion, ...]
+    messages: tuple[Message, ...]
+    prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a judge said to one question.
+
+    ``verdict`` is None when there was none, and ``reason`` then says why. ``p_first`` is the probability of the
+    first option (first answer, or yes) where the judge gives one, ties counted half. ``raw`` is the reply as it came.
+    """
+
+    order: Order
+    verdict: Verdict | None
+    reason: str | None = None
+    p_first: float | None = None
+    raw: str = ""
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    latency_s: float = 0.0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The outcome for contestant a against b (pairwise), or for one answer (yes or no; b is empty).
+
+    ``p_a`` is the mean probability, over both orders, that a is preferred, or that the answer is yes.
+    """
+
+    id: str
+    kind: Kind
+    item: str
+    group: str
+    dataset: str
+    a: str
+    b: str
+    policy_a: str
+    policy_b: str
+    prompt: tuple[Message, ...]
+    text_a: str
+    text_b: str
+    outcome: Outcome
+    ballots: tuple[Ballot, ...]
+    judge: str
+    prompt_sha256: str
+    simulated: bool
+    p_a: float | None = None
+    reason: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """What was judged, whoever judged it: the id that human labels carry too."""
+        return unit_of(self.a, self.b)
+
+
+def unit_of(a: str, b: str = "") -> str:
+    """Return the id of a judged pair of completion ids (or of one), the same for every judge and person."""
+    return digest("unit", a, b)
+
+
+@dataclass(frozen=True, slots=True)
+class HumanLabel:
+    """One person's label of one judged unit: win, tie or loss of contestant a; or yes or no.
+
+    ``annotator`` is a pseudonym. ``simulated`` is True when no person was asked.
+    """
+
+    unit: str
+    item: str
+    group: str
+    annotator: str
+    label: Literal["win", "tie", "loss", "yes", "no"]
+    simulated: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number for one completion; ``value`` is None where it cannot be known, and ``reason`` says why."""
+
+    completion: str
+    item: str
+    group: str
+    policy: str
+    metric: str
+    value: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One figure: value, interval, counts and method.
+
+    ``value`` is None when it is undefined, and ``reason`` says why. ``n`` counts what entered, ``n_missing`` what
+    should have and could not.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_missing: int
+    method: str
+    level: float = 0.95
+    subject: str = ""
+    reason: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One point of a curve logged while training."""
+
+    step: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunCard:
+    """How an output folder came to be. Paths are as the user gave them; sha256 over file bytes.
+
+    ``outputs`` maps file names inside the folder to their sha256, ``inputs`` maps given paths to theirs.
+    ``peak_memory_bytes`` is the process's peak resident set up to the end of the verb.
+    """
+
+    verb: str
+    arguments: Mapping[str, Any]
+    seed: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    versions: Mapping[str, str]
+    seconds: float
+    peak_memory_bytes: int
+    started: str
+    simulated: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)

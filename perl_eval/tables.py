@@ -1,0 +1,228 @@
+"""Records to parquet and back: schemas drawn from the dataclasses, files written atomically."""
+
+from __future__ import annotations
+
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from perl_eval.errors import DataError, UserError
+
+__all__ = ["iterate", "read", "replace_file", "schema_of", "write"]
+
+Record = TypeVar("Record")
+_BATCH_ROWS = 4096
+_SCALARS: dict[object, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+@cache
+def _hints(record: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(record)
+    return {field.name: hints[field.name] for field in fields(record)}
+
+
+def _optional(hint: Any) -> tuple[Any, bool]:
+    """Split ``X | None`` into ``X`` and whether None is allowed."""
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        if len(kinds) == 1:
+            return kinds[0], True
+    return hint, False
+
+
+def _arrow(hint: Any) -> pa.DataType:
+    hint, _ = _optional(hint)
+    if get_origin(hint) is Literal:
+        return pa.string()
+    if get_origin(hint) is tuple:
+        return pa.list_(_arrow(get_args(hint)[0]))
+    if is_dataclass(hint):
+        return pa.struct(_columns(typing.cast(type, hint)))
+    return _SCALARS[hint]
+
+
+def _columns(record: type) -> list[pa.Field]:
+    return [
+        pa.field(name, _arrow(hint), nullable=_optional(hint)[1]) for name, hint in _hints(record).items()
+    ]
+
+
+@cache
+def schema_of(record: type) -> pa.Schema:
+    """Return the arrow schema of a record type: one column a field, None allowed where the type says so."""
+    return pa.schema(_columns(record))
+
+
+@cache
+def _encoder(hint: Any) -> Callable[[Any], Any] | None:
+    """Return what turns a value into plain Python for arrow, or None where it is plain already."""
+    hint, _ = _optional(hint)
+    if get_origin(hint) is tuple:
+        inner = _encoder(get_args(hint)[0])
+        return (lambda value: [inner(part) for part in value]) if inner else list
+    if is_dataclass(hint):
+        return _row_encoder(typing.cast(type, hint))
+    return None
+
+
+@cache
+def _row_encoder(record: type) -> Callable[[Any], dict[str, Any]]:
+    parts = [(name, _encoder(hint)) for name, hint in _hints(record).items()]
+
+    def encode(value: Any) -> dict[str, Any]:
+        row = {}
+        for name, encoder in parts:
+            part = getattr(value, name)
+            row[name] = encoder(part) if encoder and part is not None else part
+        return row
+
+    return encode
+
+
+class _Misfit(Exception):
+    """A cell does not fit its field; carries the field's name."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(what)
+        self.field = field
+
+
+def _decode(hint: Any, value: Any, field: str) -> Any:
+    hint, optional = _optional(hint)
+    if value is None:
+        if optional:
+            return None
+        raise _Misfit(field, "is empty")
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise _Misfit(field, f"{value!r} is none of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        if inner in _SCALARS:
+            return tuple(value)
+        return tuple(_decode(inner, part, field) for part in value)
+    if is_dataclass(hint):
+        return _from_row(typing.cast(type, hint), value)
+    return value
+
+
+def _from_row(record: type[Record], row: dict[str, Any]) -> Record:
+    return record(**{name: _decode(hint, row[name], name) for name, hint in _hints(record).items()})
+
+
+def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: The file to end up with.
+        write_to: Called with a temporary path in the same folder; must write and close it.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_to(partial)
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}", "choose a folder you can write to"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(path: Path, records: Iterable[Any], record: type) -> int:
+    """Write records of one type to a parquet file, atomically and in batches.
+
+    Returns:
+        The number of rows.
+    """
+    schema, encode, count = schema_of(record), _row_encoder(record), 0
+
+    def write_to(partial: Path) -> None:
+        nonlocal count
+        remaining = iter(records)
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            while batch := [encode(value) for value in islice(remaining, _BATCH_ROWS)]:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                count += len(batch)
+
+    replace_file(path, write_to)
+    return count
+
+
+def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
+    """Read records one by one; memory is that of one batch.
+
+    Raises:
+        UserError: The file is missing.
+        DataError: It is not parquet, a column is missing or of another type, or a cell does not fit its field.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file: {path}", "check the path")
+    try:
+        source = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"is not a parquet file ({error})", file=path, fix="give the output of a perl-eval verb"
+        ) from None
+    with source:
+        present, wanted = source.schema_arrow, schema_of(record)
+        for column in wanted:
+            if column.name not in present.names:
+                raise DataError(
+                    f"no such column; present are {', '.join(present.names)}",
+                    file=path,
+                    field=column.name,
+                    fix=f"give a file of {record.__name__} records",
+                )
+        row = 0
+        for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=wanted.names):
+            try:
+                cells = pa.Table.from_batches([batch]).cast(_nullable(wanted)).to_pylist()
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+                raise DataError(f"a column has another type ({error})", file=path) from None
+            for cell in cells:
+                try:
+                    yield _from_row(record, cell)
+                except _Misfit as misfit:
+                    raise DataError(str(misfit), file=path, row=row, field=misfit.field) from None
+                row += 1
+
+
+def read(path: Path, record: type[Record]) -> list[Record]:
+    """Read all records of a file; see `iterate`."""
+    return list(iterate(path, record))
+
+
+@cache
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with every level nullable: emptiness is judged row by row, where the row can be named."""
+
+    def loosen(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_list(kind):
+            return pa.list_(loosen(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([pa.field(part.name, loosen(part.type)) for part in kind])
+        return kind
+
+    return pa.schema([pa.field(column.name, loosen(column.type)) for column in schema])
