@@ -92,8 +92,8 @@ def _refuse_if_changed(folder: Path, card: RunCard, names: Iterable[str]) -> Non
 def fingerprint(path: Path) -> str:
     """Return the sha256 of an input file or folder, after checking it against its run card.
 
-    A file is checked against the card of its folder or of one above it; a folder against its own card, whole. Input
-    without a card is taken as it is.
+    File or folder is checked against the card of the run folder it is, or lies in. Input without a card is taken
+    as it is.
 
     Raises:
         UserError: There is nothing at that path.
@@ -102,22 +102,31 @@ def fingerprint(path: Path) -> str:
     path = Path(path)
     if not path.exists():
         raise UserError(f"no such file or folder: {path}", "check the path")
+    owner = _owner(path if path.is_dir() else path.parent)
     if path.is_dir():
-        card = read_card(path)
-        if card is not None:
-            _refuse_if_changed(path, card, card.outputs)
-            outputs = dict(card.outputs)
-        else:
-            outputs = _outputs(path)
+        outputs = _outputs(path)
+        if owner is not None:
+            folder, card = owner
+            inside = path.resolve().relative_to(folder).as_posix()
+            prefix = "" if inside == "." else f"{inside}/"
+            _refuse_if_changed(folder, card, [name for name in card.outputs if name.startswith(prefix)])
         return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
-    for folder in list(path.resolve().parents)[:4]:
-        card = read_card(folder)
-        if card is not None:
-            name = path.resolve().relative_to(folder).as_posix()
-            if name in card.outputs:
-                _refuse_if_changed(folder, card, [name])
-            break
+    if owner is not None:
+        folder, card = owner
+        name = path.resolve().relative_to(folder).as_posix()
+        if name in card.outputs:
+            _refuse_if_changed(folder, card, [name])
     return _sha256(path)
+
+
+def _owner(folder: Path) -> tuple[Path, RunCard] | None:
+    """Return the nearest run folder at or above a folder, four levels up at most, with its card."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents[:3]):
+        card = read_card(candidate)
+        if card is not None:
+            return candidate, card
+    return None
 
 
 def locate(path: Path, record: type) -> Path:
@@ -152,9 +161,7 @@ def read(path: Path, record: type[Record]) -> list[Record]:
 
 def find_cards(root: Path) -> list[tuple[Path, RunCard]]:
     """Return every run folder at or below a folder, oldest first."""
-    cards = [
-        (path.parent, card) for path in Path(root).rglob(CARD) if (card := read_card(path.parent)) is not None
-    ]
+    cards = [(path.parent, card) for path in Path(root).rglob(CARD) if (card := read_card(path.parent)) is not None]
     return sorted(cards, key=lambda found: found[1].started)
 
 
@@ -254,9 +261,7 @@ def start(
     given = dict(inputs or {})
     plan = {
         "verb": verb,
-        "arguments": json.loads(
-            json.dumps({**arguments, **{name: str(path) for name, path in given.items()}})
-        ),
+        "arguments": json.loads(json.dumps({**arguments, **{name: str(path) for name, path in given.items()}})),
         "seed": seed,
         "inputs": {str(path): fingerprint(path) for path in given.values()},
         "simulated": simulated,
@@ -281,8 +286,6 @@ def start(
         raise UserError(f"cannot write {out}", "choose a folder you can write to")
     mark = out / _MARK
     if strangers and not (mark.is_file() and json.loads(mark.read_text("utf-8")) == plan):
-        raise UserError(
-            f"{out} is not empty and is no unfinished run of this command", "choose another folder"
-        )
+        raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
     _write_json(mark, plan)
     return Run(out, plan, None)

@@ -56,9 +56,7 @@ def _arrow(hint: Any) -> pa.DataType:
 
 
 def _columns(record: type) -> list[pa.Field]:
-    return [
-        pa.field(name, _arrow(hint), nullable=_optional(hint)[1]) for name, hint in _hints(record).items()
-    ]
+    return [pa.field(name, _arrow(hint), nullable=_optional(hint)[1]) for name, hint in _hints(record).items()]
 
 
 @cache
@@ -122,7 +120,8 @@ def _decode(hint: Any, value: Any, field: str) -> Any:
 
 
 def _from_row(record: type[Record], row: dict[str, Any]) -> Record:
-    return record(**{name: _decode(hint, row[name], name) for name, hint in _hints(record).items()})
+    hints = _hints(typing.cast(type, record))
+    return record(**{name: _decode(hint, row[name], name) for name, hint in hints.items()})
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
@@ -143,9 +142,7 @@ def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
             os.fsync(handle.fileno())
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}", "choose a folder you can write to"
-        ) from None
+        raise UserError(f"cannot write {path}: {error.strerror or error}", "choose a folder you can write to") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -186,7 +183,7 @@ def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
             f"is not a parquet file ({error})", file=path, fix="give the output of a perl-eval verb"
         ) from None
     with source:
-        present, wanted = source.schema_arrow, schema_of(record)
+        present, wanted = source.schema_arrow, schema_of(typing.cast(type, record))
         for column in wanted:
             if column.name not in present.names:
                 raise DataError(
