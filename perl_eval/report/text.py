@@ -1,0 +1,65 @@
+"""Text and numbers as people read them: nothing invisible in a text, nothing false in a figure."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clip", "count", "duration", "markdown", "mebibytes", "number", "visible"]
+
+# Controls, line and paragraph separators, direction overrides and isolates, invisible operators, lone surrogates and
+# the tag block: what a reader cannot see, or what reorders what is seen. Joiners and plain direction marks, which
+# ordinary writing needs, stay.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+
+
+def visible(text: str) -> str:
+    """Return the text with every invisible or reordering character written out, as in ``⟨U+202E⟩``."""
+    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n"))
+
+
+def clip(text: str, limit: int) -> str:
+    """Return at most ``limit`` characters of a text; what is left out is counted at its end."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} … [{len(text) - limit:,} more characters are in the records]"
+
+
+def number(value: float) -> str:
+    """Return a figure to three decimals or four digits, whichever is shorter; never in a false round."""
+    size = abs(value)
+    if value == 0:
+        return "0"
+    if size >= 1e7 or size < 0.0005:
+        return f"{value:.2e}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:.3f}"
+
+
+def count(value: int) -> str:
+    """Return a count with its thousands set apart."""
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in the unit that suits it; seconds in."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def mebibytes(size_bytes: int) -> str:
+    """Return a number of bytes in MiB, without decimals."""
+    return f"{size_bytes / 2**20:,.0f}"
+
+
+def markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(visible(text).split()))
