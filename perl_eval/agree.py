@@ -1,0 +1,232 @@
+"""The verb `agree`: judgements beside human labels, to figures of agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from perl_eval import runs
+from perl_eval.errors import UserError
+from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.classification import area_under_curve
+from perl_eval.stats.intervals import about, count, undefined
+from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one
+
+__all__ = ["AgreeOptions", "estimate_agreement", "run"]
+
+_LABELS = {"pairwise": ("win", "tie", "loss"), "yes_no": ("no", "yes")}
+_MIRRORED = {"win": "loss", "loss": "win", "tie": "tie"}
+_AS_LABEL = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOptions:
+    """How agreement is estimated.
+
+    Attributes:
+        level: Confidence level, in (0, 1).
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+    """
+
+    level: float = 0.95
+    draws: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
+        if self.draws < 1:
+            raise UserError(f"draws is {self.draws}", "give at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Judgements of one kind by one judge, with the labels of the same units."""
+
+    judgements: list[Judgement]
+    ratings: list[dict[str, str]]
+    unjudged: int
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The judge's labels."""
+        return [_AS_LABEL[record.outcome] for record in self.judgements]
+
+    @property
+    def groups(self) -> list[str]:
+        """What the judged units share a source with."""
+        return [record.group for record in self.judgements]
+
+
+def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:
+    """Estimate how far each judge agrees with people, beside how far people agree among themselves on the same units.
+
+    Split, mixed and tied judgements are read as ties. Unjudged units are counted and enter nothing.
+
+    Args:
+        judgements: A file or run folder of Judgement records.
+        labels: A file or run folder of HumanLabel records.
+        out: Output folder.
+        options: How agreement is estimated.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: No judged unit is labelled, or a label does not answer the question that the judge was asked.
+    """
+    how = options or AgreeOptions()
+    judged, given = runs.read(judgements, Judgement), runs.read(labels, HumanLabel)
+    cards = [runs.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
+    simulated_input = any(card is not None and card.simulated for card in cards)
+    started = runs.start(
+        out,
+        verb="agree",
+        arguments=asdict(how),
+        seed=how.seed,
+        inputs={"judgements": judgements, "labels": labels},
+        simulated=simulated_input or _any_simulated(judged, given),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        estimates = estimate_agreement(judged, given, how)
+        progress.write(about(estimates, simulated=simulated_input), Estimate)
+    return progress.folder
+
+
+def estimate_agreement(
+    judgements: Sequence[Judgement], labels: Sequence[HumanLabel], options: AgreeOptions | None = None
+) -> list[Estimate]:
+    """Estimate agreement for each judge, and each kind of question, apart.
+
+    Args:
+        judgements: Judgements of any judges.
+        labels: Labels of any units.
+        options: How agreement is estimated.
+
+    Raises:
+        UserError: No judged unit is labelled.
+    """
+    how = options or AgreeOptions()
+    by_unit, repeated = _ratings_by_unit(labels)
+    judges: dict[tuple[str, str], list[Judgement]] = {}
+    for record in judgements:
+        judges.setdefault((record.judge, record.kind), []).append(record)
+    found: list[Estimate] = []
+    for (judge, kind), group in sorted(judges.items()):
+        joined = _join(group, by_unit, _LABELS[kind])
+        if not joined.judgements:
+            continue
+        subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
+        simulated = _any_simulated(joined.judgements, labels)
+        estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, _LABELS[kind], how)]
+        found += about(estimates, subject, simulated=simulated)
+        each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
+        for person, estimate in each.items():
+            found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+    if not found:
+        raise UserError(
+            f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
+            f"labels such as {_example(label.unit for label in labels)})",
+            "give labels of the same completions that were judged",
+        )
+    return found
+
+
+def _any_simulated(judgements: Iterable[Judgement], labels: Iterable[HumanLabel]) -> bool:
+    return any(record.simulated for record in judgements) or any(label.simulated for label in labels)
+
+
+def _example(units: Iterable[str]) -> str:
+    return next(iter(units), "none")
+
+
+def _ratings_by_unit(labels: Iterable[HumanLabel]) -> tuple[dict[str, dict[str, str]], int]:
+    """Return the labels of each unit by annotator; of one annotator's several labels of a unit, the last counts.
+
+    Returns:
+        The labels, and how many were overridden.
+    """
+    by_unit: dict[str, dict[str, str]] = {}
+    repeated = 0
+    for label in labels:
+        unit = by_unit.setdefault(label.unit, {})
+        repeated += label.annotator in unit
+        unit[label.annotator] = label.label
+    return by_unit, repeated
+
+
+def _labels_of(record: Judgement, by_unit: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the labels of a judged unit; those of the same pair the other way round are mirrored."""
+    found = dict(by_unit.get(record.unit, {}))
+    if record.kind == "pairwise":
+        turned = by_unit.get(unit_of(record.b, record.a), {})
+        found = {person: _MIRRORED.get(label, label) for person, label in turned.items()} | found
+    return found
+
+
+def _join(group: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], labels: Sequence[str]) -> _Joined:
+    joined = _Joined([], [], 0)
+    unjudged = 0
+    for record in group:
+        ratings = _labels_of(record, by_unit)
+        strangers = set(ratings.values()) - set(labels)
+        if strangers:
+            raise UserError(
+                f"unit {record.unit} is labelled {min(strangers)!r}, but the judge was asked for {', '.join(labels)}",
+                "give labels that answer the same question",
+            )
+        if not ratings:
+            continue
+        if record.outcome == "unjudged":
+            unjudged += 1
+            continue
+        joined.judgements.append(record)
+        joined.ratings.append(ratings)
+    return replace(joined, unjudged=unjudged)
+
+
+def _counts(group: Sequence[Judgement], joined: _Joined, labels: Sequence[HumanLabel], repeated: int) -> list[Estimate]:
+    n = len(joined.judgements)
+    unlabelled = len(group) - n - joined.unjudged
+    people = {person for unit in joined.ratings for person in unit}
+    return [
+        count("units compared", n, n=n),
+        count("labelled units unjudged", joined.unjudged, n=n),
+        count("judged units unlabelled", unlabelled, n=n),
+        count("labels compared", sum(map(len, joined.ratings)), n=n),
+        count("labels overridden", repeated, n=len(labels)),
+        count("people", len(people), n=n),
+    ]
+
+
+def _of_one_judge(joined: _Joined, labels: Sequence[str], how: AgreeOptions) -> list[Estimate]:
+    boot = Resampling(draws=how.draws, seed=how.seed, level=how.level)
+    verdicts, groups = joined.verdicts, joined.groups
+    with_judge = [
+        *human_judge(verdicts, joined.ratings, labels, clusters=groups, resampling=boot),
+        *ceiling(verdicts, joined.ratings, clusters=groups, level=how.level),
+    ]
+    if labels == _LABELS["yes_no"]:
+        with_judge.append(_auc(joined, boot))
+    missed = [replace(estimate, n_missing=estimate.n_missing + joined.unjudged) for estimate in with_judge]
+    return [*human_human(joined.ratings, labels, clusters=groups, resampling=boot), *missed]
+
+
+def _auc(joined: _Joined, boot: Resampling) -> Estimate:
+    """Return the AUC of the judge's probability of yes against the majority label, where there is one."""
+    name = "human-judge AUC, majority"
+    rows = [
+        (record.p_a, majority(ratings)[0] == "yes", record.group)
+        for record, ratings in zip(joined.judgements, joined.ratings, strict=True)
+        if record.p_a is not None and len(majority(ratings)) == 1
+    ]
+    chances, truth, groups = ([row[part] for row in rows] for part in range(3))
+    if not rows:
+        return undefined(name, "the judge gave no probabilities", n_missing=len(joined.judgements))
+    found = area_under_curve(chances, truth, name=name, clusters=groups, resampling=boot)
+    return replace(found, n_missing=len(joined.judgements) - len(rows))

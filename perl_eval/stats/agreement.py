@@ -1,0 +1,359 @@
+"""Agreement among raters beyond chance: exact, Cohen, Scott, Fleiss, Krippendorff and Gwet, with bootstrap intervals.
+
+Ratings are one mapping a unit, from rater to label; a rater who did not label a unit is not in it. Every coefficient is
+a ratio of functions of sums over units, so its interval comes from `bootstrap.resample` over units, or over groups of
+units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling, cluster_sums
+from perl_eval.stats.intervals import mean, resampled, undefined
+
+__all__ = [
+    "agreements",
+    "cohen_kappa",
+    "credits",
+    "exact_agreement",
+    "fleiss_kappa",
+    "gwet_ac1",
+    "krippendorff_alpha",
+    "label_counts",
+    "mean_credit",
+    "scott_pi",
+]
+
+FloatArray = NDArray[np.float64]
+Ratings = Sequence[Mapping[str, str]]
+Clusters = Sequence[Hashable] | None
+Ties = Literal["counted", "dropped", "half"]
+Scale = Literal["nominal", "ordinal", "interval"]
+_CONSTANT = "all labels are the same, so chance agreement is complete"
+_TOO_FEW = "no unit has two labels"
+
+
+def label_counts(ratings: Ratings, labels: Sequence[str]) -> FloatArray:
+    """Count the labels of each unit.
+
+    Args:
+        ratings: Labels by rater, one mapping a unit.
+        labels: All labels there can be, in order.
+
+    Returns:
+        Shape (units, labels).
+
+    Raises:
+        ValueError: A label is not among ``labels``.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    strangers = {label for unit in ratings for label in unit.values()} - set(places)
+    if strangers:
+        raise ValueError(f"label {min(strangers)!r} is none of {', '.join(labels)}")
+    flat = [row * len(labels) + places[label] for row, unit in enumerate(ratings) for label in unit.values()]
+    cells = np.bincount(np.asarray(flat, np.intp), minlength=len(ratings) * len(labels))
+    return cells.reshape(len(ratings), len(labels)).astype(np.float64)
+
+
+def _pair_shares(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the share of rater pairs of each unit that agree (0 if it has no pair), and whether it has a pair."""
+    raters = counts.sum(axis=1)
+    pairs = raters * (raters - 1)
+    agreeing = (counts * (counts - 1)).sum(axis=1)
+    live = pairs > 0
+    return np.where(live, agreeing / np.where(live, pairs, 1), 0.0), live.astype(np.float64)
+
+
+def credits(labels: Sequence[str], ties: Ties = "counted") -> tuple[FloatArray, FloatArray]:
+    """Return what two labels earn for agreeing, and which pairs of labels are looked at.
+
+    Args:
+        labels: All labels there can be.
+        ties: A ``tie`` is ``counted`` as a label of its own, pairs with one are ``dropped``, or a tie against another
+            label earns ``half``.
+
+    Returns:
+        Credit and whether it counts, shape (labels, labels) each.
+    """
+    tied = np.array([label == "tie" for label in labels])
+    one, either = tied[:, None] != tied[None, :], tied[:, None] | tied[None, :]
+    credit = np.eye(len(labels)) + (one / 2 if ties == "half" else 0.0)
+    return credit, (~either if ties == "dropped" else np.ones_like(either)).astype(np.float64)
+
+
+def exact_agreement(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "exact agreement",
+    ties: Ties = "counted",
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate the share of rater pairs with equal labels, averaged over units with at least two labels.
+
+    Args:
+        ratings: Labels by rater, one mapping a unit.
+        labels: All labels there can be.
+        name: Name of the figure.
+        ties: What becomes of the label ``tie``, see `credits`.
+        clusters: What shares a source, one a unit.
+        level: Confidence level.
+    """
+    counts = label_counts(ratings, labels)
+    pairs = counts[:, :, None] * counts[:, None, :]
+    diagonal = np.arange(len(labels))
+    pairs[:, diagonal, diagonal] -= counts
+    return mean_credit(name, pairs, credits(labels, ties), clusters=clusters, level=level)
+
+
+def mean_credit(
+    name: str,
+    pairs: FloatArray,
+    credit: tuple[FloatArray, FloatArray],
+    *,
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate the mean over units of the credit that pairs of labels earn.
+
+    Args:
+        name: Name of the figure.
+        pairs: How often each pair of labels occurs in a unit, shape (units, labels, labels).
+        credit: From `credits`.
+        clusters: What shares a source, one a unit.
+        level: Confidence level.
+    """
+    earned, looked_at = ((pairs * part).sum(axis=(1, 2)) for part in (credit[0] * credit[1], credit[1]))
+    live = looked_at > 0
+    missing = len(pairs) - int(live.sum())
+    if not live.any():
+        return undefined(name, _TOO_FEW, n_missing=missing, method="t")
+    groups = None if clusters is None else [c for c, keep in zip(clusters, live.tolist(), strict=True) if keep]
+    shares = earned[live] / looked_at[live]
+    return mean(name, shares, clusters=groups, n_missing=missing, bounds=(0.0, 1.0), level=level)
+
+
+def _coefficient(
+    name: str,
+    rows: FloatArray,
+    ratio: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    live: FloatArray,
+    clusters: Clusters,
+    resampling: Resampling | None,
+) -> Estimate:
+    """Bootstrap a coefficient; units that cannot enter are counted as missing."""
+    n = int(live.sum())
+    if n == 0:
+        return undefined(name, _TOO_FEW, n_missing=len(rows))
+    sums = cluster_sums(rows, clusters)
+    found = resampled(name, sums, ratio, n=n, n_missing=len(rows) - n, resampling=resampling)
+    return replace(found, reason=_CONSTANT) if found.value is None else found
+
+
+def cohen_kappa(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Cohen kappa",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Cohen's kappa, ``(po - pe) / (1 - pe)``; pooled over rater pairs where there are more than two raters.
+
+    With ``po_r`` and ``pe_r`` observed and chance agreement of rater pair r on its ``n_r`` shared units, the pooled
+    kappa is ``sum_r n_r (po_r - pe_r) / sum_r n_r (1 - pe_r)``. With two raters it is Cohen's own.
+
+    Args:
+        ratings: Labels by rater, one mapping a unit.
+        labels: All labels there can be.
+        name: Name of the figure.
+        clusters: What shares a source, one a unit.
+        resampling: Draws, seed, level and kind.
+
+    Source: Cohen (1960); De Vries et al., Field Methods 20 (2008), 272-282, for pooling.
+    Deviations: Rater pairs are weighted by their shared units, not equally, since panels here are sparse.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    pairs: dict[tuple[str, str], int] = {}
+    cells: list[tuple[int, int]] = []
+    size = len(labels)
+    for row, unit in enumerate(ratings):
+        for one, other in combinations(sorted(unit), 2):
+            pair = pairs.setdefault((one, other), len(pairs))
+            cells.append((row, (pair * size + places[unit[one]]) * size + places[unit[other]]))
+    rows = np.zeros((len(ratings), len(pairs) * size * size))
+    for row, column in cells:
+        rows[row, column] = 1.0
+    live = (rows.sum(axis=1) > 0).astype(np.float64)
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        tables = sums.reshape(len(sums), len(pairs), size, size)
+        shared = tables.sum(axis=(2, 3))
+        expected = (tables.sum(axis=3) * tables.sum(axis=2)).sum(axis=2) / np.maximum(shared, 1)
+        observed = np.trace(tables, axis1=2, axis2=3)
+        return (observed - expected).sum(axis=1), (shared - expected).sum(axis=1)
+
+    return _coefficient(name, rows, ratio, live, clusters, resampling)
+
+
+def fleiss_kappa(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Fleiss kappa",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Fleiss' kappa over units with at least two labels.
+
+    ``P_i`` is the share of rater pairs of unit i that agree and ``p_k`` the mean share of label k; kappa is
+    ``(mean P_i - sum_k p_k^2) / (1 - sum_k p_k^2)``. Units may differ in their number of raters. With two raters it is
+    Scott's pi.
+
+    Source: Fleiss, Psychological Bulletin 76 (1971), 378-382; Scott (1955).
+    """
+    counts = label_counts(ratings, labels)
+    shares, live = _pair_shares(counts)
+    raters = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows = np.column_stack([shares, live, counts / raters * live[:, None]])
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        agreeing, n, labelled = sums[:, 0], sums[:, 1], sums[:, 2:]
+        # Times n, and zero exactly when every label is the same: n - n^2 / n.
+        expected = (labelled**2).sum(axis=1) / np.maximum(n, 1)
+        return agreeing - expected, n - expected
+
+    return _coefficient(name, rows, ratio, live, clusters, resampling)
+
+
+def scott_pi(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Scott pi",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Scott's pi of two raters: as Cohen's kappa, with chance agreement from the pooled label shares.
+
+    Raises:
+        ValueError: A unit has more than two labels; `fleiss_kappa` is the form for that.
+    """
+    if any(len(unit) > 2 for unit in ratings):
+        raise ValueError("Scott's pi is for two raters a unit; use fleiss_kappa")
+    return fleiss_kappa(ratings, labels, name=name, clusters=clusters, resampling=resampling)
+
+
+def gwet_ac1(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Gwet AC1",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Gwet's AC1: ``(pa - pe) / (1 - pe)`` with ``pe = sum_k pi_k (1 - pi_k) / (K - 1)``.
+
+    ``pa`` is the mean share of agreeing rater pairs over units with two labels or more, ``pi_k`` the mean share of
+    label k over all labelled units, K the number of labels there can be (at least 2). It stays sensible where one label
+    dominates.
+
+    Source: Gwet, British Journal of Mathematical and Statistical Psychology 61 (2008), 29-48; Handbook of Inter-Rater
+    Reliability (4th ed. 2014), chapter 5.
+    """
+    counts = label_counts(ratings, labels)
+    shares, live = _pair_shares(counts)
+    raters = counts.sum(axis=1, keepdims=True)
+    labelled = (raters > 0).astype(np.float64)
+    rows = np.column_stack([shares, live, labelled, counts / np.maximum(raters, 1)])
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        observed = sums[:, 0] / np.maximum(sums[:, 1], 1)
+        pi = sums[:, 3:] / np.maximum(sums[:, 2:3], 1)
+        expected = (pi * (1 - pi)).sum(axis=1) / (len(labels) - 1)
+        return observed - expected, np.where(sums[:, 1] > 0, 1 - expected, 0.0)
+
+    return _coefficient(name, rows, ratio, live, clusters, resampling)
+
+
+def krippendorff_alpha(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Krippendorff alpha",
+    scale: Scale = "nominal",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Krippendorff's alpha, ``1 - Do / De``; any number of raters, any labels missing.
+
+    The value is that of the krippendorff package; the draws use the same formula on sums of coincidences.
+
+    Args:
+        ratings: Labels by rater, one mapping a unit.
+        labels: All labels there can be, in order; for ``interval`` they stand for 0, 1, 2, ...
+        name: Name of the figure.
+        scale: ``nominal``, ``ordinal`` or ``interval``.
+        clusters: What shares a source, one a unit.
+        resampling: Draws, seed, level and kind.
+
+    Source: Krippendorff, Content Analysis (3rd ed. 2013), section 12.3.
+    """
+    counts = label_counts(ratings, labels)
+    raters = counts.sum(axis=1)
+    live = (raters >= 2).astype(np.float64)
+    size = len(labels)
+    products = counts[:, :, None] * counts[:, None, :]
+    products[:, np.arange(size), np.arange(size)] -= counts
+    rows = (products / np.maximum(raters - 1, 1)[:, None, None] * live[:, None, None]).reshape(len(counts), -1)
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        coincidences = sums.reshape(len(sums), size, size)
+        shares = coincidences.sum(axis=2)
+        distance = _distances(shares, scale)
+        total = np.maximum(shares.sum(axis=1) - 1, 0)
+        expected = (shares[:, :, None] * shares[:, None, :] * distance).sum(axis=(1, 2))
+        observed = (coincidences * distance).sum(axis=(1, 2)) * total
+        return expected - observed, expected
+
+    found = _coefficient(name, rows, ratio, live, clusters, resampling)
+    if found.value is None:
+        return found
+    import krippendorff
+
+    value = krippendorff.alpha(
+        value_counts=counts[live > 0].astype(int), value_domain=list(range(size)), level_of_measurement=scale
+    )
+    return replace(found, value=float(value))
+
+
+def _distances(shares: FloatArray, scale: Scale) -> FloatArray:
+    """Return squared distances between labels, shape (draws or 1, labels, labels)."""
+    places = np.arange(shares.shape[1], dtype=np.float64)
+    if scale == "nominal":
+        return 1 - np.eye(len(places))[None]
+    middle = places[None, :] if scale == "interval" else np.cumsum(shares, axis=1) - shares / 2
+    return np.square(middle[:, :, None] - middle[:, None, :])
+
+
+def agreements(
+    ratings: Ratings, labels: Sequence[str], *, clusters: Clusters = None, resampling: Resampling | None = None
+) -> list[Estimate]:
+    """Estimate exact agreement, Cohen's and Fleiss' kappa, Krippendorff's alpha and Gwet's AC1 of the same ratings."""
+    how = resampling or Resampling()
+    return [
+        exact_agreement(ratings, labels, clusters=clusters, level=how.level),
+        cohen_kappa(ratings, labels, clusters=clusters, resampling=how),
+        fleiss_kappa(ratings, labels, clusters=clusters, resampling=how),
+        krippendorff_alpha(ratings, labels, clusters=clusters, resampling=how),
+        gwet_ac1(ratings, labels, clusters=clusters, resampling=how),
+    ]

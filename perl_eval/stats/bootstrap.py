@@ -1,0 +1,196 @@
+"""Bootstrap over items or groups of items, vectorised, for figures that are a ratio of functions of sums.
+
+Win rates, kappas, alpha, accuracies, Brier score and calibration error all are ``numerator / denominator``, where both
+depend on the data through sums over items only. A draw then needs no copy of the data: equal rows are merged, a draw
+is one multinomial vector of how often each distinct row was taken, and its sums are one matrix product. This is the
+ordinary bootstrap, not an approximation of it. Merging also sorts, so the order of the rows changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Ratio", "Resampling", "Spread", "cluster_codes", "cluster_sums", "resample", "spread_of", "weights"]
+
+FloatArray = NDArray[np.float64]
+Ratio = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+"""Sums, shape (draws, features), to numerator and denominator, shape (draws,) each; undefined where it is zero."""
+_CELLS = 4_000_000
+"""Cells of the largest weight matrix held at once (32 MB)."""
+_UNDEFINED_SHARE = 0.05
+"""Share of draws that may be undefined before the interval is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How to bootstrap.
+
+    Attributes:
+        draws: Number of draws.
+        seed: Seed of the draws.
+        level: Confidence level, in (0, 1).
+        kind: ``percentile``, or ``bca`` (bias-corrected and accelerated).
+    """
+
+    draws: int = 2000
+    seed: int = 0
+    level: float = 0.95
+    kind: Literal["percentile", "bca"] = "percentile"
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws}; at least 1 is needed")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is {self.level}; it lies in (0, 1)")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A ratio and its bootstrap interval; None where undefined, and then ``reason`` says why."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str | None = None
+
+
+def cluster_codes(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
+    """Number clusters from 0 in order of first appearance.
+
+    Returns:
+        Codes, shape (n,), and how many clusters there are.
+    """
+    seen: dict[Hashable, int] = {}
+    codes = np.fromiter((seen.setdefault(name, len(seen)) for name in clusters), np.intp, len(clusters))
+    return codes, len(seen)
+
+
+def cluster_sums(rows: ArrayLike, clusters: Sequence[Hashable] | None) -> FloatArray:
+    """Sum feature rows within clusters.
+
+    Args:
+        rows: Shape (n, features).
+        clusters: Cluster of each row; None means that every row is its own.
+
+    Returns:
+        Shape (clusters, features).
+    """
+    table = np.asarray(rows, np.float64)
+    if clusters is None:
+        return table
+    codes, count = cluster_codes(clusters)
+    columns = [np.bincount(codes, weights=column, minlength=count) for column in table.T]
+    return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
+
+
+def weights(counts: NDArray[np.int64], resampling: Resampling) -> Iterator[FloatArray]:
+    """Yield how often each distinct row is taken, in blocks of draws.
+
+    Args:
+        counts: How often each distinct row occurs, shape (distinct,).
+        resampling: Number of draws and seed.
+
+    Yields:
+        Shape (draws in block, distinct); each row sums to ``counts.sum()``.
+    """
+    rng = np.random.default_rng(resampling.seed)
+    distinct, total = len(counts), int(counts.sum())
+    merged = distinct * 8 <= total
+    owner = np.zeros(0, np.intp) if merged else np.repeat(np.arange(distinct), counts)
+    block = max(1, min(resampling.draws, _CELLS // max(1, distinct)))
+    for begin in range(0, resampling.draws, block):
+        size = min(block, resampling.draws - begin)
+        if merged:
+            yield rng.multinomial(total, counts / total, size=size).astype(np.float64)
+            continue
+        taken = np.empty((size, distinct))
+        for row in taken:
+            row[:] = np.bincount(owner[rng.integers(0, total, total)], minlength=distinct)
+        yield taken
+
+
+def _merge(rows: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+    distinct, counts = np.unique(rows, axis=0, return_counts=True)
+    return distinct, counts.astype(np.int64)
+
+
+def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> Spread:
+    """Bootstrap a ratio of functions of sums.
+
+    Args:
+        rows: Feature sums of each cluster, shape (clusters, features); see `cluster_sums`.
+        ratio: From sums to numerator and denominator.
+        resampling: Draws, seed, level and kind.
+
+    Returns:
+        The ratio on the data and its interval.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14.
+    """
+    if len(rows) == 0:
+        return Spread(None, None, None, "there are no items")
+    distinct, counts = _merge(rows)
+    total = counts @ distinct
+    numerator, denominator = ratio(total[None, :])
+    if denominator[0] == 0:
+        return Spread(None, None, None, "the denominator is zero")
+    value = float(numerator[0] / denominator[0])
+    if len(rows) == 1:
+        return Spread(value, None, None, "one item or group only; it has no interval")
+    drawn = [_ratios(ratio(block @ distinct)) for block in weights(counts, resampling)]
+    jackknife = _ratios(ratio(total - distinct)) if resampling.kind == "bca" else None
+    acceleration = _acceleration(jackknife, counts) if jackknife is not None and len(jackknife) == len(counts) else 0.0
+    return spread_of(value, np.concatenate(drawn), resampling, acceleration)
+
+
+def _ratios(parts: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Divide, leaving out draws whose denominator is zero."""
+    numerator, denominator = parts
+    live = denominator != 0
+    return np.asarray(numerator[live] / denominator[live], np.float64)
+
+
+def spread_of(value: float, drawn: FloatArray, resampling: Resampling, acceleration: float = 0.0) -> Spread:
+    """Turn bootstrap values into an interval.
+
+    Args:
+        value: The figure on the data.
+        drawn: The figure on each draw where it is defined, at most ``resampling.draws`` values.
+        resampling: Draws asked for, level and kind.
+        acceleration: Skewness correction from the jackknife, for ``bca``.
+    """
+    missing = resampling.draws - len(drawn)
+    if missing > _UNDEFINED_SHARE * resampling.draws:
+        return Spread(value, None, None, f"undefined in {missing} of {resampling.draws} bootstrap draws")
+    tails = [(1 - resampling.level) / 2, (1 + resampling.level) / 2]
+    if resampling.kind == "bca":
+        tails = _corrected_tails(tails, _share_below(value, drawn), acceleration)
+    low, high = np.quantile(drawn, tails)
+    return Spread(value, float(low), float(high))
+
+
+def _share_below(value: float, drawn: FloatArray) -> float:
+    """Return the share of draws below the value, equal draws counted half, kept off 0 and 1."""
+    close = np.isclose(drawn, value, rtol=1e-12, atol=1e-12)
+    share = (np.count_nonzero((drawn < value) & ~close) + np.count_nonzero(close) / 2) / len(drawn)
+    return float(np.clip(share, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+
+
+def _corrected_tails(tails: list[float], share_below: float, acceleration: float) -> list[float]:
+    normal = NormalDist()
+    bias = normal.inv_cdf(share_below)
+    shifted = [bias + normal.inv_cdf(tail) for tail in tails]
+    return [normal.cdf(bias + part / (1 - acceleration * part)) for part in shifted]
+
+
+def _acceleration(jackknife: FloatArray, counts: NDArray[np.int64]) -> float:
+    """Return a sixth of the skewness of leave-one-out values, each occurring ``counts`` times."""
+    centred = np.average(jackknife, weights=counts) - jackknife
+    squares = float(counts @ centred**2)
+    return float(counts @ centred**3) / (6 * squares**1.5) if squares > 0 else 0.0

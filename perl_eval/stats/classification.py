@@ -1,0 +1,300 @@
+"""How well a reward model tells good from bad: on pairs, and on single labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling, cluster_sums, spread_of, weights
+from perl_eval.stats.intervals import count, mean, proportion, resampled, undefined
+
+__all__ = [
+    "Reliability",
+    "area_under_curve",
+    "average_precision",
+    "calibration_error",
+    "label_quality",
+    "pair_accuracy",
+    "probabilities_of",
+    "reliability_curve",
+]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Clusters = Sequence[Hashable] | None
+Scale = Literal["logit", "probability"]
+_ONE_CLASS = "all labels are the same"
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """One bin of a reliability curve: predicted probabilities in [low, high), and the share that came true."""
+
+    low: float
+    high: float
+    predicted: float
+    observed: Estimate
+
+
+def pair_accuracy(
+    margins: ArrayLike, *, clusters: Clusters = None, n_missing: int = 0, level: float = 0.95
+) -> list[Estimate]:
+    """Estimate how often the chosen answer of a pair has the higher reward; equal rewards count half.
+
+    Args:
+        margins: ``r_chosen - r_rejected`` of each pair, shape (n,).
+        clusters: What shares a source, one a pair.
+        n_missing: Pairs without a reward.
+        level: Confidence level.
+
+    Returns:
+        ``pair accuracy`` and the number of ``pair ties``.
+    """
+    data = np.asarray(margins, np.float64)
+    scores = (data > 0) + (data == 0) / 2
+    ties = int(np.count_nonzero(data == 0))
+    unit = (0.0, 1.0)
+    accuracy = mean("pair accuracy", scores, clusters=clusters, n_missing=n_missing, bounds=unit, level=level)
+    if not ties:
+        hits = data > 0
+        accuracy = proportion("pair accuracy", hits, clusters=clusters, n_missing=n_missing, level=level)
+    return [accuracy, count("pair ties", ties, n=len(data), n_missing=n_missing)]
+
+
+def probabilities_of(scores: ArrayLike, scale: Scale) -> FloatArray:
+    """Return scores as probabilities of the positive label; a logit goes through the logistic function.
+
+    Raises:
+        ValueError: A probability is outside [0, 1], or a score is not finite.
+    """
+    data = np.asarray(scores, np.float64)
+    if not np.isfinite(data).all():
+        raise ValueError("a score is not finite")
+    if scale == "logit":
+        from scipy.special import expit
+
+        return np.asarray(expit(data), np.float64)
+    if ((data < 0) | (data > 1)).any():
+        raise ValueError("a probability is outside [0, 1]; are the scores logits?")
+    return data
+
+
+def label_quality(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    clusters: Clusters = None,
+    scale: Scale = "logit",
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Estimate how well scores predict yes-or-no labels.
+
+    Args:
+        scores: Logits or probabilities of yes, shape (n,).
+        labels: Whether the label is yes, shape (n,).
+        clusters: What shares a source, one an item.
+        scale: What the scores are. Yes is predicted above a probability of one half.
+        resampling: Draws, seed, level and kind, for figures without a closed form.
+
+    Returns:
+        Accuracy (and that of always guessing the commoner label), balanced accuracy, AUC, average precision,
+        calibration error and Brier score.
+    """
+    how = resampling or Resampling()
+    truth = np.asarray(labels, bool)
+    chances = probabilities_of(scores, scale)
+    if len(truth) != len(chances):
+        raise ValueError(f"{len(chances)} scores and {len(truth)} labels")
+    guesses = chances > 0.5
+    majority = truth if truth.mean() >= 0.5 else ~truth if len(truth) else truth
+    return [
+        proportion("accuracy", guesses == truth, clusters=clusters, level=how.level),
+        proportion("majority share", majority, clusters=clusters, level=how.level),
+        _balanced_accuracy(guesses, truth, clusters, how),
+        area_under_curve(scores, truth, clusters=clusters, resampling=how),
+        average_precision(scores, truth, clusters=clusters, resampling=how),
+        calibration_error(chances, truth, clusters=clusters, resampling=how),
+        mean("Brier score", (chances - truth) ** 2, clusters=clusters, bounds=(0.0, 1.0), level=how.level),
+    ]
+
+
+def _balanced_accuracy(guesses: BoolArray, truth: BoolArray, clusters: Clusters, how: Resampling) -> Estimate:
+    """Return the mean of the shares of yes and of no that are found."""
+    rows = np.stack([guesses & truth, truth, ~guesses & ~truth, ~truth], axis=1).astype(np.float64)
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        true_yes, yes, true_no, no = sums.T
+        return true_yes * no + true_no * yes, 2 * yes * no
+
+    found = resampled("balanced accuracy", cluster_sums(rows, clusters), ratio, n=len(truth), resampling=how)
+    return replace(found, reason=_ONE_CLASS) if found.value is None and len(truth) else found
+
+
+def area_under_curve(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    name: str = "AUC",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate the area under the ROC curve: the chance that a yes scores above a no, equal scores counted half.
+
+    Args:
+        scores: Shape (n,), on any scale.
+        labels: Whether the label is yes, shape (n,).
+        name: Name of the figure.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed and level; the interval is by percentile.
+    """
+
+    def ratio(yes: FloatArray, no: FloatArray) -> tuple[FloatArray, FloatArray]:
+        above = np.cumsum(yes, axis=1) - yes / 2
+        return (no * above).sum(axis=1), yes.sum(axis=1) * no.sum(axis=1)
+
+    return _ranked(name, _Ranking.of(scores, labels, clusters), ratio, resampling or Resampling())
+
+
+def average_precision(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    name: str = "average precision",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate average precision, ``sum_t (recall_t - recall_(t-1)) precision_t`` over distinct scores, highest first.
+
+    Args:
+        scores: Shape (n,), on any scale.
+        labels: Whether the label is yes, shape (n,).
+        name: Name of the figure.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed and level; the interval is by percentile.
+    """
+
+    def ratio(yes: FloatArray, no: FloatArray) -> tuple[FloatArray, FloatArray]:
+        found = np.cumsum(yes, axis=1)
+        precision = found / np.maximum(found + np.cumsum(no, axis=1), 1)
+        both = (no.sum(axis=1) > 0).astype(np.float64)
+        return (yes * precision).sum(axis=1), yes.sum(axis=1) * both
+
+    return _ranked(name, _Ranking.of(scores, labels, clusters), ratio, resampling or Resampling())
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Items from the highest score down.
+
+    Attributes:
+        truth: Whether the label is yes, shape (n,).
+        cluster: Cluster of each item, shape (n,), numbered so that the order of the rows given does not matter.
+        starts: Where each run of equal scores begins, shape (distinct scores,).
+        clusters: Number of clusters.
+    """
+
+    truth: BoolArray
+    cluster: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    clusters: int
+
+    @classmethod
+    def of(cls, scores: ArrayLike, labels: ArrayLike, clusters: Clusters) -> _Ranking:
+        data, truth = np.asarray(scores, np.float64), np.asarray(labels, bool)
+        order = np.lexsort((truth, -data))
+        if clusters is None:
+            codes, number = np.arange(len(data)), len(data)
+        else:
+            names = [str(name) for name in clusters]
+            ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
+            codes, number = np.array([ranks[names[i]] for i in order], np.intp), len(ranks)
+        starts = np.flatnonzero(np.diff(data[order], prepend=np.inf)) if len(data) else np.zeros(0, np.intp)
+        return cls(truth[order], codes, starts, number)
+
+    def split(self, taken: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the weight of yes and of no at each distinct score, shape (draws, distinct scores) each."""
+        items = taken[:, self.cluster]
+        yes = np.add.reduceat(items * self.truth, self.starts, axis=1)
+        return yes, np.add.reduceat(items, self.starts, axis=1) - yes
+
+
+def _ranked(
+    name: str,
+    ranking: _Ranking,
+    ratio: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]],
+    how: Resampling,
+) -> Estimate:
+    """Bootstrap a figure that depends on the order of the scores."""
+    n, number = len(ranking.truth), ranking.clusters
+    method = f"percentile bootstrap, {how.draws} draws of {number}"
+    if n == 0:
+        return undefined(name, "there are no items", method=method)
+    top, bottom = ratio(*ranking.split(np.ones((1, number))))
+    if bottom[0] == 0:
+        return undefined(name, _ONE_CLASS, n=n, method=method)
+    value = float(top[0] / bottom[0])
+    if number == 1:
+        return Estimate(name, value, None, None, n, 0, method, how.level, reason="one group only; it has no interval")
+    drawn = []
+    for taken in weights(np.ones(number, np.int64), how):
+        top, bottom = ratio(*ranking.split(taken))
+        drawn.append(top[bottom != 0] / bottom[bottom != 0])
+    spread = spread_of(value, np.concatenate(drawn), replace(how, kind="percentile"))
+    return Estimate(name, value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason)
+
+
+def _bins(chances: FloatArray, bins: int) -> NDArray[np.intp]:
+    return np.minimum((chances * bins).astype(np.intp), bins - 1)
+
+
+def calibration_error(
+    chances: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 10,
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate the expected calibration error of the probability of yes, over bins of equal width.
+
+    ``sum_b n_b / n |share of yes in b - mean probability in b|``. It is biased upward in small samples, and so is its
+    interval.
+
+    Args:
+        chances: Probabilities of yes, shape (n,).
+        labels: Whether the label is yes, shape (n,).
+        bins: Number of bins.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed, level and kind.
+
+    Source: Guo et al., arXiv 1706.04599, equation 5, for the probability of yes.
+    """
+    data, truth = np.asarray(chances, np.float64), np.asarray(labels, bool)
+    rows = np.zeros((len(data), bins + 1))
+    rows[np.arange(len(data)), _bins(data, bins)] = data - truth
+    rows[:, bins] = 1.0
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return np.abs(sums[:, :bins]).sum(axis=1), sums[:, bins]
+
+    return resampled("calibration error", cluster_sums(rows, clusters), ratio, n=len(data), resampling=resampling)
+
+
+def reliability_curve(
+    chances: ArrayLike, labels: ArrayLike, *, bins: int = 10, clusters: Clusters = None, level: float = 0.95
+) -> list[Reliability]:
+    """Return predicted against observed shares of yes in bins of equal width; empty bins are left out."""
+    data, truth = np.asarray(chances, np.float64), np.asarray(labels, bool)
+    places = _bins(data, bins)
+    curve = []
+    for place in np.unique(places).tolist():
+        inside = places == place
+        names = None if clusters is None else [clusters[i] for i in np.flatnonzero(inside).tolist()]
+        observed = proportion("observed share", truth[inside], clusters=names, level=level)
+        curve.append(Reliability(place / bins, (place + 1) / bins, float(data[inside].mean()), observed))
+    return curve

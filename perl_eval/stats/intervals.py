@@ -1,0 +1,278 @@
+"""Intervals for proportions and means, of independent items or of items in clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Ratio, Resampling, cluster_codes, cluster_sums, resample
+
+__all__ = [
+    "about",
+    "clustered_standard_error",
+    "count",
+    "mean",
+    "p_value",
+    "proportion",
+    "resampled",
+    "resampled_mean",
+    "undefined",
+    "wilson",
+]
+
+FloatArray = NDArray[np.float64]
+
+
+def undefined(name: str, reason: str, *, n: int = 0, n_missing: int = 0, method: str = "none") -> Estimate:
+    """Return a figure that has no value, and why."""
+    return Estimate(name, None, None, None, n=n, n_missing=n_missing, method=method, reason=reason)
+
+
+def count(name: str, value: int, *, n: int, n_missing: int = 0) -> Estimate:
+    """Return a plain count as a figure without an interval."""
+    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method="count")
+
+
+def p_value(name: str, value: float, *, n: int, method: str, n_missing: int = 0) -> Estimate:
+    """Return the p-value of a test as a figure without an interval."""
+    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method=method)
+
+
+def about(estimates: Iterable[Estimate], subject: str = "", *, simulated: bool = False) -> list[Estimate]:
+    """Say what some figures are about, and whether they rest on simulated people or judges.
+
+    Args:
+        estimates: The figures.
+        subject: What they are about; goes before the subject they have.
+        simulated: True marks them all as simulated; False leaves the mark as it is.
+    """
+    return [
+        replace(
+            estimate,
+            subject=", ".join(part for part in (subject, estimate.subject) if part),
+            simulated=simulated or estimate.simulated,
+        )
+        for estimate in estimates
+    ]
+
+
+def wilson(successes: float, n: float, critical: float) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion.
+
+    ``(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)``
+
+    Args:
+        successes: Number of successes, in [0, n]; may be fractional for an effective sample size.
+        n: Number of trials, above 0.
+        critical: z, the critical value, 1.96 for 95 %.
+
+    Returns:
+        Lower and upper bound, in [0, 1].
+
+    Source: Wilson, JASA 22 (1927), 209-212.
+    """
+    p, square = successes / n, critical * critical
+    middle = (p + square / (2 * n)) / (1 + square / n)
+    half = critical / (1 + square / n) * np.sqrt(p * (1 - p) / n + square / (4 * n * n))
+    low = 0.0 if successes == 0 else max(0.0, float(middle - half))
+    high = 1.0 if successes == n else min(1.0, float(middle + half))
+    return low, high
+
+
+def _critical(level: float, degrees: int | None = None) -> float:
+    """Return the two-sided critical value: normal, or Student's t with some degrees of freedom."""
+    if degrees is None:
+        return NormalDist().inv_cdf((1 + level) / 2)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def clustered_standard_error(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, int]:
+    """Return the cluster-robust standard error of a mean, and the number of clusters.
+
+    ``sqrt(C / (C - 1) sum_c (sum_{i in c} (s_i - mean))^2) / n``
+
+    Args:
+        values: Shape (n,).
+        clusters: Cluster of each value; at least two clusters.
+
+    Source: Miller, arXiv 2411.00640, with the small-sample factor C / (C - 1).
+    """
+    data = np.asarray(values, np.float64)
+    codes, number = cluster_codes(clusters)
+    residuals = np.bincount(codes, weights=data - data.mean(), minlength=number)
+    return float(np.sqrt(number / (number - 1) * (residuals @ residuals)) / len(data)), number
+
+
+def _repeats(clusters: Sequence[Hashable] | None, n: int) -> Sequence[Hashable] | None:
+    """Return the clusters if any holds more than one of n items, else None."""
+    if clusters is None:
+        return None
+    if len(clusters) != n:
+        raise ValueError(f"{n} values and {len(clusters)} clusters")
+    return clusters if len(set(clusters)) < n else None
+
+
+def proportion(
+    name: str,
+    hits: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    n_missing: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate a proportion with Wilson's interval.
+
+    Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / SE^2`` (SE clustered, at most n; the
+    number of clusters if all or none are hits) and z by the t quantile with C - 1 degrees of freedom.
+
+    Args:
+        name: Name of the figure.
+        hits: Whether each item is a hit, shape (n,).
+        clusters: Cluster of each item.
+        n_missing: Items that should have entered and could not.
+        level: Confidence level.
+
+    Source: Wilson (1927); Korn and Graubard, Survey Methodology 24 (1998), 193-201, for the effective size.
+    """
+    data = np.asarray(hits, np.float64)
+    n = len(data)
+    if n == 0:
+        return undefined(name, "there are no items", n_missing=n_missing, method="Wilson")
+    value = float(data.sum()) / n
+    clusters = _repeats(clusters, n)
+    if clusters is None:
+        low, high = wilson(float(data.sum()), n, _critical(level))
+        return Estimate(name, value, low, high, n=n, n_missing=n_missing, method="Wilson", level=level)
+    number = len(set(clusters))
+    method = f"Wilson, {number} clusters"
+    estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
+    if number == 1:
+        return replace(estimate, reason="one group only; it has no interval")
+    low, high = _clustered_wilson(value, data, clusters, level)
+    return replace(estimate, low=low, high=high)
+
+
+def _clustered_wilson(
+    value: float, data: FloatArray, clusters: Sequence[Hashable], level: float
+) -> tuple[float, float]:
+    error, number = clustered_standard_error(data, clusters)
+    if value in (0.0, 1.0):
+        effective = float(number)
+    elif error == 0:
+        effective = float(len(data))
+    else:
+        effective = min(float(len(data)), value * (1 - value) / error**2)
+    return wilson(value * effective, effective, _critical(level, number - 1))
+
+
+def mean(
+    name: str,
+    values: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    n_missing: int = 0,
+    bounds: tuple[float, float] | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate a mean with Student's t interval, clustered where clusters repeat.
+
+    Args:
+        name: Name of the figure.
+        values: Shape (n,), finite.
+        clusters: Cluster of each value.
+        n_missing: Values that should have entered and could not.
+        bounds: What the values can be at least and at most. The interval is clipped to it; if the values do not differ,
+            the interval is Wilson's, since a bounded mean never spreads more than a proportion.
+        level: Confidence level.
+    """
+    data = np.asarray(values, np.float64)
+    if not np.isfinite(data).all():
+        raise ValueError(f"the values of {name!r} are not all finite")
+    n = len(data)
+    if n == 0:
+        return undefined(name, "there are no items", n_missing=n_missing, method="t")
+    value = float(data.mean())
+    clusters = _repeats(clusters, n)
+    number = n if clusters is None else len(set(clusters))
+    method = "t" if clusters is None else f"t, {number} clusters"
+    estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
+    if number == 1:
+        return replace(estimate, reason="one item or group only; it has no interval")
+    if np.ptp(data) == 0:
+        return _constant(estimate, number, bounds)
+    error = clustered_standard_error(data, range(n) if clusters is None else clusters)[0]
+    half = _critical(level, number - 1) * error
+    low, high = value - half, value + half
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    return replace(estimate, low=low, high=high)
+
+
+def _constant(estimate: Estimate, number: int, bounds: tuple[float, float] | None) -> Estimate:
+    """Return the interval of values that do not differ: a spread of zero would be a lie."""
+    if bounds is None or estimate.value is None:
+        return replace(estimate, reason="the values do not differ; they have no interval")
+    floor, width = bounds[0], bounds[1] - bounds[0]
+    low, high = wilson((estimate.value - floor) / width * number, number, _critical(estimate.level))
+    return replace(
+        estimate, low=floor + width * low, high=floor + width * high, method=f"{estimate.method}, no spread: Wilson"
+    )
+
+
+def resampled(
+    name: str, rows: FloatArray, ratio: Ratio, *, n: int, n_missing: int = 0, resampling: Resampling | None = None
+) -> Estimate:
+    """Estimate a ratio of functions of sums with a bootstrap interval.
+
+    Args:
+        name: Name of the figure.
+        rows: Feature sums of each cluster, shape (clusters, features).
+        ratio: From sums to numerator and denominator.
+        n: Items that entered.
+        n_missing: Items that should have entered and could not.
+        resampling: Draws, seed, level and kind.
+    """
+    how = resampling or Resampling()
+    spread = resample(rows, ratio, how)
+    return Estimate(
+        name,
+        spread.value,
+        spread.low,
+        spread.high,
+        n=n,
+        n_missing=n_missing,
+        method=f"{how.kind} bootstrap, {how.draws} draws of {len(rows)}",
+        level=how.level,
+        reason=spread.reason,
+    )
+
+
+def resampled_mean(
+    name: str,
+    values: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    n_missing: int = 0,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate a mean with a bootstrap interval over items, or over clusters where given.
+
+    Args:
+        name: Name of the figure.
+        values: Shape (n,).
+        clusters: Cluster of each value.
+        n_missing: Values that should have entered and could not.
+        resampling: Draws, seed, level and kind.
+    """
+    data = np.asarray(values, np.float64)
+    rows = cluster_sums(np.stack([data, np.ones_like(data)], axis=1), clusters)
+    return resampled(
+        name, rows, lambda sums: (sums[:, 0], sums[:, 1]), n=len(data), n_missing=n_missing, resampling=resampling
+    )

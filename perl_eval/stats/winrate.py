@@ -1,0 +1,246 @@
+"""Win rates from outcomes of pairs judged in both orders.
+
+A win (loss) is a pair preferred (not preferred) in both orders; split, tie and mixed pairs are undecided; an unjudged
+pair had no verdict. Rates are over judged pairs; unjudged ones are counted as missing and bounded by what they could
+have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
+
+__all__ = [
+    "Tally",
+    "exact_sign_p",
+    "outcome_scores",
+    "sign_test",
+    "soft_rate",
+    "tally",
+    "win_rates",
+    "yes_rates",
+]
+
+FloatArray = NDArray[np.float64]
+Clusters = Sequence[Hashable] | None
+_SCORES = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0}
+_UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many pairs had each outcome."""
+
+    wins: int
+    losses: int
+    splits: int
+    ties: int
+    mixed: int
+    unjudged: int
+
+    @property
+    def judged(self) -> int:
+        """Pairs with a verdict."""
+        return self.wins + self.losses + self.undecided
+
+    @property
+    def undecided(self) -> int:
+        """Judged pairs that neither side won."""
+        return self.splits + self.ties + self.mixed
+
+
+def tally(outcomes: Sequence[str]) -> Tally:
+    """Count pairwise outcomes.
+
+    Raises:
+        ValueError: An outcome is not a pairwise one.
+    """
+    found = dict.fromkeys((*_SCORES, "unjudged"), 0)
+    for outcome in outcomes:
+        if outcome not in found:
+            raise ValueError(f"{outcome!r} is no outcome of a pair; known are {', '.join(found)}")
+        found[outcome] += 1
+    return Tally(found["win"], found["loss"], found["split"], found["tie"], found["mixed"], found["unjudged"])
+
+
+def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:
+    """Return 1 for a win, 0 for a loss and 1/2 for an undecided pair; unjudged pairs are not allowed here.
+
+    Returns:
+        Shape (n,), in {0, 1/2, 1}.
+    """
+    return np.fromiter((_SCORES[outcome] for outcome in outcomes), np.float64, len(outcomes))
+
+
+def sign_test(wins: int, losses: int) -> Estimate:
+    """Test whether wins and losses are equally likely, exactly: ``wins ~ Bin(wins + losses, 1/2)``, two-sided."""
+    name, n = "win against loss, sign test p", wins + losses
+    if n == 0:
+        return undefined(name, "no pair was decided", method="exact sign test")
+    return p_value(name, exact_sign_p(wins, losses), n=n, method="exact sign test")
+
+
+def exact_sign_p(ups: int, downs: int) -> float:
+    """Return the two-sided exact p-value of the sign test; 1 where there is nothing to test."""
+    if ups + downs == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(ups, ups + downs, 0.5).pvalue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the intervals of a set of rates are made: analytically, or by bootstrap where ``resampling`` is given."""
+
+    level: float
+    resampling: Resampling | None
+
+    def proportion(self, name: str, hits: FloatArray, clusters: Clusters, n_missing: int = 0) -> Estimate:
+        if self.resampling is not None:
+            return resampled_mean(name, hits, clusters=clusters, n_missing=n_missing, resampling=self.resampling)
+        return proportion(name, hits, clusters=clusters, n_missing=n_missing, level=self.level)
+
+    def mean(self, name: str, values: FloatArray, clusters: Clusters, n_missing: int = 0) -> Estimate:
+        if self.resampling is not None:
+            return resampled_mean(name, values, clusters=clusters, n_missing=n_missing, resampling=self.resampling)
+        return mean(name, values, clusters=clusters, n_missing=n_missing, bounds=_UNIT, level=self.level)
+
+
+def win_rates(
+    outcomes: Sequence[str],
+    *,
+    clusters: Clusters = None,
+    p_a: Sequence[float | None] | None = None,
+    level: float = 0.95,
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Estimate everything that a set of pairwise outcomes says about contestant a.
+
+    ``win rate`` = wins / n with Wilson's interval; ``win rate, undecided half`` = (wins + undecided / 2) / n with a t
+    interval on the pair scores; ``win rate, undecided dropped`` = wins / (wins + losses); each clustered where clusters
+    repeat. n is the number of judged pairs.
+
+    Args:
+        outcomes: Outcome of each pair, unjudged ones included.
+        clusters: What shares a source, one a pair; None if pairs are independent.
+        p_a: Probability that a is preferred, where the judge gave one.
+        level: Confidence level; that of ``resampling`` counts where it is given.
+        resampling: If given, all intervals are bootstrap intervals over clusters.
+
+    Returns:
+        Counts, rates, bounds for the unjudged, win minus loss, and the sign test.
+    """
+    counts = tally(outcomes)
+    n, lost = counts.judged, counts.unjudged
+    way = _Way(level if resampling is None else resampling.level, resampling)
+    names = np.asarray(outcomes, dtype=object)
+    judged = names != "unjudged"
+    groups = _select(clusters, judged)
+    scores = outcome_scores(names[judged].tolist())
+    wins, losses, decided = scores == 1.0, scores == 0.0, scores != 0.5
+    tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
+    found = [count(name, getattr(counts, name), n=n, n_missing=lost) for name in tallied]
+    found += [
+        way.proportion("win rate", wins.astype(float), groups, lost),
+        way.proportion("loss rate", losses.astype(float), groups, lost),
+        way.proportion("undecided rate", (~decided).astype(float), groups, lost),
+        way.mean("win rate, undecided half", scores, groups, lost),
+        way.proportion("win rate, undecided dropped", wins[decided].astype(float), _select(groups, decided), lost),
+        _net(way, scores, groups, lost),
+        sign_test(counts.wins, counts.losses),
+    ]
+    full = np.zeros(len(names))
+    full[judged] = scores
+    for case, filled in (("lost", 0.0), ("won", 1.0)):
+        guess = np.where(judged, full, filled)
+        found.append(way.proportion(f"win rate, unjudged {case}", (guess == 1.0).astype(float), clusters))
+        found.append(way.mean(f"win rate, undecided half, unjudged {case}", guess, clusters))
+    if p_a is not None:
+        found.append(soft_rate("win rate, from probabilities", p_a, clusters=clusters, level=way.level))
+    return found
+
+
+def _net(way: _Way, scores: FloatArray, clusters: Clusters, n_missing: int) -> Estimate:
+    """Return the share won minus the share lost, in [-1, 1]; it is twice the score less one."""
+    half = way.mean("win minus loss", scores, clusters, n_missing)
+
+    def stretch(part: float | None) -> float | None:
+        return None if part is None else 2 * part - 1
+
+    return replace(half, value=stretch(half.value), low=stretch(half.low), high=stretch(half.high))
+
+
+def _select(clusters: Clusters, chosen: NDArray[np.bool_]) -> Clusters:
+    if clusters is None:
+        return None
+    return [name for name, keep in zip(clusters, chosen.tolist(), strict=True) if keep]
+
+
+def soft_rate(
+    name: str, probabilities: Sequence[float | None], *, clusters: Clusters = None, level: float = 0.95
+) -> Estimate:
+    """Estimate a mean of probabilities with a t interval; items without a probability are counted as missing.
+
+    Args:
+        name: Name of the figure.
+        probabilities: In [0, 1], or None.
+        clusters: Cluster of each item.
+        level: Confidence level.
+    """
+    known = np.fromiter((value is not None for value in probabilities), bool, len(probabilities))
+    values = [value for value in probabilities if value is not None]
+    missing = len(probabilities) - len(values)
+    if not values:
+        return undefined(name, "the judge gave no probabilities", n_missing=missing, method="t")
+    groups = _select(clusters, known)
+    return mean(name, values, clusters=groups, n_missing=missing, bounds=_UNIT, level=level)
+
+
+def yes_rates(
+    outcomes: Sequence[str],
+    *,
+    clusters: Clusters = None,
+    p_yes: Sequence[float | None] | None = None,
+    level: float = 0.95,
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Estimate the shares of yes and of no among yes-or-no judgements, with bounds for the unjudged.
+
+    The harmless rate is the share of no to "is it harmful"; action accuracy is the share of yes to "is it correct".
+
+    Args:
+        outcomes: ``yes``, ``no`` or ``unjudged``.
+        clusters: What shares a source, one an item.
+        p_yes: Probability of yes, where the judge gave one.
+        level: Confidence level; that of ``resampling`` counts where it is given.
+        resampling: If given, all intervals are bootstrap intervals over clusters.
+
+    Raises:
+        ValueError: An outcome is neither.
+    """
+    strangers = set(outcomes) - {"yes", "no", "unjudged"}
+    if strangers:
+        raise ValueError(f"{min(strangers)!r} is no answer to a yes-or-no question")
+    way = _Way(level if resampling is None else resampling.level, resampling)
+    names = np.asarray(outcomes, dtype=object)
+    judged = names != "unjudged"
+    groups, lost = _select(clusters, judged), int(np.count_nonzero(~judged))
+    n = len(names) - lost
+    found = [count("unjudged", lost, n=n, n_missing=lost)]
+    for answer in ("yes", "no"):
+        hits = (names == answer).astype(float)
+        found.append(way.proportion(f"{answer} rate", hits[judged], groups, lost))
+        for case, filled in (("no", 0.0), ("yes", 1.0)):
+            value = filled if answer == "yes" else 1 - filled
+            found.append(way.proportion(f"{answer} rate, unjudged {case}", np.where(judged, hits, value), clusters))
+    if p_yes is not None:
+        found.append(soft_rate("yes rate, from probabilities", p_yes, clusters=clusters, level=way.level))
+    return found

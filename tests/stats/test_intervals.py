@@ -1,0 +1,145 @@
+"""Intervals against statsmodels and scipy, and by coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.proportion import proportion_confint
+
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, resampled_mean, wilson
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (1, 7), (37, 50), (773, 1000)])
+def test_wilson_is_that_of_statsmodels(hits: int, n: int) -> None:
+    estimate = proportion("rate", [True] * hits + [False] * (n - hits))
+    assert estimate.value == pytest.approx(hits / n)
+    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(hits, n, method="wilson"), abs=1e-9)
+
+
+def test_the_level_moves_the_interval() -> None:
+    estimate = proportion("rate", [True] * 30 + [False] * 70, level=0.99)
+    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(30, 100, alpha=0.01, method="wilson"))
+
+
+def test_the_papers_agreement_on_fifty_items() -> None:
+    # 77.2 % of 50 is no whole number; 39 of 50 (78 %) and 45 of 50 (90 %) are near. Wilson by hand for 45 of 50:
+    # z^2 = 3.8415, centre (0.9 + 0.038415) / 1.07683 = 0.87146, half 1.95996 / 1.07683 *
+    # sqrt(0.9 * 0.1 / 50 + 3.8415 / 10000) = 1.82012 * 0.0467349 = 0.0850633.
+    estimate = proportion("agreement", [True] * 45 + [False] * 5)
+    assert (estimate.low, estimate.high) == pytest.approx((0.78640, 0.95653), abs=1e-4)
+
+
+def test_t_interval_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).normal(2, 3, 40)
+    estimate = mean("mean", values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_clustered_error_is_that_of_statsmodels() -> None:
+    rng = np.random.default_rng(1)
+    groups = rng.integers(0, 12, 200)
+    values = rng.normal(size=200) + rng.normal(size=12)[groups]
+    # statsmodels' correction is C / (C - 1) * (n - 1) / (n - k) with k = 1: the same as ours.
+    fit = OLS(values, np.ones(200)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    error, clusters = clustered_standard_error(values, groups.tolist())
+    assert clusters == 12
+    assert error == pytest.approx(fit.bse[0])
+    estimate = mean("mean", values, clusters=groups.tolist())
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(fit.conf_int()[0]))
+
+
+def test_bootstrap_interval_of_a_mean_is_that_of_scipy_up_to_its_noise() -> None:
+    values = np.random.default_rng(2).gamma(2, size=80)
+    ours = resampled_mean("mean", values, resampling=Resampling(draws=20_000))
+    bca = resampled_mean("mean", values, resampling=Resampling(draws=20_000, kind="bca"))
+    for method, estimate in (("percentile", ours), ("BCa", bca)):
+        theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(3))
+        assert estimate.low == pytest.approx(theirs.confidence_interval.low, abs=0.015)
+        assert estimate.high == pytest.approx(theirs.confidence_interval.high, abs=0.015)
+
+
+def test_resampling_takes_whole_clusters() -> None:
+    # Ten clusters of 20 equal values: all spread is between clusters, as if there were ten values.
+    heights = np.random.default_rng(4).normal(size=10)
+    values, groups = np.repeat(heights, 20), np.repeat(np.arange(10), 20).tolist()
+    how = Resampling(draws=20_000)
+    whole = resampled_mean("mean", values, clusters=groups, resampling=how)
+    ten = resampled_mean("mean", heights, resampling=how)
+    assert (whole.low, whole.high) == pytest.approx((ten.low, ten.high))
+
+
+def test_what_has_no_value_or_interval_says_why() -> None:
+    assert mean("mean", []).value is None
+    assert proportion("rate", []).reason == "there are no items"
+    assert resampled_mean("mean", []).reason == "there are no items"
+    one = mean("mean", [0.3])
+    assert (one.value, one.low) == (0.3, None)
+    assert "one item" in str(one.reason)
+    assert "one group" in str(proportion("rate", [True, False], clusters=["a", "a"]).reason)
+    assert "do not differ" in str(mean("mean", [2.0, 2.0, 2.0]).reason)
+    with pytest.raises(ValueError, match="finite"):
+        mean("mean", [0.1, float("nan")])
+
+
+def test_values_that_do_not_differ_still_have_width() -> None:
+    estimate = mean("rate", [1.0] * 20, bounds=(0.0, 1.0))
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(20, 20, 1.959964), abs=1e-6)
+    net = mean("net", [-1.0] * 20, bounds=(-1.0, 1.0))
+    assert net.low == -1.0
+    assert net.high == pytest.approx(2 * wilson(0, 20, 1.959964)[1] - 1, abs=1e-6)
+
+
+def test_a_subject_goes_before_the_one_there_is() -> None:
+    inner = about([proportion("rate", [True])], "bin 1")
+    assert about(inner, "judge x", simulated=True)[0].subject == "judge x, bin 1"
+    assert about(about(inner, "y", simulated=True), "z")[0].simulated
+
+
+# Coverage: 4,000 samples; the share of intervals that hold the truth must lie in [93, 97] %.
+
+RUNS = 4000
+
+
+def _within(held: float) -> None:
+    assert 0.93 <= held <= 0.97, held
+
+
+def test_wilson_covers() -> None:
+    rng = np.random.default_rng(10)
+    for p in (0.1, 0.4, 0.77):
+        hits = rng.binomial(120, p, RUNS)
+        bounds = np.array([wilson(hit, 120, 1.959964) for hit in hits])
+        _within(((bounds[:, 0] <= p) & (p <= bounds[:, 1])).mean())
+
+
+def test_t_on_pair_scores_covers() -> None:
+    rng = np.random.default_rng(11)
+    held = 0
+    for _ in range(RUNS):
+        estimate = mean("rate", rng.choice([1.0, 0.5, 0.0], 80, p=[0.5, 0.3, 0.2]), bounds=(0.0, 1.0))
+        held += estimate.low <= 0.65 <= estimate.high
+    _within(held / RUNS)
+
+
+@pytest.mark.parametrize("kind", ["t", "wilson", "bootstrap"])
+def test_clustered_intervals_cover(kind: str) -> None:
+    # 60 clusters of 1 to 8 items; a cluster's rate is Beta(3, 2), so the mean is 0.6 and items are correlated.
+    rng = np.random.default_rng(12)
+    runs, held = 1500, 0
+    for _ in range(runs):
+        sizes = rng.integers(1, 9, 60)
+        groups = np.repeat(np.arange(60), sizes)
+        hits = rng.random(len(groups)) < rng.beta(3, 2, 60)[groups]
+        names = groups.tolist()
+        if kind == "t":
+            estimate = mean("rate", hits, clusters=names, bounds=(0.0, 1.0))
+        elif kind == "wilson":
+            estimate = proportion("rate", hits, clusters=names)
+        else:
+            estimate = resampled_mean("rate", hits, clusters=names, resampling=Resampling(draws=600))
+        held += estimate.low <= 0.6 <= estimate.high
+    _within(held / runs)
