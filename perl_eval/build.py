@@ -1,0 +1,176 @@
+"""The verb ``build``: upstream files to rows in TRL's columns, in a folder that `datasets.load_dataset` reads back.
+
+The folder holds ``README.md`` (the dataset card), ``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perl_eval import runs, tables
+from perl_eval.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from datasets_builders.builder import Builder
+    from datasets_builders.card import Built
+
+__all__ = ["BuildOptions", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What may be set beside the main arguments of `run`.
+
+    Attributes:
+        splits: Build these splits only; files of the others are not needed. Empty: all.
+        checksums: ``verify`` refuses files that are not the pinned ones; ``record`` takes them as they are.
+        settings: Options of one data set, such as ``min_score_ratio`` of SHP.
+        cache_dir: Folder for downloads; default that of `datasets`.
+        num_proc: Processes to build with; no more than there are upstream files.
+        against: Another built folder to look for leakage from, with ``check``.
+        push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
+        public: Make that repository public; private otherwise.
+    """
+
+    splits: tuple[str, ...] = ()
+    checksums: str = "verify"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    num_proc: int | None = None
+    against: Path | None = None
+    push_to_hub: str | None = None
+    public: bool = False
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of datasets_builders, which knows nothing of perl_eval, into ours."""
+    from datasets_builders import errors
+
+    try:
+        yield
+    except errors.DataError as error:
+        raise DataError(error.detail, file=error.file, row=error.row, field=error.field, fix=error.fix) from None
+    except errors.BuilderError as error:
+        raise UserError(error.what, error.fix) from None
+
+
+def run(
+    name: str,
+    out: Path,
+    *,
+    config: str | Sequence[str] | None = None,
+    data_dir: Path | None = None,
+    check: bool = False,
+    options: BuildOptions | None = None,
+) -> Path:
+    """Build a data set into a folder.
+
+    Args:
+        name: The data set, one of ``datasets_builders.NAMES``; hyphens may stand for underscores.
+        out: The folder.
+        config: Configuration or configurations; all if None.
+        data_dir: Folder that holds the upstream files; they are downloaded if None.
+        check: Look for leakage, duplicates and contradictions, and put what is found on the card.
+        options: What else may be set.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is no such data set, configuration, split or file, or the terms forbid what is asked.
+        DataError: An upstream file holds what it should not.
+    """
+    chosen = options or BuildOptions()
+    out = Path(out)
+    with _translated():
+        from datasets_builders import builder_class
+        from datasets_builders.publish import push, refuse_push
+
+        origin = builder_class(name).ORIGIN
+        if chosen.push_to_hub is not None:
+            refuse_push(origin, private=not chosen.public)
+        builders = _open(name, config, data_dir, chosen)
+        arguments = {
+            "name": origin.name,
+            "config": list(builders),
+            "splits": list(chosen.splits),
+            "settings": dict(chosen.settings),
+            "check": check,
+            "against": None if chosen.against is None else str(chosen.against),
+            **_versions_of(builders),
+        }
+        inputs = {} if chosen.against is None else {"against": chosen.against}
+        with runs.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
+            if not current.done:
+                built = _write(builders, out, chosen)
+                _finish(current, origin, built)
+        if chosen.push_to_hub is not None:
+            push(out, chosen.push_to_hub, origin, private=not chosen.public)
+    return out
+
+
+def _open(
+    name: str, config: str | Sequence[str] | None, data_dir: Path | None, options: BuildOptions
+) -> dict[str, Builder]:
+    """Return the builder of each configuration."""
+    from datasets_builders import builder_class, open_builder
+
+    known = [one.name for one in builder_class(name).BUILDER_CONFIGS]
+    names = known if config is None else [config] if isinstance(config, str) else list(dict.fromkeys(config))
+    shared = {"splits": ",".join(options.splits), "checksums": options.checksums, **options.settings}
+    return {
+        one: open_builder(name, one, data_dir=data_dir, cache_dir=options.cache_dir, options=shared) for one in names
+    }
+
+
+def _versions_of(builders: Mapping[str, Builder]) -> dict[str, Any]:
+    """Return what tells this build from one of other files or by other code."""
+    from datasets_builders.sources import code_sha256
+
+    known = {path: sha256 for one in builders.values() for path, sha256 in one.checksums().items()}
+    return {"builder_sha256": code_sha256(), "sources": known}
+
+
+def _write(builders: Mapping[str, Builder], out: Path, options: BuildOptions) -> dict[str, Built]:
+    from datasets_builders.publish import write_config
+
+    return {name: write_config(one, out, num_proc=options.num_proc) for name, one in builders.items()}
+
+
+def _finish(current: runs.Run, origin: Any, built: Mapping[str, Built]) -> None:
+    """Write the card, and put counts and drops on the run card and on the screen."""
+    from datasets_builders.card import write_card
+
+    card = write_card(origin, built)
+    tables.replace_file(current.folder / "README.md", lambda partial: partial.write_text(card, "utf-8"))
+    current.notes["rows"] = {
+        name: {split: tally.kept for split, tally in one.tallies.items()} for name, one in built.items()
+    }
+    current.notes["dropped"] = {
+        name: {split: dict(tally.dropped) for split, tally in one.tallies.items() if tally.dropped}
+        for name, one in built.items()
+    }
+    current.notes["seen"] = {
+        name: {split: dict(tally.notes) for split, tally in one.tallies.items() if tally.notes}
+        for name, one in built.items()
+    }
+    current.notes["checksums"] = {path: sha for one in built.values() for path, sha in one.checksums.items()}
+    _show(origin.title, built)
+
+
+def _show(title: str, built: Mapping[str, Built]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("configuration", "split", "rows", "", title=title, title_justify="left")
+    for name, one in built.items():
+        for split, tally in one.tallies.items():
+            reasons = [f"{count:,} dropped: {reason}" for reason, count in sorted(tally.dropped.items())]
+            reasons += [f"{count:,} {what}" for what, count in sorted(tally.notes.items())]
+            table.add_row(name, split, f"{tally.kept:,}", "\n".join(reasons))
+    Console().print(table)
