@@ -1,0 +1,222 @@
+"""The chat door: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply.
+
+Importing this module loads the openai package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from perl_eval.errors import JudgeError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.judges import verdicts
+from perl_eval.judges.protocol import Finish, Reply, Sees
+from perl_eval.records import Ballot, Question
+
+__all__ = ["ChatJudge", "ChatOptions"]
+
+_FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+_NO_KEY = "unused"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """How to talk to a chat endpoint.
+
+    Attributes:
+        base_url: Where it is; None is OpenAI's own.
+        key_variable: Environment variable that holds the key; the key is kept nowhere else.
+        temperature: Of sampling; None leaves it to the server.
+        max_tokens: Longest reply; one that is cut off is asked for once more with twice as much.
+        timeout_s: Longest wait for one reply.
+        price_in_usd: Price of a million tokens in, if known.
+        price_out_usd: Price of a million tokens out, if known.
+    """
+
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    temperature: float | None = 0.0
+    max_tokens: int = 512
+    timeout_s: float = 60.0
+    price_in_usd: float | None = None
+    price_out_usd: float | None = None
+
+
+class ChatJudge:
+    """A model behind a chat endpoint.
+
+    Args:
+        model: The model's name, as the server knows it.
+        options: How to talk to it.
+
+    Raises:
+        UserError: No key is set, or the address is no plain http address.
+    """
+
+    door = "chat"
+    positional = True
+    simulated = False
+    group = 1
+    sees: Sees = "messages"
+
+    def __init__(self, model: str, options: ChatOptions | None = None) -> None:
+        self.model = model
+        self._options = options = options or ChatOptions()
+        if options.base_url is not None:
+            parts = urlsplit(options.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise UserError(f"the judge's address is {parts.scheme or 'no scheme'}://...", "give an http address")
+            if parts.username or parts.password or parts.query:
+                raise UserError(
+                    "the judge's address holds a user, a password or a query", "put the key in the environment"
+                )
+        elif not os.environ.get(options.key_variable):
+            raise UserError(f"{options.key_variable} is not set", "put the judge's key there")
+        self.parameters: Mapping[str, object] = {
+            "base_url": options.base_url,
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+        }
+        self._client: openai.AsyncOpenAI | None = None
+        # Some models want the limit under another name, or take no temperature; the server's 400 says so.
+        self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+        self._sends_temperature = options.temperature is not None
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """Send each question as one request."""
+        return [await self._ask(question) for question in questions]
+
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        """Read the verdict that the text commits to last."""
+        if reply.finish == "refusal":
+            return reply.ballot(question, None, reason="the judge refused to answer")
+        if reply.finish == "length":
+            return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
+        reading = verdicts.read(reply.text, question.kind)
+        return reply.ballot(question, reading.verdict, reason=reading.reason)
+
+    async def close(self) -> None:
+        """Close the connections; the next question opens new ones."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _ask(self, question: Question) -> Reply:
+        reply = await self._complete(question, self._options.max_tokens)
+        if reply.finish != "length":
+            return reply
+        longer = await self._complete(question, 2 * self._options.max_tokens)
+        cost = None if reply.cost_usd is None or longer.cost_usd is None else reply.cost_usd + longer.cost_usd
+        return Reply(
+            text=longer.text,
+            finish=longer.finish,
+            model=longer.model,
+            tokens_in=reply.tokens_in + longer.tokens_in,
+            tokens_out=reply.tokens_out + longer.tokens_out,
+            latency_s=reply.latency_s + longer.latency_s,
+            cost_usd=cost,
+        )
+
+    async def _complete(self, question: Question, max_tokens: int) -> Reply:
+        begun_s = time.perf_counter()
+        try:
+            completion = await self._send(question, max_tokens)
+            return self._reply(completion, time.perf_counter() - begun_s)
+        except openai.APITimeoutError:
+            raise TimedOut(f"no reply within {self._options.timeout_s:g} s") from None
+        except openai.APIConnectionError:
+            raise TimedOut("the connection broke or could not be made") from None
+        except openai.RateLimitError as error:
+            raise RateLimited(_said(error), _retry_after_s(error)) from None
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            raise UserError(f"the judge's server answered {_said(error)}", "check key, address and model") from None
+        except openai.APIStatusError as error:
+            if error.status_code in (408, 409) or error.status_code >= 500:
+                raise JudgeError(_said(error)) from None
+            raise Refused(_said(error)) from None
+        except (json.JSONDecodeError, openai.APIResponseValidationError):
+            raise JudgeError("the reply is no JSON") from None
+
+    async def _send(self, question: Question, max_tokens: int) -> ChatCompletion:
+        while True:
+            sent = (self._limit_name, self._sends_temperature)
+            try:
+                return await self._connected().chat.completions.create(
+                    model=self.model,
+                    # The roles are system and user; the types want each in a dict of its own kind.
+                    messages=[{"role": turn.role, "content": turn.content} for turn in question.messages],  # type: ignore[misc]
+                    max_tokens=max_tokens if self._limit_name == "max_tokens" else openai.omit,
+                    max_completion_tokens=max_tokens if self._limit_name != "max_tokens" else openai.omit,
+                    temperature=self._options.temperature if self._sends_temperature else openai.omit,
+                )
+            except openai.BadRequestError as error:
+                self._concede(str(error.message))
+                if sent == (self._limit_name, self._sends_temperature):
+                    raise
+
+    def _concede(self, complaint: str) -> None:
+        """Change what the server says that it does not take."""
+        if "max_completion_tokens" in complaint:
+            self._limit_name = "max_completion_tokens"
+        elif "temperature" in complaint:
+            self._sends_temperature = False
+
+    def _connected(self) -> openai.AsyncOpenAI:
+        if self._client is None:
+            self._client = openai.AsyncOpenAI(
+                api_key=os.environ.get(self._options.key_variable) or _NO_KEY,
+                base_url=self._options.base_url,
+                timeout=self._options.timeout_s,
+                max_retries=0,
+            )
+        return self._client
+
+    def _reply(self, completion: ChatCompletion, latency_s: float) -> Reply:
+        choices: Any = getattr(completion, "choices", None)
+        if not choices:
+            raise JudgeError("the reply holds no choice")
+        message = choices[0].message
+        finish = _FINISHES.get(choices[0].finish_reason or "stop", "stop")
+        if message.refusal:
+            finish = "refusal"
+        text = message.content or message.refusal or ""
+        if finish == "stop" and not text.strip():
+            raise JudgeError("the reply is empty")
+        usage = completion.usage
+        tokens_in, tokens_out = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Reply(
+            text=text,
+            finish=finish,
+            model=completion.model or "",
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            latency_s=latency_s,
+            cost_usd=self._cost_usd(tokens_in, tokens_out),
+        )
+
+    def _cost_usd(self, tokens_in: int, tokens_out: int) -> float | None:
+        price_in, price_out = self._options.price_in_usd, self._options.price_out_usd
+        if price_in is None or price_out is None:
+            return None
+        return (tokens_in * price_in + tokens_out * price_out) / 1e6
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """Return status and message in one line; a server may echo a key, so only the start of it."""
+    return " ".join(f"{error.status_code}: {error.message}".split())[:200]
+
+
+def _retry_after_s(error: openai.RateLimitError) -> float | None:
+    stated = error.response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(stated))
+    except ValueError:
+        return None

@@ -1,0 +1,182 @@
+"""The ledger: every answer a judge gave, kept so that nothing is asked, or paid, twice.
+
+One SQLite file in WAL mode; several processes may share it. It holds replies only: no errors, no cut-off replies, no
+requests, no keys, no headers. A reply is on disk before `Ledger.add` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.judges.protocol import Judge, Reply
+from perl_eval.records import Message, Question
+
+__all__ = ["Keys", "Ledger"]
+
+_VERSION = 1
+_LOOKUP = 500
+_TABLE = """
+CREATE TABLE IF NOT EXISTS reply (
+  key BLOB PRIMARY KEY,
+  door TEXT NOT NULL,
+  asked TEXT NOT NULL,
+  answered TEXT NOT NULL,
+  text TEXT NOT NULL,
+  finish TEXT NOT NULL,
+  logprobs TEXT NOT NULL,
+  tokens_in INTEGER NOT NULL,
+  tokens_out INTEGER NOT NULL,
+  latency_s REAL NOT NULL,
+  cost_usd REAL,
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) WITHOUT ROWID
+"""
+_COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd"
+
+
+def _feed(state: Any, *parts: str) -> None:
+    """Hash strings so that no two lists of them look alike: each with its length in front."""
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass")
+        state.update(b"%d:" % len(content))
+        state.update(content)
+
+
+def _feed_messages(state: Any, messages: Sequence[Message]) -> None:
+    _feed(state, str(len(messages)), *(part for turn in messages for part in (turn.role, turn.content)))
+
+
+class Keys:
+    """The ledger keys of one judge: sha256 of door, model, parameters, rendered messages and number of the vote.
+
+    For a judge that sees the candidates themselves, their prompts, texts and token ids count too: defusing a text for
+    the messages can make two of them look alike.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._start = hashlib.sha256()
+        _feed(self._start, judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True))
+        self._sees_candidates = judge.sees == "candidates"
+
+    def of(self, question: Question, vote: int = 0) -> bytes:
+        """Return the key of a question, 32 bytes."""
+        state = self._start.copy()
+        _feed(state, str(vote), question.kind)
+        _feed_messages(state, question.messages)
+        if self._sees_candidates:
+            for candidate in question.candidates:
+                _feed_messages(state, candidate.prompt)
+                _feed(state, candidate.item, candidate.text, " ".join(map(str, candidate.token_ids)))
+        return state.digest()
+
+
+class Ledger:
+    """An open ledger; use as a context manager.
+
+    Args:
+        path: The file; made if it is not there.
+
+    Raises:
+        UserError: It cannot be opened for writing.
+        DataError: It is no ledger, or one of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UserError(f"cannot open the ledger {path}: {error}", "choose a file you can write to") from None
+        try:
+            self._prepare()
+        except (sqlite3.DatabaseError, DataError) as error:
+            self._database.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise UserError(f"cannot open the ledger {path}: {error}", "choose a file you can write to") from None
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"is not a ledger ({error})", file=path, fix="give another file") from None
+
+    def _prepare(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA journal_mode = WAL")
+        # FULL: a commit is on disk when it returns, whatever happens to process or machine.
+        execute("PRAGMA synchronous = FULL")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise DataError(
+                f"is a ledger of version {version}, newer than {_VERSION}", file=self.path, fix="update perl-eval"
+            )
+        execute(_TABLE)
+        execute(f"PRAGMA user_version = {_VERSION}")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM reply").fetchone()
+        return int(count)
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """Return the replies that are there, by key."""
+        found: dict[bytes, Reply] = {}
+        for start in range(0, len(keys), _LOOKUP):
+            part = keys[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            # Only question marks are put into the statement; the keys are bound.
+            for key, *cells in self._database.execute(
+                f"SELECT key, text, finish, logprobs, answered, tokens_in, tokens_out, latency_s, cost_usd FROM reply "
+                f"WHERE key IN ({marks})",
+                part,
+            ):
+                text, finish, logprobs, *rest = cells
+                found[key] = Reply(text, finish, tuple(map(tuple, json.loads(logprobs))) if logprobs else (), *rest)
+        return found
+
+    def add(self, judge: Judge, replies: Iterable[tuple[bytes, Reply]]) -> None:
+        """Keep some replies in one transaction; of two replies to one question the earlier stays.
+
+        Raises:
+            UserError: The disk is full or the file cannot be written.
+        """
+        rows = [
+            (
+                key,
+                judge.door,
+                judge.model,
+                reply.model,
+                reply.text,
+                reply.finish,
+                json.dumps(reply.logprobs) if reply.logprobs else "",
+                reply.tokens_in,
+                reply.tokens_out,
+                reply.latency_s,
+                reply.cost_usd,
+            )
+            for key, reply in replies
+        ]
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._database.executemany(
+                    f"INSERT OR IGNORE INTO reply ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                )
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise UserError(f"cannot write the ledger {self.path}: {error}", "free the disk or the file") from None

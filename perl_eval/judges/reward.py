@@ -1,0 +1,85 @@
+"""A reward model as judge: it has no position, so it is asked once a pair."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from perl_eval.errors import UserError
+from perl_eval.judges.protocol import Reply, Sees
+from perl_eval.judges.scripted import sigmoid
+from perl_eval.records import Ballot, Completion, Question, Verdict
+
+__all__ = ["RewardJudge"]
+
+
+class RewardJudge:
+    """Prefers the completion of higher reward (Bradley-Terry): ``p_first = sigmoid(r_first - r_second)``.
+
+    A single answer is a yes if ``r > threshold``, with ``p = sigmoid(r - threshold)``.
+
+    Args:
+        score: The rewards of some completions, in logits, in order; batches as it likes.
+        name: What scores; replies are kept under it, so it must change when the weights do (put their sha256 in).
+        threshold: A single answer of a higher reward is a yes.
+        tie_margin: A difference up to this size, either way, is a tie; with 0 only an exact draw is.
+
+    Raises:
+        UserError: A negative tie margin.
+
+    Source:
+        Bradley and Terry (1952); Sidahmed et al., arXiv 2403.10704, section 2.
+    """
+
+    door = "reward"
+    positional = False
+    simulated = False
+    group = 64
+    sees: Sees = "candidates"
+
+    def __init__(
+        self,
+        score: Callable[[Sequence[Completion]], Sequence[float]],
+        *,
+        name: str,
+        threshold: float = 0.0,
+        tie_margin: float = 0.0,
+    ) -> None:
+        if not (math.isfinite(threshold) and 0 <= tie_margin < math.inf):
+            raise UserError(
+                f"threshold is {threshold} and tie_margin {tie_margin}", "give finite numbers, no negative margin"
+            )
+        self._score = score
+        self.model = name
+        self._threshold, self._tie_margin = threshold, tie_margin
+        self.parameters: Mapping[str, object] = {"threshold": threshold, "tie_margin": tie_margin}
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """Score all candidates in one call; a reply is the JSON list of its candidates' rewards."""
+        rewards = [float(reward) for reward in self._score([c for question in questions for c in question.candidates])]
+        wanted = sum(len(question.candidates) for question in questions)
+        if len(rewards) != wanted:
+            raise ValueError(f"{self.model} gave {len(rewards)} rewards for {wanted} completions")
+        replies, taken = [], 0
+        for question in questions:
+            own = rewards[taken : (taken := taken + len(question.candidates))]
+            replies.append(Reply(text=json.dumps(own), model=self.model))
+        return replies
+
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        """Turn rewards into a verdict and a probability."""
+        rewards: list[float] = json.loads(reply.text)
+        if not all(math.isfinite(reward) for reward in rewards):
+            return reply.ballot(question, None, reason=f"the reward is not finite: {reply.text}")
+        verdict: Verdict
+        if question.kind == "yes_no":
+            margin = rewards[0] - self._threshold
+            verdict = "yes" if margin > 0 else "no"
+        else:
+            margin = rewards[0] - rewards[1]
+            verdict = "tie" if abs(margin) <= self._tie_margin else "first" if margin > 0 else "second"
+        return reply.ballot(question, verdict, p_first=sigmoid(margin))
+
+    async def close(self) -> None:
+        """Do nothing: the model belongs to whoever gave the score function."""

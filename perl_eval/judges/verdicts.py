@@ -1,0 +1,235 @@
+"""Reading a verdict out of a judge's text.
+
+A verdict must be committed to: in double brackets, after a label, as a value of JSON, or alone on the last line (or the
+first, if nothing contradicts it). Of several, the last binds. Prose is no verdict: "As the gold standard, A is fine
+but" holds none.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from perl_eval.records import Kind, Verdict
+
+__all__ = ["Reading", "read"]
+
+
+class Reading(NamedTuple):
+    """A verdict, or None and the reason why there is none."""
+
+    verdict: Verdict | None
+    reason: str | None = None
+
+
+_THOUGHT_TAG = re.compile(r"<(?P<end>/?)(?:think|thinking)>", re.IGNORECASE)
+
+_NOUN = r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion)"
+_WORDS: dict[Kind, dict[str, Verdict]] = {
+    "pairwise": {
+        **dict.fromkeys(("a", "1", "first", "one"), "first"),
+        **dict.fromkeys(("b", "2", "second", "two"), "second"),
+        **dict.fromkeys(("tie", "tied", "draw", "equal", "both", "neither", "same", "c"), "tie"),
+    },
+    "yes_no": {
+        **dict.fromkeys(("yes", "true"), "yes"),
+        **dict.fromkeys(("no", "false"), "no"),
+    },
+}
+_BARE_TIE = frozenset({"c", "both", "neither", "same", "equal"})
+"""Words that mean a tie in brackets or after a label, but say nothing alone on a line."""
+# Pieces of the patterns below; all are matched without regard to case, within one line whose blanks are single.
+_QUOTES = "[*_`\"'“”‘’]*"
+_RELATION = r"(?P<left>[ab12]) ?(?P<sign>>{1,3}|<{1,3}|={1,2}|≈|≻|≺) ?(?P<right>[ab12])"
+_PAIR_WORD = r"(?P<word>a|b|c|1|2|first|second|one|two|tied?|draw|equal|both|neither|same)\b"
+_CHOICE: dict[Kind, str] = {
+    "pairwise": rf"(?:{_RELATION}|(?:{_NOUN}[ _-]*|the )?\(?{_PAIR_WORD}\)?(?: {_NOUN})?)",
+    "yes_no": r"(?P<word>yes|no|true|false)\b",
+}
+_BETTER = (
+    rf" is (?:the |clearly |much |slightly )*(?:better|best|preferred|superior|stronger|winner)(?: (?:one|{_NOUN}))?"
+)
+_LABEL = (
+    r"[ >#*_`\"'“(-]*(?:(?:my|the|our) )?(?:final |overall )?"
+    r"(?:verdict|winner|answer|decision|choice|judge?ment|preference|preferred|best|better|result|conclusion)"
+    rf"(?: (?:is|one|answer|output|response|summary|option))*{_QUOTES} ?(?:[:=]|\bis\b) ?{_QUOTES} ?\[* ?{_QUOTES}"
+)
+# After a choice may come its end, punctuation, or words that confirm it; "A or B", "A good answer" are no choice.
+_AFTER = (
+    rf" ?{_QUOTES} ?\]* ?{_QUOTES}"
+    rf"(?= ?$| ?[.;!(—–]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] )"
+)
+# Bounds on the work a hostile reply can make.
+_STARTS = 100
+_LITERAL = 1000
+_LINE = 300
+
+
+def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
+    return {kind: re.compile(f"{before}{choice}{after}", re.IGNORECASE) for kind, choice in _CHOICE.items()}
+
+
+_LABELLED = _compiled(_LABEL, _AFTER)
+_BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
+_ALONE = _compiled(rf"[ >#-]*{_QUOTES} ?", rf"(?:{_BETTER})? ?[.!]? ?{_QUOTES}[.!]?")
+_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}[,.;:!—–-]", re.IGNORECASE)
+_JSON_KEYS = (
+    "verdict",
+    "winner",
+    "answer",
+    "choice",
+    "decision",
+    "preference",
+    "preferred",
+    "better",
+    "best",
+    "judgement",
+    "judgment",
+    "result",
+)
+# alpaca_eval's ranking prompts name the outputs m and M; only the case tells them apart.
+_CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
+
+
+def read(text: str, kind: Kind) -> Reading:
+    """Read the verdict that a reply commits to last.
+
+    Args:
+        text: The reply.
+        kind: What was asked.
+    """
+    thinking, spoken = False, 0
+    for tag in _THOUGHT_TAG.finditer(text):
+        thinking, spoken = not tag["end"], tag.end()
+    if thinking:
+        return Reading(None, "the reply ends inside its thinking")
+    text = text[spoken:]
+    if not text.strip():
+        return Reading(None, "the reply is empty")
+    found = [*_structured(text, kind), *_worded(text, kind)]
+    if not found:
+        return Reading(None, "the reply commits to no verdict")
+    return Reading(max(found, key=lambda place: place[0])[1])
+
+
+def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
+    place, alone = 0, []
+    for line in text.splitlines(keepends=True):
+        # A verdict stands near the start of its line or near its end: the middle of a long line is prose.
+        shown = " ".join(line.split())
+        for offset in {0, max(0, len(shown) - _LINE)}:
+            for match in _BRACKETED[kind].finditer(shown[offset : offset + _LINE]):
+                if verdict := _meaning(match, kind):
+                    yield place + offset + match.end(), verdict
+        labelled = _LABELLED[kind].match(shown[:_LINE])
+        if labelled and (verdict := _meaning(labelled, kind)):
+            yield place + labelled.end(), verdict
+        place += len(line)
+        if shown:
+            alone.append((place, _line(shown, kind)))
+    opening = _OPENING.match(text) if kind == "yes_no" else None
+    if opening:
+        yield opening.end(), _WORDS[kind][opening["word"].lower()]
+    yield from _alone(alone)
+
+
+def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdict]]:
+    """Choose among verdicts alone on a line: the last line's, and the first's if no other contradicts it."""
+    for place, verdict in (lines[-1], lines[0]):
+        others = {other for _, other in lines} - {None, verdict}
+        if verdict and (place == lines[-1][0] or not others):
+            yield place, verdict
+
+
+def _line(line: str, kind: Kind) -> Verdict | None:
+    if kind == "pairwise" and line in _CASED:
+        return _CASED[line]
+    match = _ALONE[kind].fullmatch(line) if len(line) <= _LINE else None
+    if match is None or (match["word"] or "").lower() in _BARE_TIE:
+        return None
+    return _meaning(match, kind)
+
+
+def _meaning(match: re.Match[str], kind: Kind) -> Verdict | None:
+    parts = match.groupdict()
+    if parts.get("sign"):
+        left, right = (_WORDS["pairwise"][parts[side].lower()] for side in ("left", "right"))
+        if left == right:
+            return None
+        if parts["sign"][0] in "=≈":
+            return "tie"
+        return left if parts["sign"][0] in ">≻" else right
+    return _WORDS[kind][parts["word"].lower()]
+
+
+def _structured(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
+    """Read JSON values and python lists of ranks, wherever they stand in the text."""
+    decoder, done = json.JSONDecoder(), 0
+    starts = [match.start() for match in re.finditer(r"[{\[]", text)]
+    for start in starts[-_STARTS:]:
+        if start < done:
+            continue
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            value, end = _python_literal(text, start)
+        verdict = _of_value(value, kind)
+        if verdict:
+            yield end, verdict
+            done = end
+
+
+def _python_literal(text: str, start: int) -> tuple[Any, int]:
+    """Read a list of ranks as Python prints it: with single quotes."""
+    end = text.find("]" if text[start] == "[" else "}", start) + 1
+    if not 0 < end - start < _LITERAL:
+        return None, start
+    try:
+        return ast.literal_eval(text[start:end]), end
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None, start
+
+
+def _of_value(value: Any, kind: Kind) -> Verdict | None:
+    if isinstance(value, dict):
+        named = {str(key).lower(): part for key, part in value.items()}
+        for key in _JSON_KEYS:
+            if key in named:
+                return _of_scalar(named[key], kind)
+        return None
+    if kind == "pairwise" and isinstance(value, list) and len(value) == 2:
+        return _of_ranks(value)
+    return None
+
+
+def _of_scalar(value: Any, kind: Kind) -> Verdict | None:
+    if isinstance(value, bool):
+        return ("yes" if value else "no") if kind == "yes_no" else None
+    if isinstance(value, int):
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    if kind == "pairwise" and value in _CASED:
+        return _CASED[value]
+    match = _ALONE[kind].fullmatch(" ".join(value[:_LINE].split()))
+    return _meaning(match, kind) if match else None
+
+
+def _of_ranks(value: list[Any]) -> Verdict | None:
+    """Read two ranks, of the first and the second answer; rank 1 is the better."""
+    ranks: list[Any] = value
+    if all(isinstance(part, dict) and "rank" in part for part in value):
+        ranks = [part["rank"] for part in sorted(value, key=lambda part: _place(str(part.get("model", ""))))]
+    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank in (1, 2) for rank in ranks):
+        return None
+    if ranks[0] == ranks[1]:
+        return "tie"
+    return "first" if ranks[0] < ranks[1] else "second"
+
+
+def _place(model: str) -> tuple[bool, str]:
+    """Order model names by the position they stand for: m before M, model_1 before model_2."""
+    return (model == "M", model)

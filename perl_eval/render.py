@@ -1,0 +1,204 @@
+"""Judge prompts to messages: sandboxed templates, strict variables, fenced candidates.
+
+A prompt is one jinja2 file. Its head comment is read: ``kind`` says what it asks (``pairwise`` or ``yes_no``). Its
+block ``user`` (and ``system``, if it has one) becomes one message. The text of conversation and candidates is hostile: it enters
+as a value, never as a template, with special tokens defused, between marker lines that carry a code. The code is
+derived from the text, so it is the same on a re-run, and it occurs nowhere in the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Completion, Kind, Message, Order, Question, digest
+
+__all__ = ["Template", "load", "names", "neutralise", "question"]
+
+_SUFFIX = ".jinja2"
+_VARIABLES = frozenset({"conversation", "first", "second", "answer", "code", "reasoning"})
+_HEAD = re.compile(r"\A\s*\{#-?(?P<text>.*?)-?#\}", re.DOTALL)
+_KIND = re.compile(r"^\s*kind:\s*(?P<kind>\S+)\s*$", re.MULTILINE)
+# Errors that a mistake in a template can raise while it renders.
+_TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+# Characters that a reader does not see but a model does: controls, bidirectional overrides, tags, lone surrogates.
+# The joiners U+200C and U+200D stay: scripts and emoji need them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# What tokenizers and chat templates take for structure, and what verdict readers take for a verdict.
+_SPECIAL = re.compile(
+    r"<(?=[|｜])|(?<=[|｜])>"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|thinking|image|video|audio|start_of_turn|end_of_turn|tool_call)>)"
+    r"|<(?=</?SYS>>)|\[(?=/?INST\])|\[(?=\[)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A judge prompt, loaded and compiled.
+
+    Attributes:
+        name: Its name, without suffix.
+        kind: What it asks.
+        sha256: Of the file's bytes.
+        source: Where it lies.
+    """
+
+    name: str
+    kind: Kind
+    sha256: str
+    source: str
+    compiled: jinja2.Template
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """Return the names of the prompts at hand: those of the user's folder and the built-in ones."""
+    built_in = (entry.name for entry in importlib.resources.files("prompts").iterdir())
+    own = (path.name for path in folder.iterdir()) if folder is not None else iter(())
+    return sorted({name.removesuffix(_SUFFIX) for name in (*own, *built_in) if name.endswith(_SUFFIX)})
+
+
+def load(name: str, folder: Path | None = None) -> Template:
+    """Load a prompt by name.
+
+    Args:
+        name: Its name, without suffix.
+        folder: The user's own prompts; a prompt there wins over a built-in one of the same name.
+
+    Raises:
+        UserError: There is no such prompt or folder.
+        DataError: The file is no valid prompt: syntax, head comment, block or variable.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"no such folder of prompts: {folder}", "check the path")
+    if name not in names(folder):
+        raise UserError(f"no prompt called {name!r}", f"choose one of {', '.join(names(folder))}")
+    own = folder / f"{name}{_SUFFIX}" if folder is not None else None
+    path = own if own is not None and own.is_file() else importlib.resources.files("prompts") / f"{name}{_SUFFIX}"
+    content = path.read_bytes()
+    source = str(path)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError("is not UTF-8", file=source, fix="save it as UTF-8") from None
+    # No autoescape: what comes out is text for a model, not HTML. No loader: a prompt includes no other file.
+    environment = jinja2.sandbox.SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
+    try:
+        unknown = jinja2.meta.find_undeclared_variables(environment.parse(text)) - _VARIABLES
+        compiled = environment.from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise DataError(
+            f"line {error.lineno}: {error.message}", file=source, fix="see the jinja2 template syntax"
+        ) from None
+    if unknown:
+        known = ", ".join(sorted(_VARIABLES))
+        raise DataError(f"uses unknown variable {min(unknown)!r}", file=source, fix=f"known are {known}")
+    if "user" not in compiled.blocks:
+        raise DataError("has no block called user", file=source, fix="put the question in {% block user %}")
+    return Template(name, _kind(text, source), hashlib.sha256(content).hexdigest(), source, compiled)
+
+
+def _kind(text: str, source: str) -> Kind:
+    head = _HEAD.match(text)
+    stated = _KIND.search(head["text"]) if head else None
+    for kind in get_args(Kind):
+        if stated and stated["kind"] == kind:
+            return kind  # type: ignore[no-any-return]  # get_args gives Any
+    fix = f"begin the file with {{# ... #}} holding a line `kind: ` and one of {', '.join(get_args(Kind))}"
+    raise DataError("has no head comment that states its kind", file=source, fix=fix)
+
+
+def neutralise(text: str) -> str:
+    """Make hostile text harmless to tokenizers, chat templates and verdict readers, and otherwise leave it as it is.
+
+    Special tokens (``<|im_start|>``, ``[INST]``, ``<think>``) and double brackets (``[[A]]``) get a space inside;
+    characters that nobody sees become U+FFFD.
+    """
+    shown = _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _SPECIAL.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", shown)
+
+
+def question(
+    template: Template, candidates: Sequence[Completion], *, order: Order, id: str, reasoning: bool = False
+) -> Question:
+    """Render one question.
+
+    Args:
+        template: The prompt.
+        candidates: One completion, or two in the order shown; of two, the first one's prompt is shown.
+        order: Which contestant is shown first.
+        id: The id of the judgement that the question belongs to.
+        reasoning: Ask for reasons before the verdict.
+
+    Raises:
+        DataError: The prompt fails on these values.
+    """
+    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
+    code = _code([*(part for turn in prompt for part in (turn.role, turn.content)), *texts])
+    values: dict[str, object] = {
+        "conversation": "\n".join([*(_fenced(turn.role, turn.content, code) for turn in prompt), _mark("end", code)]),
+        "code": code,
+        "reasoning": reasoning,
+    }
+    if template.kind == "pairwise":
+        values["first"] = _fenced("answer A", texts[0], code)
+        values["second"] = f"{_fenced('answer B', texts[1], code)}\n{_mark('end', code)}"
+    else:
+        values["answer"] = f"{_fenced('answer', texts[0], code)}\n{_mark('end', code)}"
+    return Question(id, template.kind, order, tuple(candidates), _messages(template, values), template.sha256)
+
+
+def _messages(template: Template, values: dict[str, object]) -> tuple[Message, ...]:
+    messages = []
+    context = template.compiled.new_context(values)
+    for role in ("system", "user"):
+        if role in template.compiled.blocks:
+            try:
+                text = "".join(template.compiled.blocks[role](context)).strip()
+            except _TEMPLATE_ERRORS as error:
+                raise DataError(
+                    f"cannot be rendered for a {template.kind} question: {error}",
+                    file=template.source,
+                    fix="mend the prompt",
+                ) from None
+            if text:
+                messages.append(Message(role, text))
+    return tuple(messages)
+
+
+@lru_cache(maxsize=64)
+def _defused(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+    return tuple(Message(" ".join(neutralise(turn.role).split()), neutralise(turn.content)) for turn in prompt)
+
+
+def _code(texts: Sequence[str]) -> str:
+    """Return 12 hex digits drawn from the texts, in any order, that occur in none of them."""
+    code = digest(*sorted(texts))[:12]
+    while any(code in text.lower() for text in texts):
+        code = digest(code)[:12]
+    return code
+
+
+def _mark(label: str, code: str) -> str:
+    return f"=== {label} | {code} ==="
+
+
+def _fenced(label: str, text: str, code: str) -> str:
+    return f"{_mark(label, code)}\n{text}"
