@@ -121,9 +121,11 @@
     const last = turns.length ? turns[turns.length - 1][1] : "";
     add(summary, make("span", "teaser", last.slice(0, 140)));
     details.append(summary);
-    details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) fill(details, row);
-    });
+    const once = () => {
+      if (details.children.length === 1) fill(details, row);
+    };
+    summary.addEventListener("click", once); // before it opens, so that the next Tab finds what is inside
+    details.addEventListener("toggle", once);
     return add(make("li"), details);
   };
 
@@ -211,7 +213,6 @@
     }
     search.value = "";
     filter();
-    byId("judgements-title").focus();
   });
   show();
 })();

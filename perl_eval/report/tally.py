@@ -90,6 +90,13 @@ class Chosen:
     judgement: Judgement
 
 
+_Key = tuple[int, str, str, str, str, str, str]
+
+
+def _key(folder: int, said: Judgement) -> _Key:
+    return folder, said.judge, said.kind, said.policy_a, said.policy_b, said.dataset, said.prompt_sha256
+
+
 def survey(found: Sequence[Folder], *, seed: int, limit: int) -> tuple[list[Tally], list[Chosen]]:
     """Count every judgement and draw at most ``limit`` of them.
 
@@ -105,26 +112,21 @@ def survey(found: Sequence[Folder], *, seed: int, limit: int) -> tuple[list[Tall
         The tallies in the order they first appear, and the drawn judgements in random order. In memory are the
         drawn ones and one batch.
     """
-    tallies: dict[tuple[object, ...], Tally] = {}
+    tallies: dict[_Key, Tally] = {}
 
     def counted() -> Iterator[Chosen]:
         for row, (folder, judgement) in enumerate(records(found, Judgement)):
-            said, of, how = (
-                judgement,
-                (judgement.policy_a, judgement.policy_b),
-                (judgement.dataset, judgement.prompt_sha256),
-            )
-            key = (folder, said.judge, said.kind, *of, *how)
+            key = _key(folder, judgement)
             if key not in tallies:
-                tallies[key] = Tally(folder, said.judge, said.kind, *of, *how)
-            tallies[key].add(said)
+                tallies[key] = Tally(*key)
+            tallies[key].add(judgement)
             yield Chosen(row, folder, judgement)
 
-    chosen = heapq.nsmallest(
-        limit,
-        counted(),
-        key=lambda drawn: (digest("report", str(seed), drawn.judgement.judge, drawn.judgement.id), drawn.row),
-    )
+    def rank(drawn: Chosen) -> tuple[str, int]:
+        return digest("report", str(seed), drawn.judgement.judge, drawn.judgement.id), drawn.row
+
+    # At least one is drawn, for nsmallest(0) would not count at all.
+    chosen = heapq.nsmallest(max(limit, 1), counted(), key=rank)[:limit]
     return list(tallies.values()), chosen
 
 

@@ -28,17 +28,17 @@ def clip(text: str, limit: int) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure to three decimals or four digits, whichever is shorter; never in a false round."""
+    """Return a figure to about three digits: more decimals for small ones, powers of ten for tiny and huge ones."""
     size = abs(value)
     if value == 0:
         return "0"
-    if size >= 1e7 or size < 0.0005:
+    if size >= 1e7 or size < 0.001:
         return f"{value:.2e}"
     if size >= 1000:
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.2f}".rstrip("0").rstrip(".")
-    return f"{value:.3f}"
+    return f"{value:.3f}" if size >= 0.1 else f"{value:.4f}"
 
 
 def count(value: int) -> str:
