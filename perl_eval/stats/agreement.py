@@ -7,9 +7,8 @@ units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling, cluster_sums
 from perl_eval.stats.intervals import mean, resampled, undefined
+from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Clusters, Ratings, cohen_kappa
 
 __all__ = [
     "agreements",
@@ -33,12 +33,8 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-Ratings = Sequence[Mapping[str, str]]
-Clusters = Sequence[Hashable] | None
 Ties = Literal["counted", "dropped", "half"]
 Scale = Literal["nominal", "ordinal", "interval"]
-_CONSTANT = "all labels are the same, so chance agreement is complete"
-_TOO_FEW = "no unit has two labels"
 
 
 def label_counts(ratings: Ratings, labels: Sequence[str]) -> FloatArray:
@@ -136,7 +132,7 @@ def mean_credit(
     live = looked_at > 0
     missing = len(pairs) - int(live.sum())
     if not live.any():
-        return undefined(name, _TOO_FEW, n_missing=missing, method="t")
+        return undefined(name, TOO_FEW, n_missing=missing, method="t")
     groups = None if clusters is None else [c for c, keep in zip(clusters, live.tolist(), strict=True) if keep]
     shares = earned[live] / looked_at[live]
     return mean(name, shares, clusters=groups, n_missing=missing, bounds=(0.0, 1.0), level=level)
@@ -153,56 +149,10 @@ def _coefficient(
     """Bootstrap a coefficient; units that cannot enter are counted as missing."""
     n = int(live.sum())
     if n == 0:
-        return undefined(name, _TOO_FEW, n_missing=len(rows))
+        return undefined(name, TOO_FEW, n_missing=len(rows))
     sums = cluster_sums(rows, clusters)
     found = resampled(name, sums, ratio, n=n, n_missing=len(rows) - n, resampling=resampling)
-    return replace(found, reason=_CONSTANT) if found.value is None else found
-
-
-def cohen_kappa(
-    ratings: Ratings,
-    labels: Sequence[str],
-    *,
-    name: str = "Cohen kappa",
-    clusters: Clusters = None,
-    resampling: Resampling | None = None,
-) -> Estimate:
-    """Estimate Cohen's kappa, ``(po - pe) / (1 - pe)``; pooled over rater pairs where there are more than two raters.
-
-    With ``po_r`` and ``pe_r`` observed and chance agreement of rater pair r on its ``n_r`` shared units, the pooled
-    kappa is ``sum_r n_r (po_r - pe_r) / sum_r n_r (1 - pe_r)``. With two raters it is Cohen's own.
-
-    Args:
-        ratings: Labels by rater, one mapping a unit.
-        labels: All labels there can be.
-        name: Name of the figure.
-        clusters: What shares a source, one a unit.
-        resampling: Draws, seed, level and kind.
-
-    Source: Cohen (1960); De Vries et al., Field Methods 20 (2008), 272-282, for pooling.
-    Deviations: Rater pairs are weighted by their shared units, not equally, since panels here are sparse.
-    """
-    places = {label: place for place, label in enumerate(labels)}
-    pairs: dict[tuple[str, str], int] = {}
-    cells: list[tuple[int, int]] = []
-    size = len(labels)
-    for row, unit in enumerate(ratings):
-        for one, other in combinations(sorted(unit), 2):
-            pair = pairs.setdefault((one, other), len(pairs))
-            cells.append((row, (pair * size + places[unit[one]]) * size + places[unit[other]]))
-    rows = np.zeros((len(ratings), len(pairs) * size * size))
-    for row, column in cells:
-        rows[row, column] = 1.0
-    live = (rows.sum(axis=1) > 0).astype(np.float64)
-
-    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-        tables = sums.reshape(len(sums), len(pairs), size, size)
-        shared = tables.sum(axis=(2, 3))
-        expected = (tables.sum(axis=3) * tables.sum(axis=2)).sum(axis=2) / np.maximum(shared, 1)
-        observed = np.trace(tables, axis1=2, axis2=3)
-        return (observed - expected).sum(axis=1), (shared - expected).sum(axis=1)
-
-    return _coefficient(name, rows, ratio, live, clusters, resampling)
+    return replace(found, reason=CONSTANT) if found.value is None else found
 
 
 def fleiss_kappa(
@@ -314,7 +264,7 @@ def krippendorff_alpha(
     size = len(labels)
     products = counts[:, :, None] * counts[:, None, :]
     products[:, np.arange(size), np.arange(size)] -= counts
-    rows = (products / np.maximum(raters - 1, 1)[:, None, None] * live[:, None, None]).reshape(len(counts), -1)
+    rows = (products / np.maximum(raters - 1, 1)[:, None, None] * live[:, None, None]).reshape(len(counts), size * size)
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         coincidences = sums.reshape(len(sums), size, size)

@@ -11,12 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Ratio", "Resampling", "Spread", "cluster_codes", "cluster_sums", "resample", "spread_of", "weights"]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = [
+    "Ratio",
+    "Resampling",
+    "Spread",
+    "cluster_codes",
+    "cluster_sums",
+    "merge",
+    "resample",
+    "resample_merged",
+    "spread_of",
+    "weights",
+]
 
 FloatArray = NDArray[np.float64]
 Ratio = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -89,12 +103,13 @@ def cluster_sums(rows: ArrayLike, clusters: Sequence[Hashable] | None) -> FloatA
     return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
 
 
-def weights(counts: NDArray[np.int64], resampling: Resampling) -> Iterator[FloatArray]:
+def weights(counts: NDArray[np.int64], resampling: Resampling, *, width: int = 1) -> Iterator[FloatArray]:
     """Yield how often each distinct row is taken, in blocks of draws.
 
     Args:
         counts: How often each distinct row occurs, shape (distinct,).
         resampling: Number of draws and seed.
+        width: Numbers that the caller makes of each draw, to keep blocks small.
 
     Yields:
         Shape (draws in block, distinct); each row sums to ``counts.sum()``.
@@ -103,7 +118,7 @@ def weights(counts: NDArray[np.int64], resampling: Resampling) -> Iterator[Float
     distinct, total = len(counts), int(counts.sum())
     merged = distinct * 8 <= total
     owner = np.zeros(0, np.intp) if merged else np.repeat(np.arange(distinct), counts)
-    block = max(1, min(resampling.draws, _CELLS // max(1, distinct)))
+    block = max(1, min(resampling.draws, _CELLS // max(distinct, width)))
     for begin in range(0, resampling.draws, block):
         size = min(block, resampling.draws - begin)
         if merged:
@@ -115,9 +130,22 @@ def weights(counts: NDArray[np.int64], resampling: Resampling) -> Iterator[Float
         yield taken
 
 
-def _merge(rows: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    return distinct, counts.astype(np.int64)
+def merge(rows: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Merge equal rows.
+
+    Rows are compared to 12 decimals, so that the order in which a cluster was summed cannot tell two rows apart.
+
+    Args:
+        rows: Shape (n, features).
+
+    Returns:
+        The distinct rows, sorted, and how often each occurs.
+    """
+    rounded = np.round(rows, 12) + 0.0  # no negative zero
+    order = np.lexsort(rounded.T[::-1])
+    ordered = rounded[order]
+    starts = np.flatnonzero(np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]))
+    return ordered[starts], np.diff(starts, append=len(rows)).astype(np.int64)
 
 
 def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> Spread:
@@ -135,18 +163,36 @@ def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> Spread:
     """
     if len(rows) == 0:
         return Spread(None, None, None, "there are no items")
-    distinct, counts = _merge(rows)
-    total = counts @ distinct
+    distinct, counts = merge(rows)
+    return resample_merged(distinct, counts, ratio, resampling)
+
+
+def resample_merged(
+    distinct: FloatArray | csr_array, counts: NDArray[np.int64], ratio: Ratio, resampling: Resampling
+) -> Spread:
+    """Bootstrap a ratio of functions of sums over rows of which equal ones are merged already; see `resample`.
+
+    Args:
+        distinct: Distinct rows in an order of their own, shape (distinct, features); may be sparse.
+        counts: How often each occurs, shape (distinct,).
+        ratio: From sums to numerator and denominator.
+        resampling: Draws, seed, level and kind.
+    """
+    total = np.asarray(counts @ distinct, np.float64)
     numerator, denominator = ratio(total[None, :])
     if denominator[0] == 0:
         return Spread(None, None, None, "the denominator is zero")
     value = float(numerator[0] / denominator[0])
-    if len(rows) == 1:
+    if counts.sum() == 1:
         return Spread(value, None, None, "one item or group only; it has no interval")
-    drawn = [_ratios(ratio(block @ distinct)) for block in weights(counts, resampling)]
-    jackknife = _ratios(ratio(total - distinct)) if resampling.kind == "bca" else None
-    acceleration = _acceleration(jackknife, counts) if jackknife is not None and len(jackknife) == len(counts) else 0.0
-    return spread_of(value, np.concatenate(drawn), resampling, acceleration)
+    blocks = weights(counts, resampling, width=len(total))
+    drawn = np.concatenate([_ratios(ratio(np.asarray(block @ distinct))) for block in blocks])
+    acceleration = 0.0
+    if resampling.kind == "bca":
+        rows = distinct if isinstance(distinct, np.ndarray) else distinct.toarray()
+        left_out = _ratios(ratio(total - rows))
+        acceleration = _acceleration(left_out, counts) if len(left_out) == len(counts) else 0.0
+    return spread_of(value, drawn, resampling, acceleration)
 
 
 def _ratios(parts: tuple[FloatArray, FloatArray]) -> FloatArray:

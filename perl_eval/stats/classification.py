@@ -111,7 +111,7 @@ def label_quality(
     if len(truth) != len(chances):
         raise ValueError(f"{len(chances)} scores and {len(truth)} labels")
     guesses = chances > 0.5
-    majority = truth if truth.mean() >= 0.5 else ~truth if len(truth) else truth
+    majority = truth if 2 * np.count_nonzero(truth) >= len(truth) else ~truth
     return [
         proportion("accuracy", guesses == truth, clusters=clusters, level=how.level),
         proportion("majority share", majority, clusters=clusters, level=how.level),

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from perl_eval.records import Ballot, Estimate
-from perl_eval.stats.agreement import cohen_kappa
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import count, mean, p_value, proportion, undefined
+from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.winrate import exact_sign_p
 
 __all__ = ["NAMES", "position_bias", "verdicts"]

@@ -1,0 +1,108 @@
+"""Cohen's kappa, pooled over pairs of raters where there are more than two, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling, resample_merged
+from perl_eval.stats.intervals import undefined
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["CONSTANT", "TOO_FEW", "Clusters", "Ratings", "cohen_kappa"]
+
+FloatArray = NDArray[np.float64]
+Ratings = Sequence[Mapping[str, str]]
+"""Labels by rater, one mapping a unit; a rater who did not label a unit is not in it."""
+Clusters = Sequence[Hashable] | None
+CONSTANT = "all labels are the same, so chance agreement is complete"
+TOO_FEW = "no unit has two labels"
+
+
+def cohen_kappa(
+    ratings: Ratings,
+    labels: Sequence[str],
+    *,
+    name: str = "Cohen kappa",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate Cohen's kappa, ``(po - pe) / (1 - pe)``; pooled over rater pairs where there are more than two raters.
+
+    With ``po_r`` and ``pe_r`` observed and chance agreement of rater pair r on its ``n_r`` shared units, the pooled
+    kappa is ``sum_r n_r (po_r - pe_r) / sum_r n_r (1 - pe_r)``. With two raters it is Cohen's own.
+
+    Args:
+        ratings: Labels by rater, one mapping a unit.
+        labels: All labels there can be.
+        name: Name of the figure.
+        clusters: What shares a source, one a unit.
+        resampling: Draws, seed, level and kind.
+
+    Source: Cohen (1960); De Vries et al., Field Methods 20 (2008), 272-282, for pooling.
+    Deviations: Rater pairs are weighted by their shared units, not equally, since panels here are sparse.
+    """
+    how, n = resampling or Resampling(), sum(len(unit) > 1 for unit in ratings)
+    if n == 0:
+        return undefined(name, TOO_FEW, n_missing=len(ratings))
+    size = len(labels)
+    distinct, counts, pairs = _rater_tables(ratings, labels, clusters)
+
+    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        tables = sums.reshape(len(sums), pairs, size, size)
+        shared = tables.sum(axis=(2, 3))
+        expected = (tables.sum(axis=3) * tables.sum(axis=2)).sum(axis=2) / np.maximum(shared, 1)
+        observed = np.trace(tables, axis1=2, axis2=3)
+        return (observed - expected).sum(axis=1), (shared - expected).sum(axis=1)
+
+    spread = resample_merged(distinct, counts, ratio, how)
+    return Estimate(
+        name,
+        spread.value,
+        spread.low,
+        spread.high,
+        n=n,
+        n_missing=len(ratings) - n,
+        method=f"{how.kind} bootstrap, {how.draws} draws of {counts.sum()}",
+        level=how.level,
+        reason=CONSTANT if spread.value is None else spread.reason,
+    )
+
+
+def _rater_tables(
+    ratings: Ratings, labels: Sequence[str], clusters: Clusters
+) -> tuple[csr_array, NDArray[np.int64], int]:
+    """Cross-tabulate, in each cluster, the labels of every pair of raters.
+
+    A rater pair has ``labels^2`` cells, and most cells of most clusters are empty where there are many raters; so a
+    cluster is the sorted list of its cells, equal clusters are merged, and the table is sparse.
+
+    Returns:
+        Distinct tables, shape (distinct, pairs * labels * labels); how often each occurs; the number of rater pairs.
+    """
+    from scipy.sparse import csr_array
+
+    places = {label: place for place, label in enumerate(labels)}
+    raters = {rater: place for place, rater in enumerate(sorted({rater for unit in ratings for rater in unit}))}
+    size, names = len(labels), range(len(ratings)) if clusters is None else clusters
+    cells: dict[Hashable, list[tuple[int, int]]] = {}
+    for unit, cluster in zip(ratings, names, strict=True):
+        given = sorted((raters[rater], places[label]) for rater, label in unit.items())
+        cells.setdefault(cluster, []).extend(
+            (one * len(raters) + other, x * size + y) for (one, x), (other, y) in combinations(given, 2)
+        )
+    tables = sorted(Counter(tuple(sorted(part)) for part in cells.values() if part).items())
+    seen = {pair: rank for rank, pair in enumerate(sorted({pair for table, _ in tables for pair, _ in table}))}
+    columns = [seen[pair] * size * size + cell for table, _ in tables for pair, cell in table]
+    ends = np.cumsum([0, *(len(table) for table, _ in tables)])
+    shape = (len(tables), len(seen) * size * size)
+    matrix = csr_array((np.ones(len(columns)), np.asarray(columns, np.int64), ends), shape=shape)
+    return matrix, np.array([times for _, times in tables], np.int64), len(seen)
