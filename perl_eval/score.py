@@ -124,14 +124,13 @@ def estimate_judgements(records: Iterable[Judgement], options: ScoreOptions | No
     compared: dict[tuple[str, ...], list[Judgement]] = {}
     for record in records:
         compared.setdefault(_kind_of(record), []).append(record)
-    several = [len({key[place] for key in compared}) > 1 for place in range(6)]
     found: list[Estimate] = []
     for key, group in sorted(compared.items()):
         kind, judge, policy_a, policy_b, dataset, prompt = key
         subject = f"{policy_a} against {policy_b}" if kind == "pairwise" else policy_a
         subject += f", judge {judge}"
-        subject += f", data {dataset}" if several[4] else ""
-        subject += f", prompt {prompt[:8]}" if several[5] and prompt else ""
+        subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
+        subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
         estimates = _pairwise(group, how) if kind == "pairwise" else _yes_no(group, how)
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
     return found

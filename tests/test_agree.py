@@ -1,0 +1,142 @@
+"""The verb `agree`: judgements beside human labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from perl_eval import agree, runs, tables
+from perl_eval.errors import UserError
+from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+
+LABELS = ["win", "win", "loss", "tie", "tie", "win"]
+OUTCOMES = ["win", "loss", "loss", "split", "mixed", "unjudged"]
+
+
+def judgement(place: int, outcome: str, **changes: object) -> Judgement:
+    made = Judgement(
+        id=f"j{place}",
+        kind="pairwise",
+        item=f"i{place}",
+        group=f"g{place}",
+        dataset="orders",
+        a=f"a{place}",
+        b=f"b{place}",
+        policy_a="rl",
+        policy_b="sft",
+        prompt=(),
+        text_a="",
+        text_b="",
+        outcome=outcome,
+        ballots=(),
+        judge="scripted",
+        prompt_sha256="0" * 64,
+        simulated=False,
+    )
+    return replace(made, **changes)
+
+
+def label(place: int, label: str, person: str = "ann", unit: str = "", simulated: bool = False) -> HumanLabel:
+    unit = unit or unit_of(f"a{place}", f"b{place}")
+    return HumanLabel(unit, f"i{place}", f"g{place}", person, label, simulated)
+
+
+JUDGED = [judgement(place, outcome) for place, outcome in enumerate(OUTCOMES)]
+GIVEN = [label(place, given) for place, given in enumerate(LABELS)]
+
+
+def agreed(folder: Path, judged: list[Judgement], given: list[HumanLabel]) -> dict[tuple[str, str], Estimate]:
+    tables.write(folder / "judgements.parquet", judged, Judgement)
+    tables.write(folder / "labels.parquet", given, HumanLabel)
+    out = agree.run(
+        folder / "judgements.parquet",
+        folder / "labels.parquet",
+        folder / "out",
+        options=agree.AgreeOptions(draws=50),
+    )
+    estimates = runs.read(out, Estimate)
+    found = {(estimate.subject, estimate.name): estimate for estimate in estimates}
+    assert len(found) == len(estimates)
+    return found
+
+
+def test_a_judge_beside_one_person(tmp_path: Path) -> None:
+    found = agreed(tmp_path, JUDGED, GIVEN)
+    judge = "judge scripted"
+    # Judged units: win-win, loss-win, loss-loss, split-tie, mixed-tie.
+    exact = found[judge, "human-judge exact agreement"]
+    assert exact.value == pytest.approx(4 / 5)
+    assert (exact.n, exact.n_missing) == (5, 1)
+    kappa = cohen_kappa_score(["win", "loss", "loss", "tie", "tie"], LABELS[:5])
+    assert found[judge, "human-judge Cohen kappa"].value == pytest.approx(kappa)
+    assert found[judge, "labelled units unjudged"].value == 1
+    alone = found[judge, "human-human exact agreement"]
+    assert (alone.value, alone.reason) == (None, "no unit has two labels")
+    assert found["judge scripted, person ann", "human-judge exact agreement, one person"].value == pytest.approx(0.8)
+
+
+def test_people_among_themselves_stand_beside(tmp_path: Path) -> None:
+    given = [label(p, given, person) for person in ("ann", "bob") for p, given in enumerate(LABELS)]
+    given += [label(p, "tie", "cas") for p in range(6)]
+    found = agreed(tmp_path, JUDGED, given)
+    # On the five judged units cas agrees with ann and bob on two: (1/3 * 3 + 1 * 2) / 5; with the judge on two.
+    assert found["judge scripted", "human-human exact agreement"].value == pytest.approx(3 / 5)
+    assert found["judge scripted", "human-judge exact agreement"].value == pytest.approx(
+        (3 * 2 / 3 + 2) / 5 - 2 / 3 / 5
+    )
+    assert found["judge scripted", "people"].value == 3
+    assert found["judge scripted", "human-human Krippendorff alpha"].value is not None
+
+
+def test_labels_of_the_pair_the_other_way_round_are_mirrored(tmp_path: Path) -> None:
+    turned = [
+        label(p, {"win": "loss", "loss": "win"}.get(x, x), unit=unit_of(f"b{p}", f"a{p}")) for p, x in enumerate(LABELS)
+    ]
+    straight, mirrored = agreed(tmp_path / "a", JUDGED, GIVEN), agreed(tmp_path / "b", JUDGED, turned)
+    assert straight == mirrored
+
+
+def test_the_last_label_of_a_person_counts(tmp_path: Path) -> None:
+    found = agreed(tmp_path, JUDGED, [label(1, "win"), *GIVEN[:1], label(1, "loss"), *GIVEN[2:]])
+    assert found["judge scripted", "human-judge exact agreement"].value == pytest.approx(1.0)
+    assert found["judge scripted", "labels overridden"].value == 1
+
+
+def test_yes_or_no(tmp_path: Path) -> None:
+    answers = ["yes", "yes", "no", "no", "unjudged"]
+    chances = [0.9, 0.6, 0.7, 0.1, None]
+    people = ["yes", "yes", "yes", "no", "yes"]
+    judged = [
+        judgement(p, answer, kind="yes_no", b="", policy_b="", p_a=chance)
+        for p, (answer, chance) in enumerate(zip(answers, chances, strict=True))
+    ]
+    given = [label(p, answer, unit=unit_of(f"a{p}")) for p, answer in enumerate(people)]
+    found = agreed(tmp_path, judged, given)
+    assert found["judge scripted", "human-judge exact agreement"].value == pytest.approx(3 / 4)
+    assert found["judge scripted", "human-judge AUC, majority"].value == pytest.approx(1.0)
+    assert ("judge scripted", "human-judge exact agreement, ties half") not in found
+
+
+def test_judges_are_kept_apart_and_simulation_is_said(tmp_path: Path) -> None:
+    other = [replace(record, judge="reward", outcome="win", simulated=True) for record in JUDGED]
+    found = agreed(tmp_path, [*JUDGED, *other], GIVEN)
+    assert found["judge reward", "human-judge exact agreement"].value == pytest.approx(3 / 6)
+    assert found["judge reward", "units compared"].simulated
+    assert not found["judge scripted", "units compared"].simulated
+    card = runs.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.simulated
+
+
+def test_labels_of_other_units_or_questions_are_refused(tmp_path: Path) -> None:
+    stranger = label(0, "win", unit=unit_of("x", "y"))
+    with pytest.raises(UserError, match=f"{JUDGED[0].unit}.*{stranger.unit}"):
+        agreed(tmp_path / "a", JUDGED, [stranger])
+    with pytest.raises(UserError, match="labelled 'yes'"):
+        agreed(tmp_path / "b", JUDGED, [label(0, "yes")])
+    for wrong in ({"level": 0.0}, {"draws": 0}):
+        with pytest.raises(UserError):
+            agree.AgreeOptions(**wrong)

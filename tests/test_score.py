@@ -1,0 +1,213 @@
+"""The verb `score`: judgements, rewards and completions to estimates on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from perl_eval import runs, score, tables
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Score, unit_of
+
+VERDICTS = {
+    "win": ("first", "second"),
+    "loss": ("second", "first"),
+    "split": ("first", "first"),
+    "tie": ("tie", "tie"),
+    "unjudged": (None, "first"),
+}
+
+
+def pair(place: int, outcome: str, **changes: object) -> Judgement:
+    ab, ba = VERDICTS[outcome]
+    made = Judgement(
+        id=f"j{place}",
+        kind="pairwise",
+        item=f"i{place}",
+        group=f"g{place}",
+        dataset="orders",
+        a=f"a{place}",
+        b=f"b{place}",
+        policy_a="rl",
+        policy_b="sft",
+        prompt=(),
+        text_a="",
+        text_b="",
+        outcome=outcome,
+        ballots=(Ballot("ab", ab), Ballot("ba", ba)),
+        judge="scripted",
+        prompt_sha256="0" * 64,
+        simulated=False,
+    )
+    return replace(made, **changes)
+
+
+def single(place: int, outcome: str) -> Judgement:
+    return replace(pair(place, "tie"), kind="yes_no", b="", policy_b="", outcome=outcome, ballots=())
+
+
+OUTCOMES = ["win"] * 12 + ["loss"] * 4 + ["split"] * 6 + ["tie"] * 2 + ["unjudged"] * 3
+PAIRS = [pair(place, outcome) for place, outcome in enumerate(OUTCOMES)]
+
+
+def scored(folder: Path, records: list[Judgement], **options: object) -> dict[tuple[str, str], Estimate]:
+    tables.write(folder / "judgements.parquet", records, Judgement)
+    out = score.run(folder / "judgements.parquet", folder / "scores", options=score.ScoreOptions(**options))
+    estimates = runs.read(out, Estimate)
+    found = {(estimate.subject, estimate.name): estimate for estimate in estimates}
+    assert len(found) == len(estimates)
+    return found
+
+
+def test_pairs_become_rates_and_position_bias(tmp_path: Path) -> None:
+    found = scored(tmp_path, PAIRS)
+    subject = "rl against sft, judge scripted"
+    rate = found[subject, "win rate"]
+    assert rate.value == pytest.approx(12 / 24)
+    assert (rate.n, rate.n_missing, rate.method, rate.simulated) == (24, 3, "Wilson", False)
+    assert found[subject, "splits"].value == 6
+    assert found[subject, "first in both orders"].value == 6
+    assert found[subject, "consistency"].value == pytest.approx(18 / 24)
+    card = runs.read_card(tmp_path / "scores")
+    assert card is not None
+    assert (card.verb, card.simulated) == ("score", False)
+
+
+def test_groups_that_repeat_widen_the_interval(tmp_path: Path) -> None:
+    grouped = [replace(record, group=record.outcome) for record in PAIRS]
+    name = ("rl against sft, judge scripted", "win rate")
+    alone, together = scored(tmp_path / "a", PAIRS)[name], scored(tmp_path / "b", grouped)[name]
+    assert together.method == "Wilson, 4 clusters"
+    assert together.value == alone.value
+    assert together.high - together.low > alone.high - alone.low
+
+
+def test_what_differs_is_never_pooled(tmp_path: Path) -> None:
+    other = [replace(record, judge="reward", ballots=(Ballot("none", "first"),)) for record in PAIRS[:12]]
+    third = [replace(record, prompt_sha256="abcdef1234" + "0" * 54, simulated=True) for record in PAIRS[:5]]
+    found = scored(tmp_path, [*PAIRS, *other, *third, *(single(place, "no") for place in range(4))])
+    subjects = {subject for subject, _ in found}
+    assert subjects == {
+        "rl against sft, judge scripted, prompt 00000000",
+        "rl against sft, judge scripted, prompt abcdef12",
+        "rl against sft, judge reward",
+        "rl, judge scripted",
+    }
+    reward = found["rl against sft, judge reward", "consistency"]
+    assert (reward.value, reward.reason) == (None, "the judge sees no positions")
+    assert found["rl, judge scripted", "no rate"].value == 1.0
+    assert found["rl against sft, judge scripted, prompt abcdef12", "win rate"].simulated
+    assert not found["rl against sft, judge scripted, prompt 00000000", "win rate"].simulated
+
+
+def test_data_sets_are_never_pooled(tmp_path: Path) -> None:
+    more = [replace(record, dataset="tickets", a=f"c{place}") for place, record in enumerate(PAIRS[:16])]
+    found = scored(tmp_path, [*PAIRS, *more])
+    assert found["rl against sft, judge scripted, data tickets", "win rate"].n == 16
+    assert found["rl against sft, judge scripted, data orders", "win rate"].n == 24
+
+
+def test_the_same_run_is_not_done_twice_and_another_is_refused(tmp_path: Path) -> None:
+    scored(tmp_path, PAIRS)
+    before = (tmp_path / "scores" / "estimates.parquet").stat().st_mtime_ns
+    score.run(tmp_path / "judgements.parquet", tmp_path / "scores")
+    assert (tmp_path / "scores" / "estimates.parquet").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="another"):
+        score.run(tmp_path / "judgements.parquet", tmp_path / "scores", options=score.ScoreOptions(level=0.9))
+
+
+def test_the_bootstrap_and_the_level_are_options(tmp_path: Path) -> None:
+    rate = scored(tmp_path, PAIRS, intervals="bootstrap", draws=100, level=0.9)[
+        "rl against sft, judge scripted", "win rate"
+    ]
+    assert rate.method == "percentile bootstrap, 100 draws of 24"
+    assert rate.level == 0.9
+    for wrong in ({"level": 1.0}, {"draws": 0}):
+        with pytest.raises(UserError):
+            score.ScoreOptions(**wrong)
+
+
+def test_bad_judgements_are_refused(tmp_path: Path) -> None:
+    for place, (records, problem) in enumerate(
+        (
+            ([], "no judgements"),
+            ([PAIRS[0], replace(PAIRS[0], id="again")], "occurs twice"),
+            ([PAIRS[0], replace(PAIRS[1], p_a=1.5)], "row 1, field 'p_a': 1.5 is no probability"),
+            ([replace(PAIRS[1], p_a=float("nan"))], "nan is no probability"),
+        )
+    ):
+        with pytest.raises(UserError, match=problem):
+            scored(tmp_path / str(place), records)
+    with pytest.raises(UserError, match="no such file"):
+        score.run(tmp_path / "absent", tmp_path / "out")
+
+
+def reward(completion: str, value: float | None, item: str = "i", group: str = "g") -> Score:
+    return Score(completion, item, group, "rl", "reward", value)
+
+
+def labelled(folder: Path, scores: list[Score], labels: list[HumanLabel], **options: object) -> list[Estimate]:
+    tables.write(folder / "scores.parquet", scores, Score)
+    tables.write(folder / "labels.parquet", labels, HumanLabel)
+    options_ = score.ScoreOptions(draws=50, **options)
+    out = score.run_labels(folder / "scores.parquet", folder / "labels.parquet", folder / "out", options=options_)
+    return runs.read(out, Estimate)
+
+
+def test_rewards_against_labels_of_answers(tmp_path: Path) -> None:
+    values = [2.0, 1.0, -1.0, 0.5, -2.0, None]
+    answers = ["yes", "yes", "yes", "no", "no", "no"]
+    rewards = [reward(f"c{place}", value, item=f"i{place}") for place, value in enumerate(values)]
+    labels = [HumanLabel(unit_of(f"c{p}"), f"i{p}", f"g{p}", "ann", label, True) for p, label in enumerate(answers)]
+    found = {estimate.name: estimate for estimate in labelled(tmp_path, rewards, labels)}
+    # Above zero: c0, c1, c3. Right: c0, c1, c4.
+    assert found["accuracy"].value == pytest.approx(3 / 5)
+    assert (found["accuracy"].n, found["accuracy"].n_missing) == (5, 1)
+    # Of the six yes-no pairs, c2 against c3 is the one ranked wrong.
+    assert found["AUC"].value == pytest.approx(5 / 6)
+    assert found["accuracy"].subject == "reward against people"
+    assert all(estimate.simulated for estimate in found.values())
+    assert "pair accuracy" not in found
+
+
+def test_rewards_against_labels_of_pairs(tmp_path: Path) -> None:
+    rewards = [reward("a", 1.0), reward("b", 0.0), reward("c", None), reward("z", 5.0, item="other")]
+    pairs = [("a", "b", "win"), ("b", "a", "win"), ("a", "b", "tie"), ("a", "c", "win"), ("a", "z", "win")]
+    labels = [
+        HumanLabel(unit_of(one, other), "i", f"g{place}", f"p{place}", label)
+        for place, (one, other, label) in enumerate(pairs)
+    ]
+    found = {estimate.name: estimate for estimate in labelled(tmp_path, rewards, labels)}
+    # One pair right, one wrong; a tie and a missing reward say nothing; pairs across items are not pairs.
+    assert found["pair accuracy"].value == pytest.approx(0.5)
+    assert (found["pair accuracy"].n, found["pair accuracy"].n_missing) == (2, 2)
+
+
+def test_rewards_without_labels_and_wrong_scales_are_refused(tmp_path: Path) -> None:
+    label = HumanLabel(unit_of("c0"), "i", "g", "ann", "yes")
+    with pytest.raises(UserError, match=f"units of labels: {label.unit}.*of scores: {unit_of('c1')}"):
+        labelled(tmp_path / "a", [reward("c1", 0.0)], [label])
+    with pytest.raises(UserError, match="outside"):
+        labelled(tmp_path / "b", [reward("c0", 3.0)], [label], scale="probability")
+    with pytest.raises(DataError, match="row 0, field 'value'"):
+        labelled(tmp_path / "c", [reward("c0", float("inf"))], [label])
+
+
+def test_completions_become_diversity(tmp_path: Path) -> None:
+    texts = {"sft": ["one two", "three four"], "rl": ["same same", "same same"]}
+    records = [
+        Completion(f"{policy}{draw}", "i", "g", "d", policy, (), text, "stop", draw)
+        for policy, drawn in texts.items()
+        for draw, text in enumerate(drawn)
+    ]
+    tables.write(tmp_path / "completions.parquet", records, Completion)
+    out = score.run_diversity(tmp_path / "completions.parquet", tmp_path / "out")
+    found = {(estimate.subject, estimate.name): estimate.value for estimate in runs.read(out, Estimate)}
+    assert found["sft", "unique share"] == 1.0
+    assert found["rl", "unique share"] == 0.5
+    assert found["rl", "distinct-1"] == 0.25
+    tables.write(tmp_path / "empty.parquet", [], Completion)
+    with pytest.raises(UserError, match="no completions"):
+        score.run_diversity(tmp_path / "empty.parquet", tmp_path / "other")
