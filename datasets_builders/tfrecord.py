@@ -129,6 +129,8 @@ def records(path: Path, *, file: str) -> Iterator[bytes]:
     module, damage = _gzip()
     row = 0
     with path.open("rb") as raw, module.open(raw, "rb") as stream:
+        if not path.stat().st_size:
+            raise DataError("is empty", file, fix=_FETCH)
         while True:
             try:
                 record = _next_record(stream)
