@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -75,6 +75,7 @@ _CONTESTANT: dict[Order, dict[str, Literal["a", "b"]]] = {
     "ba": {"first": "b", "second": "a"},
     "none": {"first": "a", "second": "b"},
 }
+_SINGLE = {"yes", "no"}
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:
@@ -88,8 +89,8 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
         ValueError: The ballots do not belong together.
     """
     orders = [ballot.order for ballot in ballots]
-    if sorted(orders) not in (["ab", "ba"], ["none"]):
-        raise ValueError(f"ballots of orders {orders} are no judgement")
+    if sorted(orders) not in (["ab", "ba"], ["none"]) or (len(ballots) > 1 and _SINGLE & {b.verdict for b in ballots}):
+        raise ValueError(f"ballots {[(ballot.order, ballot.verdict) for ballot in ballots]} are no judgement")
     reasons = [ballot.reason or "no verdict" for ballot in ballots if ballot.verdict is None]
     if reasons:
         return Decision("unjudged", None, "; ".join(dict.fromkeys(reasons)))
@@ -100,8 +101,8 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
     ]
     p_a = sum(given) / len(given) if len(given) == len(ballots) else None
     verdicts = {ballot.verdict for ballot in ballots}
-    if verdicts in ({"yes"}, {"no"}):
-        return Decision("yes" if verdicts == {"yes"} else "no", p_a, None)
+    if verdicts & _SINGLE:
+        return Decision("yes" if "yes" in verdicts else "no", p_a, None)
     preferred = {_CONTESTANT[b.order].get(b.verdict, "tie") if b.verdict else "tie" for b in ballots}
     outcomes: dict[frozenset[str], Outcome] = {
         frozenset({"a"}): "win",
@@ -185,7 +186,7 @@ def judgements(
     judge: Judge,
     template: render.Template,
     *,
-    put: Callable[[Iterable[Question]], Iterator[Ballot]],
+    put: Callable[[Iterable[Question]], Generator[Ballot, None, None]],
     reasoning: bool = False,
 ) -> Iterator[Judgement]:
     """Plan, ask and decide, unit by unit.
@@ -198,7 +199,7 @@ def judgements(
         reasoning: Ask for reasons before the verdict.
     """
     ballots = put(plan(units, judge, template, reasoning=reasoning))
-    with contextlib.closing(ballots):  # type: ignore[type-var]
+    with contextlib.closing(ballots):
         for unit in units:
             cast = tuple(islice(ballots, 2 if len(unit) == 2 and judge.positional else 1))
             yield _judgement(unit, cast, judge, template)

@@ -1,9 +1,9 @@
 """Judge prompts to messages: sandboxed templates, strict variables, fenced candidates.
 
 A prompt is one jinja2 file. Its head comment is read: ``kind`` says what it asks (``pairwise`` or ``yes_no``). Its
-block ``user`` (and ``system``, if it has one) becomes one message. The text of conversation and candidates is hostile: it enters
-as a value, never as a template, with special tokens defused, between marker lines that carry a code. The code is
-derived from the text, so it is the same on a re-run, and it occurs nowhere in the text.
+block ``user`` (and ``system``, if it has one) becomes one message. The text of conversation and candidates is hostile:
+it enters as a value, never as a template, with special tokens defused, between marker lines that carry a code. The code
+is derived from the text, so it is the same on a re-run, and it occurs nowhere in the text.
 """
 
 from __future__ import annotations

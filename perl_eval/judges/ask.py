@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -46,10 +46,22 @@ class AskOptions:
 
 @dataclass(slots=True)
 class Tally:
-    """What asking came to: questions sent and answered, questions the ledger answered, retries, tokens, money."""
+    """What asking came to.
+
+    Attributes:
+        asked: Questions that were sent and answered.
+        from_ledger: Questions that the ledger answered.
+        shared: Questions equal to one on its way, which took its answer.
+        retries: Requests that were sent again.
+        failed: Questions without an answer after all attempts.
+        tokens_in: Tokens of the requests that were answered.
+        tokens_out: Tokens of their answers.
+        cost_usd: Their price, where prices are known.
+    """
 
     asked: int = 0
     from_ledger: int = 0
+    shared: int = 0
     retries: int = 0
     failed: int = 0
     tokens_in: int = 0
@@ -64,7 +76,7 @@ def ask(
     *,
     options: AskOptions | None = None,
     tally: Tally | None = None,
-) -> Iterator[Ballot]:
+) -> Generator[Ballot, None, None]:
     """Put questions to a judge and yield one ballot a question, in order.
 
     Questions are taken from the iterable as they are needed, some thousand ahead of the ballots.
@@ -157,6 +169,8 @@ class _Desk:
                 else:
                     self._open[key] = answer
                     missing.append((key, question))
+            else:
+                self._tally.shared += 1
             admitted.append((question, answer))
         size = self._judge.group
         for start in range(0, len(missing), size):

@@ -75,7 +75,7 @@ def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
 _LABELLED = _compiled(_LABEL, _AFTER)
 _BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
 _ALONE = _compiled(rf"[ >#-]*{_QUOTES} ?", rf"(?:{_BETTER})? ?[.!]? ?{_QUOTES}[.!]?")
-_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}[,.;:!—–-]", re.IGNORECASE)
+_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
 _JSON_KEYS = (
     "verdict",
     "winner",

@@ -1,0 +1,189 @@
+"""A judge's server made of asyncio: speaks the chat form over HTTP, counts what it answered, and fails on demand.
+
+In a test, `serving` runs one in a thread. As a program, ``python fake_server.py --latency-s 0.02`` prints its port and
+serves until it is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Body = dict[str, Any]
+FAULTS = ("429", "500", "drop", "half_json", "empty", "stall")
+
+
+def prefer_shorter(body: Body) -> str:
+    """Answer a pairwise question: the shorter answer, by the markers that the prompts put around them."""
+    text = body["messages"][-1]["content"]
+    first = text.split("=== answer A")[1].split("=== answer B")[0]
+    second = text.split("=== answer B")[1].split("=== end")[0]
+    return "tie" if len(first) == len(second) else "A" if len(first) < len(second) else "B"
+
+
+@dataclass
+class FakeServer:
+    """What it answers and how it fails.
+
+    Attributes:
+        answer: The text of a reply.
+        fault_rate: Share of requests that fail; which ones is drawn from the request and the number of the attempt.
+        faults: The faults that are drawn from.
+        fault: Overrides the draw: from request and attempt to a fault or None.
+        latency_s: Seconds before a reply.
+        finish: Finish reason of a reply.
+        refusal: A refusal to give instead of an answer.
+        requests: Every request, as it came.
+        answered: How often each request was answered in full, by its sha256.
+        headers: Request headers as they came, without the request line.
+    """
+
+    answer: Callable[[Body], str] = prefer_shorter
+    fault_rate: float = 0.0
+    faults: tuple[str, ...] = FAULTS
+    fault: Callable[[Body, int], str | None] | None = None
+    latency_s: float = 0.0
+    stall_s: float = 60.0
+    finish: Callable[[Body], str] = lambda _: "stop"
+    refusal: str | None = None
+    complaint: Callable[[Body], str | None] = lambda _: None
+    retry_after_s: float | None = None
+    keep: bool = True
+    port: int = 0
+    requests: list[Body] = field(default_factory=list)
+    headers: list[str] = field(default_factory=list)
+    answered: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+                content = await reader.readexactly(int(fields.get("content-length", "0")))
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
+                try:
+                    open_still = await self.respond(head, content, writer)
+                finally:
+                    self.at_once -= 1
+                if not open_still:
+                    break
+        writer.close()
+
+    async def respond(self, head: str, content: bytes, writer: asyncio.StreamWriter) -> bool:
+        body = json.loads(content)
+        key = hashlib.sha256(content).hexdigest()
+        if self.keep:
+            self.requests.append(body)
+            self.headers.append(head)
+        self.attempts[key] += 1
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        fault = self._drawn(body, key)
+        if fault == "drop":
+            return False
+        if fault == "stall":
+            await asyncio.sleep(self.stall_s)
+            return False
+        if fault == "429":
+            wait = {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
+            return await self._write(writer, 429, {"error": {"message": "slow down"}}, wait)
+        if fault is not None and fault.isdigit():
+            return await self._write(writer, int(fault), {"error": {"message": f"fault {fault}"}}, {})
+        if complaint := self.complaint(body):
+            return await self._write(writer, 400, {"error": {"message": complaint}}, {})
+        reply = self._completion(body, empty=fault == "empty")
+        if fault == "half_json":
+            half = json.dumps(reply).encode()
+            return await self._send(writer, 200, half[: len(half) // 2], {})
+        if fault is None:
+            self.answered[key] += 1
+        return await self._write(writer, 200, reply, {})
+
+    def _drawn(self, body: Body, key: str) -> str | None:
+        attempt = self.attempts[key]
+        if self.fault is not None:
+            return self.fault(body, attempt)
+        draw = hashlib.sha256(f"{key}/{attempt}".encode()).digest()
+        if int.from_bytes(draw[:4], "big") / 2**32 >= self.fault_rate:
+            return None
+        return self.faults[draw[4] % len(self.faults)]
+
+    def _completion(self, body: Body, *, empty: bool) -> Body:
+        message: Body = {"role": "assistant", "content": "" if empty else self.answer(body), "refusal": None}
+        if self.refusal is not None:
+            message = {"role": "assistant", "content": None, "refusal": self.refusal}
+        return {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": f"{body['model']}-2026",
+            "choices": [{"index": 0, "finish_reason": self.finish(body), "logprobs": None, "message": message}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 2, "total_tokens": 102},
+        }
+
+    async def _write(self, writer: asyncio.StreamWriter, status: int, body: Body, headers: dict[str, str]) -> bool:
+        return await self._send(writer, status, json.dumps(body).encode(), headers)
+
+    async def _send(self, writer: asyncio.StreamWriter, status: int, content: bytes, headers: dict[str, str]) -> bool:
+        lines = [f"HTTP/1.1 {status} X", "content-type: application/json", f"content-length: {len(content)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+        await writer.drain()
+        return True
+
+    async def start(self) -> asyncio.Server:
+        server = await asyncio.start_server(self.connection, "127.0.0.1", self.port, backlog=4096)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+
+@contextlib.contextmanager
+def serving(server: FakeServer) -> Iterator[FakeServer]:
+    """Run a server in a thread while the block lasts."""
+    ready, done = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        listening = await server.start()
+        ready.set()
+        while not done.is_set():
+            await asyncio.sleep(0.01)
+        listening.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield server
+    finally:
+        done.set()
+        thread.join(10)
+
+
+async def _serve_for_ever(server: FakeServer) -> None:
+    listening = await server.start()
+    print(server.port, flush=True)
+    async with listening:
+        await listening.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--latency-s", type=float, default=0.0)
+    given = parser.parse_args()
+    asyncio.run(_serve_for_ever(FakeServer(latency_s=given.latency_s, keep=False)))

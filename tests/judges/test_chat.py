@@ -1,0 +1,200 @@
+"""The chat door against a server that speaks its form, and fails."""
+
+from __future__ import annotations
+
+import io
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_server import FakeServer, prefer_shorter, serving
+
+from perl_eval import render
+from perl_eval.errors import UserError
+from perl_eval.judges.ask import AskOptions, Tally, ask
+from perl_eval.judges.chat import ChatJudge, ChatOptions
+from perl_eval.judges.ledger import Ledger
+from perl_eval.records import Ballot, Completion, Message, Question
+
+KEY = "sk-planted-0123456789-never-to-be-seen"
+QUICK = AskOptions(max_concurrency=16, attempts=8, backoff_s=0.01)
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def questions(count: int) -> list[Question]:
+    template = render.load("dialogue")
+    made = []
+    for number in range(count):
+        shown = [
+            Completion(
+                f"{number}{side}", str(number), "g", "d", side, (Message("user", f"order {number}"),), text, "stop", 0
+            )
+            for side, text in (("a", "x" * (number % 5)), ("b", "y" * (number % 3)))
+        ]
+        made.append(render.question(template, shown, order="ab", id=str(number)))
+    return made
+
+
+def expected(count: int) -> list[str]:
+    """Return the verdicts of a judge that prefers the shorter answer."""
+    lengths = [(number % 5, number % 3) for number in range(count)]
+    return ["tie" if a == b else "first" if a < b else "second" for a, b in lengths]
+
+
+def judge_of(server: FakeServer, **knobs: Any) -> ChatJudge:
+    return ChatJudge("tiny", ChatOptions(base_url=server.url, timeout_s=knobs.pop("timeout_s", 5.0), **knobs))
+
+
+def put(server: FakeServer, path: Path, count: int = 1, tally: Tally | None = None, **knobs: Any) -> list[Ballot]:
+    with Ledger(path / "ledger.sqlite") as ledger:
+        return list(ask(questions(count), judge_of(server, **knobs), ledger, options=QUICK, tally=tally))
+
+
+def test_verdicts_tokens_model_and_cost_come_from_the_server(tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        ballots = put(server, tmp_path, 15, price_in_usd=2.0, price_out_usd=10.0)
+    assert [ballot.verdict for ballot in ballots] == expected(15)
+    assert {ballot.model for ballot in ballots} == {"tiny-2026"}
+    assert {(ballot.tokens_in, ballot.tokens_out) for ballot in ballots} == {(100, 2)}
+    # 100 tokens at 2 and 2 tokens at 10 dollars a million
+    assert ballots[0].cost_usd == pytest.approx(100 * 2e-6 + 2 * 10e-6)
+    assert all(ballot.latency_s > 0 for ballot in ballots)
+
+
+def test_a_request_holds_the_rendered_messages_and_the_parameters(tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        put(server, tmp_path, max_tokens=7, temperature=0.5)
+    (body,) = server.requests
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("tiny", 7, 0.5)
+    assert body["messages"] == [{"role": turn.role, "content": turn.content} for turn in questions(1)[0].messages]
+
+
+def test_faults_change_nothing_and_answered_requests_are_sent_once(tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        calm = put(server, tmp_path / "calm", 120, timeout_s=0.5)
+    with serving(FakeServer(fault_rate=0.2)) as server:
+        tally = Tally()
+        ballots = put(server, tmp_path / "rough", 120, tally, timeout_s=0.5)
+    assert [ballot.verdict for ballot in ballots] == [ballot.verdict for ballot in calm] == expected(120)
+    assert tally.retries > 10
+    assert len(server.answered) == 120
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "drop", "half_json", "empty", "stall"])
+def test_a_fault_that_stays_is_unjudged_with_a_reason(tmp_path: Path, fault: str) -> None:
+    server = FakeServer(fault=lambda body, _: fault if "order 1\n" in str(body["messages"][-1]["content"]) else None)
+    with serving(server), Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = judge_of(server, timeout_s=0.2)
+        ballots = list(ask(questions(3), judge, ledger, options=AskOptions(attempts=2, backoff_s=0.001)))
+        assert [ballot.verdict is None for ballot in ballots] == [False, True, False]
+        assert ballots[1].reason
+        assert len(ledger) == 2
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (FakeServer(refusal="I would rather not."), "refused"),
+        (FakeServer(finish=lambda _: "content_filter"), "refused"),
+        (FakeServer(finish=lambda _: "length"), "cut off"),
+        (FakeServer(answer=lambda _: "As the gold standard goes, both do."), "commits to no verdict"),
+        (FakeServer(answer=lambda _: "<think>A is"), "inside its thinking"),
+    ],
+    ids=["refusal", "content_filter", "length", "prose", "thinking"],
+)
+def test_replies_without_a_verdict_are_unjudged_with_the_reason(
+    tmp_path: Path, server: FakeServer, reason: str
+) -> None:
+    with serving(server):
+        (ballot,) = put(server, tmp_path)
+    assert ballot.verdict is None
+    assert reason in str(ballot.reason)
+
+
+def test_a_reply_that_is_cut_off_is_asked_for_once_more_with_twice_the_tokens(tmp_path: Path) -> None:
+    with serving(FakeServer(finish=lambda body: "length" if body["max_tokens"] < 20 else "stop")) as server:
+        (ballot,) = put(server, tmp_path, max_tokens=10)
+        assert [body["max_tokens"] for body in server.requests] == [10, 20]
+    assert ballot.verdict == expected(1)[0]
+    assert ballot.tokens_in == 200
+
+
+def _no_max_tokens(body: dict[str, Any]) -> str | None:
+    if "max_tokens" in body:
+        return "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    return "Unsupported value: 'temperature' does not support 0.0" if "temperature" in body else None
+
+
+def test_parameters_that_the_server_does_not_take_are_given_up(tmp_path: Path) -> None:
+    with serving(FakeServer(complaint=_no_max_tokens)) as server:
+        ballots = put(server, tmp_path, 3)
+    assert [ballot.verdict for ballot in ballots] == expected(3)
+    assert server.requests[-1].keys() == {"messages", "model", "max_completion_tokens"}
+
+
+def test_a_bad_request_is_unjudged_at_once(tmp_path: Path) -> None:
+    with serving(FakeServer(complaint=lambda _: "context length exceeded")) as server:
+        (ballot,) = put(server, tmp_path)
+    assert "context length exceeded" in str(ballot.reason)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404"])
+def test_a_wrong_key_or_model_stops_the_run(tmp_path: Path, status: str) -> None:
+    with serving(FakeServer(fault=lambda *_: status)) as server, pytest.raises(UserError, match=status):
+        put(server, tmp_path, 50)
+    assert len(server.requests) < 50
+
+
+def test_no_server_is_unjudged(tmp_path: Path) -> None:
+    judge = ChatJudge("tiny", ChatOptions(base_url="http://127.0.0.1:9/v1"))
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        (ballot,) = ask(questions(1), judge, ledger, options=AskOptions(attempts=2, backoff_s=0.001))
+    assert ballot.reason == "TimedOut: the connection broke or could not be made"
+
+
+def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
+        ChatJudge("gpt")
+    ChatJudge("tiny", ChatOptions(base_url="http://127.0.0.1:9/v1"))
+
+
+@pytest.mark.parametrize("url", ["ftp://host/v1", "host/v1", "http://me:pass@host/v1", "http://host/v1?key=x"])
+def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ChatJudge("tiny", ChatOptions(base_url=url))
+    assert "pass" not in str(caught.value).replace("password", "")
+
+
+def test_the_key_is_sent_and_kept_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def echo(body: dict[str, Any]) -> str:
+        return prefer_shorter(body)
+
+    caplog.set_level(logging.DEBUG)
+    server = FakeServer(answer=echo, fault=lambda _, attempt: "401" if attempt > 1 else None)
+    with serving(server):
+        put(server, tmp_path, 2)
+        judge = judge_of(server)
+        with Ledger(tmp_path / "other.sqlite") as ledger, pytest.raises(UserError) as caught:
+            list(ask(questions(2), judge, ledger, options=QUICK))
+    assert any(KEY in head for head in server.headers)
+    trace = io.StringIO()
+    traceback.print_exception(caught.value, file=trace)
+    seen = [caplog.text, trace.getvalue(), repr(judge.parameters), repr(vars(judge))]
+    seen += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(seen) > 4
+    assert not any(KEY in text for text in seen)
+
+
+def test_concurrency_reaches_its_limit_and_not_more(tmp_path: Path) -> None:
+    with serving(FakeServer(latency_s=0.05)) as server:
+        put(server, tmp_path, 64)
+    assert server.most_at_once == QUICK.max_concurrency
