@@ -170,7 +170,7 @@ def _simulations(found: Sequence[Folder], shown: Sequence[Figure], tallies: Sequ
     simulated = sum(figure.estimate.simulated for figure in shown)
     if simulated:
         share = f"{text.count(simulated)} of {text.count(len(shown))} figures"
-        lines.append(f"{share} rest on simulated judges or people; each is marked.")
+        lines.append(f"{share} rest on simulated judges or people; marked as such.")
     named = [folder.label for folder in found if folder.card.simulated]
     if named:
         lines.append(f"Runs that rest on simulated judges or people: {', '.join(named)}.")

@@ -74,6 +74,11 @@ class Truth:
     judged: Figure | None
 
     @property
+    def simulated(self) -> bool:
+        """Whether every figure here rests on simulated judges or people."""
+        return all(figure is None or figure.estimate.simulated for figure in (self.truth, self.judged))
+
+    @property
     def difference(self) -> float | None:
         """Judged minus true, where both have a value."""
         if self.judged is None or self.judged.estimate.value is None or self.truth.estimate.value is None:
@@ -114,6 +119,11 @@ class Agreement:
     statistic: str
     people: Figure | None
     judge: Figure | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every figure here rests on simulated judges or people."""
+        return all(figure is None or figure.estimate.simulated for figure in (self.people, self.judge))
 
 
 def agreements(figures: Sequence[Figure]) -> list[Agreement]:

@@ -30,15 +30,15 @@ def clip(text: str, limit: int) -> str:
 def number(value: float) -> str:
     """Return a figure to about three digits: more decimals for small ones, powers of ten for tiny and huge ones."""
     size = abs(value)
-    if value == 0:
-        return "0"
+    if value == round(value, 0) and size < 1e7:
+        return f"{value:,.0f}".removeprefix("-" if value == 0 else "")
     if size >= 1e7 or size < 0.001:
         return f"{value:.2e}"
     if size >= 1000:
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.2f}".rstrip("0").rstrip(".")
-    return f"{value:.3f}" if size >= 0.1 else f"{value:.4f}"
+    return f"{value:.3f}" if size >= 0.01 else f"{value:.4f}"
 
 
 def count(value: int) -> str:

@@ -81,7 +81,7 @@ def test_what_is_simulated_is_said(page: Page) -> None:
     for line in (
         f"The judge {JUDGE} is simulated, no model was asked (250 judgements).",
         "600 labels of 3 annotators are simulated: no person was asked.",
-        f"{simulated} of {len(ESTIMATES) + len(AGREEMENT)} figures rest on simulated judges or people; each is marked.",
+        f"{simulated} of {len(ESTIMATES) + len(AGREEMENT)} figures rest on simulated judges or people; marked as such.",
         "Runs that rest on simulated judges or people: judged, scores, labels, agreement.",
     ):
         assert line in words
@@ -93,6 +93,18 @@ def test_nothing_simulated_no_banner(tmp_path: Path) -> None:
     write(tmp_path / "run", "judge", [(Judgement, [real]), (HumanLabel, [label])])
     page = Page(run([tmp_path], tmp_path / "report.html"))
     assert not {"banner", "tag"} & {attrs.get("class") for _, attrs in page.elements}
+
+
+@pytest.mark.parametrize(
+    ("flags", "marked"), [((True, True), ["subject"]), ((True, False), ["one"]), ((False, False), [])]
+)
+def test_simulated_figures_are_marked_once(tmp_path: Path, flags: tuple[bool, bool], marked: list[str]) -> None:
+    made = [
+        estimate(name, 0.5, subject="subject", simulated=flag) for name, flag in zip(("one", "two"), flags, strict=True)
+    ]
+    write(tmp_path / "run", "score", [(Estimate, made)])
+    html = run([tmp_path], tmp_path / "report.html").read_text("utf-8")
+    assert re.findall(r">([^<]*) <span class=\"tag\">simulated", html) == marked
 
 
 def test_run_cards_are_on_the_page(page: Page, story: Path) -> None:
