@@ -16,7 +16,7 @@ rows; everything else is here. To write one::
             return {"train": TRAIN_FILES, "test": TEST_FILES}
 
         def _rows(self, split, part, tally):              # one file, read lazily: (upstream row number, row as a dict)
-            for row, record in json_lines(part.path, file=part.name):
+            for row, record in json_lines(part.path, file=part.name, tally=tally):
                 check_keys(record, {"a", "b"}, file=part.name, row=row)
                 if not record["a"]:
                     tally.drop("empty answer", file=part.name, row=row)
@@ -113,6 +113,8 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
     ORIGIN: ClassVar[Origin]
     COUNTS: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     BATCH_ROWS: ClassVar[int] = 2000
+    UNASKED: ClassVar[tuple[str, ...]] = ()
+    """Configurations to build when none is named; empty for all."""
 
     def __init__(self, cache_dir: str | None = None, **options: Any) -> None:
         self._paths: dict[Source, Path] = {}
@@ -152,6 +154,12 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
     def _metadata(self, part: Part, *, id: str, group: str) -> dict[str, str]:
         """Return the metadata columns of a row; ids are unique over all splits of a configuration."""
         return {"id": id, "group": group, "dataset": self.ORIGIN.name, "source_file": part.name}
+
+    def _columns(self, part: Part, *, ids: Sequence[str], groups: Sequence[str]) -> dict[str, Sequence[str]]:
+        """Return the metadata columns of some rows."""
+        count = len(ids)
+        names, files = [self.ORIGIN.name] * count, [part.name] * count
+        return {"id": ids, "group": groups, "dataset": names, "source_file": files}
 
     def path_of(self, source: Source) -> Path:
         """Return where a verified source lies."""
@@ -313,6 +321,7 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
                 raise DataError(
                     f"{self.config.name} {split or 'in all'}: {seen[split]:,} rows, upstream has {count:,}",
                     self.dataset_name,
+                    fix="get all files again, or set checksums='record' to build from what you have",
                 )
 
     def _refuse_duplicate_ids(self) -> None:

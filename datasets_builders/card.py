@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _PUBLISHING = {
     "private": "The terms do not clearly allow sharing the text: keep the rows private.",
     "never": "The rows must not leave the licensee: do not upload them, not even privately.",
 }
+_FILES_LISTED = 60
 _READ_BACK = """```python
 import datasets
 
@@ -42,6 +44,12 @@ class Built:
     checksums: Mapping[str, str]
     pinned: frozenset[str] = frozenset()
     settings: Mapping[str, str] | None = None
+
+    @property
+    def sources_sha256(self) -> str:
+        """One sha256 over the paths and checksums of all files."""
+        lines = (f"{sha256}  {path}\n" for path, sha256 in sorted(self.checksums.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _front_matter(origin: Origin, built: Mapping[str, Built]) -> str:
@@ -84,10 +92,14 @@ def _log(built: Mapping[str, Built]) -> str:
 
 def _checksums(built: Mapping[str, Built]) -> str:
     files: dict[str, tuple[str, str]] = {}
-    for one in built.values():
+    for config, one in built.items():
+        if len(one.checksums) > _FILES_LISTED:
+            count = f"the {len(one.checksums):,} files of {config}, as `sha256sum` lists them in order of path"
+            files[count] = (one.sources_sha256, "recorded, nothing to compare with")
+            continue
         for path, sha256 in one.checksums.items():
             files[path] = (sha256, "pinned and compared" if path in one.pinned else "recorded, nothing to compare with")
-    return _table(["file", "sha256", "checked"], [[f"`{path}`", f"`{sha}`", how] for path, (sha, how) in files.items()])
+    return _table(["file", "sha256", "checked"], [[path, f"`{sha}`", how] for path, (sha, how) in files.items()])
 
 
 def _configurations(built: Mapping[str, Built]) -> str:

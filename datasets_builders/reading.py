@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
+from array import array
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets_builders.errors import DataError
+from datasets_builders.tally import Tally
 
-__all__ = ["blocks", "check_keys", "column_batches", "json_array", "json_lines", "parse_object"]
+__all__ = [
+    "Once",
+    "blocks",
+    "check_keys",
+    "check_texts",
+    "column_batches",
+    "json_array",
+    "json_lines",
+    "parse_line",
+    "parse_object",
+    "repeated_lines",
+    "text_blocks",
+]
 
 _BLOCK_BYTES = 4 << 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_keys(
@@ -37,6 +54,8 @@ def check_keys(
     Raises:
         DataError: It is no object, or has other keys.
     """
+    if isinstance(record, dict) and record.keys() == required:
+        return
     if not isinstance(record, dict):
         raise DataError(f"is a {type(record).__name__}, expected an object", file, row, within)
     keys = record.keys()
@@ -44,6 +63,17 @@ def check_keys(
         raise DataError(f"key {min(missing)!r} is missing", file, row, within)
     if unknown := keys - required - optional:
         raise DataError(f"unexpected key {min(unknown)!r}; upstream has changed its format", file, row, within)
+
+
+def check_texts(record: dict[str, Any], *, file: str, row: int) -> None:
+    """Refuse a record with a value that is no text.
+
+    Raises:
+        DataError: There is one.
+    """
+    for key, value in record.items():
+        if type(value) is not str:
+            raise DataError(f"is a {type(value).__name__}, expected text", file, row, key)
 
 
 def parse_object(text: str | bytes, *, file: str, row: int, field: str | None = None) -> Any:
@@ -56,6 +86,31 @@ def parse_object(text: str | bytes, *, file: str, row: int, field: str | None = 
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", file, row, field) from None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(part) for key, part in value.items()}
+    return value
+
+
+def parse_line(line: str, *, file: str, row: int, tally: Tally | None = None) -> Any:
+    r"""Parse the JSON of one line; half a surrogate pair (``\ud83d`` alone), which no file can hold, becomes U+FFFD.
+
+    Raises:
+        DataError: It is not JSON.
+    """
+    record = parse_object(line, file=file, row=row)
+    if "\\ud" in line or "\\uD" in line:
+        whole = _whole(record)
+        if tally is not None and whole != record:
+            tally.note("half a character replaced by U+FFFD", file=file, row=row)
+        return whole
+    return record
 
 
 def json_array(path: Path, *, file: str) -> list[Any]:
@@ -109,18 +164,67 @@ def blocks(path: Path, *, file: str, size: int = _BLOCK_BYTES) -> Iterator[tuple
         yield row, rest + b"\n"
 
 
-def json_lines(path: Path, *, file: str) -> Iterator[tuple[int, Any]]:
-    """Read a file of one JSON value a line, gzip or plain.
+def text_blocks(path: Path, *, file: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a UTF-8 file, gzip or plain, some megabytes at a time.
 
     Yields:
-        The line's number, from 0, and its value.
+        The number of the first line, from 0, and the lines without their newlines.
+
+    Raises:
+        DataError: The file is cut short or not UTF-8.
+    """
+    for first, block in blocks(path, file=file):
+        try:
+            text = block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            row = first + block.count(b"\n", 0, error.start)
+            raise DataError(f"is not UTF-8 ({error.reason})", file, row) from None
+        yield first, text.split("\n")[:-1]
+
+
+def json_lines(path: Path, *, file: str, tally: Tally | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield the JSON value of each line of a file, gzip or plain, with its number from 0; see `parse_line`.
 
     Raises:
         DataError: A line is empty or not JSON, or the file is cut short.
     """
-    for first, block in blocks(path, file=file):
-        for row, line in enumerate(block.split(b"\n")[:-1], first):
-            yield row, parse_object(line, file=file, row=row)
+    for first, block in text_blocks(path, file=file):
+        for row, line in enumerate(block, first):
+            yield row, parse_line(line, file=file, row=row, tally=tally)
+
+
+def repeated_lines(path: Path, *, file: str) -> frozenset[int]:
+    """Return the CRC-32 of lines that may be there more than once; four bytes a line are held.
+
+    Raises:
+        DataError: The file is cut short.
+    """
+    sums = array("I")
+    for _, block in blocks(path, file=file):
+        sums.extend(map(zlib.crc32, block.split(b"\n")[:-1]))
+    ordered = np.sort(np.frombuffer(sums, dtype=np.uint32))
+    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
+class Once:
+    """Tells the first of several equal lines from the others; only lines that may be repeated are held.
+
+    Args:
+        suspects: What `repeated_lines` found in the file.
+    """
+
+    def __init__(self, suspects: Set[int]) -> None:
+        self._suspects = suspects
+        self._seen: set[str] = set()
+
+    def first(self, line: str) -> bool:
+        """Return whether this line has not been asked about before."""
+        if not self._suspects or zlib.crc32(line.encode()) not in self._suspects:
+            return True
+        if line in self._seen:
+            return False
+        self._seen.add(line)
+        return True
 
 
 def column_batches(folder: Path, column: str) -> Iterator[list[Any]]:

@@ -40,7 +40,7 @@ class Source:
         path: Its path as upstream lays it out, with forward slashes.
         url: Where it is downloaded from; empty if it cannot be.
         sha256: Of its bytes, or None if nobody has published one; it is then recorded, not checked.
-        git_sha1: Its git blob id, where upstream is a git repository: sha1 of "blob", its length, a zero byte and its bytes.
+        git_sha1: Its git blob id, where upstream is a git repository.
     """
 
     path: str

@@ -5,25 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-__all__ = ["SHARES", "assign", "fraction", "prefix_groups", "stable_id"]
+__all__ = ["SHARES", "assign", "connected", "fraction", "prefix_groups", "stable_id"]
 
 SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """Shares of the groups where upstream has no split."""
 
 
-def _bytes(parts: Iterable[str]) -> bytes:
-    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
-    return b"".join(b"%d:%s" % (len(part), part) for part in encoded)
+def _sha256(parts: Iterable[str]) -> bytes:
+    joined = "".join([f"{len(part)}:{part}" for part in parts])
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).digest()
 
 
 def stable_id(*parts: str) -> str:
     """Return the first 16 hex digits of a sha256 of some strings, each with its length before it."""
-    return hashlib.sha256(_bytes(parts)).hexdigest()[:16]
+    return _sha256(parts)[:8].hex()
 
 
 def fraction(*parts: str) -> float:
     """Return a number in [0, 1) that is uniform over strings: sha256 read as a binary fraction."""
-    return int.from_bytes(hashlib.sha256(_bytes(parts)).digest()[:8]) / 2**64
+    return int.from_bytes(_sha256(parts)[:8]) / 2**64
 
 
 def assign(group: str, *, salt: str, shares: Mapping[str, float] = SHARES) -> str:
@@ -59,7 +59,7 @@ class _Sets:
         self._parent[high] = low
 
 
-def prefix_groups(sequences: Sequence[Sequence[Hashable]], *, shared: int = 1) -> list[int]:
+def prefix_groups(sequences: Iterable[Sequence[Hashable]], *, shared: int = 1) -> list[int]:
     """Group sequences that are connected by "is a prefix of".
 
     Two rows of one conversation have contexts of which one is a prefix of the other; whoever trains on the longer one
@@ -83,3 +83,20 @@ def prefix_groups(sequences: Sequence[Sequence[Hashable]], *, shared: int = 1) -
             if (shorter := first_at.get(key[:length])) is not None:
                 sets.join(index, shorter)
     return [sets.find(index) for index in range(len(keys))]
+
+
+def connected(links: Iterable[Iterable[Hashable]]) -> list[int]:
+    """Group items that share a link, directly or through others.
+
+    Args:
+        links: The links of each item; an item without any is a group of its own.
+
+    Returns:
+        For each item the index of the first item of its group.
+    """
+    listed = [list(of_item) for of_item in links]
+    sets, first_with = _Sets(len(listed)), dict[Hashable, int]()
+    for index, of_item in enumerate(listed):
+        for link in of_item:
+            sets.join(index, first_with.setdefault(link, index))
+    return [sets.find(index) for index in range(len(listed))]

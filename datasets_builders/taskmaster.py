@@ -79,7 +79,9 @@ def _message(turn: Any, part: Part, row: int, field: str) -> Row:
         case _:
             raise DataError(f"unknown kind of turn: {str(turn)[:80]}", part.name, row, field)
     if rest.keys() != {"role"}:
-        raise DataError(f"unexpected key {min(set(rest) - {'role'})!r} in a turn", part.name, row, field)
+        raise DataError(
+            f"unexpected key {min(str(key) for key in rest if key != 'role')!r} in a turn", part.name, row, field
+        )
     return said
 
 
@@ -260,10 +262,10 @@ class TaskmasterCoffee(_Taskmaster):
         citation=_CITATION,
         description=(
             "Turns of an assistant that takes orders at a coffee bar, text or API call, rated thumbs up (86 %) or "
-            "down; pairs of an up-rated and a down-rated turn after the same context; and 3,710 dialogs written by people. "
-            "A guess of the majority label scores 86 %, so report AUC or balanced accuracy. The share of thumbs up "
-            "differs between upstream files (79 % in the first four, 97 % in the rest). 25 turns call an API with an "
-            "empty name, 24 of them up-rated."
+            "down; pairs of an up-rated and a down-rated turn after the same context; and 3,710 dialogs written by "
+            "people. A guess of the majority label scores 86 %, so report AUC or balanced accuracy. The share of "
+            "thumbs up differs between upstream files (79 % in the first four, 97 % in the rest). 25 turns call an API "
+            "with an empty name, 24 of them up-rated."
         ),
         splits=_SPLITS,
         tags=_TAGS,

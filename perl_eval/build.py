@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from perl_eval.errors import DataError, UserError
 if TYPE_CHECKING:
     from datasets_builders.builder import Builder
     from datasets_builders.card import Built
+    from datasets_builders.checks import Finding
+    from datasets_builders.sources import Origin
 
 __all__ = ["BuildOptions", "run"]
 
@@ -73,7 +75,7 @@ def run(
     Args:
         name: The data set, one of ``datasets_builders.NAMES``; hyphens may stand for underscores.
         out: The folder.
-        config: Configuration or configurations; all if None.
+        config: Configuration or configurations; the usual ones if None, which is all for most data sets.
         data_dir: Folder that holds the upstream files; they are downloaded if None.
         check: Look for leakage, duplicates and contradictions, and put what is found on the card.
         options: What else may be set.
@@ -108,7 +110,8 @@ def run(
         with runs.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
             if not current.done:
                 built = _write(builders, out, chosen)
-                _finish(current, origin, built)
+                findings = _examine(list(built), out, chosen.against) if check else {}
+                _finish(current, origin, built, findings)
         if chosen.push_to_hub is not None:
             push(out, chosen.push_to_hub, origin, private=not chosen.public)
     return out
@@ -120,8 +123,9 @@ def _open(
     """Return the builder of each configuration."""
     from datasets_builders import builder_class, open_builder
 
-    known = [one.name for one in builder_class(name).BUILDER_CONFIGS]
-    names = known if config is None else [config] if isinstance(config, str) else list(dict.fromkeys(config))
+    found = builder_class(name)
+    unasked = list(found.UNASKED or [one.name for one in found.BUILDER_CONFIGS])
+    names = unasked if config is None else [config] if isinstance(config, str) else list(dict.fromkeys(config))
     shared = {"splits": ",".join(options.splits), "checksums": options.checksums, **options.settings}
     return {
         one: open_builder(name, one, data_dir=data_dir, cache_dir=options.cache_dir, options=shared) for one in names
@@ -130,10 +134,7 @@ def _open(
 
 def _versions_of(builders: Mapping[str, Builder]) -> dict[str, Any]:
     """Return what tells this build from one of other files or by other code."""
-    from datasets_builders.sources import code_sha256
-
-    known = {path: sha256 for one in builders.values() for path, sha256 in one.checksums().items()}
-    return {"builder_sha256": code_sha256(), "sources": known}
+    return {"fingerprints": {config: one.hash for config, one in builders.items()}}
 
 
 def _write(builders: Mapping[str, Builder], out: Path, options: BuildOptions) -> dict[str, Built]:
@@ -142,35 +143,45 @@ def _write(builders: Mapping[str, Builder], out: Path, options: BuildOptions) ->
     return {name: write_config(one, out, num_proc=options.num_proc) for name, one in builders.items()}
 
 
-def _finish(current: runs.Run, origin: Any, built: Mapping[str, Built]) -> None:
-    """Write the card, and put counts and drops on the run card and on the screen."""
+def _examine(configs: Sequence[str], out: Path, against: Path | None) -> dict[str, list[Finding]]:
+    from datasets_builders.checks import examine
+
+    return {config: examine(out / config, against=against) for config in configs}
+
+
+def _finish(
+    current: runs.Run, origin: Origin, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]
+) -> None:
+    """Write the card, and put counts, drops and findings on the run card and on the screen."""
     from datasets_builders.card import write_card
+    from datasets_builders.checks import as_markdown
 
-    card = write_card(origin, built)
+    checks = "\n\n".join(f"### {config}\n\n{as_markdown(found)}" for config, found in findings.items())
+    card = write_card(origin, built, checks=checks)
     tables.replace_file(current.folder / "README.md", lambda partial: partial.write_text(card, "utf-8"))
-    current.notes["rows"] = {
-        name: {split: tally.kept for split, tally in one.tallies.items()} for name, one in built.items()
-    }
-    current.notes["dropped"] = {
-        name: {split: dict(tally.dropped) for split, tally in one.tallies.items() if tally.dropped}
-        for name, one in built.items()
-    }
-    current.notes["seen"] = {
-        name: {split: dict(tally.notes) for split, tally in one.tallies.items() if tally.notes}
-        for name, one in built.items()
-    }
-    current.notes["checksums"] = {path: sha for one in built.values() for path, sha in one.checksums.items()}
-    _show(origin.title, built)
+    splits = [(config, split, tally) for config, one in built.items() for split, tally in one.tallies.items()]
+    current.notes["rows"] = {f"{config}/{split}": tally.kept for config, split, tally in splits}
+    current.notes["dropped"] = {f"{config}/{split}": dict(tally.dropped) for config, split, tally in splits}
+    current.notes["seen"] = {f"{config}/{split}": dict(tally.notes) for config, split, tally in splits}
+    current.notes["sources"] = {config: one.sources_sha256 for config, one in built.items()}
+    current.notes["checks"] = {config: [asdict(one) for one in found] for config, found in findings.items()}
+    _show(origin.title, built, findings)
 
 
-def _show(title: str, built: Mapping[str, Built]) -> None:
+def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("configuration", "split", "rows", "", title=title, title_justify="left")
-    for name, one in built.items():
+    console = Console()
+    table = Table("configuration", "split", "rows", "dropped or mended", title=title, title_justify="left")
+    for config, one in built.items():
         for split, tally in one.tallies.items():
             reasons = [f"{count:,} dropped: {reason}" for reason, count in sorted(tally.dropped.items())]
             reasons += [f"{count:,} {what}" for what, count in sorted(tally.notes.items())]
-            table.add_row(name, split, f"{tally.kept:,}", "\n".join(reasons))
-    Console().print(table)
+            table.add_row(config, split, f"{tally.kept:,}", "\n".join(reasons))
+    console.print(table)
+    for config, found in findings.items():
+        table = Table("check", "where", "found", "of", "note", title=f"Checks: {config}", title_justify="left")
+        for line in found:
+            table.add_row(line.check, line.where, f"{line.count:,}", f"{line.of:,}", line.note)
+        console.print(table)
