@@ -21,6 +21,7 @@ __all__ = ["Pictures", "array_items", "joined"]
 
 _BLOCK_CHARS = 1 << 20
 _LONGEST_ITEM_CHARS = 16 << 20
+_AFTER_VALUE = frozenset(" \t\r\n,:]}")
 _QUESTION_KEYS = frozenset({"image_id", "question", "question_id"})
 _ANNOTATION_KEYS = frozenset(
     {"question_id", "image_id", "question_type", "answer_type", "multiple_choice_answer", "answers"}
@@ -86,8 +87,8 @@ class _Scanner:
                 if len(self._text) - self._at > _LONGEST_ITEM_CHARS or not self._more():
                     raise
                 continue
-            length = end - self._at
-            if end == len(self._text) and self._more():  # a number may go on in the next block
+            length, cut = end - self._at, self._text[end : end + 1] not in _AFTER_VALUE
+            if cut and self._more():  # a number may go on in the next block
                 continue
             self._at += length
             return value
@@ -108,6 +109,17 @@ def _opened(path: Path, stack: ExitStack) -> IO[str]:
             raise ValueError(f"the archive holds {len(members)} JSON files, expected one")
         binary = stack.enter_context(archive.open(members[0]))
     return io.TextIOWrapper(binary, encoding="utf-8")
+
+
+def _array(scanner: _Scanner) -> Iterator[Any]:
+    scanner.take("[")
+    if scanner.peek() == "]":
+        scanner.take("]")
+        return
+    while True:
+        yield scanner.value()
+        if scanner.take(",", "]") == "]":
+            return
 
 
 def array_items(path: Path, key: str, *, file: str, head: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
@@ -136,13 +148,9 @@ def array_items(path: Path, key: str, *, file: str, head: Mapping[str, Any]) -> 
                 scanner.take(":")
                 if name == key and not found:
                     found = True
-                    scanner.take("[")
-                    while scanner.peek() != "]":
-                        yield row, scanner.value()
+                    for item in _array(scanner):
+                        yield row, item
                         row += 1
-                        if scanner.peek() != "]":
-                            scanner.take(",")
-                    scanner.take("]")
                 elif name not in _HEAD_KEYS:
                     raise ValueError(f"unexpected key {str(name)[:80]!r}; upstream has changed its format")
                 elif (value := scanner.value()) != head.get(name, value):
