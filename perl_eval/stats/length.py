@@ -1,0 +1,242 @@
+"""Win rates at equal length, and how far a judge prefers the longer answer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling, spread_of
+from perl_eval.stats.intervals import proportion, undefined
+from perl_eval.stats.kappa import Clusters
+
+__all__ = ["Gamed", "alpaca_win_rate", "equal_length_win_rate", "longer_preferred_rate"]
+
+FloatArray = NDArray[np.float64]
+_GAMED_WEIGHT = 0.1
+"""Weight of a row of the gamed baselines: their total weight 0.2, over the two of them."""
+_FOLDS = 5
+_PENALTIES: tuple[float, ...] = tuple(np.logspace(-4, 4, 10).tolist())
+_SEED = 123
+
+
+def equal_length_win_rate(
+    scores: ArrayLike,
+    lengths_a: ArrayLike,
+    lengths_b: ArrayLike,
+    *,
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate contestant a's win rate if both answers were equally long.
+
+    A logistic regression of the score on the ratio of lengths, read at ratio 1: ``sigmoid(c)`` in
+    ``logit E[s] = c + d (length_a / length_b - 1)``. The interval is that of c (cluster-robust, t), carried through the
+    sigmoid.
+
+    Args:
+        scores: 1 for a win, 0 for a loss, 1/2 for an undecided pair; shape (n,).
+        lengths_a: Length of a's answer, in any unit; shape (n,).
+        lengths_b: Length of b's answer. Pairs where it is 0 have no ratio and are counted as missing.
+        clusters: What shares a source, one a pair.
+        level: Confidence level.
+
+    Source: Lee et al., arXiv 2309.00267, appendix on length-controlled win rates.
+    """
+    name, method = "win rate at equal length", "logistic regression on length ratio"
+    data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
+    live = b > 0
+    n, missing = int(live.sum()), int((~live).sum())
+    offset = a[live] / b[live] - 1
+    if n < 3 or np.ptp(offset) == 0:
+        return undefined(name, "the length ratio does not vary", n=n, n_missing=missing, method=method)
+    names = np.arange(len(data)) if clusters is None else np.unique([str(c) for c in clusters], return_inverse=True)[1]
+    groups = names[live]
+    number = len(np.unique(groups))
+    if number < 2:
+        return undefined(name, "one group only", n=n, n_missing=missing, method=method)
+    fit = _logistic(data[live], offset, groups)
+    if fit is None:
+        return undefined(name, "the regression has no finite solution", n=n, n_missing=missing, method=method)
+    from scipy.special import expit, stdtrit
+
+    half = float(stdtrit(number - 1, (1 + level) / 2)) * fit[1]
+    low, value, high = (float(expit(fit[0] + shift)) for shift in (-half, 0.0, half))
+    return Estimate(name, value, low, high, n=n, n_missing=missing, method=f"{method}, {number} clusters", level=level)
+
+
+def _logistic(scores: FloatArray, offset: FloatArray, groups: NDArray[np.intp]) -> tuple[float, float] | None:
+    """Return the intercept of a logistic regression and its cluster-robust error, or None if the fit runs away."""
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationWarning
+
+    design = np.column_stack([np.ones_like(offset), offset])
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            model = sm.GLM(scores, design, family=sm.families.Binomial())
+            fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, maxiter=50)
+        except (PerfectSeparationWarning, ConvergenceWarning, np.linalg.LinAlgError):
+            return None
+    intercept, error = float(fit.params[0]), float(fit.bse[0])
+    return (intercept, error) if abs(intercept) < 20 and np.isfinite(error) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Gamed:
+    """Rows of gamed baselines that hold AlpacaEval's fit near the baseline where a model differs in length only.
+
+    Attributes:
+        preferences: Probability that the gamed answer is preferred to the baseline's, in [0, 1].
+        length_gaps: Standardised length differences, as `alpaca_win_rate` makes them.
+        difficulties: Instruction difficulties.
+    """
+
+    preferences: Sequence[float]
+    length_gaps: Sequence[float]
+    difficulties: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """Rows of a weighted fit of soft preferences; all arrays over rows."""
+
+    features: FloatArray
+    preferences: FloatArray
+    weights: FloatArray
+
+
+def alpaca_win_rate(
+    preferences: ArrayLike,
+    length_gaps: ArrayLike,
+    *,
+    difficulties: ArrayLike | None = None,
+    gamed: Gamed | None = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate AlpacaEval 2's length-controlled win rate, with an interval that refits on every draw.
+
+    ``logit P(a over b | x) = theta + phi tanh(gap / sd(gap)) + psi difficulty_x``, fitted with an L1 penalty chosen by
+    grouped five-fold cross-validation, soft preferences as two weighted rows, and the length term set to 0 for the
+    figure: ``mean_x sigmoid(theta + psi difficulty_x)``. The tool itself prints the standard error of the fitted
+    probabilities, which leaves out that theta and psi are estimated; here items are resampled and the model is
+    refitted.
+
+    Args:
+        preferences: Probability that a is preferred, in [0, 1]; shape (n,).
+        length_gaps: Characters of b's answer less those of a's; shape (n,).
+        difficulties: Difficulty of each instruction, where known; shape (n,).
+        gamed: Gamed baselines; need difficulties.
+        resampling: Draws, seed and level; the interval is by percentile.
+
+    Source: Dubois et al., arXiv 2404.04475.
+    Deviations: Draws keep the penalty that was chosen on the data, and keep the gamed rows as they are.
+    """
+    name, how = "win rate, AlpacaEval length control", resampling or Resampling(draws=200)
+    data, gaps = np.asarray(preferences, np.float64), np.asarray(length_gaps, np.float64)
+    hard = None if difficulties is None else np.asarray(difficulties, np.float64)
+    if gamed is not None and hard is None:
+        raise ValueError("gamed baselines need difficulties")
+    n, method = len(data), f"penalised logistic regression, refitted on {how.draws} bootstrap draws"
+    if n < _FOLDS or np.ptp(gaps) == 0:
+        return undefined(name, "the lengths do not differ in enough pairs", n=n, method=method)
+    design = _design(data, gaps, hard, gamed)
+    penalty = _choose_penalty(design)
+    value = _controlled(_fit(design, penalty), hard)
+    rng = np.random.default_rng(how.seed)
+    drawn = []
+    for _ in range(how.draws):
+        taken = rng.integers(0, n, n)
+        own = None if hard is None else hard[taken]
+        if np.ptp(gaps[taken]) > 0:
+            drawn.append(_controlled(_fit(_design(data[taken], gaps[taken], own, gamed), penalty), own))
+    spread = spread_of(value, np.array(drawn), replace(how, kind="percentile"))
+    return Estimate(name, value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason)
+
+
+def _design(data: FloatArray, gaps: FloatArray, hard: FloatArray | None, gamed: Gamed | None) -> _Design:
+    """Return the rows to fit: the model's own, then the gamed baselines', without their term for the model."""
+    columns = [np.tanh(gaps / gaps.std(ddof=1)), *([] if hard is None else [hard]), np.ones_like(data)]
+    own = np.column_stack(columns)
+    if gamed is None:
+        return _Design(own, data, np.ones_like(data))
+    extra = np.column_stack([np.tanh(gamed.length_gaps), gamed.difficulties, np.zeros(len(gamed.preferences))])
+    weights = np.concatenate([np.ones_like(data), np.full(len(extra), _GAMED_WEIGHT)])
+    # The tool puts the gamed rows first; the folds of its cross-validation depend on it.
+    order = np.r_[len(data) : len(weights), 0 : len(data)]
+    return _Design(
+        np.concatenate([own, extra])[order], np.concatenate([data, gamed.preferences])[order], weights[order]
+    )
+
+
+def _fit(design: _Design, penalty: float) -> FloatArray:
+    """Return the coefficients of a weighted L1 logistic regression on soft preferences."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=penalty, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=_SEED)
+    features = np.concatenate([design.features, design.features])
+    labels = np.repeat([1, 0], len(design.preferences))
+    weights = np.concatenate([design.preferences * design.weights, (1 - design.preferences) * design.weights])
+    return np.asarray(model.fit(features, labels, sample_weight=weights).coef_[0], np.float64)
+
+
+def _choose_penalty(design: _Design) -> float:
+    """Return the penalty with the best weighted log-likelihood in grouped cross-validation; a row is a group."""
+    from scipy.special import expit
+    from sklearn.model_selection import GroupKFold
+
+    rows = np.arange(len(design.preferences))
+    folds = list(GroupKFold(_FOLDS).split(rows, groups=rows))
+    scores = []
+    for penalty in _PENALTIES:
+        score = 0.0
+        for train, test in folds:
+            part = _Design(design.features[train], design.preferences[train], design.weights[train])
+            chance = np.clip(expit(design.features[test] @ _fit(part, penalty)), 1e-15, 1 - 1e-15)
+            truth = design.preferences[test]
+            gain = truth * np.log(chance) + (1 - truth) * np.log(1 - chance)
+            score += float((gain * design.weights[test]).mean())
+        scores.append(score)
+    return _PENALTIES[int(np.argmax(scores))]
+
+
+def _controlled(coefficients: FloatArray, hard: FloatArray | None) -> float:
+    """Return the mean preference with the length term set to zero."""
+    from scipy.special import expit
+
+    shift = np.zeros(1) if hard is None else coefficients[1] * hard
+    return float(np.mean(expit(coefficients[-1] + shift)))
+
+
+def longer_preferred_rate(
+    scores: ArrayLike,
+    lengths_a: ArrayLike,
+    lengths_b: ArrayLike,
+    *,
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate how often the longer answer wins, among decided pairs of different length.
+
+    One half is no preference, unless longer answers are better; compare with the same figure of people.
+
+    Args:
+        scores: 1 for a win of a, 0 for a loss, 1/2 for an undecided pair; shape (n,).
+        lengths_a: Length of a's answer; shape (n,).
+        lengths_b: Length of b's answer; shape (n,).
+        clusters: What shares a source, one a pair.
+        level: Confidence level.
+    """
+    data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
+    live = (data != 0.5) & (a != b)
+    if not live.any():
+        return undefined("longer preferred rate", "no decided pair differs in length", n_missing=len(data))
+    hits = (data[live] == 1) == (a[live] > b[live])
+    groups = None if clusters is None else [clusters[place] for place in np.flatnonzero(live).tolist()]
+    missing = len(data) - int(live.sum())
+    return proportion("longer preferred rate", hits, clusters=groups, n_missing=missing, level=level)

@@ -1,0 +1,145 @@
+"""Length control against scikit-learn, and its intervals by coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sklearn
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GroupKFold
+
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
+
+
+def judged(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs where a is longer by a fifth and the judge likes length: outcome, length of a, length of b."""
+    rng = np.random.default_rng(seed)
+    ratio, b = rng.lognormal(0.2, 0.4, n), rng.integers(50, 200, n).astype(float)
+    won = rng.random(n) < expit(-0.3 + 1.5 * (ratio - 1))
+    return won.astype(float), ratio * b, b
+
+
+def test_equal_length_is_the_logistic_fit_at_one() -> None:
+    scores, a, b = judged(0)
+    scores[:60] = 0.5
+    estimate = equal_length_win_rate(scores, a, b)
+    doubled = np.concatenate([a / b, a / b])[:, None] - 1
+    fit = LogisticRegression(C=1e9, tol=1e-10, max_iter=1000).fit(
+        doubled, [1] * 400 + [0] * 400, sample_weight=np.concatenate([scores, 1 - scores])
+    )
+    assert estimate.value == pytest.approx(expit(fit.intercept_[0]), abs=1e-5)
+    assert estimate.value < scores.mean()  # a's wins came from its length
+
+
+def test_equal_length_has_no_unit_and_mirrors_nothing_else() -> None:
+    scores, a, b = judged(1)
+    one, other = equal_length_win_rate(scores, a, b), equal_length_win_rate(scores, 7 * a, 7 * b)
+    assert other.value == pytest.approx(one.value)
+
+
+def test_equal_length_interval_covers() -> None:
+    truth, runs, held = expit(-0.3), 500, 0
+    for seed in range(runs):
+        scores, a, b = judged(seed, 250)
+        estimate = equal_length_win_rate(scores, a, b)
+        held += estimate.low <= truth <= estimate.high
+    assert 0.93 <= held / runs <= 0.97
+
+
+def test_clusters_widen_the_interval() -> None:
+    scores, a, b = judged(2)
+    alone = equal_length_win_rate(scores, a, b)
+    thrice = equal_length_win_rate(*(np.tile(part, 3) for part in (scores, a, b)), clusters=list(range(400)) * 3)
+    assert (thrice.value, thrice.n) == (pytest.approx(alone.value), 1200)
+    assert thrice.high - thrice.low == pytest.approx(alone.high - alone.low, rel=0.01)
+
+
+def test_where_length_says_nothing_it_says_so() -> None:
+    assert equal_length_win_rate([1, 0, 1], [5, 5, 5], [5, 5, 5]).reason == "the length ratio does not vary"
+    empty = equal_length_win_rate([1, 0, 1, 1], [5, 6, 7, 8], [5, 5, 5, 0])
+    assert empty.n_missing == 1
+    apart = equal_length_win_rate([0.0] * 20 + [1.0] * 20, np.arange(1, 41), [20] * 40)
+    assert (apart.value, apart.reason) == (None, "the regression has no finite solution")
+    assert alpaca_win_rate([1.0, 0.0], [3, 4]).value is None
+    assert longer_preferred_rate([0.5], [3], [4]).value is None
+
+
+def test_longer_preferred() -> None:
+    # Decided pairs of different length: a longer and wins, b longer and wins, a longer and loses.
+    estimate = longer_preferred_rate([1, 0, 0, 0.5, 1], [9, 2, 9, 9, 4], [3, 8, 3, 3, 4])
+    assert estimate.value == pytest.approx(2 / 3)
+    assert (estimate.n, estimate.n_missing) == (3, 2)
+
+
+def published(preferences: np.ndarray, columns: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Fit as the published recipe says, with scikit-learn's own cross-validation; return the coefficients."""
+
+    def log_likelihood(y: np.ndarray, chance: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+        truth = np.where(y == 1, truth, 1 - truth)
+        return float(np.mean((truth * np.log(chance) + (1 - truth) * np.log(1 - chance)) * weight))
+
+    features = np.column_stack(columns)
+    n = len(features)
+    truth = np.concatenate([preferences, 1 - preferences])
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer = make_scorer(log_likelihood, response_method="predict_proba")
+        scorer.set_score_request(truth=True, weight=True)
+        model = LogisticRegressionCV(
+            Cs=10,
+            cv=GroupKFold(5),
+            scoring=scorer,
+            l1_ratios=(1.0,),
+            solver="liblinear",
+            fit_intercept=False,
+            random_state=123,
+            use_legacy_attributes=False,
+        ).set_fit_request(sample_weight=True)
+        model.fit(
+            np.concatenate([features, features]),
+            np.repeat([1, 0], n),
+            sample_weight=truth * np.tile(weights, 2),
+            groups=np.tile(np.arange(n), 2),
+            truth=truth,
+            weight=np.tile(weights, 2),
+        )
+    return model.coef_.ravel()
+
+
+def test_alpaca_is_the_published_recipe() -> None:
+    rng = np.random.default_rng(3)
+    n = 150
+    gaps, hard = rng.normal(100, 300, n), rng.normal(size=n)
+    preferences = rng.beta(2, 2 * np.exp(-0.5 + gaps / 600 + 0.3 * hard))
+    gamed = Gamed(rng.random(2 * n).tolist(), rng.normal(size=2 * n).tolist(), np.tile(hard, 2).tolist())
+    quick = Resampling(draws=20)
+    shape = np.tanh(gaps / gaps.std(ddof=1))
+    plain = published(preferences, [shape, np.ones(n)], np.ones(n))
+    estimate = alpaca_win_rate(preferences, gaps, resampling=quick)
+    assert estimate.value == pytest.approx(expit(plain[1]), abs=1e-6)
+    full = published(
+        np.concatenate([gamed.preferences, preferences]),
+        [
+            np.concatenate([np.tanh(gamed.length_gaps), shape]),
+            np.concatenate([gamed.difficulties, hard]),
+            np.repeat([0.0, 1.0], [2 * n, n]),
+        ],
+        np.repeat([0.1, 1.0], [2 * n, n]),
+    )
+    estimate = alpaca_win_rate(preferences, gaps, difficulties=hard, gamed=gamed, resampling=quick)
+    assert estimate.value == pytest.approx(expit(full[2] + full[1] * hard).mean(), abs=1e-6)
+    with pytest.raises(ValueError, match="difficulties"):
+        alpaca_win_rate(preferences, gaps, gamed=gamed)
+
+
+def test_alpaca_interval_is_as_wide_as_the_figure_varies() -> None:
+    # The published standard error, of fitted probabilities, would be zero here: no difficulty, so all are the same.
+    values, widths = [], []
+    for seed in range(25):
+        scores, a, b = judged(seed, 200)
+        estimate = alpaca_win_rate(scores, b - a, resampling=Resampling(draws=60))
+        values.append(estimate.value)
+        widths.append(estimate.high - estimate.low)
+    assert 0.6 < np.mean(widths) / (2 * 1.96 * np.std(values, ddof=1)) < 1.6
