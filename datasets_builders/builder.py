@@ -311,6 +311,13 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
         if self.config.checksums == "verify":
             self._refuse_wrong_counts()
 
+    def _as_dataset(self, split: Any = "train", in_memory: bool = False) -> Any:
+        """Return one split; one without rows too, which `datasets` would refuse to read."""
+        info = self.info.splits.get(str(split))
+        if info is not None and info.num_examples == 0:
+            return datasets.Dataset(table_of([], self.info.features), info=self.info, split=split)
+        return super()._as_dataset(split=split, in_memory=in_memory)
+
     def _refuse_wrong_counts(self) -> None:
         seen = {split: tally.kept + tally.dropped.total() for split, tally in self.tallies().items()}
         expected = self.COUNTS.get(self.config.name, {})
