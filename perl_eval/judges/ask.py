@@ -10,23 +10,26 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import tenacity
 
 from perl_eval.errors import JudgeError, RateLimited, Refused, UserError
 from perl_eval.judges.ledger import Keys, Ledger
+from perl_eval.judges.pace import Pace
 from perl_eval.judges.protocol import Judge, Reply
 from perl_eval.records import Ballot, Question
 
-__all__ = ["AskOptions", "Tally", "ask"]
+__all__ = ["AskOptions", "Tally", "ask", "expected_tokens"]
 
 _BLOCK = 256
 _WINDOW = 4096
 _FLUSH_S = 0.25
 _FLUSH_ROWS = 1024
 _LONGEST_WAIT_S = 60.0
+_HOPELESS = 20
+_CHARACTERS_A_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,30 @@ class AskOptions:
     """How to ask.
 
     Attributes:
-        max_concurrency: Requests on their way at one time, at most.
+        max_concurrency: Requests on their way at one time, at most; the engine finds what the server bears below it.
         attempts: How often a request is sent before its question is given up.
         backoff_s: Mean of the first wait before asking again; it doubles with every attempt, with jitter.
+        rpm: Requests a minute, at most.
+        tpm: Tokens a minute, at most, as estimated before sending.
+        max_requests: Requests in all, sent again or not; then asking stops.
+        max_cost_usd: Money in all; asking stops before a request that could cost more than what is left.
+        offline: Ask nobody: what the ledger does not hold stays without an answer.
     """
 
     max_concurrency: int = 32
     attempts: int = 6
     backoff_s: float = 0.5
+    rpm: float | None = None
+    tpm: float | None = None
+    max_requests: int | None = None
+    max_cost_usd: float | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_concurrency", "attempts", "backoff_s", "rpm", "tpm", "max_requests", "max_cost_usd"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} is {value}", "give a number above 0")
 
 
 @dataclass(slots=True)
@@ -52,21 +71,30 @@ class Tally:
         asked: Questions that were sent and answered.
         from_ledger: Questions that the ledger answered.
         shared: Questions equal to one on its way, which took its answer.
-        retries: Requests that were sent again.
+        requests: Requests sent, again or not.
+        retries: Requests sent again.
         failed: Questions without an answer after all attempts.
         tokens_in: Tokens of the requests that were answered.
         tokens_out: Tokens of their answers.
         cost_usd: Their price, where prices are known.
+        stopped: Which budget ended the asking, if one did.
     """
 
     asked: int = 0
     from_ledger: int = 0
     shared: int = 0
+    requests: int = 0
     retries: int = 0
     failed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float = 0.0
+    stopped: str | None = None
+
+
+def expected_tokens(question: Question) -> float:
+    """Return a rough number of tokens of a request: a quarter of its characters."""
+    return sum(len(turn.content) for turn in question.messages) / _CHARACTERS_A_TOKEN
 
 
 def ask(
@@ -79,7 +107,8 @@ def ask(
 ) -> Generator[Ballot, None, None]:
     """Put questions to a judge and yield one ballot a question, in order.
 
-    Questions are taken from the iterable as they are needed, some thousand ahead of the ballots.
+    Questions are taken from the iterable as they are needed, some thousand ahead of the ballots. If a budget runs out,
+    the ballots end early; what was on its way is waited for and kept.
 
     Args:
         questions: What to ask; questions that can share a request should be neighbours.
@@ -89,9 +118,13 @@ def ask(
         tally: Counts are added to it.
 
     Raises:
-        UserError: The judge will never answer, or the ledger cannot be written.
+        UserError: The judge will never answer, its price is not known and money is limited, or the ledger cannot be
+            written.
     """
-    desk = _Desk(judge, ledger, options or AskOptions(), tally or Tally())
+    options = options or AskOptions()
+    if options.max_cost_usd is not None and judge.price_usd(1, 1) is None:
+        raise UserError(f"money is limited and the price of {judge.model} is not known", "state its prices")
+    desk = _Desk(judge, ledger, options, tally or Tally())
     with asyncio.Runner() as runner:
         ballots = desk.ballots(iter(questions))
 
@@ -109,7 +142,8 @@ def ask(
             runner.run(close())
 
 
-Answer = asyncio.Future[Reply | JudgeError]
+Answer = asyncio.Future[Reply | JudgeError | None]
+"""A reply, why there is none, or None: never sent, because a budget ran out."""
 
 
 class _Desk:
@@ -118,7 +152,8 @@ class _Desk:
     def __init__(self, judge: Judge, ledger: Ledger, options: AskOptions, tally: Tally) -> None:
         self._judge, self._ledger, self._options, self._tally = judge, ledger, options, tally
         self._keys = Keys(judge)
-        self._slots = asyncio.Semaphore(options.max_concurrency)
+        self._pace = Pace(options.max_concurrency, rpm=options.rpm, tpm=options.tpm)
+        self._reserved_usd = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[bytes, Answer] = {}
         self._fresh: list[tuple[bytes, Reply]] = []
@@ -131,7 +166,7 @@ class _Desk:
         waiting: deque[tuple[Question, Answer]] = deque()
         try:
             while True:
-                while len(waiting) < _WINDOW and (block := list(islice(source, _BLOCK))):
+                while len(waiting) < _WINDOW and not self._tally.stopped and (block := list(islice(source, _BLOCK))):
                     waiting.extend(self._admit(block))
                 if not waiting:
                     return
@@ -139,10 +174,15 @@ class _Desk:
                 await asyncio.wait(ahead, return_when=asyncio.FIRST_COMPLETED)
                 if self._broken.done():
                     self._broken.result()
-                ready = []
+                ready: list[Ballot] = []
                 while waiting and waiting[0][1].done():
                     question, answer = waiting.popleft()
-                    ready.append(self._read(question, answer.result()))
+                    outcome = answer.result()
+                    if outcome is None:
+                        yield ready
+                        await asyncio.gather(*self._tasks)
+                        return
+                    ready.append(self._read(question, outcome))
                 yield ready
         finally:
             for task in self._tasks:
@@ -166,6 +206,9 @@ class _Desk:
                 if key in known:
                     answer.set_result(known[key])
                     self._tally.from_ledger += 1
+                elif self._options.offline:
+                    answer.set_result(JudgeError("the ledger holds no answer"))
+                    self._tally.failed += 1
                 else:
                     self._open[key] = answer
                     missing.append((key, question))
@@ -198,18 +241,51 @@ class _Desk:
             reraise=True,
         )
         try:
-            replies: list[Reply] = await retrying(self._once, questions)
+            replies: list[Reply] = await retrying(self._once, questions, count())
+        except _BudgetSpent:
+            for key, _ in group:
+                self._open.pop(key).set_result(None)
         except JudgeError as error:
             self._tally.failed += len(group)
+            if self._tally.failed >= _HOPELESS and not self._tally.asked + self._tally.from_ledger:
+                raise UserError(
+                    f"{self._judge.model} answered none of {self._tally.failed} questions, lastly: {error}",
+                    "check that the judge can be reached and takes such questions",
+                ) from None
             for key, _ in group:
                 self._open.pop(key).set_result(error)
-            return
-        for (key, _), reply in zip(group, replies, strict=True):
-            self._keep(key, reply)
+        else:
+            for (key, _), reply in zip(group, replies, strict=True):
+                self._keep(key, reply)
 
-    async def _once(self, questions: Sequence[Question]) -> list[Reply]:
-        async with self._slots:
-            return await self._judge.ask(questions)
+    async def _once(self, questions: Sequence[Question], attempts: Iterator[int]) -> list[Reply]:
+        tokens = sum(map(expected_tokens, questions))
+        sent_s = await self._pace.enter(tokens + self._judge.longest * len(questions), again=next(attempts) > 0)
+        reserve_usd = self._judge.price_usd(tokens, self._judge.longest * len(questions)) or 0.0
+        answered = False
+        self._reserved_usd += reserve_usd
+        try:
+            self._check_budget()
+            self._tally.requests += 1
+            replies = await self._judge.ask(questions)
+            answered = True
+            return replies
+        except RateLimited as error:
+            self._pace.complain(sent_s, retry_after_s=min(error.retry_after_s or 0.0, _LONGEST_WAIT_S))
+            raise
+        finally:
+            self._reserved_usd -= reserve_usd
+            self._pace.leave(sent_s, answered=answered)
+
+    def _check_budget(self) -> None:
+        """Stop before a request that a budget does not cover; what is on its way counts at its highest price."""
+        options, tally = self._options, self._tally
+        if options.max_requests is not None and tally.requests >= options.max_requests:
+            tally.stopped = f"max_requests of {options.max_requests} reached"
+        if options.max_cost_usd is not None and tally.cost_usd + self._reserved_usd > options.max_cost_usd:
+            tally.stopped = f"max_cost_usd of {options.max_cost_usd} reached"
+        if tally.stopped:
+            raise _BudgetSpent
 
     def _pause_s(self, state: tenacity.RetryCallState) -> float:
         self._tally.retries += 1
@@ -257,6 +333,10 @@ class _Desk:
         if isinstance(answer, JudgeError):
             return Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
         return self._judge.read(question, answer)
+
+
+class _BudgetSpent(Exception):
+    """A budget ran out before a request was sent."""
 
 
 def _worth_asking_again(error: BaseException) -> bool:

@@ -70,6 +70,8 @@ class ChatJudge:
     def __init__(self, model: str, options: ChatOptions | None = None) -> None:
         self.model = model
         self._options = options = options or ChatOptions()
+        # A reply that is cut off is asked for again, with twice the tokens.
+        self.longest = 3 * options.max_tokens
         if options.base_url is not None:
             parts = urlsplit(options.base_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -102,6 +104,13 @@ class ChatJudge:
             return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
         reading = verdicts.read(reply.text, question.kind)
         return reply.ballot(question, reading.verdict, reason=reading.reason)
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
+        """Return the price at the stated prices of a million tokens."""
+        price_in, price_out = self._options.price_in_usd, self._options.price_out_usd
+        if price_in is None or price_out is None:
+            return None
+        return (tokens_in * price_in + tokens_out * price_out) / 1e6
 
     async def close(self) -> None:
         """Close the connections; the next question opens new ones."""
@@ -199,14 +208,8 @@ class ChatJudge:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             latency_s=latency_s,
-            cost_usd=self._cost_usd(tokens_in, tokens_out),
+            cost_usd=self.price_usd(tokens_in, tokens_out),
         )
-
-    def _cost_usd(self, tokens_in: int, tokens_out: int) -> float | None:
-        price_in, price_out = self._options.price_in_usd, self._options.price_out_usd
-        if price_in is None or price_out is None:
-            return None
-        return (tokens_in * price_in + tokens_out * price_out) / 1e6
 
 
 def _said(error: openai.APIStatusError) -> str:

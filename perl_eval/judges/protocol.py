@@ -70,6 +70,7 @@ class Judge(Protocol):
             once a pair, with order ``"none"``.
         simulated: True if no model and no person is behind it; reports say so.
         group: How many questions one call of `ask` may carry.
+        longest: Tokens of the longest reply to one question; 0 where nothing is generated.
         sees: ``messages`` if it reads the rendered question, ``candidates`` if it reads the completions themselves
             (their prompts, texts and token ids, which then are part of the ledger key too).
     """
@@ -80,7 +81,12 @@ class Judge(Protocol):
     positional: bool
     simulated: bool
     group: int
+    longest: int
     sees: Sees
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
+        """Return what so many tokens cost, or None if nobody knows."""
+        ...
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer 1 to ``group`` questions, in order, one reply a question.

@@ -36,6 +36,7 @@ class RewardJudge:
     positional = False
     simulated = False
     group = 64
+    longest = 0
     sees: Sees = "candidates"
 
     def __init__(
@@ -80,6 +81,10 @@ class RewardJudge:
             margin = rewards[0] - rewards[1]
             verdict = "tie" if abs(margin) <= self._tie_margin else "first" if margin > 0 else "second"
         return reply.ballot(question, verdict, p_first=sigmoid(margin))
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        """Return 0: nobody is paid."""
+        return 0.0
 
     async def close(self) -> None:
         """Do nothing: the model belongs to whoever gave the score function."""

@@ -46,6 +46,7 @@ class ScriptedJudge:
     positional = True
     simulated = True
     group = 256
+    longest = 0
     sees: Sees = "candidates"
 
     def __init__(  # noqa: PLR0913  # one number a knob; a class of options would only move them
@@ -91,6 +92,10 @@ class ScriptedJudge:
         else:
             verdict = "first" if margin > 0 else "second"
         return reply.ballot(question, verdict, p_first=sigmoid(margin))
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        """Return 0: nobody is paid."""
+        return 0.0
 
     async def close(self) -> None:
         """Do nothing: there is nothing to close."""

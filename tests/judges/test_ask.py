@@ -35,6 +35,8 @@ class Oracle:
     def __init__(self, group: int = 1, failures: Mapping[str, Sequence[Exception]] | None = None) -> None:
         self.parameters: Mapping[str, object] = {}
         self.group = group
+        self.longest = 1
+        self.price: float | None = None
         self.calls: list[list[str]] = []
         self.failures = {text: list(errors) for text, errors in (failures or {}).items()}
         self.finish: Finish = "stop"
@@ -53,10 +55,16 @@ class Oracle:
         for question in questions:
             if self.failures.get(question.id):
                 raise self.failures[question.id].pop(0)
-        return [Reply("no" if int(q.id) % 2 else "yes", self.finish, tokens_in=10, tokens_out=1) for q in questions]
+        return [
+            Reply("no" if int(q.id) % 2 else "yes", self.finish, tokens_in=10, tokens_out=1, cost_usd=self.price)
+            for q in questions
+        ]
 
     def read(self, question: Question, reply: Reply) -> Ballot:
         return reply.ballot(question, None if reply.finish == "length" else "yes" if reply.text == "yes" else "no")
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        return self.price
 
     async def close(self) -> None:
         self.closed += 1
@@ -190,3 +198,55 @@ def test_counts_are_added_up(ledger: Ledger) -> None:
     tally = Tally()
     verdicts(Oracle(), numbers(5), ledger, tally)
     assert (tally.asked, tally.tokens_in, tally.tokens_out) == (5, 50, 5)
+
+
+def test_a_limit_of_requests_ends_the_asking_with_a_prefix(ledger: Ledger) -> None:
+    judge, tally = Oracle(failures={"3": [JudgeError("once")]}), Tally()
+    judge.delay_s = 0.001
+    options = AskOptions(max_concurrency=4, backoff_s=0.001, max_requests=20)
+    ballots = list(ask(numbers(100), judge, ledger, options=options, tally=tally))
+    assert [ballot.verdict for ballot in ballots] == ["no" if number % 2 else "yes" for number in range(len(ballots))]
+    assert len(judge.calls) == tally.requests == 20
+    assert tally.asked == len(ledger) == 19
+    assert 10 <= len(ballots) <= 19
+    assert tally.stopped == "max_requests of 20 reached"
+
+
+def test_a_limit_of_money_is_never_passed_and_what_was_paid_is_kept(ledger: Ledger) -> None:
+    judge, tally = Oracle(), Tally()
+    judge.price, judge.delay_s = 0.25, 0.001
+    options = AskOptions(max_concurrency=8, max_cost_usd=5.1)
+    ballots = list(ask(numbers(100), judge, ledger, options=options, tally=tally))
+    assert tally.cost_usd == pytest.approx(5.0)
+    assert len(ballots) == len(ledger) == tally.asked == 20
+    again = Tally()
+    more = list(ask(numbers(100), judge, ledger, options=options, tally=again))
+    assert (len(more), again.from_ledger, again.cost_usd) == (40, 20, pytest.approx(5.0))
+
+
+def test_money_cannot_be_limited_where_prices_are_not_known(ledger: Ledger) -> None:
+    with pytest.raises(UserError, match="price of oracle is not known"):
+        list(ask(numbers(1), Oracle(), ledger, options=AskOptions(max_cost_usd=1.0)))
+
+
+@pytest.mark.parametrize(
+    "knob", ["max_concurrency", "attempts", "backoff_s", "rpm", "tpm", "max_requests", "max_cost_usd"]
+)
+def test_options_must_be_above_zero(knob: str) -> None:
+    with pytest.raises(UserError, match=f"{knob} is 0"):
+        AskOptions(**{knob: 0})  # type: ignore[arg-type]
+
+
+def test_offline_asks_nobody(ledger: Ledger) -> None:
+    verdicts(Oracle(), numbers(2), ledger)
+    judge, tally = Oracle(), Tally()
+    ballots = list(ask(numbers(3), judge, ledger, options=AskOptions(offline=True), tally=tally))
+    assert [ballot.verdict for ballot in ballots] == ["yes", "no", None]
+    assert ballots[2].reason == "JudgeError: the ledger holds no answer"
+    assert (judge.calls, tally.from_ledger, tally.failed) == ([], 2, 1)
+
+
+def test_a_judge_that_answers_nothing_stops_the_run(ledger: Ledger) -> None:
+    judge = Oracle(failures={str(number): [Refused("400: no such template")] * 9 for number in range(1000)})
+    with pytest.raises(UserError, match="oracle answered none of 20 questions, lastly: 400"):
+        list(ask(numbers(1000), judge, ledger, options=QUICK))

@@ -1,0 +1,201 @@
+"""A contest, purely: matching completions, the questions to ask about them, and what ballots come to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from perl_eval import render
+from perl_eval.errors import UserError
+from perl_eval.judges.protocol import Judge
+from perl_eval.records import Ballot, Completion, Judgement, Order, Outcome, Question, digest
+
+__all__ = ["Contestants", "Decision", "Pairs", "decide", "judgements", "pairs", "plan", "shuffled"]
+
+_EXAMPLES = 3
+
+
+class Decision(NamedTuple):
+    """What some ballots come to; see `decide`."""
+
+    outcome: Outcome
+    p_a: float | None
+    reason: str | None
+
+
+class Pairs(NamedTuple):
+    """Matched completions, and the ids of those left over."""
+
+    matched: list[tuple[Completion, Completion]]
+    only_a: list[str]
+    only_b: list[str]
+
+
+# Which contestant a position is, by order. A judge without positions is shown a first.
+_CONTESTANT: dict[Order, dict[str, Literal["a", "b"]]] = {
+    "ab": {"first": "a", "second": "b"},
+    "ba": {"first": "b", "second": "a"},
+    "none": {"first": "a", "second": "b"},
+}
+_SINGLE = {"yes", "no"}
+
+
+def decide(ballots: Sequence[Ballot]) -> Decision:
+    """Decide one judgement from its ballots: one of either order, or one without order.
+
+    Win or loss needs both orders. ``p_a`` is the mean over the orders of the probability that a is preferred (or of
+    yes), ties counted half; None if a ballot has none. A missing verdict leaves the pair unjudged, whatever the other
+    ballot says.
+
+    Raises:
+        ValueError: The ballots do not belong together.
+    """
+    orders = [ballot.order for ballot in ballots]
+    if sorted(orders) not in (["ab", "ba"], ["none"]) or (len(ballots) > 1 and _SINGLE & {b.verdict for b in ballots}):
+        raise ValueError(f"ballots {[(ballot.order, ballot.verdict) for ballot in ballots]} are no judgement")
+    reasons = [ballot.reason or "no verdict" for ballot in ballots if ballot.verdict is None]
+    if reasons:
+        return Decision("unjudged", None, "; ".join(dict.fromkeys(reasons)))
+    given = [
+        (1.0 - ballot.p_first if ballot.order == "ba" else ballot.p_first)
+        for ballot in ballots
+        if ballot.p_first is not None
+    ]
+    p_a = sum(given) / len(given) if len(given) == len(ballots) else None
+    verdicts = {ballot.verdict for ballot in ballots}
+    if verdicts & _SINGLE:
+        return Decision("yes" if "yes" in verdicts else "no", p_a, None)
+    preferred = {_CONTESTANT[b.order].get(b.verdict, "tie") if b.verdict else "tie" for b in ballots}
+    outcomes: dict[frozenset[str], Outcome] = {
+        frozenset({"a"}): "win",
+        frozenset({"b"}): "loss",
+        frozenset({"tie"}): "tie",
+        frozenset({"a", "b"}): "split",
+    }
+    return Decision(outcomes.get(frozenset(preferred), "mixed"), p_a, None)
+
+
+def pairs(a: Iterable[Completion], b: Iterable[Completion]) -> Pairs:
+    """Match completions of the same item and draw.
+
+    Raises:
+        UserError: Nothing matches, one side has two completions of one item and draw, or a pair's prompts differ.
+    """
+    ours, theirs = _by_item(a, "A"), _by_item(b, "B")
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        raise UserError(
+            f"no item is in both: A has {_named(ours)}, B has {_named(theirs)}",
+            "sample both from the same prompts, with the same number of draws",
+        )
+    for key in shared:
+        if ours[key].prompt != theirs[key].prompt:
+            raise UserError(
+                f"item {key[0]!r} has one prompt in A and another in B", "sample both from the same prompts"
+            )
+    return Pairs(
+        [(ours[key], theirs[key]) for key in shared],
+        sorted(ours[key].id for key in ours.keys() - theirs.keys()),
+        sorted(theirs[key].id for key in theirs.keys() - ours.keys()),
+    )
+
+
+def _by_item(completions: Iterable[Completion], side: str) -> dict[tuple[str, int], Completion]:
+    found: dict[tuple[str, int], Completion] = {}
+    for completion in completions:
+        if found.setdefault((completion.item, completion.draw), completion) is not completion:
+            raise UserError(
+                f"{side} has two completions of item {completion.item!r}, draw {completion.draw}",
+                "give the completions of one policy",
+            )
+    return found
+
+
+def _named(found: dict[tuple[str, int], Completion]) -> str:
+    names = [f"{item!r} (draw {draw})" for item, draw in islice(sorted(found), _EXAMPLES)]
+    return f"{len(found)}, such as {', '.join(names)}" if names else "none"
+
+
+Contestants = tuple[Completion, ...]
+"""One completion to judge alone, or a and b."""
+
+
+def plan(
+    units: Iterable[Contestants], judge: Judge, template: render.Template, *, reasoning: bool = False
+) -> Iterator[Question]:
+    """Yield the questions to ask, those of one pair next to each other."""
+    for unit in units:
+        judgement = _judgement_id(unit, judge, template)
+        orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
+        for order in orders:
+            shown = unit[::-1] if order == "ba" else unit
+            yield render.question(template, shown, order=order, id=judgement, reasoning=reasoning)
+
+
+def _judgement_id(unit: Contestants, judge: Judge, template: render.Template) -> str:
+    parameters = json.dumps(dict(judge.parameters), sort_keys=True)
+    return digest("judgement", *(c.id for c in unit), judge.door, judge.model, parameters, template.sha256)
+
+
+def shuffled(units: Sequence[Contestants], seed: int) -> list[Contestants]:
+    """Return the units in a seeded random order that does not depend on the order they came in."""
+    ordered = sorted(units, key=lambda unit: [completion.id for completion in unit])
+    return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]
+
+
+def judgements(
+    units: Sequence[Contestants],
+    judge: Judge,
+    template: render.Template,
+    *,
+    put: Callable[[Iterable[Question]], Generator[Ballot, None, None]],
+    reasoning: bool = False,
+) -> Iterator[Judgement]:
+    """Plan, ask and decide, unit by unit; if the ballots end early, so do the judgements.
+
+    Args:
+        units: What to judge, in the order to ask.
+        judge: Whom to ask.
+        template: What to ask.
+        put: Asks: turns questions into ballots, in order.
+        reasoning: Ask for reasons before the verdict.
+    """
+    ballots = put(plan(units, judge, template, reasoning=reasoning))
+    with contextlib.closing(ballots):
+        for unit in units:
+            wanted = 2 if len(unit) == 2 and judge.positional else 1
+            cast = tuple(islice(ballots, wanted))
+            if len(cast) < wanted:
+                return
+            yield _judgement(unit, cast, judge, template)
+
+
+def _judgement(unit: Contestants, ballots: tuple[Ballot, ...], judge: Judge, template: render.Template) -> Judgement:
+    a, b = unit[0], unit[1] if len(unit) == 2 else None
+    decision = decide(ballots)
+    return Judgement(
+        id=_judgement_id(unit, judge, template),
+        kind=template.kind,
+        item=a.item,
+        group=a.group,
+        dataset=a.dataset,
+        a=a.id,
+        b=b.id if b else "",
+        policy_a=a.policy,
+        policy_b=b.policy if b else "",
+        prompt=a.prompt,
+        text_a=a.text,
+        text_b=b.text if b else "",
+        outcome=decision.outcome,
+        ballots=ballots,
+        judge=judge.model,
+        prompt_sha256=template.sha256,
+        simulated=judge.simulated,
+        p_a=decision.p_a,
+        reason=decision.reason,
+    )

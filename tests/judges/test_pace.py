@@ -1,0 +1,128 @@
+"""The gate in front of a server: how its limit moves, and the rates it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from perl_eval.judges.pace import Pace
+
+
+async def answered(pace: Pace, times: int) -> None:
+    for _ in range(times):
+        pace.leave(await pace.enter(), answered=True)
+
+
+def test_the_limit_grows_by_one_an_answer_up_to_the_most() -> None:
+    async def grow() -> list[float]:
+        pace = Pace(20)
+        limits = [pace.limit]
+        for _ in range(6):
+            await answered(pace, 1)
+            limits.append(pace.limit)
+        return limits
+
+    assert asyncio.run(grow()) == [16, 17, 18, 19, 20, 20, 20]
+
+
+def test_a_complaint_halves_it_once_for_all_that_were_on_their_way() -> None:
+    async def complain() -> tuple[float, float, float]:
+        pace = Pace(64)
+        sent = [await pace.enter() for _ in range(16)]
+        for sent_s in sent:
+            pace.complain(sent_s)
+            pace.leave(sent_s, answered=False)
+        after_burst = pace.limit
+        await asyncio.sleep(0.001)
+        sent_s = await pace.enter()
+        pace.complain(sent_s)
+        pace.leave(sent_s, answered=False)
+        halved_again = pace.limit
+        await answered(pace, 4)
+        return after_burst, halved_again, pace.limit
+
+    # 16 -> 8 for the burst, -> 4 for a request sent later; then four answers add about one: 4 + 1/4 + 1/4.25 + ...
+    after_burst, halved_again, grown = asyncio.run(complain())
+    assert (after_burst, halved_again) == (8, 4)
+    assert 4.9 < grown < 5.0
+
+
+def test_the_limit_never_falls_below_one() -> None:
+    async def complain() -> float:
+        pace = Pace(2)
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+            sent_s = await pace.enter()
+            pace.complain(sent_s)
+            pace.leave(sent_s, answered=False)
+        return pace.limit
+
+    assert asyncio.run(complain()) == 1
+
+
+def test_slow_replies_stop_the_growth() -> None:
+    async def slow() -> float:
+        pace = Pace(64)
+        now = time.monotonic()
+        pace.leave(await pace.enter() - 0.01, answered=True)
+        for _ in range(30):
+            await pace.enter()
+            pace.leave(now - 1.0, answered=True)
+        return pace.limit
+
+    # The smoothed latency passes four times the best one at the first slow reply: 0.01 + 0.1 * (1 - 0.01) > 0.04.
+    assert asyncio.run(slow()) == 17
+
+
+def test_no_more_than_the_limit_are_on_their_way_and_cancelled_ones_leave_no_gap() -> None:
+    async def crowd() -> tuple[int, int]:
+        pace, inside, most = Pace(3), 0, 0
+
+        async def visit(stay_s: float) -> None:
+            nonlocal inside, most
+            sent_s = await pace.enter()
+            inside += 1
+            most = max(most, inside)
+            try:
+                await asyncio.sleep(stay_s)
+            finally:
+                inside -= 1
+                pace.leave(sent_s, answered=True)
+
+        visits = [asyncio.create_task(visit(0.002)) for _ in range(30)]
+        await asyncio.sleep(0.003)
+        for visit_task in visits[5:25]:
+            visit_task.cancel()
+        done = await asyncio.gather(*visits, return_exceptions=True)
+        return most, sum(result is None for result in done)
+
+    most, finished = asyncio.run(asyncio.wait_for(crowd(), 5))
+    assert most == 3
+    assert finished >= 10
+
+
+@pytest.mark.parametrize(("rpm", "tpm"), [(600.0, None), (None, 6000.0), (600.0, 60_000.0)])
+def test_rates_are_kept(rpm: float | None, tpm: float | None) -> None:
+    async def send() -> float:
+        pace, begun_s = Pace(32, rpm=rpm, tpm=tpm), time.monotonic()
+        sent = await asyncio.gather(*(pace.enter(10.0) for _ in range(4)))
+        assert len(set(sent)) == 4
+        return time.monotonic() - begun_s
+
+    # 600 requests a minute, or 6,000 tokens a minute at 10 each: one in 0.1 s, so the fourth starts after 0.3 s.
+    assert 0.29 <= asyncio.run(send()) < 1.0
+
+
+def test_everybody_waits_when_the_server_says_when_to_come_back() -> None:
+    async def wait() -> float:
+        pace = Pace(8)
+        sent_s = await pace.enter()
+        pace.complain(sent_s, retry_after_s=0.2)
+        pace.leave(sent_s, answered=False)
+        begun_s = time.monotonic()
+        await asyncio.gather(*(pace.enter() for _ in range(3)))
+        return time.monotonic() - begun_s
+
+    assert 0.19 <= asyncio.run(wait()) < 1.0
