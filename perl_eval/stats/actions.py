@@ -1,0 +1,226 @@
+"""Whether a step on a phone's screen is right, under the rules that published evaluations use.
+
+Actions are AndroidControl's JSON objects: ``action_type`` and, as the type needs, ``x`` and ``y`` in pixels,
+``direction``, ``text`` or ``app_name``. The rules differ most in which clicks they accept, and step accuracies under
+different rules must not be compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import hypot, isfinite
+from typing import Any, Literal, get_args
+
+from perl_eval.records import Estimate
+from perl_eval.stats.intervals import proportion
+
+__all__ = ["RULES", "Match", "Rule", "Screen", "action_accuracies", "match_action", "parse_action"]
+
+Rule = Literal["smallest_box", "any_box", "uis1", "os_atlas", "diagonal", "android_world"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+Action = Mapping[str, Any]
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+_POINTED = ("click", "long_press")
+_FIELDS = ("direction", "text", "app_name", "keycode", "index", "goal_status")
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What is known of the screen that the action is on.
+
+    Attributes:
+        width: In pixels, where known.
+        height: In pixels, where known.
+        boxes: Candidate elements as ``(left, top, right, bottom)`` in pixels.
+    """
+
+    width: float | None = None
+    height: float | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Whether a step has the right type, and whether it is right; None where that cannot be known."""
+
+    type_match: bool
+    step_match: bool | None
+    reason: str | None = None
+
+
+class _Unknown(Exception):
+    """The rule needs something that the data lack."""
+
+
+def parse_action(text: str) -> Action | None:
+    """Read an action from a model's text: the JSON object in it, or None if there is none with an ``action_type``."""
+    begin, end = text.find("{"), text.rfind("}")
+    if begin < 0 or end < begin:
+        return None
+    try:
+        found = json.loads(text[begin : end + 1])
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("action_type"), str) else None
+
+
+def match_action(predicted: Action | None, gold: Action, screen: Screen, rule: Rule) -> Match:
+    """Compare a predicted action with the one that was taken.
+
+    Clicks and long presses are right if they fall
+        ``smallest_box``: in the smallest box that holds the gold point (UGround); ``any_box``: in any candidate box;
+        ``uis1``: in any candidate box enlarged 1.2 times, or within 0.04 of the gold point in shares of the screen
+        (UI-S1); ``os_atlas``: within 140 of the gold point on a screen of 1000 by 1000 (OS-Atlas); ``diagonal``: within
+        14 % of the screen's diagonal, in pixels; ``android_world``: on the very same pixel (the comparison of actions
+        in AndroidWorld).
+    Other actions must be equal, but for: ``uis1`` takes a text that contains or is contained in the gold text, the
+    empty one included, and any scroll direction; ``os_atlas`` takes a text whose first word is right; ``android_world``
+    ignores case.
+
+    Args:
+        predicted: The action to score; None if the answer held none, which is wrong.
+        gold: The action taken.
+        screen: Its size and candidate elements.
+        rule: Which rule.
+
+    Deviations: UGround's equivalence of opening an app and clicking its icon, and of back and its button, needs the
+    texts
+        of elements and is left out.
+    """
+    if predicted is None:
+        return Match(False, False, "the answer holds no action")
+    kind = gold["action_type"]
+    if predicted.get("action_type") != kind:
+        return Match(False, False)
+    try:
+        if kind in _POINTED:
+            return Match(True, _points_match(predicted, gold, screen, rule))
+        return Match(True, _fields_match(predicted, gold, rule))
+    except _Unknown as unknown:
+        return Match(True, None, str(unknown))
+
+
+def _point(action: Action) -> Point | None:
+    x, y = action.get("x"), action.get("y")
+    if isinstance(x, bool) or isinstance(y, bool) or not isinstance(x, int | float) or not isinstance(y, int | float):
+        return None
+    return (float(x), float(y)) if isfinite(x) and isfinite(y) else None
+
+
+def _points_match(predicted: Action, gold: Action, screen: Screen, rule: Rule) -> bool:
+    target = _point(gold)
+    if target is None:
+        raise _Unknown("the gold action has no point")
+    point = _point(predicted)
+    return _CLICK_RULES[rule](point, target, screen) if point is not None else _known(rule, target, screen)
+
+
+def _known(rule: Rule, target: Point, screen: Screen) -> bool:
+    """Return that a prediction without a point is wrong, if the rule could have told at all."""
+    _CLICK_RULES[rule](target, target, screen)
+    return False
+
+
+def _inside(point: Point, box: Box) -> bool:
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def _smallest_box(point: Point, target: Point, screen: Screen) -> bool:
+    holding = [box for box in screen.boxes if _inside(target, box)]
+    if not holding:
+        raise _Unknown("no candidate box holds the gold point")
+    return _inside(point, min(holding, key=lambda box: (box[2] - box[0]) * (box[3] - box[1])))
+
+
+def _any_box(point: Point, _target: Point, screen: Screen) -> bool:
+    if not screen.boxes:
+        raise _Unknown("there is no candidate box")
+    return any(_inside(point, box) for box in screen.boxes)
+
+
+def _size(screen: Screen) -> tuple[float, float]:
+    if not screen.width or not screen.height:
+        raise _Unknown("the size of the screen is not known")
+    return screen.width, screen.height
+
+
+def _share_apart(point: Point, target: Point, screen: Screen) -> float:
+    """Return the distance of two points in shares of the screen's width and height."""
+    width, height = _size(screen)
+    return hypot((point[0] - target[0]) / width, (point[1] - target[1]) / height)
+
+
+def _uis1(point: Point, target: Point, screen: Screen) -> bool:
+    near = _share_apart(point, target, screen) <= 0.04
+    return near or any(_inside(point, _enlarged(box, 1.2)) for box in screen.boxes)
+
+
+def _enlarged(box: Box, factor: float) -> Box:
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    half_width, half_height = (box[2] - box[0]) * factor / 2, (box[3] - box[1]) * factor / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def _os_atlas(point: Point, target: Point, screen: Screen) -> bool:
+    return 1000 * _share_apart(point, target, screen) <= 140
+
+
+def _diagonal(point: Point, target: Point, screen: Screen) -> bool:
+    return hypot(point[0] - target[0], point[1] - target[1]) <= 0.14 * hypot(*_size(screen))
+
+
+def _same_pixel(point: Point, target: Point, _screen: Screen) -> bool:
+    return point == target
+
+
+_CLICK_RULES: Mapping[Rule, Callable[[Point, Point, Screen], bool]] = {
+    "smallest_box": _smallest_box,
+    "any_box": _any_box,
+    "uis1": _uis1,
+    "os_atlas": _os_atlas,
+    "diagonal": _diagonal,
+    "android_world": _same_pixel,
+}
+
+
+def _fields_match(predicted: Action, gold: Action, rule: Rule) -> bool:
+    return all(_field_matches(predicted.get(field), gold.get(field), field, rule) for field in _FIELDS)
+
+
+def _field_matches(given: Any, wanted: Any, field: str, rule: Rule) -> bool:
+    if field not in ("text", "app_name") or not isinstance(given, str) or not isinstance(wanted, str):
+        return given == wanted or (rule == "uis1" and field == "direction" and isinstance(given, str))
+    if rule == "android_world":
+        return given.lower() == wanted.lower()
+    if rule == "uis1":
+        one, other = given.lower().strip(), wanted.lower().strip()
+        return one in other or other in one
+    if rule == "os_atlas":
+        # The published code compares the second word of "TYPE [the text]", bracket and all.
+        return given == wanted or f"[{given}]".lower().split()[0] == f"[{wanted}]".lower().split()[0]
+    return given == wanted
+
+
+def action_accuracies(
+    matches: Sequence[Match], rule: Rule, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+) -> list[Estimate]:
+    """Estimate the shares of steps with the right type, and that are right.
+
+    Args:
+        matches: From `match_action`, one a step. A step that cannot be known is counted as missing.
+        rule: The rule they were made with; it goes into the method.
+        clusters: What shares a source: the episode.
+        level: Confidence level.
+    """
+    known = [place for place, match in enumerate(matches) if match.step_match is not None]
+    groups = None if clusters is None else [clusters[place] for place in known]
+    missing = len(matches) - len(known)
+    hits = [bool(matches[place].step_match) for place in known]
+    found = [
+        proportion("action type match", [match.type_match for match in matches], clusters=clusters, level=level),
+        proportion("action step match", hits, clusters=groups, n_missing=missing, level=level),
+    ]
+    return [replace(estimate, method=f"{estimate.method}; rule {rule}") for estimate in found]
