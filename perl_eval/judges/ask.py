@@ -21,7 +21,7 @@ from perl_eval.judges.pace import Pace
 from perl_eval.judges.protocol import Judge, Reply
 from perl_eval.records import Ballot, Question
 
-__all__ = ["AskOptions", "Tally", "ask", "expected_tokens"]
+__all__ = ["NOT_KEPT", "AskOptions", "Tally", "ask", "expected_tokens"]
 
 _BLOCK = 256
 _WINDOW = 4096
@@ -30,6 +30,9 @@ _FLUSH_ROWS = 1024
 _LONGEST_WAIT_S = 60.0
 _HOPELESS = 20
 _CHARACTERS_A_TOKEN = 4.0
+_NO_ANSWER = "the ledger holds no answer"
+NOT_KEPT = f"{JudgeError.__name__}: {_NO_ANSWER}"
+"""The reason of a ballot that was asked for offline and is not in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,7 @@ class _Desk:
                     answer.set_result(known[key])
                     self._tally.from_ledger += 1
                 elif self._options.offline:
-                    answer.set_result(JudgeError("the ledger holds no answer"))
+                    answer.set_result(JudgeError(_NO_ANSWER))
                     self._tally.failed += 1
                 else:
                     self._open[key] = answer
