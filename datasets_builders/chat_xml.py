@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datasets_builders.errors import DataError
+from datasets_builders.errors import DataError, SourceError
 
 __all__ = ["Conversation", "conversation_files", "read_conversation"]
 
@@ -36,8 +36,15 @@ class Conversation:
 
 
 def conversation_files(folder: Path) -> list[str]:
-    """Return the upstream paths of the conversations below a folder, sorted."""
-    return sorted(f"data/{path.name}" for path in folder.rglob(f"*{_SUFFIX}"))
+    """Return the upstream paths of the conversations in a folder or in its ``data``, sorted.
+
+    Raises:
+        SourceError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"no such folder: {folder}", "give the folder that holds the upstream files")
+    inner = folder / "data"
+    return sorted(f"data/{path.name}" for path in (inner if inner.is_dir() else folder).glob(f"*{_SUFFIX}"))
 
 
 def read_conversation(path: Path, *, file: str) -> Conversation:

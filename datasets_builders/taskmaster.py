@@ -220,7 +220,10 @@ def _mended(text: str, part: Part, row: int, tally: Tally) -> Any:
         return json.loads(text, strict=False)
     except ValueError:
         tally.note("doubled quotes in an API call mended", file=part.name, row=row)
-        return reading.parse_object(_DOUBLED_QUOTE.sub('"', text), file=part.name, row=row, field="annotations")
+    try:
+        return json.loads(_DOUBLED_QUOTE.sub('"', text), strict=False)
+    except ValueError as error:
+        raise DataError(f"is not JSON ({error})", part.name, row, "annotations") from None
 
 
 class TaskmasterCoffee(_Taskmaster):

@@ -7,8 +7,9 @@ openai/summarize-from-feedback repository.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from datasets import Features, Value
 
@@ -18,9 +19,7 @@ from datasets_builders.errors import DataError
 from datasets_builders.features import message
 from datasets_builders.sources import Origin, Source
 from datasets_builders.splits import stable_id
-
-if TYPE_CHECKING:
-    from datasets_builders.tally import Tally
+from datasets_builders.tally import Tally
 
 __all__ = ["Tldr", "query"]
 
@@ -118,8 +117,10 @@ class Tldr(Builder):
             case _:
                 return features.demonstration(extra={"subreddit": text})
 
-    def _sources(self) -> dict[str, Sequence[Source]]:
-        match self.config.name:
+    @staticmethod
+    def sources_of(config: str) -> dict[str, Sequence[Source]]:
+        """Return the upstream files of each split of a configuration."""
+        match config:
             case "comparisons":
                 files = _sources("dataset/comparisons", [f"{name}.json" for name in _COMPARISONS])
                 return dict.fromkeys((*_HELD_OUT, _NEWS), files)
@@ -130,17 +131,21 @@ class Tldr(Builder):
                 names = {"train": "train", "validation": "valid", "test": "test"}
                 return {split: _sources("datasets/tldr_3_filtered", [f"{name}.jsonl"]) for split, name in names.items()}
 
-    def _records(self, part: Part) -> Iterator[tuple[int, Row, str]]:
+    def _sources(self) -> dict[str, Sequence[Source]]:
+        return self.sources_of(self.config.name)
+
+    def _records(self, part: Part, tally: Tally | None = None) -> Iterator[tuple[int, Row, str]]:
         """Yield the checked records of a file of labels, each with its split."""
-        keys = {"comparisons": _COMPARISON_KEYS, "axis": _AXIS_KEYS}[self.config.name]
-        for row, record in reading.json_lines(part.path, file=part.name):
+        keys = _COMPARISON_KEYS if self.config.name == "comparisons" else _AXIS_KEYS
+        known = self._sources().keys()
+        for row, record in reading.json_lines(part.path, file=part.name, tally=tally):
             reading.check_keys(record, keys, file=part.name, row=row)
             info = record["info"]
             reading.check_keys(info, frozenset(), optional=_INFO_KEYS, file=part.name, row=row, within="info")
             if info.get("post") is None and info.get("article") is None:
                 raise DataError("has neither a post nor an article", part.name, row, "info")
             split = _NEWS if self._is_news(record) and self.config.name == "comparisons" else record["split"]
-            if split not in self._sources():
+            if split not in known:
                 raise DataError(f"unknown split {split!r}", part.name, row, "split")
             yield row, record, split
 
@@ -183,9 +188,13 @@ class Tldr(Builder):
         """Yield comparisons or axis ratings; a label that is there twice, labeller and all, is taken once."""
         make = self._comparison if self.config.name == "comparisons" else self._axis
         seen: set[str] = set()
-        for row, record, its_split in self._records(part):
+        mended = Tally()
+        for row, record, its_split in self._records(part, mended):
+            notes, mended.notes = mended.notes, Counter()
             if its_split != split:
                 continue
+            for what in notes:
+                tally.note(what, file=part.name, row=row)
             group, id_ = self._group(record["info"]), stable_id(json.dumps(record, sort_keys=True))
             latest = self._latest.get(group, 0)
             if id_ in seen:
