@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import types
 import typing
@@ -144,7 +145,8 @@ def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}", "choose a folder you can write to") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write(path: Path, records: Iterable[Any], record: type) -> int:

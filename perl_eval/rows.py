@@ -1,0 +1,110 @@
+"""Reading data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from perl_eval import runs
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Message
+
+__all__ = ["Row", "read", "splits"]
+
+_TURNS = ("prompt", "completion", "chosen", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of any of the four shapes; what a shape lacks is None.
+
+    Demonstration has ``completion``, Rating has ``completion`` and ``label``, Preference has ``chosen`` and
+    ``rejected``, Prompt has neither.
+    """
+
+    id: str
+    group: str
+    dataset: str
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...] | None = None
+    chosen: tuple[Message, ...] | None = None
+    rejected: tuple[Message, ...] | None = None
+    label: bool | None = None
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    return sorted([*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")])
+
+
+def splits(folder: Path) -> list[str]:
+    """Return the names of the splits in a folder."""
+    return sorted({path.stem.split("-")[0] for path in Path(folder).glob("*.parquet")})
+
+
+def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
+    """Read one split.
+
+    Args:
+        folder: One config's folder, as ``perl-eval build`` writes it.
+        split: ``train``, ``validation``, ``test`` or what the folder has.
+        need: Columns that must be there beyond ``prompt``.
+
+    Raises:
+        UserError: No such folder or split.
+        DataError: The files do not match their run card, or a row lacks what is needed.
+    """
+    folder = Path(folder)
+    runs.fingerprint(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file", "give the folder that holds the splits")
+    files = _files(folder, split)
+    if not files:
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and list(path.glob("*.parquet")))
+        hint = f"it has the configs {', '.join(inside)}; give one of them" if inside else "build the data set first"
+        have = ", ".join(splits(folder)) or "none"
+        raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
+    return [row for path in files for row in _rows(path, need)]
+
+
+def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"is not a parquet file ({error})", file=path, fix="build the data set again") from None
+    for column in ("id", "group", "prompt", *need):
+        if column not in table.column_names:
+            raise DataError(
+                f"no such column; present are {', '.join(table.column_names)}",
+                file=path,
+                field=column,
+                fix="give a config of the right shape",
+            )
+    for index, cells in enumerate(table.to_pylist()):
+        for column in ("id", "group", "prompt", *need):
+            if cells[column] is None:
+                raise DataError("is empty", file=path, row=index, field=column)
+        yield _row(cells)
+
+
+def _row(cells: dict[str, Any]) -> Row:
+    turns = {
+        name: Message.sequence(cells[name], role="user" if name == "prompt" else "assistant")
+        for name in _TURNS
+        if cells.get(name) is not None
+    }
+    label = cells.get("label")
+    return Row(
+        id=str(cells["id"]),
+        group=str(cells["group"]),
+        dataset=str(cells.get("dataset", "")),
+        prompt=turns["prompt"],
+        completion=turns.get("completion"),
+        chosen=turns.get("chosen"),
+        rejected=turns.get("rejected"),
+        label=None if label is None else bool(label),
+    )

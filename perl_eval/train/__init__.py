@@ -1,0 +1,1 @@
+"""Supervised fine-tuning, reward models and RL policies on one frozen backbone."""
