@@ -81,6 +81,7 @@ def test_steps_are_what_was_written(upstream: Path, tmp_path: Path) -> None:
     for line in (GOAL, "100 x 200 pixels", '{"action_type": "open_app", "app_name": "Files"}', "Click on the Flowers"):
         assert line in text["text"]
     assert "Flora" not in text["text"].replace(GOAL, ""), "later actions are not in the prompt"
+    assert '"x": 30' not in text["text"], "nor is the one asked for"
     assert (click["screen_width"], click["screen_height"]) == (100, 200)
     assert click["images"][0].size == (100, 200)
     assert click["images"][0].getpixel((0, 0)) == (1, 0, 0), "the screen before the action, not after"
@@ -347,6 +348,57 @@ def test_wrong_texts_are_words_of_the_goal_that_the_right_text_has_not() -> None
     made = wrong_actions(step({"action_type": "input_text", "text": "ann lee"}, "Type the name"), goal=goal, episode=[])
     # Two words in a row, neither of them Ann or Lee, neither end a filler word: "to" ends "Roses' to".
     assert [action.text for action in made["wrong_text"]] == ["Send 'Red", "Red Roses"]
+
+
+def nodes_of(*elements: tuple[tuple[int, int, int, int], str, bool, int]) -> tuple[Node, ...]:
+    return tuple(Node(box, label, clickable, True, window) for box, label, clickable, window in elements)
+
+
+def test_other_elements_are_apart_from_all_that_would_do_the_same() -> None:
+    nodes = nodes_of(
+        ((0, 20, 100, 40), "", True, 1),  # the row
+        ((10, 25, 50, 35), "Flowers", False, 1),  # its label, under the click
+        ((80, 25, 95, 35), "Star", True, 1),  # in the row
+        ((0, 35, 100, 90), "Overlay", True, 1),  # its middle is outside the row, its edge is not
+        ((0, 150, 10, 160), "q", True, 2),  # a key of the keyboard
+        ((60, 60, 60, 90), "Line", True, 1),  # no area
+        ((90, 100, 130, 120), "Edge", True, 1),  # its middle is off the screen
+        ((0, 100, 40, 120), "Rename", True, 1),
+    )
+    action = Action.parse(CLICK)
+    one = Step(action, "Click on Flowers", 100, 200, boxes_at(nodes, action), nodes)
+    made = wrong_actions(one, goal=GOAL, episode=[one])["other_element"]
+    assert made == [Action("click", x=20, y=110)]
+
+
+def test_steps_of_the_same_instruction_lend_no_action() -> None:
+    box = [(20, 20, 40, 40)]
+    away, near = ({"action_type": "click", "x": place, "y": 150} for place in (70, 80))
+    one = step(CLICK, "Search for Flora", boxes=box)
+    episode = [one, step(away, "search for  flora"), step(near, "Click on Send"), step(TYPE, "Search for Flora")]
+    made = wrong_actions(one, goal=GOAL, episode=episode)
+    assert made["other_step"] == [Action("click", x=80, y=150)]
+    assert "input_text" not in {action.action_type for action in made["wrong_type"]}
+
+
+def test_an_app_that_is_spoken_of_is_not_called_wrong() -> None:
+    made = wrong_actions(step(OPEN, "Open Files from Drive"), goal="Look it up in Google News", episode=[])
+    names = {action.app_name for action in made["wrong_app"]}
+    assert names
+    assert not names & {"Drive", "Google News", "Files"}
+
+
+def test_kinds_are_drawn_by_their_weights() -> None:
+    one = step(CLICK, "Click on Flowers", boxes=[(20, 20, 40, 40)])
+    episode = [one, step({"action_type": "click", "x": 80, "y": 150}, "Click on Send")]
+    drawn = Counter[str]()
+    for number in range(2000):
+        chosen = wrong_action(one, goal="", episode=episode, key=("0", str(number)))
+        assert chosen is not None
+        drawn[chosen[0]] += 1
+    # Weights 3 and 1: 1,500 of 2,000 expected, standard deviation sqrt(2000 * 3/4 * 1/4) = 19; five of them are 97.
+    assert drawn.keys() == {"other_step", "wrong_type"}
+    assert abs(drawn["other_step"] - 1500) < 97
 
 
 _TEXT = st.text(max_size=12)
