@@ -47,6 +47,17 @@ def digest(*parts: str) -> str:
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def _call_text(call: Mapping[str, Any] | str) -> str:
+    """Return a tool call, given as JSON text or parsed, as the JSON text of its name and arguments."""
+    if isinstance(call, str):
+        try:
+            call = json.loads(call)
+        except ValueError:
+            return str(call)
+    inner = call.get("function", call) if isinstance(call, Mapping) else call
+    return json.dumps(inner, ensure_ascii=False, sort_keys=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a dialogue, as text.
@@ -62,14 +73,8 @@ class Message:
     def of(cls, turn: Mapping[str, Any]) -> Message:
         """Read one turn in TRL's conversational form: ``role``, ``content`` and, if any, ``tool_calls``."""
         content = turn.get("content") or ""
-        calls = turn.get("tool_calls") or []
-        shown = [
-            json.dumps(call.get("function", call), ensure_ascii=False, sort_keys=True)
-            if isinstance(call, Mapping)
-            else str(call)
-            for call in calls
-        ]
-        return cls(role=str(turn["role"]), content="\n".join([*([str(content)] if content else []), *shown]))
+        calls = [_call_text(call) for call in turn.get("tool_calls") or []]
+        return cls(role=str(turn["role"]), content="\n".join([*([str(content)] if content else []), *calls]))
 
     @classmethod
     def sequence(cls, turns: Sequence[Mapping[str, Any]] | str, *, role: str = "user") -> tuple[Message, ...]:
