@@ -86,7 +86,7 @@ class Bolt(Builder):
     )
 
     def _shape(self) -> Features:
-        return features.prompt(extra={"messages": Value("int64")})
+        return features.prompt(extra={"message_count": Value("int64")})
 
     def _sources(self) -> dict[str, Sequence[Source]]:
         files = chat_xml.conversation_files(path_at(self.config.data_dir))
@@ -118,6 +118,6 @@ class Bolt(Builder):
             {
                 "prompt": [message("user", asked)],
                 **self._metadata(part, id=conversation.id, group=group),
-                "messages": len(lines),
+                "message_count": len(lines),
             },
         )

@@ -101,10 +101,11 @@ def run(
             "name": origin.name,
             "config": list(builders),
             "splits": list(chosen.splits),
+            "checksums": chosen.checksums,
             "settings": dict(chosen.settings),
             "check": check,
             "against": None if chosen.against is None else str(chosen.against),
-            **_versions_of(builders),
+            "fingerprints": {config: one.hash for config, one in builders.items()},
         }
         inputs = {} if chosen.against is None else {"against": chosen.against}
         with runs.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
@@ -130,11 +131,6 @@ def _open(
     return {
         one: open_builder(name, one, data_dir=data_dir, cache_dir=options.cache_dir, options=shared) for one in names
     }
-
-
-def _versions_of(builders: Mapping[str, Builder]) -> dict[str, Any]:
-    """Return what tells this build from one of other files or by other code."""
-    return {"fingerprints": {config: one.hash for config, one in builders.items()}}
 
 
 def _write(builders: Mapping[str, Builder], out: Path, options: BuildOptions) -> dict[str, Built]:

@@ -53,7 +53,7 @@ def test_a_conversation_is_one_prompt(upstream, cache) -> None:
             "tool_calls": None,
         }
     ]
-    assert row["messages"] == 3
+    assert row["message_count"] == 3
     assert row["id"] == "SMS_ENG_20120131.0001"
     assert row["source_file"] == "data/SMS_ENG_20120131.0001.conv.xml"
 
