@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = [
+    "UNDEFINED_SHARE",
     "Ratio",
     "Resampling",
     "Spread",
@@ -37,7 +38,7 @@ Ratio = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """Sums, shape (draws, features), to numerator and denominator, shape (draws,) each; undefined where it is zero."""
 _CELLS = 4_000_000
 """Cells of the largest weight matrix held at once (32 MB)."""
-_UNDEFINED_SHARE = 0.05
+UNDEFINED_SHARE = 0.05
 """Share of draws that may be undefined before the interval is."""
 
 
@@ -212,7 +213,7 @@ def spread_of(value: float, drawn: FloatArray, resampling: Resampling, accelerat
         acceleration: Skewness correction from the jackknife, for ``bca``.
     """
     missing = resampling.draws - len(drawn)
-    if missing > _UNDEFINED_SHARE * resampling.draws:
+    if missing > UNDEFINED_SHARE * resampling.draws:
         return Spread(value, None, None, f"undefined in {missing} of {resampling.draws} bootstrap draws")
     tails = [(1 - resampling.level) / 2, (1 + resampling.level) / 2]
     if resampling.kind == "bca":

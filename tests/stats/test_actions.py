@@ -119,8 +119,8 @@ def test_accuracies() -> None:
     assert right.method == "Wilson, 2 clusters; rule any_box"
 
 
-# Shares of gold clicks, moved some pixels in a random direction and kept on the screen, that each rule accepts; measured
-# elsewhere, with other random numbers.
+# Shares of gold clicks, moved some pixels in a random direction and kept on the screen, that each rule accepts;
+# measured elsewhere, with other random numbers.
 MEASURED = {
     0: {"smallest_box": 0.954, "any_box": 0.955, "uis1": 0.996, "os_atlas": 0.995, "diagonal": 0.997},
     100: {"smallest_box": 0.417, "any_box": 0.543, "uis1": 0.657, "os_atlas": 0.995, "diagonal": 0.997},

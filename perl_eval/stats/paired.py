@@ -1,0 +1,118 @@
+"""Two policies on the same items: differences and tests that use the pairing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling, cluster_sums
+from perl_eval.stats.intervals import mean, p_value, resampled, undefined
+from perl_eval.stats.kappa import Clusters
+
+__all__ = ["mcnemar", "paired_differences", "paired_outcomes"]
+
+FloatArray = NDArray[np.float64]
+
+
+def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike) -> Estimate:
+    """Test whether two policies hit equally often on the same items: McNemar's test with mid-p, two-sided.
+
+    With b and c the items that only a, only b hits: ``min(1, 2 P(X <= min(b, c)) - P(X = min(b, c)))``,
+    ``X ~ Bin(b + c, 1/2)``. Items are taken as independent.
+
+    Args:
+        hits_a: Whether a hits, shape (n,).
+        hits_b: Whether b hits, shape (n,).
+
+    Source: Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13 (2013), 91.
+    """
+    one, other = np.asarray(hits_a, bool), np.asarray(hits_b, bool)
+    if one.shape != other.shape:
+        raise ValueError(f"{len(one)} and {len(other)} items are not paired")
+    only_a, only_b = int(np.count_nonzero(one & ~other)), int(np.count_nonzero(~one & other))
+    name, method = "McNemar p", "McNemar's test, mid-p"
+    if only_a + only_b == 0:
+        return undefined(name, "no item tells the two apart", n=len(one), method=method)
+    from scipy.stats import binom
+
+    fewer, discordant = min(only_a, only_b), only_a + only_b
+    value = 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)
+    return p_value(name, min(1.0, float(value)), n=len(one), method=method)
+
+
+def paired_differences(
+    scores_a: Sequence[float | None],
+    scores_b: Sequence[float | None],
+    *,
+    name: str = "paired difference",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Estimate the mean difference of two policies' scores of the same items, by t and by paired bootstrap.
+
+    Args:
+        scores_a: Score of a on each item; None where it has none.
+        scores_b: Score of b on each item. Items that either lacks are counted as missing.
+        name: Name of the figure.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed, level and kind.
+
+    Returns:
+        ``name`` with a t interval, and ``name, bootstrap``.
+    """
+    how = resampling or Resampling()
+    rows = [
+        (one - other, place)
+        for place, (one, other) in enumerate(zip(scores_a, scores_b, strict=True))
+        if one is not None and other is not None
+    ]
+    missing = len(scores_a) - len(rows)
+    if not rows:
+        return [undefined(part, "no item has both scores", n_missing=missing) for part in (name, f"{name}, bootstrap")]
+    gaps = np.array([gap for gap, _ in rows])
+    groups = None if clusters is None else [clusters[place] for _, place in rows]
+    sums = cluster_sums(np.stack([gaps, np.ones_like(gaps)], axis=1), groups)
+    bootstrap = resampled(
+        f"{name}, bootstrap", sums, lambda s: (s[:, 0], s[:, 1]), n=len(gaps), n_missing=missing, resampling=how
+    )
+    return [mean(name, gaps, clusters=groups, n_missing=missing, level=how.level), bootstrap]
+
+
+def paired_outcomes(
+    outcomes_a: Sequence[str],
+    outcomes_b: Sequence[str],
+    *,
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Compare two policies that were judged against one baseline on the same items.
+
+    Args:
+        outcomes_a: Outcome of a against the baseline, one an item.
+        outcomes_b: Outcome of b against the same baseline on the same item. Items unjudged for either are missing.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed, level and kind.
+
+    Returns:
+        Differences of win rate and of win rate with undecided half, a minus b, and McNemar's p on wins.
+    """
+    points = {"win": 1.0, "loss": 0.0, "unjudged": None}
+    halves_a, halves_b = ([points.get(outcome, 0.5) for outcome in part] for part in (outcomes_a, outcomes_b))
+    wins_a, wins_b = ([None if half is None else float(half == 1) for half in part] for part in (halves_a, halves_b))
+    both = [(one, other) for one, other in zip(wins_a, wins_b, strict=True) if one is not None and other is not None]
+    test = mcnemar([one for one, _ in both], [other for _, other in both])
+    return [
+        *paired_differences(wins_a, wins_b, name="win rate difference", clusters=clusters, resampling=resampling),
+        *paired_differences(
+            halves_a,
+            halves_b,
+            name="win rate difference, undecided half",
+            clusters=clusters,
+            resampling=resampling,
+        ),
+        replace(test, n_missing=len(wins_a) - len(both)),
+    ]
