@@ -24,7 +24,7 @@ import jinja2.sandbox
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Kind, Message, Order, Question, digest
 
-__all__ = ["Template", "load", "names", "neutralise", "question"]
+__all__ = ["Template", "load", "names", "neutralise", "parts", "question"]
 
 _SUFFIX = ".jinja2"
 _VARIABLES = frozenset({"conversation", "first", "second", "answer", "code", "reasoning"})
@@ -150,8 +150,7 @@ def question(
     Raises:
         DataError: The prompt fails on these values.
     """
-    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
-    code = _code([*(part for turn in prompt for part in (turn.role, turn.content)), *texts])
+    prompt, texts, code = _shown(candidates)
     values: dict[str, object] = {
         "conversation": "\n".join([*(_fenced(turn.role, turn.content, code) for turn in prompt), _mark("end", code)]),
         "code": code,
@@ -163,6 +162,23 @@ def question(
     else:
         values["answer"] = f"{_fenced('answer', texts[0], code)}\n{_mark('end', code)}"
     return Question(id, template.kind, order, tuple(candidates), _messages(template, values), template.sha256)
+
+
+def parts(question: Question) -> tuple[str, str]:
+    """Split a rendered question into what both orders share, and its own part, which begins with the first answer.
+
+    For judges that take an input and questions about it, or that compute a shared beginning once.
+    """
+    _, _, code = _shown(question.candidates)
+    text = "\n\n".join(turn.content for turn in question.messages)
+    start = text.find(_mark("answer A" if question.kind == "pairwise" else "answer", code))
+    return (text[:start].rstrip(), text[start:]) if start > 0 else ("", text)
+
+
+def _shown(candidates: Sequence[Completion]) -> tuple[tuple[Message, ...], list[str], str]:
+    """Return conversation and answers as they are shown, and the code of their fence."""
+    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
+    return prompt, texts, _code([*(part for turn in prompt for part in (turn.role, turn.content)), *texts])
 
 
 def _messages(template: Template, values: dict[str, object]) -> tuple[Message, ...]:

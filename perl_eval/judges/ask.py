@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, groupby, islice
 from typing import Any
 
 import tenacity
@@ -218,9 +218,8 @@ class _Desk:
             else:
                 self._tally.shared += 1
             admitted.append((question, answer))
-        size = self._judge.group
-        for start in range(0, len(missing), size):
-            task = loop.create_task(self._send(missing[start : start + size]))
+        for group in _grouped(missing, self._judge.group):
+            task = loop.create_task(self._send(group))
             self._tasks.add(task)
             task.add_done_callback(self._finished)
         return admitted
@@ -336,6 +335,21 @@ class _Desk:
         if isinstance(answer, JudgeError):
             return Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
         return self._judge.read(question, answer)
+
+
+def _grouped(missing: Sequence[tuple[bytes, Question]], size: int) -> Iterator[list[tuple[bytes, Question]]]:
+    """Cut questions into groups, and never between those of one judgement if they fit into one."""
+    group: list[tuple[bytes, Question]] = []
+    for _, same in groupby(missing, key=lambda entry: entry[1].id):
+        unit = list(same)
+        for start in range(0, len(unit), size):
+            piece = unit[start : start + size]
+            if len(group) + len(piece) > size:
+                yield group
+                group = []
+            group = [*group, *piece]
+    if group:
+        yield group
 
 
 class _BudgetSpent(Exception):

@@ -5,26 +5,23 @@ Importing this module loads the openai package.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
 
-from perl_eval.errors import JudgeError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.errors import JudgeError
 from perl_eval.judges import verdicts
+from perl_eval.judges.endpoint import Endpoint
 from perl_eval.judges.protocol import Finish, Reply, Sees
 from perl_eval.records import Ballot, Question
 
 __all__ = ["ChatJudge", "ChatOptions"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
-_NO_KEY = "unused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +67,16 @@ class ChatJudge:
     def __init__(self, model: str, options: ChatOptions | None = None) -> None:
         self.model = model
         self._options = options = options or ChatOptions()
+        self._endpoint = Endpoint(
+            options.base_url, options.key_variable, options.timeout_s, options.price_in_usd, options.price_out_usd
+        )
         # A reply that is cut off is asked for again, with twice the tokens.
         self.longest = 3 * options.max_tokens
-        if options.base_url is not None:
-            parts = urlsplit(options.base_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UserError(f"the judge's address is {parts.scheme or 'no scheme'}://...", "give an http address")
-            if parts.username or parts.password or parts.query:
-                raise UserError(
-                    "the judge's address holds a user, a password or a query", "put the key in the environment"
-                )
-        elif not os.environ.get(options.key_variable):
-            raise UserError(f"{options.key_variable} is not set", "put the judge's key there")
         self.parameters: Mapping[str, object] = {
             "base_url": options.base_url,
             "temperature": options.temperature,
             "max_tokens": options.max_tokens,
         }
-        self._client: openai.AsyncOpenAI | None = None
         # Some models want the limit under another name, or take no temperature; the server's 400 says so.
         self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
         self._sends_temperature = options.temperature is not None
@@ -107,16 +96,11 @@ class ChatJudge:
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""
-        price_in, price_out = self._options.price_in_usd, self._options.price_out_usd
-        if price_in is None or price_out is None:
-            return None
-        return (tokens_in * price_in + tokens_out * price_out) / 1e6
+        return self._endpoint.price_usd(tokens_in, tokens_out)
 
     async def close(self) -> None:
         """Close the connections; the next question opens new ones."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._endpoint.close()
 
     async def _ask(self, question: Question) -> Reply:
         reply = await self._complete(question, self._options.max_tokens)
@@ -136,29 +120,15 @@ class ChatJudge:
 
     async def _complete(self, question: Question, max_tokens: int) -> Reply:
         begun_s = time.perf_counter()
-        try:
+        with self._endpoint.errors():
             completion = await self._send(question, max_tokens)
             return self._reply(completion, time.perf_counter() - begun_s)
-        except openai.APITimeoutError:
-            raise TimedOut(f"no reply within {self._options.timeout_s:g} s") from None
-        except openai.APIConnectionError:
-            raise TimedOut("the connection broke or could not be made") from None
-        except openai.RateLimitError as error:
-            raise RateLimited(_said(error), _retry_after_s(error)) from None
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise UserError(f"the judge's server answered {_said(error)}", "check key, address and model") from None
-        except openai.APIStatusError as error:
-            if error.status_code in (408, 409) or error.status_code >= 500:
-                raise JudgeError(_said(error)) from None
-            raise Refused(_said(error)) from None
-        except (json.JSONDecodeError, openai.APIResponseValidationError):
-            raise JudgeError("the reply is no JSON") from None
 
     async def _send(self, question: Question, max_tokens: int) -> ChatCompletion:
         while True:
             sent = (self._limit_name, self._sends_temperature)
             try:
-                return await self._connected().chat.completions.create(
+                return await self._endpoint.client().chat.completions.create(
                     model=self.model,
                     # The roles are system and user; the types want each in a dict of its own kind.
                     messages=[{"role": turn.role, "content": turn.content} for turn in question.messages],  # type: ignore[misc]
@@ -177,16 +147,6 @@ class ChatJudge:
             self._limit_name = "max_completion_tokens"
         elif "temperature" in complaint:
             self._sends_temperature = False
-
-    def _connected(self) -> openai.AsyncOpenAI:
-        if self._client is None:
-            self._client = openai.AsyncOpenAI(
-                api_key=os.environ.get(self._options.key_variable) or _NO_KEY,
-                base_url=self._options.base_url,
-                timeout=self._options.timeout_s,
-                max_retries=0,
-            )
-        return self._client
 
     def _reply(self, completion: ChatCompletion, latency_s: float) -> Reply:
         choices: Any = getattr(completion, "choices", None)
@@ -210,16 +170,3 @@ class ChatJudge:
             latency_s=latency_s,
             cost_usd=self.price_usd(tokens_in, tokens_out),
         )
-
-
-def _said(error: openai.APIStatusError) -> str:
-    """Return status and message in one line; a server may echo a key, so only the start of it."""
-    return " ".join(f"{error.status_code}: {error.message}".split())[:200]
-
-
-def _retry_after_s(error: openai.RateLimitError) -> float | None:
-    stated = error.response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(stated))
-    except ValueError:
-        return None

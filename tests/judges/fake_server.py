@@ -29,6 +29,31 @@ def prefer_shorter(body: Body) -> str:
     return "tie" if len(first) == len(second) else "A" if len(first) < len(second) else "B"
 
 
+def shorter_is_likelier(instructions: str, options: list[str]) -> dict[str, float]:
+    """Give the shorter answer 0.6 and the longer one 0.3, or each 0.45 if they are equal; the rest to a tie, if any."""
+    verdict = prefer_shorter({"messages": [{"content": instructions}]})
+    chances = {"A": 0.45, "B": 0.45} if verdict == "tie" else {"A": 0.3, "B": 0.3} | {verdict: 0.6}
+    chances["tie"] = 0.1
+    total = sum(chances[option] for option in options)
+    return {option: chances[option] / total for option in options}
+
+
+def system_one(body: Body) -> Body:
+    """Answer a System One request."""
+    answers: Body = {}
+    for name, question in body["questions"].items():
+        if question["type"] == "noul":
+            answers[name] = {"type": "noul", "noul": 0.75}
+        else:
+            chances = shorter_is_likelier(question["instructions"], list(question["criteria"]))
+            answers[name] = {
+                "type": "choice",
+                "choice": max(chances, key=chances.__getitem__),
+                "probabilities": chances,
+            }
+    return {"model": body["model"], "answers": answers, "usage": {"input_tokens": 101, "output_tokens": 0}}
+
+
 @dataclass
 class FakeServer:
     """What it answers and how it fails.
@@ -59,6 +84,7 @@ class FakeServer:
     keep: bool = True
     port: int = 0
     requests: list[Body] = field(default_factory=list)
+    system_one: Callable[[Body], Body] = system_one
     headers: list[str] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -107,7 +133,13 @@ class FakeServer:
             return await self._write(writer, int(fault), {"error": {"message": f"fault {fault}"}}, {})
         if complaint := self.complaint(body):
             return await self._write(writer, 400, {"error": {"message": complaint}}, {})
-        reply = self._completion(body, empty=fault == "empty")
+        path = head.split(" ", maxsplit=2)[1].split("?", maxsplit=1)[0]
+        if path.endswith("/decisions"):
+            reply = self._decision(body)
+        elif path.endswith("/systemone"):
+            reply = self.system_one(body)
+        else:
+            reply = self._completion(body, empty=fault == "empty")
         if fault == "half_json":
             half = json.dumps(reply).encode()
             return await self._send(writer, 200, half[: len(half) // 2], {})
@@ -123,6 +155,35 @@ class FakeServer:
         if int.from_bytes(draw[:4], "big") / 2**32 >= self.fault_rate:
             return None
         return self.faults[draw[4] % len(self.faults)]
+
+    def _decision(self, body: Body) -> Body:
+        answers: list[Body] = []
+        for question in body["questions"]:
+            if self.refusal is not None:
+                answers.append({"type": "refusal", "name": question["name"]})
+            elif question["type"] == "predicate":
+                answers.append({"type": "predicate", "name": question["name"], "probability": 0.75})
+            else:
+                options = [choice["value"] for choice in question["choices"]]
+                chances = shorter_is_likelier(question["instructions"], options)
+                listed = [{"value": option, "probability": chances[option]} for option in options]
+                best = max(options, key=lambda option: chances[option])
+                answers.append(
+                    {
+                        "type": "choice",
+                        "name": question["name"],
+                        "choice": best,
+                        "confidence": 0.5,
+                        "probabilities": listed,
+                    }
+                )
+        details = {"input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0}}
+        usage = {"input_tokens": 101, "output_tokens": 0, "total_tokens": 101, **details}
+        return {
+            "model": body["model"],
+            "answers": answers,
+            "usage": {**usage, "output_tokens_details": {"reasoning_tokens": 0}},
+        }
 
     def _completion(self, body: Body, *, empty: bool) -> Body:
         message: Body = {"role": "assistant", "content": "" if empty else self.answer(body), "refusal": None}

@@ -1,0 +1,227 @@
+"""The decisions door: typed questions that are answered with a probability for every option, without text.
+
+Two forms of it: OpenAI's decisions endpoint, and System One (``/v1/systemone``), which ``transformers serve`` speaks.
+Both orders of a pair travel in one request, as two questions about one shared input.
+
+Importing this module loads the openai package.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx2
+
+from perl_eval import render
+from perl_eval.errors import JudgeError
+from perl_eval.judges.endpoint import Endpoint
+from perl_eval.judges.protocol import Reply, Sees
+from perl_eval.records import Ballot, Kind, Question, Verdict
+
+__all__ = ["OPTIONS", "DecisionJudge", "DecisionOptions", "read_probabilities", "system_one"]
+
+Form = Literal["openai", "systemone"]
+OPTIONS: Mapping[str, Verdict] = {"A": "first", "B": "second", "tie": "tie", "yes": "yes", "no": "no"}
+"""Every option that a question may have, and the verdict that it is."""
+_DESCRIPTIONS = {"A": "answer A is the better one", "B": "answer B is the better one", "tie": "neither is better"}
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionOptions:
+    """How to ask.
+
+    Attributes:
+        form: ``openai`` or ``systemone``.
+        base_url: Where the endpoint is, up to and with ``/v1``; None is OpenAI's own.
+        key_variable: Environment variable that holds the key.
+        tie: Offer a tie as an option of a pair.
+        tie_margin: Without that option: a pair is a tie if the two probabilities differ by no more.
+        timeout_s: Longest wait for one reply.
+        price_in_usd: Price of a million tokens in, if known.
+        price_out_usd: Price of a million tokens out, if known.
+    """
+
+    form: Form = "openai"
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    tie: bool = False
+    tie_margin: float = 0.0
+    timeout_s: float = 60.0
+    price_in_usd: float | None = None
+    price_out_usd: float | None = None
+
+
+class DecisionJudge:
+    """A model behind a decisions endpoint.
+
+    Args:
+        model: The model's name, as the server knows it.
+        options: How to ask it.
+
+    Raises:
+        UserError: No key is set, or the address is no plain http address.
+    """
+
+    door = "decisions"
+    positional = True
+    simulated = False
+    group = 2
+    longest = 0
+    sees: Sees = "messages"
+
+    def __init__(self, model: str, options: DecisionOptions | None = None) -> None:
+        self.model = model
+        self._options = options = options or DecisionOptions()
+        self._endpoint = Endpoint(
+            options.base_url, options.key_variable, options.timeout_s, options.price_in_usd, options.price_out_usd
+        )
+        self.parameters: Mapping[str, object] = {
+            "base_url": options.base_url,
+            "form": options.form,
+            "tie": options.tie,
+            "tie_margin": options.tie_margin,
+        }
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """Send the questions that share their input as one request."""
+        shared: dict[str, list[int]] = {}
+        for place, question in enumerate(questions):
+            shared.setdefault(render.parts(question)[0], []).append(place)
+        replies: dict[int, Reply] = {}
+        for places in shared.values():
+            answered = await self._ask([questions[place] for place in places])
+            replies.update(zip(places, answered, strict=True))
+        return [replies[place] for place in range(len(questions))]
+
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        """Take the most probable option."""
+        return read_probabilities(question, reply, tie_margin=self._options.tie_margin)
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
+        """Return the price at the stated prices of a million tokens."""
+        return self._endpoint.price_usd(tokens_in, tokens_out)
+
+    async def close(self) -> None:
+        """Close the connections; the next question opens new ones."""
+        await self._endpoint.close()
+
+    async def _ask(self, questions: Sequence[Question]) -> list[Reply]:
+        begun_s = time.perf_counter()
+        with self._endpoint.errors():
+            if self._options.form == "systemone":
+                model, usage, answers = await self._system_one(questions)
+            else:
+                model, usage, answers = await self._decisions(questions)
+        latency_s = time.perf_counter() - begun_s
+        if len(answers) != len(questions):
+            raise JudgeError(f"{len(answers)} answers came to {len(questions)} questions")
+        return [
+            Reply(
+                text=json.dumps(answer, sort_keys=True) if answer is not None else "",
+                finish="stop" if answer is not None else "refusal",
+                model=model,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                latency_s=latency_s,
+                cost_usd=self.price_usd(tokens_in, tokens_out),
+            )
+            for answer, tokens_in, tokens_out in zip(
+                answers, _shares(usage[0], len(answers)), _shares(usage[1], len(answers)), strict=True
+            )
+        ]
+
+    async def _decisions(self, questions: Sequence[Question]) -> _Answered:
+        asked = [_openai_form(question, tie=self._options.tie) for question in questions]
+        decision = await self._endpoint.client().decisions.create(
+            model=self.model,
+            input=render.parts(questions[0])[0],
+            questions=asked,  # type: ignore[arg-type]  # plain dicts of the typed dicts' shape
+        )
+        if not getattr(decision, "answers", None):
+            raise JudgeError("the reply holds no answer")
+        answers: list[dict[str, float] | None] = []
+        for answer in decision.answers:
+            if answer.type == "predicate":
+                answers.append({"yes": answer.probability, "no": 1.0 - answer.probability})
+            elif answer.type == "choice":
+                answers.append({str(option.value): option.probability for option in answer.probabilities})
+            else:
+                answers.append(None)
+        return decision.model, (decision.usage.input_tokens, decision.usage.output_tokens), answers
+
+    async def _system_one(self, questions: Sequence[Question]) -> _Answered:
+        body = {"model": self.model, **system_one(questions, tie=self._options.tie)}
+        response = await self._endpoint.client().post("/systemone", body=body, cast_to=httpx2.Response)
+        content: Any = response.json()
+        try:
+            answers: list[dict[str, float] | None] = [
+                _of_system_one(content["answers"][str(place)]) for place in range(len(questions))
+            ]
+            usage = content["usage"]["input_tokens"], content["usage"]["output_tokens"]
+        except (KeyError, TypeError) as error:
+            raise JudgeError(f"the reply has another form: no {error}") from None
+        return str(content.get("model", self.model)), usage, answers
+
+
+_Answered = tuple[str, tuple[int, int], list[dict[str, float] | None]]
+
+
+def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -> Ballot:
+    """Read a reply of option probabilities: the most probable option is the verdict; ties count half in ``p_first``."""
+    if reply.finish == "refusal":
+        return reply.ballot(question, None, reason="the judge refused to answer")
+    given: dict[str, float] = json.loads(reply.text)
+    total = sum(given.values())
+    if not given.keys() <= OPTIONS.keys() or not 0.0 < total < float("inf"):
+        return reply.ballot(question, None, reason=f"the probabilities are none: {reply.text[:80]}")
+    if question.kind == "yes_no":
+        p_first = given.get("yes", 0.0) / total
+        return reply.ballot(question, "yes" if p_first > 0.5 else "no", p_first=p_first)
+    first, second, tie = (given.get(option, 0.0) / total for option in ("A", "B", "tie"))
+    verdict: Verdict = "first" if first > second else "second"
+    if tie >= max(first, second) or abs(first - second) <= tie_margin:
+        verdict = "tie"
+    return reply.ballot(question, verdict, p_first=first + tie / 2)
+
+
+def options_of(kind: Kind, *, tie: bool) -> tuple[str, ...]:
+    """Return the options of a question."""
+    if kind == "yes_no":
+        return ("yes", "no")
+    return ("A", "B", "tie") if tie else ("A", "B")
+
+
+def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
+    """Return the body of a System One request, but for the model: one state, and the questions by their place."""
+    asked: dict[str, dict[str, Any]] = {}
+    for place, question in enumerate(questions):
+        shared, own = render.parts(question)
+        asked[str(place)] = {"type": "noul", "instructions": own}
+        if question.kind == "pairwise":
+            options = options_of(question.kind, tie=tie)
+            criteria = {option: _DESCRIPTIONS[option] for option in options}
+            asked[str(place)] = {"type": "choice", "instructions": own, "criteria": criteria}
+    return {"state": shared, "questions": asked}
+
+
+def _of_system_one(answer: Mapping[str, Any]) -> dict[str, float]:
+    if answer["type"] == "noul":
+        return {"yes": float(answer["noul"]), "no": 1.0 - float(answer["noul"])}
+    return {str(option): float(probability) for option, probability in answer["probabilities"].items()}
+
+
+def _openai_form(question: Question, *, tie: bool) -> dict[str, Any]:
+    _, own = render.parts(question)
+    if question.kind == "yes_no":
+        return {"type": "predicate", "name": question.order, "instructions": own}
+    choices = [{"value": option, "description": _DESCRIPTIONS[option]} for option in options_of("pairwise", tie=tie)]
+    return {"type": "choice", "name": question.order, "instructions": own, "choices": choices}
+
+
+def _shares(total: int, count: int) -> list[int]:
+    """Split a count of tokens into whole shares that add up to it."""
+    return [total // count + (place < total % count) for place in range(count)]

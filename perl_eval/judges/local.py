@@ -1,0 +1,188 @@
+"""The local door: a causal language model in this process; no text is generated, the options' probabilities are read.
+
+The prompt is the one of System One (``transformers.decision``), so ``transformers serve`` gives the same probabilities
+for the same model. What both orders of a pair share is computed once, and several pairs go through the model together.
+
+Importing this module loads torch and transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.decision import DecisionConfig, label_token_ids
+from transformers.decision.modeling_utils import process_scores
+
+from perl_eval.errors import UserError
+from perl_eval.judges.decisions import options_of, read_probabilities, system_one
+from perl_eval.judges.protocol import Reply, Sees
+from perl_eval.records import Ballot, Question
+
+__all__ = ["LocalJudge", "open_local"]
+
+
+class LocalJudge:
+    """A model and its tokenizer as judge.
+
+    Args:
+        model: A causal language model, on its device.
+        tokenizer: Its tokenizer; ``A``, ``B``, ``Yes`` and ``No`` (and ``C``, for a tie) must be single tokens.
+        name: What the model is called; answers are kept under it, so it must change when the weights do.
+        tie: Offer a tie as an option of a pair.
+        tie_margin: Without that option: a pair is a tie if the two probabilities differ by no more.
+        group: Questions that go through the model together.
+    """
+
+    door = "local"
+    positional = True
+    simulated = False
+    longest = 0
+    sees: Sees = "messages"
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, name: str, tie: bool = False, tie_margin: float = 0.0, group: int = 16
+    ) -> None:
+        self.model = name
+        self.group = group
+        self.parameters: Mapping[str, object] = {"tie": tie, "tie_margin": tie_margin}
+        self._lm, self._tokenizer = model.eval(), tokenizer
+        self._tie, self._tie_margin = tie, tie_margin
+        self._config = DecisionConfig()
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """Read the probabilities of all options of all questions."""
+        begun_s = time.perf_counter()
+        prompts = [self._prompt(question) for question in questions]
+        scores = self._scores(prompts, [question.id for question in questions])
+        latency_s = (time.perf_counter() - begun_s) / len(questions)
+        return [
+            Reply(
+                text=json.dumps(self._answer(question, row), sort_keys=True),
+                model=self.model,
+                tokens_in=prompt.ids.shape[0],
+                latency_s=latency_s,
+            )
+            for question, prompt, row in zip(questions, prompts, scores, strict=True)
+        ]
+
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        """Take the most probable option."""
+        return read_probabilities(question, reply, tie_margin=self._tie_margin)
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        """Return 0: the machine is the user's."""
+        return 0.0
+
+    async def close(self) -> None:
+        """Do nothing: the model belongs to whoever gave it."""
+
+    def _prompt(self, question: Question) -> _Prompt:
+        ((inputs, typed),) = self._config.prepare_inputs(system_one([question], tie=self._tie), self._tokenizer)
+        try:
+            labels = label_token_ids(self._tokenizer, tuple(typed[0].labels))
+        except ValueError as error:
+            raise UserError(f"{self.model} cannot judge: {error}", "choose a model with such tokens") from None
+        return _Prompt(inputs["input_ids"][0], inputs["marks"], typed, labels)
+
+    def _answer(self, question: Question, scores: torch.Tensor) -> dict[str, float]:
+        chances = [float(chance) for chance in scores.double().softmax(-1)]
+        return dict(zip(options_of(question.kind, tie=self._tie), chances, strict=True))
+
+    @torch.no_grad()
+    def _scores(self, prompts: Sequence[_Prompt], units: Sequence[str]) -> list[torch.Tensor]:
+        """Return the option scores of every prompt, each of shape (options,)."""
+        owners, shared = _shared_beginnings([prompt.ids for prompt in prompts], units)
+        device = self._lm.device
+        heads, head_mask = _padded([prompts[owners.index(at)].ids[:n] for at, n in enumerate(shared)], left=True)
+        begun = self._lm(
+            input_ids=heads.to(device),
+            attention_mask=head_mask.to(device),
+            position_ids=(head_mask.cumsum(-1) - 1).clamp(min=0).to(device),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        rows = torch.tensor(owners)
+        begun.past_key_values.batch_select_indices(rows.to(device))
+        tails, tail_mask = _padded(
+            [prompt.ids[shared[owner] :] for prompt, owner in zip(prompts, owners, strict=True)], left=False
+        )
+        lengths = torch.tensor([shared[owner] for owner in owners])
+        ends = torch.tensor([int(prompt.marks[-1]) - 1 for prompt in prompts]) - lengths
+        kept, places = torch.unique(ends, return_inverse=True)
+        logits = self._lm(
+            input_ids=tails.to(device),
+            attention_mask=torch.cat([head_mask[rows], tail_mask], dim=-1).to(device),
+            position_ids=(lengths[:, None] + torch.arange(tails.shape[1])[None]).to(device),
+            past_key_values=begun.past_key_values,
+            use_cache=True,
+            logits_to_keep=kept.to(device),
+        ).logits.cpu()
+        return [
+            process_scores(
+                self._config, prompt.ids[None], prompt.marks, prompt.typed, [logits[row, places[row], prompt.labels]]
+            )[0]
+            for row, prompt in enumerate(prompts)
+        ]
+
+
+class _Prompt:
+    """One tokenized question: ids of shape (tokens,), the place it is answered at, and the tokens of its options."""
+
+    def __init__(self, ids: torch.Tensor, marks: torch.Tensor, typed: Sequence[Any], labels: Sequence[int]) -> None:
+        self.ids, self.marks, self.typed, self.labels = ids, marks, typed, list(labels)
+
+
+def _shared_beginnings(rows: Sequence[torch.Tensor], units: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Find how far the neighbours of one unit begin alike.
+
+    Returns:
+        The number of the beginning that each row has, and the length of each beginning. A beginning is shorter than all
+        its rows: each keeps a token of its own.
+    """
+    owners: list[int] = []
+    lengths: list[int] = []
+    for place, (row, unit) in enumerate(zip(rows, units, strict=True)):
+        if place and unit == units[place - 1]:
+            before = rows[place - 1]
+            most = min(len(row) - 1, lengths[-1])
+            lengths[-1] = int((row[:most] == before[:most]).long().cumprod(0).sum())
+        else:
+            lengths.append(len(row) - 1)
+        owners.append(len(lengths) - 1)
+    return owners, lengths
+
+
+def _padded(rows: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows of ids as one tensor, and the mask that is 1 where an id is live; both of shape (rows, longest)."""
+    width = max(len(row) for row in rows)
+    ids, live = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+    for at, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[at, where], live[at, where] = row, 1
+    return ids, live
+
+
+def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group: int = 16) -> LocalJudge:
+    """Open a folder of a model and its tokenizer.
+
+    Raises:
+        UserError: There is no such folder, or no model in it.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from perl_eval import runs
+
+    if not path.is_dir():
+        raise UserError(f"no such folder: {path}", "give the folder of a model")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} holds no causal language model ({error})", "give the folder of a model") from None
+    name = f"{path.name}@{runs.fingerprint(path)[:12]}"
+    return LocalJudge(model, tokenizer, name=name, tie=tie, tie_margin=tie_margin, group=group)

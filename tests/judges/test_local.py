@@ -1,0 +1,161 @@
+"""The local door against transformers' own decision pipeline on the same model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_server import FakeServer, serving
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.pipelines import DecisionPipeline
+
+from perl_eval import render
+from perl_eval.errors import UserError
+from perl_eval.judges.ask import ask
+from perl_eval.judges.contest import Contestants, decide, plan
+from perl_eval.judges.decisions import DecisionJudge, DecisionOptions, system_one
+from perl_eval.judges.ledger import Ledger
+from perl_eval.judges.local import LocalJudge, open_local
+from perl_eval.models.scratch import make_tokenizer
+from perl_eval.records import Completion, Message, Question
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    words = ["Yes No A B C answer turn customer order", "Yes or No", "Yes", "No", " the better one"]
+    return make_tokenizer(words * 50, 400)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Any) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def contest(count: int) -> list[Contestants]:
+    units: list[Contestants] = []
+    for number in range(count):
+        prompt = tuple(Message("user", f"order {number}, please") for _ in range(1 + number % 3))
+        units.append(
+            tuple(
+                Completion(f"{side}{number}", str(number), "g", "d", side, prompt, text, "stop", 0)
+                for side, text in (("a", "one flat white " * (1 + number % 4)), ("b", "two espressos"))
+            )
+        )
+    return units
+
+
+@pytest.fixture(scope="module")
+def pipe(model: Any, tokenizer: Any) -> Any:
+    return DecisionPipeline(model=model, tokenizer=tokenizer)
+
+
+def pipeline_probabilities(pipe: Any, question: Question, *, tie: bool) -> dict[str, float]:
+    """Ask transformers itself, one question at a time, nothing shared, nothing padded."""
+    answer = pipe(system_one([question], tie=tie))["0"]
+    return {"yes": answer["noul"], "no": 1 - answer["noul"]} if question.kind == "yes_no" else answer["probabilities"]
+
+
+def p_first(chances: dict[str, float]) -> float:
+    return chances["yes"] if "yes" in chances else chances["A"] + chances.get("tie", 0.0) / 2
+
+
+@pytest.mark.parametrize(("group", "tie"), [(1, False), (2, True), (3, False), (16, True)])
+def test_probabilities_are_those_of_transformers(model: Any, tokenizer: Any, pipe: Any, group: int, tie: bool) -> None:
+    judge = LocalJudge(model, tokenizer, name="tiny", tie=tie, group=group)
+    questions = list(plan(contest(3), judge, render.load("dialogue")))
+    for start in range(0, len(questions), group):
+        some = questions[start : start + group]
+        for question, reply in zip(some, asyncio.run(judge.ask(some)), strict=True):
+            wanted = p_first(pipeline_probabilities(pipe, question, tie=tie))
+            assert judge.read(question, reply).p_first == pytest.approx(wanted, abs=1e-5)
+            assert 0.001 < wanted < 0.999
+
+
+def test_single_answers_are_read_at_yes_and_no(model: Any, tokenizer: Any, pipe: Any) -> None:
+    judge = LocalJudge(model, tokenizer, name="tiny")
+    questions = list(plan([unit[:1] for unit in contest(3)], judge, render.load("harmful")))
+    for question, reply in zip(questions, asyncio.run(judge.ask(questions)), strict=True):
+        wanted = pipeline_probabilities(pipe, question, tie=False)
+        ballot = judge.read(question, reply)
+        assert ballot.p_first == pytest.approx(wanted["yes"], abs=1e-5)
+        assert ballot.verdict == ("yes" if wanted["yes"] > 0.5 else "no")
+
+
+def test_it_agrees_with_the_decisions_door_over_http(model: Any, tokenizer: Any, pipe: Any, tmp_path: Path) -> None:
+    def served(body: dict[str, Any]) -> dict[str, Any]:
+        answers = pipe({"state": body["state"], "questions": body["questions"]})
+        return {"model": body["model"], "answers": answers, "usage": {"input_tokens": 1, "output_tokens": 0}}
+
+    with serving(FakeServer(system_one=served)) as server:
+        far = DecisionJudge("tiny", DecisionOptions(form="systemone", base_url=server.url))
+        near = LocalJudge(model, tokenizer, name="tiny")
+        questions = list(plan(contest(2), near, render.load("dialogue")))
+        with Ledger(tmp_path / "far.sqlite") as one, Ledger(tmp_path / "near.sqlite") as other:
+            distant, local = list(ask(questions, far, one)), list(ask(questions, near, other))
+    assert [ballot.p_first for ballot in distant] == pytest.approx([ballot.p_first for ballot in local], abs=1e-4)
+    for place in range(0, 4, 2):
+        assert decide(distant[place : place + 2]).outcome == decide(local[place : place + 2]).outcome
+
+
+def test_what_both_orders_share_is_computed_once(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = LocalJudge(model, tokenizer, name="tiny")
+    questions = list(plan(contest(2), judge, render.load("dialogue")))
+    passes: list[tuple[int, int]] = []
+    forward = model.forward
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        passes.append(tuple(named["input_ids"].shape))
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(model, "forward", counted)
+    replies = asyncio.run(judge.ask(questions))
+    (heads, head_width), (tails, tail_width) = passes
+    assert (heads, tails) == (2, 4)
+    # The whole prompt is head and tail; unshared, four rows of it would have gone through.
+    assert head_width + tail_width <= max(reply.tokens_in for reply in replies) + 40
+    assert heads * head_width + tails * tail_width < 0.8 * sum(reply.tokens_in for reply in replies)
+
+
+def test_a_tokenizer_without_the_labels_is_refused(model: Any) -> None:
+    bare = make_tokenizer(["nothing of the kind"] * 5, 270)
+    judge = LocalJudge(model, bare, name="tiny")
+    (question,) = plan([contest(1)[0][:1]], judge, render.load("harmful"))
+    with pytest.raises(UserError, match="cannot judge"):
+        asyncio.run(judge.ask([question]))
+
+
+def test_a_saved_model_is_opened_and_its_name_tells_its_weights(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    judge = open_local(folder)
+    assert judge.model.startswith("tiny@")
+    questions = list(plan(contest(1), judge, render.load("dialogue")))
+    same = LocalJudge(model, tokenizer, name="tiny")
+    ours, theirs = asyncio.run(judge.ask(questions)), asyncio.run(same.ask(questions))
+    assert [reply.text for reply in ours] == [reply.text for reply in theirs]
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] += 1.0
+    model.save_pretrained(folder)
+    assert open_local(folder).model != judge.model
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        open_local(tmp_path / "absent")
+    with pytest.raises(UserError, match="holds no causal language model"):
+        open_local(tmp_path)
