@@ -8,12 +8,13 @@ different rules must not be compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, isfinite
 from typing import Any, Literal, get_args
 
 from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Clusters
 from perl_eval.stats.intervals import proportion
 
 __all__ = ["RULES", "Match", "Rule", "Screen", "action_accuracies", "match_action", "parse_action"]
@@ -205,7 +206,7 @@ def _field_matches(given: Any, wanted: Any, field: str, rule: Rule) -> bool:
 
 
 def action_accuracies(
-    matches: Sequence[Match], rule: Rule, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+    matches: Sequence[Match], rule: Rule, *, clusters: Clusters = None, level: float = 0.95
 ) -> list[Estimate]:
     """Estimate the shares of steps with the right type, and that are right.
 

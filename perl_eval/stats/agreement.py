@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, cluster_sums
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select
 from perl_eval.stats.intervals import mean, resampled, undefined
-from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Clusters, Ratings, cohen_kappa
+from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Ratings, cohen_kappa
 
 __all__ = [
     "agreements",
@@ -133,9 +133,8 @@ def mean_credit(
     missing = len(pairs) - int(live.sum())
     if not live.any():
         return undefined(name, TOO_FEW, n_missing=missing, method="t")
-    groups = None if clusters is None else [c for c, keep in zip(clusters, live.tolist(), strict=True) if keep]
     shares = earned[live] / looked_at[live]
-    return mean(name, shares, clusters=groups, n_missing=missing, bounds=(0.0, 1.0), level=level)
+    return mean(name, shares, clusters=select(clusters, live), n_missing=missing, bounds=(0.0, 1.0), level=level)
 
 
 def _coefficient(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, cluster_sums
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import resampled, undefined
-from perl_eval.stats.kappa import Clusters, Ratings
+from perl_eval.stats.kappa import Ratings
 
 __all__ = ["AltTestOptions", "Person", "alternative_annotator_test"]
 

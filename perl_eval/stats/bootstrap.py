@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNDEFINED_SHARE",
+    "Clusters",
     "Ratio",
     "Resampling",
     "Spread",
@@ -29,11 +30,15 @@ __all__ = [
     "merge",
     "resample",
     "resample_merged",
+    "select",
     "spread_of",
     "weights",
 ]
 
 FloatArray = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Clusters = Sequence[Hashable] | Codes | None
+"""What each item shares a source with: names, or codes from `cluster_codes`; None if items are independent."""
 Ratio = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """Sums, shape (draws, features), to numerator and denominator, shape (draws,) each; undefined where it is zero."""
 _CELLS = 4_000_000
@@ -75,18 +80,36 @@ class Spread:
     reason: str | None = None
 
 
-def cluster_codes(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
-    """Number clusters from 0 in order of first appearance.
+def cluster_codes(clusters: Sequence[Hashable] | Codes) -> tuple[Codes, int]:
+    """Number clusters from 0.
+
+    Args:
+        clusters: Names in any order, or codes, an array of integers from 0, of which some may be missing.
 
     Returns:
-        Codes, shape (n,), and how many clusters there are.
+        Codes without gaps, shape (n,), and how many clusters there are.
     """
+    if isinstance(clusters, np.ndarray):
+        present = np.bincount(clusters) > 0
+        return (np.cumsum(present) - 1)[clusters], int(np.count_nonzero(present))
     seen: dict[Hashable, int] = {}
     codes = np.fromiter((seen.setdefault(name, len(seen)) for name in clusters), np.intp, len(clusters))
     return codes, len(seen)
 
 
-def cluster_sums(rows: ArrayLike, clusters: Sequence[Hashable] | None) -> FloatArray:
+def select(clusters: Clusters, chosen: NDArray[np.bool_]) -> Clusters:
+    """Return the clusters of some items.
+
+    Args:
+        clusters: Cluster of each item.
+        chosen: Which items, shape (n,).
+    """
+    if clusters is None or isinstance(clusters, np.ndarray):
+        return clusters if clusters is None else clusters[chosen]
+    return [name for name, keep in zip(clusters, chosen.tolist(), strict=True) if keep]
+
+
+def cluster_sums(rows: ArrayLike, clusters: Clusters) -> FloatArray:
     """Sum feature rows within clusters.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, cluster_sums, spread_of, weights
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select, spread_of, weights
 from perl_eval.stats.intervals import count, mean, proportion, resampled, undefined
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Clusters = Sequence[Hashable] | None
 Scale = Literal["logit", "probability"]
 _ONE_CLASS = "all labels are the same"
 
@@ -294,7 +293,6 @@ def reliability_curve(
     curve = []
     for place in np.unique(places).tolist():
         inside = places == place
-        names = None if clusters is None else [clusters[i] for i in np.flatnonzero(inside).tolist()]
-        observed = proportion("observed share", truth[inside], clusters=names, level=level)
+        observed = proportion("observed share", truth[inside], clusters=select(clusters, inside), level=level)
         curve.append(Reliability(place / bins, (place + 1) / bins, float(data[inside].mean()), observed))
     return curve

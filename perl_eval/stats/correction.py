@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, cluster_sums, spread_of
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, spread_of
 from perl_eval.stats.intervals import proportion, undefined
-from perl_eval.stats.kappa import Clusters
 
 __all__ = ["Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
 

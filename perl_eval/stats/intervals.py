@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Ratio, Resampling, cluster_codes, cluster_sums, resample
+from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
 
 __all__ = [
     "about",
@@ -93,7 +93,7 @@ def _critical(level: float, degrees: int | None = None) -> float:
     return float(stdtrit(degrees, (1 + level) / 2))
 
 
-def clustered_standard_error(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, int]:
+def clustered_standard_error(values: ArrayLike, clusters: Sequence[Hashable] | Codes) -> tuple[float, int]:
     """Return the cluster-robust standard error of a mean, and the number of clusters.
 
     ``sqrt(C / (C - 1) sum_c (sum_{i in c} (s_i - mean))^2) / n``
@@ -110,20 +110,21 @@ def clustered_standard_error(values: ArrayLike, clusters: Sequence[Hashable]) ->
     return float(np.sqrt(number / (number - 1) * (residuals @ residuals)) / len(data)), number
 
 
-def _repeats(clusters: Sequence[Hashable] | None, n: int) -> Sequence[Hashable] | None:
-    """Return the clusters if any holds more than one of n items, else None."""
+def _repeats(clusters: Clusters, n: int) -> tuple[Codes, int] | None:
+    """Return codes and number of the clusters if any holds more than one of n items, else None."""
     if clusters is None:
         return None
     if len(clusters) != n:
         raise ValueError(f"{n} values and {len(clusters)} clusters")
-    return clusters if len(set(clusters)) < n else None
+    codes, number = cluster_codes(clusters)
+    return (codes, number) if number < n else None
 
 
 def proportion(
     name: str,
     hits: ArrayLike,
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     n_missing: int = 0,
     level: float = 0.95,
 ) -> Estimate:
@@ -146,22 +147,20 @@ def proportion(
     if n == 0:
         return undefined(name, "there are no items", n_missing=n_missing, method="Wilson")
     value = float(data.sum()) / n
-    clusters = _repeats(clusters, n)
-    if clusters is None:
+    repeated = _repeats(clusters, n)
+    if repeated is None:
         low, high = wilson(float(data.sum()), n, _critical(level))
         return Estimate(name, value, low, high, n=n, n_missing=n_missing, method="Wilson", level=level)
-    number = len(set(clusters))
+    codes, number = repeated
     method = f"Wilson, {number} clusters"
     estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
     if number == 1:
         return replace(estimate, reason="one group only; it has no interval")
-    low, high = _clustered_wilson(value, data, clusters, level)
+    low, high = _clustered_wilson(value, data, codes, level)
     return replace(estimate, low=low, high=high)
 
 
-def _clustered_wilson(
-    value: float, data: FloatArray, clusters: Sequence[Hashable], level: float
-) -> tuple[float, float]:
+def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: float) -> tuple[float, float]:
     error, number = clustered_standard_error(data, clusters)
     if value in (0.0, 1.0):
         effective = float(number)
@@ -176,7 +175,7 @@ def mean(
     name: str,
     values: ArrayLike,
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     n_missing: int = 0,
     bounds: tuple[float, float] | None = None,
     level: float = 0.95,
@@ -199,15 +198,15 @@ def mean(
     if n == 0:
         return undefined(name, "there are no items", n_missing=n_missing, method="t")
     value = float(data.mean())
-    clusters = _repeats(clusters, n)
-    number = n if clusters is None else len(set(clusters))
-    method = "t" if clusters is None else f"t, {number} clusters"
+    repeated = _repeats(clusters, n)
+    codes, number = (np.arange(n), n) if repeated is None else repeated
+    method = "t" if repeated is None else f"t, {number} clusters"
     estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
     if number == 1:
         return replace(estimate, reason="one item or group only; it has no interval")
     if np.ptp(data) == 0:
         return _constant(estimate, number, bounds)
-    error = clustered_standard_error(data, range(n) if clusters is None else clusters)[0]
+    error = clustered_standard_error(data, codes)[0]
     half = _critical(level, number - 1) * error
     low, high = value - half, value + half
     if bounds is not None:
@@ -258,7 +257,7 @@ def resampled_mean(
     name: str,
     values: ArrayLike,
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     n_missing: int = 0,
     resampling: Resampling | None = None,
 ) -> Estimate:

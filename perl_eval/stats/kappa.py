@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, resample_merged
+from perl_eval.stats.bootstrap import Clusters, Resampling, resample_merged
 from perl_eval.stats.intervals import undefined
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["CONSTANT", "TOO_FEW", "Clusters", "Ratings", "cohen_kappa"]
+__all__ = ["CONSTANT", "TOO_FEW", "Ratings", "cohen_kappa"]
 
 FloatArray = NDArray[np.float64]
 Ratings = Sequence[Mapping[str, str]]
 """Labels by rater, one mapping a unit; a rater who did not label a unit is not in it."""
-Clusters = Sequence[Hashable] | None
 CONSTANT = "all labels are the same, so chance agreement is complete"
 TOO_FEW = "no unit has two labels"
 

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, spread_of
+from perl_eval.stats.bootstrap import Clusters, Resampling, select, spread_of
 from perl_eval.stats.intervals import proportion, undefined
-from perl_eval.stats.kappa import Clusters
 
 __all__ = ["Gamed", "alpaca_win_rate", "equal_length_win_rate", "longer_preferred_rate"]
 
@@ -237,6 +236,5 @@ def longer_preferred_rate(
     if not live.any():
         return undefined("longer preferred rate", "no decided pair differs in length", n_missing=len(data))
     hits = (data[live] == 1) == (a[live] > b[live])
-    groups = None if clusters is None else [clusters[place] for place in np.flatnonzero(live).tolist()]
     missing = len(data) - int(live.sum())
-    return proportion("longer preferred rate", hits, clusters=groups, n_missing=missing, level=level)
+    return proportion("longer preferred rate", hits, clusters=select(clusters, live), n_missing=missing, level=level)

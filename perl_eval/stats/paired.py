@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling, cluster_sums
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import mean, p_value, resampled, undefined
-from perl_eval.stats.kappa import Clusters
 
 __all__ = ["mcnemar", "paired_differences", "paired_outcomes"]
 

@@ -20,13 +20,12 @@ from perl_eval.stats.agreement import (
     krippendorff_alpha,
     mean_credit,
 )
-from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import mean, proportion, undefined
 
 __all__ = ["ceiling", "human_human", "human_judge", "majority", "one_by_one"]
 
 Ratings = Sequence[Mapping[str, str]]
-Clusters = Sequence[Hashable] | None
 _JUDGE = ""
 """The judge's key among the raters of a unit; people have names."""
 _TIES: tuple[tuple[Ties, str], ...] = (("counted", ""), ("dropped", ", ties dropped"), ("half", ", ties half"))
@@ -85,7 +84,7 @@ def human_judge(
         resampling: Draws, seed, level and kind.
     """
     how, side = resampling or Resampling(), "human-judge"
-    groups: Sequence[Hashable] = range(len(verdicts)) if clusters is None else clusters
+    groups: Sequence[Hashable] = range(len(verdicts)) if clusters is None else list(clusters)
     pairs = _couple_counts(verdicts, ratings, labels)
     exact = [
         mean_credit(f"{side} exact agreement{suffix}", pairs, credits(labels, ties), clusters=clusters, level=how.level)

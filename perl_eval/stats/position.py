@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from perl_eval.records import Ballot, Estimate
-from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import count, mean, p_value, proportion, undefined
 from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.winrate import exact_sign_p
@@ -38,7 +38,7 @@ def verdicts(ballots: Sequence[Ballot]) -> tuple[str, str] | None:
 def position_bias(
     pairs: Sequence[tuple[str, str] | None],
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     positional: bool = True,
     resampling: Resampling | None = None,
 ) -> list[Estimate]:

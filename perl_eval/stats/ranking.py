@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Resampling, cluster_codes, merge, weights
+from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Resampling, cluster_codes, merge, weights
 from perl_eval.stats.intervals import undefined
 
 __all__ = ["Comparison", "Davidson", "fit_davidson", "rank"]
@@ -60,9 +60,7 @@ def _policies(comparisons: Sequence[Comparison]) -> list[str]:
     return sorted({name for pair in comparisons for name in (pair.a, pair.b)})
 
 
-def _tables(
-    comparisons: Sequence[Comparison], policies: Sequence[str], clusters: Sequence[Hashable] | None
-) -> FloatArray:
+def _tables(comparisons: Sequence[Comparison], policies: Sequence[str], clusters: Clusters) -> FloatArray:
     """Count, in each cluster, how often the row's policy beat the column's, and how often they tied.
 
     Returns:
@@ -125,7 +123,7 @@ def _fit(tables: FloatArray) -> tuple[FloatArray, FloatArray]:
 def rank(
     comparisons: Sequence[Comparison],
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> dict[str, Estimate]:
     """Estimate each policy's strength with an interval from a bootstrap over items.

@@ -6,9 +6,10 @@ Source: the evaluation code published with VQA (GT-Vision-Lab, ``vqaEval.py``); 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Clusters
 from perl_eval.stats.intervals import about, mean
 
 __all__ = ["normalise", "vqa_accuracies", "vqa_accuracy"]
@@ -88,7 +89,7 @@ def vqa_accuracies(
     question_types: Sequence[str],
     answer_types: Sequence[str],
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     level: float = 0.95,
 ) -> list[Estimate]:
     """Estimate the mean accuracy over all questions, and over each question type and answer type.

@@ -7,14 +7,14 @@ have been.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-Clusters = Sequence[Hashable] | None
 _SCORES = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0}
 _UNIT = (0.0, 1.0)
 
@@ -141,9 +140,10 @@ def win_rates(
     counts = tally(outcomes)
     n, lost = counts.judged, counts.unjudged
     way = _Way(level if resampling is None else resampling.level, resampling)
+    clusters = None if clusters is None else cluster_codes(clusters)[0]
     names = np.asarray(outcomes, dtype=object)
     judged = names != "unjudged"
-    groups = _select(clusters, judged)
+    groups = select(clusters, judged)
     scores = outcome_scores(names[judged].tolist())
     wins, losses, decided = scores == 1.0, scores == 0.0, scores != 0.5
     tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
@@ -153,7 +153,7 @@ def win_rates(
         way.proportion("loss rate", losses.astype(float), groups, lost),
         way.proportion("undecided rate", (~decided).astype(float), groups, lost),
         way.mean("win rate, undecided half", scores, groups, lost),
-        way.proportion("win rate, undecided dropped", wins[decided].astype(float), _select(groups, decided), lost),
+        way.proportion("win rate, undecided dropped", wins[decided].astype(float), select(groups, decided), lost),
         _net(way, scores, groups, lost),
         sign_test(counts.wins, counts.losses),
     ]
@@ -178,12 +178,6 @@ def _net(way: _Way, scores: FloatArray, clusters: Clusters, n_missing: int) -> E
     return replace(half, value=stretch(half.value), low=stretch(half.low), high=stretch(half.high))
 
 
-def _select(clusters: Clusters, chosen: NDArray[np.bool_]) -> Clusters:
-    if clusters is None:
-        return None
-    return [name for name, keep in zip(clusters, chosen.tolist(), strict=True) if keep]
-
-
 def soft_rate(
     name: str, probabilities: Sequence[float | None], *, clusters: Clusters = None, level: float = 0.95
 ) -> Estimate:
@@ -200,7 +194,7 @@ def soft_rate(
     missing = len(probabilities) - len(values)
     if not values:
         return undefined(name, "the judge gave no probabilities", n_missing=missing, method="t")
-    groups = _select(clusters, known)
+    groups = select(clusters, known)
     return mean(name, values, clusters=groups, n_missing=missing, bounds=_UNIT, level=level)
 
 
@@ -230,9 +224,10 @@ def yes_rates(
     if strangers:
         raise ValueError(f"{min(strangers)!r} is no answer to a yes-or-no question")
     way = _Way(level if resampling is None else resampling.level, resampling)
+    clusters = None if clusters is None else cluster_codes(clusters)[0]
     names = np.asarray(outcomes, dtype=object)
     judged = names != "unjudged"
-    groups, lost = _select(clusters, judged), int(np.count_nonzero(~judged))
+    groups, lost = select(clusters, judged), int(np.count_nonzero(~judged))
     n = len(names) - lost
     found = [count("unjudged", lost, n=n, n_missing=lost)]
     for answer in ("yes", "no"):
