@@ -9,8 +9,10 @@ from pathlib import Path
 from perl_eval import runs
 from perl_eval.errors import UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+from perl_eval.stats.alttest import AltTestOptions, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.classification import area_under_curve
+from perl_eval.stats.correction import Sample, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.intervals import about, count, undefined
 from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one
 
@@ -29,11 +31,14 @@ class AgreeOptions:
         level: Confidence level, in (0, 1).
         draws: Bootstrap draws.
         seed: Seed of the draws.
+        epsilon: Margin of the alternative annotator test: 0.2 beside experts, 0.15 beside skilled, 0.1 beside crowd
+            workers.
     """
 
     level: float = 0.95
     draws: int = 2000
     seed: int = 0
+    epsilon: float = 0.15
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -128,6 +133,7 @@ def estimate_agreement(
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
             found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+        found += about(_corrected(group, by_unit, how), simulated=simulated)
     if not found:
         raise UserError(
             f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
@@ -210,6 +216,9 @@ def _of_one_judge(joined: _Joined, labels: Sequence[str], how: AgreeOptions) -> 
     with_judge = [
         *human_judge(verdicts, joined.ratings, labels, clusters=groups, resampling=boot),
         *ceiling(verdicts, joined.ratings, clusters=groups, level=how.level),
+        *alternative_annotator_test(
+            verdicts, joined.ratings, options=AltTestOptions(how.epsilon), clusters=groups, resampling=boot
+        )[0],
     ]
     if labels == _LABELS["yes_no"]:
         with_judge.append(_auc(joined, boot))
@@ -230,3 +239,42 @@ def _auc(joined: _Joined, boot: Resampling) -> Estimate:
         return undefined(name, "the judge gave no probabilities", n_missing=len(joined.judgements))
     found = area_under_curve(chances, truth, name=name, clusters=groups, resampling=boot)
     return replace(found, n_missing=len(joined.judgements) - len(rows))
+
+
+_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
+
+
+def _corrected(
+    group: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: AgreeOptions
+) -> list[Estimate]:
+    """Return rates over all judged units corrected for the judge's errors, where only a part is labelled.
+
+    The labelled units must be a random part of the judged ones; a unit's truth is the mean of its labels.
+    """
+    compared: dict[tuple[str, ...], list[Judgement]] = {}
+    for record in group:
+        if record.outcome != "unjudged":
+            compared.setdefault((record.policy_a, record.policy_b, record.dataset), []).append(record)
+    found: list[Estimate] = []
+    for (policy_a, policy_b, dataset), records in sorted(compared.items()):
+        truths = [[_WORTH[label] for label in _labels_of(record, by_unit).values()] for record in records]
+        order = sorted(range(len(records)), key=lambda place: not truths[place])
+        labelled = sum(map(bool, truths))
+        if not labelled or labelled == len(records):
+            continue
+        judged = [_WORTH[_AS_LABEL[records[place].outcome]] for place in order]
+        sample = Sample(
+            [sum(truths[place]) / len(truths[place]) for place in order[:labelled]],
+            judged[:labelled],
+            judged[labelled:],
+            [records[place].group for place in order],
+        )
+        subject = f"{policy_a} against {policy_b}" if policy_b else policy_a
+        subject += f", judge {records[0].judge}" + (f", data {dataset}" if len(compared) > 1 else "")
+        rate = "win rate, undecided half" if policy_b else "yes rate"
+        missing = len(group) - sum(map(len, compared.values()))
+        estimates = [prediction_powered_mean(f"{rate}, corrected by PPI++", sample, level=how.level)]
+        if all(value in (0.0, 1.0) for value in (*sample.truth, *judged)):
+            estimates.append(rogan_gladen(f"{rate}, corrected by Rogan-Gladen", sample, level=how.level))
+        found += about([replace(estimate, n_missing=missing) for estimate in estimates], subject)
+    return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
+from itertools import combinations, permutations
 from math import isfinite
 from pathlib import Path
 from typing import Literal
@@ -16,10 +17,16 @@ from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.classification import label_quality, pair_accuracy, probabilities_of, reliability_curve
 from perl_eval.stats.diversity import diversity
 from perl_eval.stats.intervals import about
+from perl_eval.stats.length import alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
+from perl_eval.stats.paired import paired_outcomes
 from perl_eval.stats.position import position_bias, verdicts
-from perl_eval.stats.winrate import win_rates, yes_rates
+from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
 
 __all__ = ["ScoreOptions", "estimate_judgements", "run", "run_diversity", "run_labels"]
+
+Key = tuple[str, str, str, str, str, str]
+"""Kind, judge, policies a and b, data set and prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class ScoreOptions:
         draws: Bootstrap draws.
         seed: Seed of the draws.
         scale: What reward scores are: ``logit`` or ``probability`` of a good answer.
+        length_control: ``ratio`` reads the win rate at equal length; ``alpaca`` adds AlpacaEval's figure (slow).
     """
 
     level: float = 0.95
@@ -39,6 +47,7 @@ class ScoreOptions:
     draws: int = 2000
     seed: int = 0
     scale: Literal["logit", "probability"] = "logit"
+    length_control: Literal["ratio", "alpaca"] = "ratio"
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -109,7 +118,7 @@ def _refuse_bad_judgements(records: Sequence[Judgement], file: Path) -> None:
             raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")
 
 
-def _kind_of(record: Judgement) -> tuple[str, ...]:
+def _kind_of(record: Judgement) -> Key:
     return record.kind, record.judge, record.policy_a, record.policy_b, record.dataset, record.prompt_sha256
 
 
@@ -121,7 +130,7 @@ def estimate_judgements(records: Iterable[Judgement], options: ScoreOptions | No
         options: How figures are estimated.
     """
     how = options or ScoreOptions()
-    compared: dict[tuple[str, ...], list[Judgement]] = {}
+    compared: dict[Key, list[Judgement]] = {}
     for record in records:
         compared.setdefault(_kind_of(record), []).append(record)
     found: list[Estimate] = []
@@ -133,7 +142,7 @@ def estimate_judgements(records: Iterable[Judgement], options: ScoreOptions | No
         subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
         estimates = _pairwise(group, how) if kind == "pairwise" else _yes_no(group, how)
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
-    return found
+    return [*found, *_compare_policies(compared, how)]
 
 
 def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
@@ -148,7 +157,26 @@ def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
     )
     positional = any(ballot.order != "none" for record in group for ballot in record.ballots)
     pairs = [verdicts(record.ballots) for record in group]
-    return [*rates, *position_bias(pairs, clusters=clusters, positional=positional, resampling=boot)]
+    position = position_bias(pairs, clusters=clusters, positional=positional, resampling=boot)
+    return [*rates, *position, *_length_control(group, how)]
+
+
+def _length_control(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Return the win rate at equal length, in characters, and how often the longer answer wins."""
+    judged = [record for record in group if record.outcome != "unjudged"]
+    scores = outcome_scores([record.outcome for record in judged])
+    a, b = [len(record.text_a) for record in judged], [len(record.text_b) for record in judged]
+    clusters = [record.group for record in judged]
+    found = [
+        equal_length_win_rate(scores, a, b, clusters=clusters, level=how.level),
+        longer_preferred_rate(scores, a, b, clusters=clusters, level=how.level),
+    ]
+    if how.length_control == "alpaca":
+        soft = [score if record.p_a is None else record.p_a for record, score in zip(judged, scores, strict=True)]
+        gaps = [other - own for own, other in zip(a, b, strict=True)]
+        found.append(alpaca_win_rate(soft, gaps, resampling=how.resampling))
+    missing = len(group) - len(judged)
+    return [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in found]
 
 
 def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
@@ -159,6 +187,58 @@ def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
         level=how.level,
         resampling=how.resampling if how.intervals == "bootstrap" else None,
     )
+
+
+def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+    """Compare policies that met the same baseline on the same items, and rank more than two policies.
+
+    Args:
+        compared: Judgements by what was compared, see `_kind_of`.
+        how: How figures are estimated.
+    """
+    found: list[Estimate] = []
+    settings = sorted({(key[1], *key[4:]) for key in compared if key[0] == "pairwise"})
+    for judge, dataset, prompt in settings:
+        here = {
+            (key[2], key[3]): group
+            for key, group in sorted(compared.items())
+            if key[0] == "pairwise" and (key[1], *key[4:]) == (judge, dataset, prompt)
+        }
+        simulated = any(record.simulated for group in here.values() for record in group)
+        for (one, baseline), (other, met) in combinations(here, 2):
+            if met == baseline:
+                subject = f"{one} minus {other}, both against {baseline}, judge {judge}"
+                estimates = _difference(here[one, baseline], here[other, baseline], how)
+                found += about(estimates, subject, simulated=simulated)
+        if len({policy for pair in here for policy in pair}) > 2:
+            for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
+                found += about([estimate], f"{policy}, judge {judge}", simulated=simulated)
+    return found
+
+
+def _difference(one: Sequence[Judgement], other: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Compare outcomes on the items that both have once; others cannot be paired and count as missing."""
+    outcomes: list[dict[str, str]] = []
+    for group in (one, other):
+        times = Counter(record.item for record in group)
+        outcomes.append({record.item: record.outcome for record in group if times[record.item] == 1})
+    groups = {record.item: record.group for record in one}
+    shared = [item for item in outcomes[0] if item in outcomes[1]]
+    missing = len({record.item for record in (*one, *other)}) - len(shared)
+    estimates = paired_outcomes(
+        [outcomes[0][item] for item in shared],
+        [outcomes[1][item] for item in shared],
+        clusters=[groups[item] for item in shared],
+        resampling=how.resampling,
+    )
+    return [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in estimates]
+
+
+def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> dict[str, Estimate]:
+    judged = [record for record in records if record.outcome != "unjudged"]
+    scores = outcome_scores([record.outcome for record in judged]).tolist()
+    met = [Comparison(r.policy_a, r.policy_b, score) for r, score in zip(judged, scores, strict=True)]
+    return rank(met, clusters=[record.group for record in judged], resampling=how.resampling)
 
 
 def run_labels(scores: Path, labels: Path, out: Path, *, options: ScoreOptions | None = None) -> Path:

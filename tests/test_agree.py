@@ -140,3 +140,36 @@ def test_labels_of_other_units_or_questions_are_refused(tmp_path: Path) -> None:
     for wrong in ({"level": 0.0}, {"draws": 0}):
         with pytest.raises(UserError):
             agree.AgreeOptions(**wrong)
+
+
+def test_a_labelled_part_corrects_the_rate_of_all(tmp_path: Path) -> None:
+    # The judge calls every fifth loss a win; people labelled every third pair.
+    truth = ["win" if place % 2 else "loss" for place in range(240)]
+    said = ["win" if place % 10 == 0 else outcome for place, outcome in enumerate(truth)]
+    judged = [judgement(place, outcome) for place, outcome in enumerate(said)]
+    given = [label(place, truth[place]) for place in range(0, 240, 3)]
+    found = agreed(tmp_path, judged, given)
+    subject = "rl against sft, judge scripted"
+    for method in ("PPI++", "Rogan-Gladen"):
+        corrected = found[subject, f"win rate, undecided half, corrected by {method}"]
+        assert corrected.value == pytest.approx(0.5, abs=0.01)  # the judge alone says 0.6
+        assert corrected.low < 0.5 < corrected.high < 0.65
+        assert corrected.n == 240
+    # Where every pair is labelled there is nothing to correct.
+    whole = agreed(tmp_path / "whole", judged, [label(place, given) for place, given in enumerate(truth)])
+    assert not any("corrected" in name for _, name in whole)
+
+
+def test_the_alternative_annotator_test_is_among_the_figures(tmp_path: Path) -> None:
+    truth = ["win" if place % 2 else "loss" for place in range(40)]
+    judged = [judgement(place, outcome) for place, outcome in enumerate(truth)]
+    given = [
+        label(place, "tie" if place % 4 == shift else outcome, person)
+        for shift, person in enumerate(("ann", "bob", "cas"))
+        for place, outcome in enumerate(truth)
+    ]
+    found = agreed(tmp_path, judged, given)
+    assert found["judge scripted", "alt-test winning rate"].value == 1.0
+    assert found["judge scripted", "alt-test advantage"].value == 1.0
+    alone = agreed(tmp_path / "alone", JUDGED, GIVEN)
+    assert alone["judge scripted", "alt-test winning rate"].reason == "no person shares 30 units with others"

@@ -109,6 +109,57 @@ def test_data_sets_are_never_pooled(tmp_path: Path) -> None:
     assert found["rl against sft, judge scripted, data orders", "win rate"].n == 24
 
 
+def test_length_is_counted_in_characters(tmp_path: Path) -> None:
+    sized = [
+        replace(record, text_a="x" * (10 + place % 7), text_b="x" * (8 + place % 5))
+        for place, record in enumerate(PAIRS)
+    ]
+    subject = "rl against sft, judge scripted"
+    found = scored(tmp_path, sized, length_control="alpaca", draws=50)
+    equal = found[subject, "win rate at equal length"]
+    assert (equal.n, equal.n_missing) == (24, 3)
+    longer = found[subject, "longer preferred rate"]
+    decided = [record for record in sized if record.outcome in ("win", "loss")]
+    differing = [record for record in decided if len(record.text_a) != len(record.text_b)]
+    hits = [(len(record.text_a) > len(record.text_b)) == (record.outcome == "win") for record in differing]
+    assert longer.value == pytest.approx(sum(hits) / len(hits))
+    assert found[subject, "win rate, AlpacaEval length control"].value is not None
+    assert found[subject, "win rate, AlpacaEval length control"].n_missing == 3
+
+
+def test_policies_that_met_one_baseline_are_compared_on_the_same_items(tmp_path: Path) -> None:
+    other = [replace(record, policy_a="base", a=f"c{place}", outcome="loss") for place, record in enumerate(PAIRS[:20])]
+    found = scored(tmp_path, [*PAIRS, *other], draws=50)
+    # On the 20 shared items rl won 12 and base none; 7 of rl's items have no partner.
+    gap = found["base minus rl, both against sft, judge scripted", "win rate difference"]
+    assert gap.value == pytest.approx(-12 / 20)
+    assert (gap.n, gap.n_missing) == (20, 7)
+    assert found["base minus rl, both against sft, judge scripted", "McNemar p"].value < 0.001
+    # base never won or tied, so nobody can be ranked.
+    assert found["base, judge scripted", "strength"].reason == "some policies never win or tie against the rest"
+    assert not any(name == "strength" for _, name in scored(tmp_path / "two", PAIRS))
+
+
+def test_more_than_two_policies_are_ranked(tmp_path: Path) -> None:
+    met = [
+        ("rl", "sft", "win"),
+        ("rl", "base", "win"),
+        ("sft", "base", "win"),
+        ("sft", "rl", "win"),
+        ("base", "rl", "win"),
+    ]
+    records = [
+        replace(
+            PAIRS[0], id=f"{place}-{draw}", a=f"{a}{draw}", b=f"{b}{draw}", policy_a=a, policy_b=b, group=f"g{draw}"
+        )
+        for place, (a, b, _) in enumerate(met)
+        for draw in range(9 if place < 3 else 3)
+    ]
+    found = scored(tmp_path, records, draws=50)
+    strengths = {policy: found[f"{policy}, judge scripted", "strength"].value for policy in ("rl", "sft", "base")}
+    assert strengths["rl"] > strengths["sft"] > strengths["base"]
+
+
 def test_the_same_run_is_not_done_twice_and_another_is_refused(tmp_path: Path) -> None:
     scored(tmp_path, PAIRS)
     before = (tmp_path / "scores" / "estimates.parquet").stat().st_mtime_ns
