@@ -88,16 +88,23 @@ def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
         for column in ("id", "group", "prompt", *need):
             if cells[column] is None:
                 raise DataError("is empty", file=path, row=index, field=column)
-        yield _row(cells)
+        yield _row(cells, path, index)
 
 
-def _row(cells: dict[str, Any]) -> Row:
-    turns = {
-        name: Message.sequence(cells[name], role="user" if name == "prompt" else "assistant")
-        for name in _TURNS
-        if cells.get(name) is not None
-    }
+def _turns(value: Any, path: Path, index: int, name: str) -> tuple[Message, ...]:
+    try:
+        return Message.sequence(value, role="user" if name == "prompt" else "assistant")
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(
+            "is neither text nor a list of turns with role and content", file=path, row=index, field=name
+        ) from None
+
+
+def _row(cells: dict[str, Any], path: Path, index: int) -> Row:
+    turns = {name: _turns(cells[name], path, index, name) for name in _TURNS if cells.get(name) is not None}
     label = cells.get("label")
+    if label not in (None, 0, 1):
+        raise DataError(f"{label!r} is no label", file=path, row=index, field="label", fix="give true or false")
     return Row(
         id=str(cells["id"]),
         group=str(cells["group"]),

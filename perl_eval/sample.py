@@ -13,6 +13,7 @@ from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
 from perl_eval.models.encode import encode_prompt, pad
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed, token_log_probs
+from perl_eval.models.limits import at_least_one, not_negative, prompt_room
 from perl_eval.progress import track
 from perl_eval.records import Completion, digest
 from perl_eval.rows import Row
@@ -38,6 +39,11 @@ class SampleOptions:
     max_tokens: int = 512
     batch: int = 64
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "draws", "max_new_tokens", "max_tokens", "batch")
+        not_negative(self, "limit", "temperature")
+        prompt_room(self.max_tokens, self.max_new_tokens)
+
 
 def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = None, seed: int = 0) -> Path:
     """Sample completions for the prompts of a split.
@@ -58,9 +64,6 @@ def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = N
     with runs.start(out, verb="sample", arguments=asdict(options), seed=seed, inputs=inputs) as going:
         if going.done:
             return going.folder
-        room = options.max_tokens - options.max_new_tokens
-        if room < 1:
-            raise UserError(f"max_tokens {options.max_tokens} leaves no room for a prompt", "raise it")
         distinct = {row.prompt: row for row in reversed(rows.read(data, options.split))}
         found = sorted(distinct.values(), key=lambda row: row.id)
         if options.limit:
@@ -69,6 +72,8 @@ def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = N
         adapter = _ADAPTER if is_adapter(model) else None
         if adapter:
             backbone.attach_saved(adapter, Path(model))
+            if adapter in backbone.heads:
+                raise UserError(f"{model} is a reward model, which answers nothing", "give a `train policy` folder")
         work = [(row, draw) for row in found for draw in range(options.draws)]
         name = options.name or Path(model).name
         going.write(_completions(backbone, adapter, work, options, name=name, seed=seed), Completion)
@@ -86,7 +91,7 @@ def _completions(
     seed: int,
 ) -> list[Completion]:
     sampling = Sampling(options.temperature, options.max_new_tokens)
-    room = options.max_tokens - options.max_new_tokens
+    room = prompt_room(options.max_tokens, options.max_new_tokens)
     encoded = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row, _ in work]
     order = sorted(range(len(work)), key=lambda index: len(encoded[index]))
     chunks = [order[start : start + options.batch] for start in range(0, len(order), options.batch)]

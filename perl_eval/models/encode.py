@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 
 from perl_eval.errors import UserError
 from perl_eval.records import Message
@@ -41,8 +42,24 @@ class PaddedBatch:
 
 
 def _rendered(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
+    """Return the dialogue as the chat template writes it.
+
+    What is said must not end a turn or open another, so a special token's spelling within a message is broken by a
+    space after its first character.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError("the tokenizer has no chat template", "give a chat model's tokenizer, or set a template")
+    turns = []
+    for message in messages:
+        content = message.content
+        for mark in tokenizer.all_special_tokens:
+            content = content.replace(mark, f"{mark[:1]} {mark[1:]}")
+        turns.append({"role": message.role, "content": content})
+    try:
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
+    except TemplateError as error:
+        roles = ", ".join(message.role for message in messages)
+        raise UserError(f"the chat template refuses a dialogue of {roles} ({error})", "use another model") from None
     return text
 
 
@@ -75,12 +92,15 @@ def encode_dialogue(
     """Encode a prompt and the turns that follow; the assistant's turns among the latter are marked ``trained``.
 
     Text is cut where turns begin and end before it is tokenized, so the ids of an assistant turn are those a model
-    would have to sample after the header of its turn. The newest ``max_tokens`` are kept when the last turn alone is
-    the completion, the oldest otherwise.
+    would have to sample after the header of its turn, the end token included; what a template writes after that
+    token is not ``trained``, and is left out at the very end, where a sample would have ended. The newest
+    ``max_tokens`` are kept when the last turn alone is the completion, the oldest otherwise.
 
     Raises:
-        UserError: The chat template rewrites earlier turns, so the parts cannot be told apart.
+        UserError: The chat template rewrites earlier turns, so the parts cannot be told apart, or does not end an
+            assistant's turn with the end token.
     """
+    end = end_of_turn(tokenizer)
     turns = [*prompt, *completion]
     ids = _ids(tokenizer, _rendered(tokenizer, prompt, open_turn=False)) if prompt else []
     trained = [False] * len(ids)
@@ -97,8 +117,16 @@ def encode_dialogue(
             parts = [(opened[len(seen) :], False), (whole[len(opened) :], True)]
         for text, learned in parts:
             piece = _ids(tokenizer, text)
+            if learned and end not in piece:
+                raise UserError(
+                    f"the chat template does not end a turn with the eos token {tokenizer.eos_token!r}",
+                    "set the tokenizer's eos token to the one that ends a turn",
+                )
+            spoken = piece.index(end) + 1 if learned else 0
+            if learned and index == len(turns) - 1:
+                piece = piece[:spoken]
             ids += piece
-            trained += [learned] * len(piece)
+            trained += [True] * spoken + [False] * (len(piece) - spoken)
         seen = whole
     keep = slice(-max_tokens, None) if len(completion) == 1 else slice(None, max_tokens)
     return Encoded(tuple(ids[keep]), tuple(trained[keep]))

@@ -64,6 +64,8 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
             held_out = np.flatnonzero(fold_of == fold)
             kept = np.flatnonzero(fold_of != fold)
             train, test = [found[index] for index in kept], [found[index] for index in held_out]
+            if len({row.label for row in train}) < 2:
+                raise UserError(f"the rows outside fold {fold} all have one label", "give more rows, or fewer folds")
             learned[held_out] = _learned(prior, train, test, options.reward, going.folder / f".fold-{fold}", seed=seed)
             baseline[held_out] = _baseline(train, test)
         scores = []

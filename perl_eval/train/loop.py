@@ -85,7 +85,7 @@ def optimise(
         evaluate: Returns validation figures; the first is a loss, and the weights with the lowest stay.
 
     Raises:
-        Diverged: A figure named ``loss`` is not finite.
+        Diverged: A figure whose name ends in ``loss``, or the gradient, is not finite.
     """
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay
@@ -101,6 +101,8 @@ def optimise(
         if not all(torch.isfinite(torch.tensor(value)) for name, value in figures.items() if name.endswith("loss")):
             raise Diverged(f"{description}: the loss is not finite at step {step}; use a smaller learning rate")
         norm = nn.utils.clip_grad_norm_(list(parameters.values()), options.clip_norm)
+        if not torch.isfinite(norm):
+            raise Diverged(f"{description}: the gradient is not finite at step {step}; use a smaller learning rate")
         optimizer.step()
         state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
         state.curve.append(Measurement(step, "gradient norm", float(norm)))

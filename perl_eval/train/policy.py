@@ -21,6 +21,7 @@ from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import batch_of_step, encode_prompt, pad
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed, token_log_probs
+from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room
 from perl_eval.models.scorer import RewardScorer
 from perl_eval.records import Measurement
 from perl_eval.rows import Row
@@ -55,6 +56,12 @@ class PolicyOptions:
     value_coefficient: float = 1.0
     missing_end_reward: float = -3.0
     lora: LoraShape = field(default_factory=LoraShape)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "batch", "max_new_tokens", "max_tokens")
+        positive(self, "learning_rate", "temperature")
+        not_negative(self, "beta", "value_coefficient")
+        prompt_room(self.max_tokens, self.max_new_tokens)
 
     @property
     def kl_strength(self) -> float:
@@ -133,9 +140,9 @@ class PolicyTrainer:
     def __init__(
         self, backbone: Backbone, found: Sequence[Row], reward: Reward, options: PolicyOptions, *, seed: int
     ) -> None:
-        room = options.max_tokens - options.max_new_tokens
-        if room < 1:
-            raise UserError(f"max_tokens {options.max_tokens} leaves no room for a prompt", "raise it")
+        room = prompt_room(options.max_tokens, options.max_new_tokens)
+        if not found:
+            raise UserError("there are no prompts to learn from", "give data with rows in its train split")
         self.backbone, self.found, self.reward, self.options, self.seed = backbone, found, reward, options, seed
         self.prompts = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row in found]
         self.seconds = {"sampling": 0.0, "scoring": 0.0, "learning": 0.0}

@@ -16,6 +16,7 @@ from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt
 from perl_eval.models.generate import Sampling, generate, item_seed
+from perl_eval.models.limits import at_least_one, positive, prompt_room
 from perl_eval.models.scorer import REWARD, RewardScorer, Scale, rewards
 from perl_eval.records import Measurement, Score
 from perl_eval.rows import Row
@@ -41,6 +42,10 @@ class RewardOptions:
     normalise_on: int = 256
     max_new_tokens: int = 64
     lora: LoraShape = field(default_factory=LoraShape)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "batch", "max_tokens", "evaluations", "normalise_on", "max_new_tokens")
+        positive(self, "epochs", "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,7 @@ def _prior_scale(
 ) -> tuple[float, float]:
     """Return mean and standard deviation of the reward on samples of the prior."""
     chosen = np.random.default_rng(seed).permutation(len(found))[: options.normalise_on]
-    room = options.max_tokens - options.max_new_tokens
+    room = prompt_room(options.max_tokens, options.max_new_tokens)
     prompts = [encode_prompt(backbone.tokenizer, found[row].prompt, max_tokens=room) for row in chosen]
     seeds = [item_seed(seed, found[row].id, 0) for row in chosen]
     sampling = Sampling(max_new_tokens=options.max_new_tokens)
@@ -188,10 +193,11 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         seed: Seeds adapter, head, order and the prior's samples.
 
     Raises:
-        UserError: No such data or model, or rows of another shape.
+        UserError: No such data or model, rows of another shape, or no room for a prompt.
         DataError: A broken row or a changed input.
     """
     options = options or RewardOptions()
+    prompt_room(options.max_tokens, options.max_new_tokens)
     inputs = {"data": Path(data), "prior": Path(prior)}
     with runs.start(out, verb="train reward", arguments=asdict(options), seed=seed, inputs=inputs) as going:
         if going.done:

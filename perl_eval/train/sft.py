@@ -11,9 +11,10 @@ import torch
 
 from perl_eval import rows, runs
 from perl_eval.errors import UserError
-from perl_eval.models.backbone import Backbone, open_backbone
+from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, pad
 from perl_eval.models.generate import token_log_probs
+from perl_eval.models.limits import at_least_one, positive
 from perl_eval.models.scratch import make_model, make_tokenizer, size_of
 from perl_eval.records import Measurement
 from perl_eval.rows import Row
@@ -36,6 +37,15 @@ class SftOptions:
     max_tokens: int = 512
     evaluations: int = 4
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "batch", "max_tokens", "evaluations")
+        positive(self, "epochs", "learning_rate")
+
+    @property
+    def start(self) -> Path | None:
+        """The folder of the model to start from, or None if one is made from nothing."""
+        return None if self.model.startswith(_SCRATCH) else Path(self.model)
+
 
 def _texts(found: Sequence[Row]) -> list[str]:
     return [turn.content for row in found for turn in (*row.prompt, *(row.completion or ()))]
@@ -43,11 +53,13 @@ def _texts(found: Sequence[Row]) -> list[str]:
 
 def _model(options: SftOptions, found: Sequence[Row], seed: int) -> tuple[Any, Any]:
     """Return model and tokenizer."""
-    if options.model.startswith(_SCRATCH):
+    if options.start is None:
         size = size_of(options.model.removeprefix(_SCRATCH))
         tokenizer = make_tokenizer(_texts(found), size.vocabulary)
         return make_model(size, tokenizer, seed=seed), tokenizer
-    backbone = open_backbone(Path(options.model))
+    if is_adapter(options.start):
+        raise UserError(f"{options.start} is an adapter, which has no weights of its own", "give a whole model")
+    backbone = open_backbone(options.start)
     return backbone.causal, backbone.tokenizer
 
 
@@ -74,10 +86,11 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
         The run folder: config, safetensors weights, tokenizer, ``curve.parquet`` and the run card.
 
     Raises:
-        UserError: No such data or model.
+        UserError: No such data or model, or a model that is an adapter.
         DataError: A broken row or a changed input.
     """
-    with runs.start(out, verb="train sft", arguments=asdict(options), seed=seed, inputs={"data": Path(data)}) as going:
+    inputs = {"data": Path(data)} | ({"model": options.start} if options.start else {})
+    with runs.start(out, verb="train sft", arguments=asdict(options), seed=seed, inputs=inputs) as going:
         if going.done:
             return going.folder
         found = rows.read(data, "train", need=("completion",))

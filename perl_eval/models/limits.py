@@ -1,0 +1,58 @@
+"""Refusing options that no run can be made with, before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+
+from perl_eval.errors import UserError
+
+__all__ = ["at_least_one", "not_negative", "positive", "prompt_room"]
+
+
+def at_least_one(options: object, *names: str) -> None:
+    """Refuse counts below 1.
+
+    Raises:
+        UserError: One of the named options is below 1.
+    """
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"{name} is {getattr(options, name)}", "give 1 or more")
+
+
+def positive(options: object, *names: str) -> None:
+    """Refuse rates that are not finite and above 0.
+
+    Raises:
+        UserError: One of the named options is not.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{name} is {value}", "give a finite number above 0")
+
+
+def not_negative(options: object, *names: str) -> None:
+    """Refuse numbers that are not finite or are below 0.
+
+    Raises:
+        UserError: One of the named options is.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{name} is {value}", "give a finite number, 0 or more")
+
+
+def prompt_room(max_tokens: int, max_new_tokens: int) -> int:
+    """Return how many tokens of prompt fit beside the longest sample.
+
+    Raises:
+        UserError: None do.
+    """
+    room = max_tokens - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_tokens {max_tokens} leaves no room for a prompt beside max_new_tokens {max_new_tokens}", "raise it"
+        )
+    return room
