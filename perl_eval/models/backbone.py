@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ class Backbone:
             lora_dropout=0.0,
             base_model_name_or_path=str(self.path),
         )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quiet_peft():
             torch.manual_seed(seed)
             try:
                 if self._peft is None:
@@ -191,12 +192,13 @@ class Backbone:
                 file=folder,
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
-        if self._peft is None:
-            from peft import PeftModel
+        with _quiet_peft():
+            if self._peft is None:
+                from peft import PeftModel
 
-            self._peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name)
-        else:
-            self._peft.load_adapter(folder, adapter_name=name)
+                self._peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name)
+            else:
+                self._peft.load_adapter(folder, adapter_name=name)
         if (folder / _HEAD).is_file():
             head = _new_head(self.width)
             head.load_state_dict(load_file(folder / _HEAD))
@@ -293,6 +295,14 @@ class Backbone:
         total += sum(parameter.numel() for head in self.heads.values() for parameter in head.parameters())
         trained = sum(parameter.numel() for parameter in self.parameters_of(name).values())
         return {"parameters": total, "trained": trained, "trained share": trained / total}
+
+
+@contextlib.contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Keep quiet that peft reads an attribute which transformers has renamed: no user can do anything about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def _new_head(width: int) -> nn.Linear:
