@@ -217,21 +217,27 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
 
 
 def _difference(one: Sequence[Judgement], other: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
-    """Compare outcomes on the items that both have once; others cannot be paired and count as missing."""
-    outcomes: list[dict[str, str]] = []
-    for group in (one, other):
-        times = Counter(record.item for record in group)
-        outcomes.append({record.item: record.outcome for record in group if times[record.item] == 1})
-    groups = {record.item: record.group for record in one}
-    shared = [item for item in outcomes[0] if item in outcomes[1]]
-    missing = len({record.item for record in (*one, *other)}) - len(shared)
+    """Compare outcomes on shared items; the draws of an item are paired in order, what is left over is missing."""
+    ours, theirs = _by_draw(one), _by_draw(other)
+    shared = [key for key in ours if key in theirs]
+    missing = len(ours.keys() | theirs.keys()) - len(shared)
     estimates = paired_outcomes(
-        [outcomes[0][item] for item in shared],
-        [outcomes[1][item] for item in shared],
-        clusters=[groups[item] for item in shared],
+        [ours[key].outcome for key in shared],
+        [theirs[key].outcome for key in shared],
+        clusters=[ours[key].group for key in shared],
         resampling=how.resampling,
     )
     return [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in estimates]
+
+
+def _by_draw(records: Sequence[Judgement]) -> dict[tuple[str, int], Judgement]:
+    """Return judgements by item and place among the judgements of the item."""
+    times: Counter[str] = Counter()
+    found = {}
+    for record in sorted(records, key=lambda record: record.a):
+        found[record.item, times[record.item]] = record
+        times[record.item] += 1
+    return found
 
 
 def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> dict[str, Estimate]:

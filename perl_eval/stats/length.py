@@ -174,14 +174,21 @@ def _design(data: FloatArray, gaps: FloatArray, hard: FloatArray | None, gamed: 
 
 
 def _fit(design: _Design, penalty: float) -> FloatArray:
-    """Return the coefficients of a weighted L1 logistic regression on soft preferences."""
+    """Return the coefficients of a weighted L1 logistic regression on soft preferences.
+
+    As in the tool, a fit that has not converged after 100 rounds counts; it hardly moves then.
+    """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=penalty, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=_SEED)
     features = np.concatenate([design.features, design.features])
     labels = np.repeat([1, 0], len(design.preferences))
     weights = np.concatenate([design.preferences * design.weights, (1 - design.preferences) * design.weights])
-    return np.asarray(model.fit(features, labels, sample_weight=weights).coef_[0], np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels, sample_weight=weights)
+    return np.asarray(model.coef_[0], np.float64)
 
 
 def _choose_penalty(design: _Design) -> float:

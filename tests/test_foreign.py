@@ -1,0 +1,180 @@
+"""Label and judgement files of other tools, written by hand in their published shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from perl_eval import foreign, runs, score
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+
+
+def written(folder: Path, name: str, content: object) -> Path:
+    path = folder / name
+    lines = path.suffix == ".jsonl"
+    path.write_text("\n".join(map(json.dumps, content)) if lines else json.dumps(content), "utf-8")
+    return path
+
+
+ROWS = [
+    {"left_id": "a1", "right_id": "b1", "choice": "A", "who": "ann", "source": "g1"},
+    {"left_id": "a1", "right_id": "b1", "choice": "tie", "who": "bob", "source": "g1"},
+    {"left_id": "a2", "right_id": "b2", "choice": "B", "who": "ann", "source": "g2"},
+]
+COLUMNS = foreign.Columns(a="left_id", b="right_id", label="choice", annotator="who", group="source")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "labels.jsonl"])
+def test_tables_of_any_kind(tmp_path: Path, name: str) -> None:
+    path, frame = tmp_path / name, pd.DataFrame(ROWS)
+    if name.endswith(".csv"):
+        frame.to_csv(path, index=False)
+    elif name.endswith(".parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    out = foreign.run(path, tmp_path / "out", form="table", columns=COLUMNS)
+    labels = runs.read(out, HumanLabel)
+    assert [(label.unit, label.label, label.annotator, label.group) for label in labels] == [
+        (unit_of("a1", "b1"), "win", "ann", "g1"),
+        (unit_of("a1", "b1"), "tie", "bob", "g1"),
+        (unit_of("a2", "b2"), "loss", "ann", "g2"),
+    ]
+    assert not any(label.simulated for label in labels)
+
+
+def test_single_answers_and_unnamed_people(tmp_path: Path) -> None:
+    path = written(tmp_path, "labels.jsonl", [{"a": "c1", "label": True}, {"unit": "u", "label": "No"}])
+    one, other = foreign.read_labels(path)
+    assert (one.unit, one.label, one.annotator, one.group) == (unit_of("c1"), "yes", "unnamed", unit_of("c1"))
+    assert (other.unit, other.label) == ("u", "no")
+
+
+def test_wrong_columns_and_labels_name_what_there_is(tmp_path: Path) -> None:
+    path = written(tmp_path, "labels.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"row 0, field 'label'.*left_id, right_id, choice, who, source"):
+        foreign.read_labels(path)
+    with pytest.raises(DataError, match=r"neither 'unit' nor 'a'.*left_id"):
+        foreign.read_labels(path, "table", foreign.Columns(label="choice"))
+    odd = written(tmp_path, "odd.jsonl", [{"a": "c", "label": "maybe"}])
+    with pytest.raises(DataError, match=r"'maybe' means nothing.*win, tie"):
+        foreign.read_labels(odd)
+    for name, text in (("bad.jsonl", "{"), ("bad.parquet", "x"), ("list.jsonl", "[1]")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="is not"):
+            foreign.read_labels(tmp_path / name)
+    with pytest.raises(UserError, match="no form 'excel'"):
+        foreign.run(path, tmp_path / "out", form="excel")
+    with pytest.raises(UserError, match="no such file"):
+        foreign.run(tmp_path / "absent.csv", tmp_path / "out", form="table")
+
+
+def test_label_studio(tmp_path: Path) -> None:
+    def said(kind: str, value: dict[str, object], by: object, cancelled: bool = False) -> dict[str, object]:
+        result = {"from_name": "better", "to_name": "text", "type": kind, "value": value}
+        other = {"from_name": "why", "type": "textarea", "value": {"text": ["because"]}}
+        return {"completed_by": by, "was_cancelled": cancelled, "result": [other, result]}
+
+    tasks = [
+        {
+            "id": 1,
+            "data": {"a": "a1", "b": "b1", "group": "g"},
+            "annotations": [
+                said("pairwise", {"selected": "left"}, 7),
+                said("choices", {"choices": ["Tie"]}, {"id": 8, "email": "x"}),
+                said("pairwise", {"selected": "right"}, 9, cancelled=True),
+            ],
+        }
+    ]
+    labels = foreign.read_labels(
+        written(tmp_path, "export.json", tasks), "label-studio", foreign.Columns(label="better")
+    )
+    assert [(label.label, label.annotator, label.group) for label in labels] == [("win", "7", "g"), ("tie", "8", "g")]
+    with pytest.raises(DataError, match="no Label Studio task"):
+        foreign.read_labels(written(tmp_path, "other.json", [{"id": 1}]), "label-studio")
+
+
+def test_argilla(tmp_path: Path) -> None:
+    records = [
+        {
+            "id": "r1",
+            "fields": {"prompt": "p", "answer": "x"},
+            "metadata": {"unit": "u1"},
+            "responses": {
+                "label": [{"value": "yes", "user_id": "n"}, {"value": "no", "user_id": "m", "status": "draft"}]
+            },
+        },
+        {"id": "r2", "fields": {}, "metadata": {"unit": "u2"}, "responses": {}},
+    ]
+    labels = foreign.read_labels(written(tmp_path, "records.json", records), "argilla")
+    assert [(label.unit, label.label, label.annotator) for label in labels] == [("u1", "yes", "n")]
+    with pytest.raises(DataError, match="list of JSON objects"):
+        foreign.read_labels(written(tmp_path, "one.json", {"id": 1}), "argilla")
+
+
+def annotation(place: int, preference: float | None) -> dict[str, object]:
+    return {
+        "instruction": f"question {place}",
+        "output_1": "baseline's answer",
+        "generator_1": "base",
+        "output_2": "model's",
+        "generator_2": "model",
+        "annotator": "weighted",
+        "dataset": "selfinstruct",
+        "preference": preference,
+    }
+
+
+def test_alpaca_annotations_score_to_the_tools_own_figure(tmp_path: Path) -> None:
+    preferences = [1.9, 1.2, 1.5, 2.0, 0.0, None]
+    path = written(tmp_path, "annotations.json", [annotation(p, value) for p, value in enumerate(preferences)])
+    out = foreign.run(path, tmp_path / "judged", form="alpaca-eval")
+    outcomes = [record.outcome for record in runs.read(out, Judgement)]
+    assert outcomes == ["win", "loss", "tie", "win", "tie", "unjudged"]
+    found = {e.name: e for e in runs.read(score.run(out, tmp_path / "scores"), Estimate)}
+    # The tool's win rate is the mean preference, where 0 stands for 1.5, less one.
+    assert found["win rate, from probabilities"].value == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.5) / 5)
+    assert found["consistency"].reason == "the judge sees no positions"
+
+
+def test_broken_annotations_name_row_and_field(tmp_path: Path) -> None:
+    without = {key: value for key, value in annotation(0, 1.0).items() if key != "generator_2"}
+    broken = written(tmp_path, "broken.json", [without])
+    with pytest.raises(DataError, match=r"row 0, field 'generator_2'.*present are instruction"):
+        foreign.read_judgements(broken, "alpaca-eval")
+    far = written(tmp_path, "far.json", [annotation(0, 7.0)])
+    with pytest.raises(DataError, match=r"not in \[1, 2\]"):
+        foreign.read_judgements(far, "alpaca-eval")
+
+
+def test_mt_bench_pairs_keep_both_orders(tmp_path: Path) -> None:
+    games = [
+        ("model_1", "model_1"),
+        ("model_2", "model_2"),
+        ("model_1", "model_2"),
+        ("tie", "model_1"),
+        ("error", "tie"),
+    ]
+    rows = [
+        {
+            "question_id": 80 + place,
+            "model_1": "vicuna",
+            "model_2": "alpaca",
+            "g1_winner": first,
+            "g2_winner": second,
+            "judge": ["gpt-4", "pair-v2"],
+            "turn": 1,
+        }
+        for place, (first, second) in enumerate(games)
+    ]
+    judged = foreign.read_judgements(written(tmp_path, "gpt-4_pair.jsonl", rows), "mt-bench")
+    assert [record.outcome for record in judged] == ["win", "loss", "split", "mixed", "unjudged"]
+    # Model 1 was shown first in game 1 and second in game 2: in the split pair the first shown won twice.
+    assert [ballot.verdict for ballot in judged[2].ballots] == ["first", "first"]
+    assert (judged[0].policy_a, judged[0].judge, judged[0].group) == ("vicuna", "gpt-4, pair-v2", "80")
+    with pytest.raises(DataError, match="'draw' is none of"):
+        foreign.read_judgements(written(tmp_path, "odd.jsonl", [{**rows[0], "g1_winner": "draw"}]), "mt-bench")
