@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from datasets_builders.errors import BuilderError
 from perl_eval.errors import PerlEvalError, UserError
 
 __all__ = ["app", "main"]
@@ -22,9 +23,10 @@ app = typer.Typer(
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
 app.add_typer(train, name="train")
 
+_INTERRUPTED = 130
 Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
 Data = Annotated[Path, typer.Option("--data", help="One config's folder of a built data set.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
 NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
 Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor.")]
@@ -42,7 +44,7 @@ def build(
     checksums: Annotated[str, typer.Option(help="verify, or record (take any files).")] = "verify",
     check: Annotated[bool, typer.Option("--check", help="Look for leakage, duplicates, contradictions.")] = False,
     against: Annotated[Path | None, typer.Option(help="Another built folder to look for leakage from.")] = None,
-    num_proc: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Upload to this hub repository, OWNER/NAME, private.")] = None,
     seed: Seed = 0,
 ) -> None:
@@ -50,6 +52,10 @@ def build(
     if name.replace("-", "_") == "coffee_world":
         from perl_eval import world
 
+        given = {"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against}
+        for option, value in {**given, "num-proc": num_proc, "push-to-hub": push_to_hub}.items():
+            if value:
+                raise UserError(f"{name} is embedded and takes no --{option}", "leave the option out")
         _done(world.build(out, seed=seed))
         return
     from perl_eval import build as verb
@@ -106,7 +112,7 @@ def train_reward(
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
     targets: Targets = "attention",
-    folds: Annotated[int, typer.Option(help="Cross-validate over this many grouped folds instead.")] = 0,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Rating or Preference rows to a LoRA reward model; or, with --folds, its grouped cross-validation."""
@@ -290,7 +296,10 @@ def _lora(rank: int, targets: str) -> Any:
     if rank < 1:
         raise UserError(f"--rank {rank} is no LoRA rank", "give 1 or more")
     named = {"attention": ATTENTION, "all": ALL_PROJECTIONS}
-    return LoraShape(rank, 2.0 * rank, named.get(targets) or tuple(targets.split(",")))
+    chosen = named.get(targets) or tuple(name.strip() for name in targets.split(",") if name.strip())
+    if not chosen:
+        raise UserError(f"--targets {targets!r} names no projection", "give attention, all, or names with commas")
+    return LoraShape(rank, 2.0 * rank, chosen)
 
 
 def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
@@ -348,12 +357,30 @@ def _done(path: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line: errors of the user are one line and exit code 2."""
+    """Run the command line.
+
+    What a user can cause is one line on standard error and exit code 2; an interrupt is exit code 130. A bug is a
+    traceback.
+    """
     try:
-        app()
-    except PerlEvalError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        code = app(standalone_mode=False)
+    except (PerlEvalError, BuilderError) as error:
+        _fail(str(error))
+    except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
+        _fail(error.format_message())
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    if line:
+        # Text of the user's files must not steer the terminal.
+        shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+        typer.echo(f"error: {shown}", err=True)
+    sys.exit(2)

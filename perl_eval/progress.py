@@ -38,7 +38,7 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None) 
     if total is None and isinstance(items, Sized):
         total = len(items)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of policies are the user's
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         Rate(),

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -71,7 +72,13 @@ def read_card(folder: Path) -> RunCard | None:
     if not path.is_file():
         return None
     try:
-        return RunCard(**json.loads(path.read_text("utf-8")))
+        card = RunCard(**json.loads(path.read_text("utf-8")))
+        for name in ("arguments", "inputs", "outputs", "versions", "notes"):
+            if not isinstance(getattr(card, name), dict):
+                raise TypeError(f"{name} is no object")
+        if not isinstance(card.verb, str) or not isinstance(card.started, str):
+            raise TypeError("verb or started is no text")
+        return card
     except (ValueError, TypeError) as error:
         raise DataError(f"is not a run card ({error})", file=path, fix="run the verb again") from None
 
@@ -102,7 +109,7 @@ def fingerprint(path: Path) -> str:
     path = Path(path)
     if not path.exists():
         raise UserError(f"no such file or folder: {path}", "check the path")
-    owner = _owner(path if path.is_dir() else path.parent)
+    owner = _owner(path if path.is_dir() else path.parent)  # a link counts where it lies, not where it points
     if path.is_dir():
         outputs = _outputs(path)
         if owner is not None:
@@ -113,7 +120,7 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
     if owner is not None:
         folder, card = owner
-        name = path.resolve().relative_to(folder).as_posix()
+        name = (path.parent.resolve() / path.name).relative_to(folder).as_posix()
         if name in card.outputs:
             _refuse_if_changed(folder, card, [name])
     return _sha256(path)
@@ -226,8 +233,19 @@ class Run:
         return path
 
 
+def _plain(value: Any) -> Any:
+    """Return what JSON has no form for as what it has: paths as text, numbers of numpy as numbers."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{value!r} cannot go on a run card")
+
+
 def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
     tables.replace_file(path, lambda partial: partial.write_text(text + "\n", "utf-8"))
 
 
@@ -248,7 +266,7 @@ def start(
     Args:
         out: The folder.
         verb: The verb, as typed.
-        arguments: What shapes the output, JSON-like; never a key or a password.
+        arguments: What shapes the output: plain values, paths, sequences, mappings; never a key or a password.
         seed: The run's seed.
         inputs: Input paths by the name of their argument; each is checked against its card.
         simulated: True if what comes out rests on simulated people or judges.
@@ -261,7 +279,7 @@ def start(
     given = dict(inputs or {})
     plan = {
         "verb": verb,
-        "arguments": json.loads(json.dumps({**arguments, **{name: str(path) for name, path in given.items()}})),
+        "arguments": json.loads(json.dumps({**arguments, **given}, default=_plain)),
         "seed": seed,
         "inputs": {str(path): fingerprint(path) for path in given.values()},
         "simulated": simulated,
@@ -274,18 +292,46 @@ def start(
             _refuse_if_changed(out, card, card.outputs)
             return Run(out, plan, card)
         raise UserError(
-            f"{out} holds the output of another `{card.verb}` run", "choose another folder or delete this one"
+            f"{out} holds the output of another `{card.verb}` run: {_difference(asdict(card), plan)}",
+            "choose another folder or delete this one",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        strangers = [path for path in out.iterdir() if not path.name.startswith(".")]
+        held = {path.name for path in out.iterdir()} - {_MARK}
         writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None
     if not writable:
         raise UserError(f"cannot write {out}", "choose a folder you can write to")
-    mark = out / _MARK
-    if strangers and not (mark.is_file() and json.loads(mark.read_text("utf-8")) == plan):
+    begun = _read_mark(out / _MARK)
+    if begun is not None and begun != plan and held:
+        raise UserError(
+            f"{out} holds an unfinished run of another `{begun['verb']}` command: {_difference(begun, plan)}",
+            "choose another folder or delete this one",
+        )
+    if begun is None and any(not name.startswith(".") for name in held):
         raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
-    _write_json(mark, plan)
+    _write_json(out / _MARK, plan)
     return Run(out, plan, None)
+
+
+def _read_mark(mark: Path) -> dict[str, Any] | None:
+    try:
+        plan = json.loads(mark.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return plan if isinstance(plan, dict) and plan.keys() >= {"verb", "arguments", "seed", "inputs"} else None
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in what a run differs from the one before: the first of verb, arguments, seed and inputs that does."""
+    if before["verb"] != now["verb"]:
+        return f"this one is `{now['verb']}`"
+    was, wanted = before["arguments"], now["arguments"]
+    for name in sorted({*was, *wanted}):
+        if was.get(name) != wanted.get(name):
+            return f"{name} was {was.get(name)!r} and is now {wanted.get(name)!r}"
+    if before["seed"] != now["seed"]:
+        return f"the seed was {before['seed']} and is now {now['seed']}"
+    changed = [path for path, sha256 in now["inputs"].items() if before["inputs"].get(path) != sha256]
+    return f"{changed[0]} has changed since" if changed else "one is simulated, the other is not"

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -50,7 +50,8 @@ def _arrow(hint: Any) -> pa.DataType:
     if get_origin(hint) is Literal:
         return pa.string()
     if get_origin(hint) is tuple:
-        return pa.list_(_arrow(get_args(hint)[0]))
+        inner = get_args(hint)[0]
+        return pa.list_(pa.field("item", _arrow(inner), nullable=_optional(inner)[1]))
     if is_dataclass(hint):
         return pa.struct(_columns(typing.cast(type, hint)))
     return _SCALARS[hint]
@@ -112,7 +113,7 @@ def _decode(hint: Any, value: Any, field: str) -> Any:
         return value
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
-        if inner in _SCALARS:
+        if inner in _SCALARS and None not in value:
             return tuple(value)
         return tuple(_decode(inner, part, field) for part in value)
     if is_dataclass(hint):
@@ -154,6 +155,10 @@ def write(path: Path, records: Iterable[Any], record: type) -> int:
 
     Returns:
         The number of rows.
+
+    Raises:
+        UserError: The folder cannot be written.
+        DataError: A text holds half a surrogate pair, which no file can hold.
     """
     schema, encode, count = schema_of(record), _row_encoder(record), 0
 
@@ -162,11 +167,35 @@ def write(path: Path, records: Iterable[Any], record: type) -> int:
         remaining = iter(records)
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             while batch := [encode(value) for value in islice(remaining, _BATCH_ROWS)]:
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                try:
+                    table = pa.Table.from_pylist(batch, schema=schema)
+                except UnicodeEncodeError:
+                    raise _unwritable(batch, path, count) from None
+                writer.write_table(table)
                 count += len(batch)
 
     replace_file(path, write_to)
     return count
+
+
+def _unwritable(batch: list[dict[str, Any]], path: Path, first_row: int) -> DataError:
+    """Return the error that names the first cell whose text UTF-8 has no form for."""
+
+    def is_bad(value: Any) -> bool:
+        if isinstance(value, dict):
+            return any(map(is_bad, value.values()))
+        if isinstance(value, list):
+            return any(map(is_bad, value))
+        return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
+
+    row, field = next((row, name) for row, cells in enumerate(batch) for name in cells if is_bad(cells[name]))
+    return DataError(
+        "holds half a surrogate pair, which no file can hold",
+        file=path,
+        row=first_row + row,
+        field=field,
+        fix="put U+FFFD in its place",
+    )
 
 
 def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
@@ -194,18 +223,66 @@ def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
                     field=column.name,
                     fix=f"give a file of {record.__name__} records",
                 )
+            kind = present.field(column.name).type
+            if not _fits(kind, column.type):
+                raise DataError(
+                    f"the column has type {kind}, not {column.type}",
+                    file=path,
+                    field=column.name,
+                    fix=f"give a file of {record.__name__} records",
+                )
         row = 0
-        for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=wanted.names):
-            try:
-                cells = pa.Table.from_batches([batch]).cast(_nullable(wanted)).to_pylist()
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-                raise DataError(f"a column has another type ({error})", file=path) from None
-            for cell in cells:
+        for batch in _batches(source, path, wanted.names):
+            for cell in _cells(batch, wanted, path, row):
                 try:
                     yield _from_row(record, cell)
                 except _Misfit as misfit:
                     raise DataError(str(misfit), file=path, row=row, field=misfit.field) from None
                 row += 1
+
+
+def _batches(source: pq.ParquetFile, path: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from source.iter_batches(batch_size=_BATCH_ROWS, columns=names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"is a damaged parquet file ({error})", file=path, fix="make it again") from None
+
+
+def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether a type is of the wanted family; widths and encodings may differ, and empty fits everywhere."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        return True
+    if pa.types.is_list(wanted):
+        return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _fits(kind.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted):
+        return pa.types.is_struct(kind) and all(
+            _fits(kind.field(part.name).type, part.type) for part in wanted if kind.get_field_index(part.name) >= 0
+        )
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    if pa.types.is_boolean(wanted):
+        return bool(pa.types.is_boolean(kind))
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _cells(batch: pa.RecordBatch, wanted: pa.Schema, path: Path, first_row: int) -> list[dict[str, Any]]:
+    """Return a batch as plain rows; a number that its column's type cannot hold is an error that names it."""
+    loose = _nullable(wanted)
+    table = pa.Table.from_batches([batch]).select(wanted.names)
+    try:
+        rows: list[dict[str, Any]] = table.cast(loose).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
+        for row, column in product(range(table.num_rows), loose):
+            try:
+                table[column.name].slice(row, 1).cast(column.type).to_pylist()
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+                raise DataError(
+                    f"does not fit its column ({error})", file=path, row=first_row + row, field=column.name
+                ) from None
+        raise
+    return rows
 
 
 def read(path: Path, record: type[Record]) -> list[Record]:

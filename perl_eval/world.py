@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perl_eval import runs, tables
+from perl_eval.errors import UserError
 from perl_eval.records import Completion, HumanLabel, Message, digest, unit_of
 
 __all__ = ["ANNOTATORS", "DATASET", "build", "label_pairs", "label_single", "true_reward", "true_reward_of"]
@@ -41,7 +42,7 @@ _CHANGES = (
     ("drink", "no wait , a {drink} instead"),
 )
 ANNOTATORS = {"annotator 1": 8.0, "annotator 2": 6.0, "annotator 3": 4.0}
-"""The simulated annotators and how sharply each tells better from worse: P(a over b) = sigmoid(sharpness x gap x 2)."""
+"""The simulated annotators and how sharply each tells better from worse: P(a over b) = sigmoid(2 x sharpness x gap)."""
 _SLOTS = {"drink": DRINKS, "size": SIZES, "milk": MILKS}
 _FORM = re.compile(
     "({}) , one ({}) ({}) milk ({}) ({})".format(*map("|".join, (OPENINGS, SIZES, MILKS, DRINKS, CLOSINGS)))
@@ -163,15 +164,21 @@ def build(out: Path, *, demonstrations: int = 4000, preferences: int = 3000, pro
         out: The run folder; gets one folder a config, with the splits train and validation, prompts train and test.
         demonstrations: Training rows of demonstrations; a tenth as many for validation.
         preferences: Training rows of preferences; a tenth as many for validation.
-        prompts: Training prompts; half as many for test. Test prompts occur in no other split.
+        prompts: Training prompts; half as many for test, less those drawn twice. Test prompts occur in no other split.
         seed: Seeds everything.
+
+    Raises:
+        UserError: A size is below 1, or the folder holds something else or cannot be written.
     """
     sizes = {"demonstrations": demonstrations, "preferences": preferences, "prompts": prompts}
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name} is {size}", "give 1 or more")
     with runs.start(out, verb="build", arguments={"name": DATASET, **sizes}, seed=seed, simulated=True) as going:
         if going.done:
             return going.folder
         random = np.random.default_rng(seed)
-        test = {_prompt(random): None for _ in range(prompts // 2)}
+        test = {_prompt(random): None for _ in range(max(1, prompts // 2))}
 
         def fresh() -> tuple[Message, ...]:
             while (prompt := _prompt(random)) in test:
@@ -180,12 +187,13 @@ def build(out: Path, *, demonstrations: int = 4000, preferences: int = 3000, pro
 
         for split, share in (("train", 1), ("validation", 10)):
             rows = []
-            for index in range(demonstrations // share):
+            for index in range(max(1, demonstrations // share)):
                 prompt = fresh()
                 answer = Message("assistant", _flawed_answer(prompt, random))
                 rows.append(_row(prompt, f"d{split}{index}", completion=_turns([answer])))
             _write(going.folder / "demonstrations" / f"{split}.parquet", rows)
-            pairs = [_preference(fresh(), f"p{split}{index}", random) for index in range(preferences // share)]
+            count = max(1, preferences // share)
+            pairs = [_preference(fresh(), f"p{split}{index}", random) for index in range(count)]
             _write(going.folder / "preferences" / f"{split}.parquet", pairs)
         asked = [_row(fresh(), f"q{index}") for index in range(prompts)]
         _write(going.folder / "prompts" / "train.parquet", asked)
@@ -202,7 +210,8 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 def label_pairs(a: Sequence[Completion], b: Sequence[Completion], *, seed: int = 0) -> list[HumanLabel]:
     """Return the three simulated annotators' labels of answer pairs, from a's view.
 
-    Two answers of equal true reward are a tie to every annotator who does not slip; slips are as likely both ways.
+    An annotator compares twice, each time right as `ANNOTATORS` says, and calls it a tie if the two comparisons differ:
+    of answers of equal true reward half are ties, a quarter wins and a quarter losses.
     """
     labels = []
     for one, other in zip(a, b, strict=True):
