@@ -64,14 +64,18 @@ def main() -> None:
         by = ChatJudge("fake", ChatOptions(base_url=f"http://127.0.0.1:{int(server.stdout.readline())}/v1"))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ledger.sqlite"
+            idle_s = time.process_time()
             cold_s, tally = timed(units, by, path, given.concurrency)
+            busy_s = time.process_time() - idle_s
             warm_s, again = timed(units, by, path, given.concurrency)
     finally:
         server.terminate()
         server.wait()
     assert (tally.asked, again.asked) == (2 * given.pairs, 0)
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"asked:       {tally.asked} calls in {cold_s:.2f} s, {tally.asked / cold_s:,.0f} calls/s")
+    print(
+        f"asked:       {tally.asked} calls in {cold_s:.2f} s, {tally.asked / cold_s:,.0f} calls/s ({busy_s:.2f} s busy)"
+    )
     print(f"from ledger: {given.pairs} pairs in {warm_s:.2f} s, {given.pairs / warm_s:,.0f} pairs/s")
     print(f"peak memory: {peak_bytes / 1e6:.0f} MB")
 

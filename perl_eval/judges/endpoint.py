@@ -8,17 +8,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 
 from perl_eval.errors import JudgeError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.judges.wire import LeanTransport
 
 __all__ = ["Endpoint"]
 
 _NO_KEY = "unused"
+_OPENAI = "https://api.openai.com"
 
 
 @dataclass(slots=True)
@@ -60,8 +64,16 @@ class Endpoint:
                 base_url=self.base_url,
                 timeout=self.timeout_s,
                 max_retries=0,
+                http_client=self._transported(),
             )
         return self._client
+
+    def _transported(self) -> httpx2.AsyncClient | None:
+        """Return a client with the lean transport, or None, the general one, where a proxy stands between."""
+        parts = urlsplit(self.base_url or _OPENAI)
+        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
+            return None
+        return httpx2.AsyncClient(transport=LeanTransport(), timeout=self.timeout_s, follow_redirects=True)
 
     async def close(self) -> None:
         """Close the connections; the next question opens new ones."""
