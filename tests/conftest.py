@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,18 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set PERL_EVAL_REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def denied() -> Iterator[Path]:
+    """Yield a folder that the process may not write to; root steps down for as long as the test runs."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(was)
+        folder.rmdir()

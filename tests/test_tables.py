@@ -1,0 +1,486 @@
+"""Any record comes back as it went; broken files are named by file, row and field; files are whole or absent."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perl_eval import tables
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import (
+    Ballot,
+    Completion,
+    Estimate,
+    HumanLabel,
+    Judgement,
+    Measurement,
+    Message,
+    Question,
+    Score,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBER = st.floats(allow_nan=False)
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+MESSAGES = st.lists(st.builds(Message, TEXT, TEXT), max_size=3).map(tuple)
+ORDER = st.sampled_from(["ab", "ba", "none"])
+KIND = st.sampled_from(["pairwise", "yes_no"])
+COMPLETION = st.builds(
+    Completion,
+    id=TEXT,
+    item=TEXT,
+    group=TEXT,
+    dataset=TEXT,
+    policy=TEXT,
+    prompt=MESSAGES,
+    text=TEXT,
+    finish=st.sampled_from(["stop", "length"]),
+    draw=WHOLE,
+    token_ids=st.lists(WHOLE, max_size=4).map(tuple),
+    logprob=st.none() | NUMBER,
+    prior_logprob=st.none() | NUMBER,
+)
+BALLOT = st.builds(
+    Ballot,
+    order=ORDER,
+    verdict=st.none() | st.sampled_from(["first", "second", "tie", "yes", "no"]),
+    reason=st.none() | TEXT,
+    p_first=st.none() | NUMBER,
+    raw=TEXT,
+    model=TEXT,
+    tokens_in=WHOLE,
+    tokens_out=WHOLE,
+    latency_s=NUMBER,
+    cost_usd=st.none() | NUMBER,
+)
+RECORDS: dict[type, st.SearchStrategy[Any]] = {
+    Message: st.builds(Message, TEXT, TEXT),
+    Completion: COMPLETION,
+    Question: st.builds(
+        Question,
+        id=TEXT,
+        kind=KIND,
+        order=ORDER,
+        candidates=st.lists(COMPLETION, max_size=2).map(tuple),
+        messages=MESSAGES,
+        prompt_sha256=TEXT,
+    ),
+    Ballot: BALLOT,
+    Judgement: st.builds(
+        Judgement,
+        **dict.fromkeys(
+            ("id", "item", "group", "dataset", "a", "b", "policy_a", "policy_b", "text_a", "text_b", "judge"), TEXT
+        ),
+        kind=KIND,
+        prompt=MESSAGES,
+        outcome=st.sampled_from(["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"]),
+        ballots=st.lists(BALLOT, max_size=2).map(tuple),
+        prompt_sha256=TEXT,
+        simulated=st.booleans(),
+        p_a=st.none() | NUMBER,
+        reason=st.none() | TEXT,
+    ),
+    HumanLabel: st.builds(
+        HumanLabel,
+        **dict.fromkeys(("unit", "item", "group", "annotator", "note"), TEXT),
+        label=st.sampled_from(["win", "tie", "loss", "yes", "no"]),
+        simulated=st.booleans(),
+    ),
+    Score: st.builds(
+        Score,
+        **dict.fromkeys(("completion", "item", "group", "policy", "metric"), TEXT),
+        value=st.none() | NUMBER,
+        reason=st.none() | TEXT,
+    ),
+    Estimate: st.builds(
+        Estimate,
+        **dict.fromkeys(("name", "method", "subject"), TEXT),
+        **dict.fromkeys(("value", "low", "high"), st.none() | NUMBER),
+        n=WHOLE,
+        n_missing=WHOLE,
+        level=NUMBER,
+        reason=st.none() | TEXT,
+        simulated=st.booleans(),
+    ),
+    Measurement: st.builds(Measurement, step=WHOLE, metric=TEXT, value=NUMBER),
+}
+LABEL = HumanLabel("u", "i", "g", "p1", "win")
+ANSWER = Completion("c", "i", "g", "d", "sft", (Message("user", "hi"),), "hello", "stop", 0, (1, 2), -1.5)
+
+
+# ---------------------------------------------------------------------------------------------------- round trip
+
+
+@pytest.mark.parametrize("kind", list(RECORDS), ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_record_comes_back_as_it_went(kind: type, data: st.DataObject) -> None:
+    records = data.draw(st.lists(RECORDS[kind], max_size=3))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        assert tables.write(path, records, kind) == len(records)
+        found = tables.read(path, kind)
+        assert found == records
+        # 0.0 == -0.0 and 1 == 1.0 == True, so look at the spelling too.
+        assert repr(found) == repr(records)
+
+
+def test_no_record_type_that_is_stored_was_forgotten() -> None:
+    from perl_eval import runs
+
+    assert set(runs.FILES) <= set(RECORDS)
+
+
+def test_many_batches_keep_count_and_order(tmp_path: Path) -> None:
+    n = 2 * 4096 + 1  # two whole batches and one row
+    path = tmp_path / "curve.parquet"
+    written = tables.write(path, (Measurement(step, "loss", step / 3) for step in range(n)), Measurement)
+    assert written == n == pq.read_metadata(path).num_rows
+    assert pq.read_metadata(path).num_row_groups == 3
+    assert tables.read(path, Measurement) == [Measurement(step, "loss", step / 3) for step in range(n)]
+
+
+def test_rows_are_read_as_they_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "curve.parquet"
+    tables.write(path, [Measurement(step, "loss", 0.0) for step in range(5000)], Measurement)
+    reading = tables.iterate(path, Measurement)
+    assert next(reading).step == 0
+    reading.close()
+
+
+def test_very_long_text_comes_back(tmp_path: Path) -> None:
+    long = "wörter " * 500_000  # 4 MB
+    path = tmp_path / "x.parquet"
+    tables.write(path, [replace(ANSWER, text=long, token_ids=tuple(range(100_000)))], Completion)
+    (found,) = tables.read(path, Completion)
+    assert found.text == long
+    assert found.token_ids == tuple(range(100_000))
+
+
+def test_no_records_make_a_file_with_columns(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    assert tables.write(path, [], Judgement) == 0
+    assert tables.read(path, Judgement) == []
+    assert pq.read_schema(path).names == [field.name for field in fields(Judgement)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (replace(ANSWER, text="half \ud83d"), "text"),
+        (replace(ANSWER, prompt=(Message("user", "ok"), Message("user", "\udc00"))), "prompt"),
+    ],
+)
+def test_half_a_surrogate_pair_is_one_clear_error(tmp_path: Path, bad: Completion, field: str) -> None:
+    path = tmp_path / "x.parquet"
+    with pytest.raises(DataError, match=rf"x\.parquet, row 5000, field '{field}': .*surrogate") as caught:
+        tables.write(path, [*[ANSWER] * 5000, bad], Completion)
+    assert (caught.value.row, caught.value.field) == (5000, field)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------- schema
+
+
+def expected_type(hint: Any) -> str:
+    """Spell a field's type as arrow would, None allowed only where the hint says so; read from the annotations."""
+    if typing.get_origin(hint) in (typing.Union, type(int | None)):
+        (inner,) = [part for part in typing.get_args(hint) if part is not type(None)]
+        return expected_type(inner).removesuffix(" not null")
+    if typing.get_origin(hint) is tuple:
+        return f"list<item: {expected_type(typing.get_args(hint)[0])}> not null"
+    if typing.get_origin(hint) is Literal:
+        return "string not null"
+    if hint in (str, int, float, bool):
+        return {str: "string", int: "int64", float: "double", bool: "bool"}[hint] + " not null"
+    inner = ", ".join(f"{name}: {expected_type(part)}" for name, part in typing.get_type_hints(hint).items())
+    return f"struct<{inner}> not null"
+
+
+def spelled(field: pa.Field) -> str:
+    kind = field.type
+    if pa.types.is_list(kind):
+        name = f"list<item: {spelled(kind.value_field)}>"
+    elif pa.types.is_struct(kind):
+        name = f"struct<{', '.join(f'{part.name}: {spelled(part)}' for part in kind)}>"
+    else:
+        name = str(kind)
+    return name + ("" if field.nullable else " not null")
+
+
+@pytest.mark.parametrize("kind", list(RECORDS), ids=lambda kind: kind.__name__)
+def test_none_is_allowed_only_where_the_type_says_so(kind: type, tmp_path: Path) -> None:
+    expected = {name: expected_type(hint) for name, hint in typing.get_type_hints(kind).items()}
+    assert {field.name: spelled(field) for field in tables.schema_of(kind)} == expected
+    tables.write(tmp_path / "x.parquet", [], kind)
+    stored = pq.read_schema(tmp_path / "x.parquet")
+    assert [field.nullable for field in stored] == [not kind.endswith("not null") for kind in expected.values()]
+
+
+# ---------------------------------------------------------------------------------------------------- broken files
+
+
+def spoiled(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, rows: int = 5000, at: int = 4321) -> Path:
+    """Write labels as plain parquet, one row changed, past the first batch."""
+    cells = [{field.name: getattr(LABEL, field.name) for field in fields(HumanLabel)} for _ in range(rows)]
+    change(cells[at])
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.Table.from_pylist(cells), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("label", None, "is empty"),
+        ("unit", None, "is empty"),
+        ("simulated", None, "is empty"),
+        ("label", "victory", "'victory' is none of 'win', 'tie', 'loss', 'yes', 'no'"),
+        ("label", "", "'' is none of"),
+    ],
+)
+def test_a_bad_cell_is_named_by_file_row_and_field(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    path = spoiled(tmp_path, lambda cells: cells.update({field: value}))
+    with pytest.raises(DataError) as caught:
+        tables.read(path, HumanLabel)
+    assert str(caught.value).startswith(f"{path}, row 4321, field '{field}': {said}")
+
+
+def test_an_empty_cell_within_a_list_or_struct_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    whole = {"id": "c", "item": "i", "group": "g", "dataset": "d", "policy": "p", "text": "t", "finish": "stop"}
+    whole |= {"draw": 0, "logprob": None, "prior_logprob": None}
+    good = {**whole, "token_ids": [1], "prompt": [{"role": "user", "content": "x"}]}
+    for field, bad in (
+        ("token_ids", {**good, "token_ids": [1, None]}),
+        ("content", {**good, "prompt": [{"role": "user", "content": None}]}),
+        ("prompt", {**good, "prompt": [None]}),
+    ):
+        pq.write_table(pa.Table.from_pylist([good, bad]), path)
+        with pytest.raises(DataError, match=rf"row 1, field '{field}': is empty"):
+            tables.read(path, Completion)
+
+
+def test_a_missing_column_is_named_with_those_present(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"step": [1], "metric": ["loss"]}), path)
+    with pytest.raises(DataError, match=r"field 'value': no such column; present are step, metric; .*Measurement"):
+        tables.read(path, Measurement)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("step", pa.array(["1"])),
+        ("step", pa.array([True])),
+        ("metric", pa.array([5])),
+        ("metric", pa.array([b"loss"])),
+        ("value", pa.array(["0.5"])),
+        ("value", pa.array([[0.5]])),
+        ("metric", pa.array([{"name": "loss"}])),
+    ],
+)
+def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, cells: pa.Array) -> None:
+    path = tmp_path / "x.parquet"
+    good = {"step": pa.array([1]), "metric": pa.array(["loss"]), "value": pa.array([0.5])}
+    pq.write_table(pa.table({**good, column: cells}), path)
+    with pytest.raises(DataError, match=rf"x\.parquet, field '{column}': the column has type .*, not "):
+        tables.read(path, Measurement)
+
+
+def test_a_number_that_is_not_whole_is_named_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    steps = [float(step) for step in range(5000)]
+    steps[4500] = 0.5
+    pq.write_table(pa.table({"step": steps, "metric": ["m"] * 5000, "value": [0.0] * 5000}), path)
+    with pytest.raises(DataError, match=r"x\.parquet, row 4500, field 'step': does not fit its column"):
+        tables.read(path, Measurement)
+
+
+def test_other_widths_and_encodings_of_the_same_values_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table(
+        {
+            "extra": pa.array([[1], [2]]),
+            "value": pa.array([0.5, 2.0], pa.float32()),
+            "metric": pa.array(["loss", "loss"]).dictionary_encode(),
+            "step": pa.array([1, 2], pa.uint8()),
+        }
+    )
+    pq.write_table(table, path)
+    assert tables.read(path, Measurement) == [Measurement(1, "loss", 0.5), Measurement(2, "loss", 2.0)]
+
+
+def test_a_table_that_went_through_pandas_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables.write(path, [LABEL, replace(LABEL, label="tie")], HumanLabel)
+    frame = pd.read_parquet(path)
+    frame["label"] = frame["label"].astype("category")
+    frame.to_parquet(path)
+    assert tables.read(path, HumanLabel) == [LABEL, replace(LABEL, label="tie")]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", b"unit,label\nu,win\n"])
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.parquet: is not a parquet file") as caught:
+        tables.read(path, HumanLabel)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_page_is_a_data_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables.write(path, [replace(LABEL, unit=str(row) * 9) for row in range(3000)], HumanLabel)
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56  # the first column's page header
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.parquet: is a damaged parquet file"):
+        tables.read(path, HumanLabel)
+
+
+def test_a_missing_file_and_a_folder_are_user_errors(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.parquet", tmp_path):
+        with pytest.raises(UserError, match="no such file"):
+            tables.read(path, HumanLabel)
+
+
+# ---------------------------------------------------------------------------------------------------- whole or absent
+
+
+def breaks(after: int) -> Iterator[HumanLabel]:
+    for _ in range(after):
+        yield LABEL
+    raise RuntimeError("midway")
+
+
+@pytest.mark.parametrize("after", [0, 1, 4096, 9000])
+def test_a_writer_that_raises_midway_leaves_the_old_file_or_none(tmp_path: Path, after: int) -> None:
+    path = tmp_path / "labels.parquet"
+    with pytest.raises(RuntimeError, match="midway"):
+        tables.write(path, breaks(after), HumanLabel)
+    assert list(tmp_path.iterdir()) == []
+    tables.write(path, [LABEL], HumanLabel)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="midway"):
+        tables.write(path, breaks(after), HumanLabel)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from perl_eval import tables
+from perl_eval.records import HumanLabel
+
+def labels():
+    for row in range(10**9):
+        if row == 20000:
+            print("midway", flush=True)
+            time.sleep(60)
+        yield HumanLabel(str(row), "i", "g", "p1", "loss")
+
+tables.write(Path(sys.argv[1]), labels(), HumanLabel)
+"""
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_writer_that_is_killed_leaves_the_old_file_or_none(tmp_path: Path, old: bool) -> None:
+    path = tmp_path / "labels.parquet"
+    if old:
+        tables.write(path, [LABEL], HumanLabel)
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "midway\n"
+        left = [name for name in os.listdir(tmp_path) if name != path.name]
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    assert len(left) == 1  # it was indeed writing
+    assert left[0].startswith(".")
+    assert path.exists() == old
+    if old:
+        assert tables.read(path, HumanLabel) == [LABEL]
+    # Whoever comes next is not disturbed by what was left.
+    tables.write(path, [LABEL, LABEL], HumanLabel)
+    assert len(tables.read(path, HumanLabel)) == 2
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from perl_eval import tables
+from perl_eval.errors import UserError
+from perl_eval.records import HumanLabel
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # as a full disk: no file may grow beyond this
+labels = (HumanLabel(str(row * 7919), "i", "g", "p1", "loss") for row in range(10**5))
+try:
+    tables.write(Path(sys.argv[1]), labels, HumanLabel)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    command = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"cannot write {path}: ")
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parent_that_is_a_file_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "x.parquet", tmp_path / "file" / "deeper" / "x.parquet"):
+        with pytest.raises(UserError, match=r"cannot write .*; choose a folder you can write to"):
+            tables.write(path, [LABEL], HumanLabel)
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet" / "inside").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot write"):
+        tables.write(tmp_path / "x.parquet", [LABEL], HumanLabel)
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.parquet"]
+
+
+def test_a_denied_folder_is_a_user_error(denied: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*Permission denied"):
+        tables.write(denied / "x.parquet", [LABEL], HumanLabel)
+
+
+def test_replace_file_makes_folders_and_is_seen_only_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "x.txt"
+
+    def write(partial: Path) -> None:
+        assert not path.exists()
+        assert partial.parent == path.parent
+        assert partial.name.startswith(".")
+        partial.write_text("whole")
+
+    tables.replace_file(path, write)
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["x.txt"]
+
+
+def test_infinity_is_a_number(tmp_path: Path) -> None:
+    tables.write(tmp_path / "x.parquet", [replace(ANSWER, logprob=-math.inf)], Completion)
+    assert tables.read(tmp_path / "x.parquet", Completion)[0].logprob == -math.inf
