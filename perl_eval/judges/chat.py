@@ -22,6 +22,7 @@ from perl_eval.records import Ballot, Question
 __all__ = ["ChatJudge", "ChatOptions"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class ChatOptions:
         key_variable: Environment variable that holds the key; the key is kept nowhere else.
         temperature: Of sampling; None leaves it to the server.
         max_tokens: Longest reply; one that is cut off is asked for once more with twice as much.
+        logprobs: Ask for the probabilities of the first token; not with reasoning, whose first token is no verdict.
+        structured: Ask for JSON with the verdict in it, by a schema. A server that takes neither goes on without.
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
@@ -42,6 +45,8 @@ class ChatOptions:
     key_variable: str = "OPENAI_API_KEY"
     temperature: float | None = 0.0
     max_tokens: int = 512
+    logprobs: bool = False
+    structured: bool = False
     timeout_s: float = 60.0
     price_in_usd: float | None = None
     price_out_usd: float | None = None
@@ -76,10 +81,12 @@ class ChatJudge:
             "base_url": options.base_url,
             "temperature": options.temperature,
             "max_tokens": options.max_tokens,
+            "logprobs": options.logprobs,
+            "structured": options.structured,
         }
-        # Some models want the limit under another name, or take no temperature; the server's 400 says so.
+        # Some servers want the limit under another name, or do not take an option; their 400 says so.
         self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-        self._sends_temperature = options.temperature is not None
+        self._not_taken: frozenset[str] = frozenset()
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send each question as one request."""
@@ -92,7 +99,8 @@ class ChatJudge:
         if reply.finish == "length":
             return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
         reading = verdicts.read(reply.text, question.kind)
-        return reply.ballot(question, reading.verdict, reason=reading.reason)
+        p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict else None
+        return reply.ballot(question, reading.verdict, p_first=p_first, reason=reading.reason)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""
@@ -111,6 +119,7 @@ class ChatJudge:
         return Reply(
             text=longer.text,
             finish=longer.finish,
+            logprobs=longer.logprobs,
             model=longer.model,
             tokens_in=reply.tokens_in + longer.tokens_in,
             tokens_out=reply.tokens_out + longer.tokens_out,
@@ -127,28 +136,50 @@ class ChatJudge:
     async def _send(self, question: Question, max_tokens: int) -> Any:
         """Return the completion as JSON; the client's own typed call takes twice as long for the same."""
         while True:
-            sent = (self._limit_name, self._sends_temperature)
+            sent = (self._limit_name, self._not_taken)
             body: dict[str, object] = {
                 "model": self.model,
                 "messages": [{"role": turn.role, "content": turn.content} for turn in question.messages],
                 self._limit_name: max_tokens,
             }
-            if self._sends_temperature:
-                body["temperature"] = self._options.temperature
+            body |= {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
             try:
                 response = await self._endpoint.client().post("/chat/completions", body=body, cast_to=httpx2.Response)
                 return response.json()
             except openai.BadRequestError as error:
                 self._concede(str(error.message))
-                if sent == (self._limit_name, self._sends_temperature):
+                if sent == (self._limit_name, self._not_taken):
                     raise
+
+    def _wishes(self, question: Question) -> dict[str, object]:
+        """Return the options that a server may refuse and still answer."""
+        wishes: dict[str, object] = {}
+        if self._options.temperature is not None:
+            wishes["temperature"] = self._options.temperature
+        if self._options.logprobs:
+            wishes |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        if self._options.structured:
+            words = ["A", "B", "tie"] if question.kind == "pairwise" else ["yes", "no"]
+            schema = {
+                "type": "object",
+                "properties": {"verdict": {"type": "string", "enum": words}},
+                "required": ["verdict"],
+                "additionalProperties": False,
+            }
+            wishes["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "verdict", "strict": True, "schema": schema},
+            }
+        return wishes
 
     def _concede(self, complaint: str) -> None:
         """Change what the server says that it does not take."""
         if "max_completion_tokens" in complaint:
             self._limit_name = "max_completion_tokens"
-        elif "temperature" in complaint:
-            self._sends_temperature = False
+            return
+        for name, part in (("temperature",) * 2, ("top_logprobs", "logprobs"), ("response_format",) * 2):
+            if part in complaint:
+                self._not_taken |= {name, part}
 
     def _reply(self, completion: Any, latency_s: float) -> Reply:
         try:
@@ -156,6 +187,7 @@ class ChatJudge:
             message = choice["message"]
             refusal = message.get("refusal")
             text = message.get("content") or refusal or ""
+            logprobs = _first_token(choice.get("logprobs"))
             finish = "refusal" if refusal else _FINISHES.get(choice.get("finish_reason") or "stop", "stop")
             tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -165,9 +197,17 @@ class ChatJudge:
         return Reply(
             text=text,
             finish=finish,
+            logprobs=logprobs,
             model=str(completion.get("model", "")),
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             latency_s=latency_s,
             cost_usd=self.price_usd(tokens_in, tokens_out),
         )
+
+
+def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """Return what could have stood first in the reply, each with its log-probability."""
+    if not logprobs or not logprobs.get("content"):
+        return ()
+    return tuple((str(entry["token"]), float(entry["logprob"])) for entry in logprobs["content"][0]["top_logprobs"])

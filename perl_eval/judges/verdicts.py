@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from perl_eval.records import Kind, Verdict
 
-__all__ = ["Reading", "read"]
+__all__ = ["Reading", "p_first", "read"]
 
 
 class Reading(NamedTuple):
@@ -66,6 +67,7 @@ _AFTER = (
 _STARTS = 100
 _LITERAL = 1000
 _LINE = 300
+_LEAST_MASS = 0.5
 
 
 def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
@@ -113,6 +115,27 @@ def read(text: str, kind: Kind) -> Reading:
     if not found:
         return Reading(None, "the reply commits to no verdict")
     return Reading(max(found, key=lambda place: place[0])[1])
+
+
+def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
+    """Return the probability of the first option from the tokens that could have stood first in the reply.
+
+    Mass on tokens that are no option is left out, a tie counts half; None if the options hold less than half of the
+    mass, for then the verdict does not stand first.
+
+    Args:
+        logprobs: Tokens with their log-probabilities, in nats.
+        kind: What was asked.
+    """
+    mass: dict[Verdict, float] = {}
+    for token, logprob in logprobs:
+        verdict = _line(" ".join(token.split()), kind)
+        if verdict:
+            mass[verdict] = mass.get(verdict, 0.0) + math.exp(min(logprob, 0.0))
+    total = sum(mass.values())
+    if total < _LEAST_MASS:
+        return None
+    return (mass.get("first", 0.0) + mass.get("yes", 0.0) + mass.get("tie", 0.0) / 2) / total
 
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:

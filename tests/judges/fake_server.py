@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ class FakeServer:
     port: int = 0
     requests: list[Body] = field(default_factory=list)
     system_one: Callable[[Body], Body] = system_one
+    first_tokens: dict[str, float] = field(default_factory=lambda: {"A": 1.0})
     headers: list[str] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -194,9 +196,17 @@ class FakeServer:
             "object": "chat.completion",
             "created": 0,
             "model": f"{body['model']}-2026",
-            "choices": [{"index": 0, "finish_reason": self.finish(body), "logprobs": None, "message": message}],
+            "choices": [
+                {"index": 0, "finish_reason": self.finish(body), "logprobs": self._logprobs(body), "message": message}
+            ],
             "usage": {"prompt_tokens": 100, "completion_tokens": 2, "total_tokens": 102},
         }
+
+    def _logprobs(self, body: Body) -> Body | None:
+        if not body.get("logprobs"):
+            return None
+        top = [{"token": token, "logprob": math.log(chance)} for token, chance in self.first_tokens.items()]
+        return {"content": [{"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}]}
 
     async def _write(self, writer: asyncio.StreamWriter, status: int, body: Body, headers: dict[str, str]) -> bool:
         return await self._send(writer, status, json.dumps(body).encode(), headers)

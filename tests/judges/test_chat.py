@@ -139,6 +139,49 @@ def test_parameters_that_the_server_does_not_take_are_given_up(tmp_path: Path) -
     assert server.requests[-1].keys() == {"messages", "model", "max_completion_tokens"}
 
 
+@pytest.mark.parametrize(
+    ("tokens", "p_first"),
+    [
+        ({"A": 0.6, "B": 0.2, "The": 0.2}, 0.6 / 0.8),
+        ({"A": 0.3, " a": 0.2, "**A": 0.1, "B": 0.2, "tie": 0.2}, 0.6 + 0.2 / 2),
+        ({"tie": 1.0}, 0.5),
+        ({"The": 0.7, "A": 0.3}, None),
+    ],
+)
+def test_first_token_probabilities_are_read_where_the_server_gives_them(
+    tmp_path: Path, tokens: dict[str, float], p_first: float | None
+) -> None:
+    with serving(FakeServer(first_tokens=tokens)) as server:
+        (ballot,) = put(server, tmp_path, logprobs=True)
+        assert (server.requests[0]["logprobs"], server.requests[0]["top_logprobs"]) == (True, 20)
+        (again,) = put(server, tmp_path, logprobs=True)
+    assert ballot.p_first == (None if p_first is None else pytest.approx(p_first))
+    assert again == ballot
+    assert len(server.requests) == 1
+
+
+def test_a_verdict_can_be_asked_for_as_json(tmp_path: Path) -> None:
+    with serving(FakeServer(answer=lambda _: '{"verdict": "B"}')) as server:
+        (ballot,) = put(server, tmp_path, structured=True)
+    schema = server.requests[0]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["verdict"]["enum"] == ["A", "B", "tie"]
+    assert ballot.verdict == "second"
+
+
+def _plain(body: dict[str, Any]) -> str | None:
+    taken = {"model", "messages", "max_tokens", "temperature"}
+    refused = sorted(body.keys() - taken)
+    return f"unknown parameter {refused[0]}" if refused else None
+
+
+def test_a_server_without_log_probabilities_and_schemas_is_asked_without(tmp_path: Path) -> None:
+    with serving(FakeServer(complaint=_plain)) as server:
+        ballots = put(server, tmp_path, 3, structured=True, logprobs=True)
+    assert [ballot.verdict for ballot in ballots] == expected(3)
+    assert {ballot.p_first for ballot in ballots} == {None}
+    assert server.requests[-1].keys() == {"model", "messages", "max_tokens", "temperature"}
+
+
 def test_a_bad_request_is_unjudged_at_once(tmp_path: Path) -> None:
     with serving(FakeServer(complaint=lambda _: "context length exceeded")) as server:
         (ballot,) = put(server, tmp_path)
