@@ -1,0 +1,459 @@
+"""Run folders: the card comes last, finished runs are kept, unfinished ones go on, everything else is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perl_eval import progress, runs, tables
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Completion, Estimate, HumanLabel, Measurement, RunCard
+
+LABELS = [HumanLabel("u", "i", "g", "p1", "win"), HumanLabel("v", "i", "g", "p1", "tie")]
+MARK = ".unfinished.json"
+
+
+def finish(out: Path, *, verb: str = "label", arguments: Mapping[str, Any] | None = None, **more: Any) -> Path:
+    """Run a whole small verb."""
+    with runs.start(out, verb=verb, arguments={"n": 2} if arguments is None else arguments, **more) as run:
+        if not run.done:
+            run.write(LABELS, HumanLabel)
+    return out
+
+
+def leave_unfinished(out: Path) -> Path:
+    """Write a part of what `finish` writes, without the card."""
+    run = runs.start(out, verb="label", arguments={"n": 2})
+    run.write(LABELS[:1], HumanLabel)
+    return out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- the card
+
+
+def test_the_card_is_written_last(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with runs.start(out, verb="label", arguments={}) as run:
+        assert not run.done
+        path = run.write(LABELS, HumanLabel)
+        assert path == out / "labels.parquet"
+        assert sorted(os.listdir(out)) == [MARK, "labels.parquet"]
+        assert runs.read_card(out) is None
+    assert sorted(os.listdir(out)) == ["labels.parquet", "run.json"]
+    assert runs.read(out, HumanLabel) == LABELS
+
+
+def test_the_card_says_how(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_bytes(b"hello")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    with runs.start(tmp_path / "out", verb="label", arguments={"n": 2}, seed=7, inputs={"data": given}) as run:
+        path = run.write(LABELS, HumanLabel)
+        run.notes["labels"] = 2
+    card = runs.read_card(tmp_path / "out")
+    assert card is not None
+    assert (card.verb, card.arguments, card.seed) == ("label", {"n": 2, "data": str(given)}, 7)
+    assert card.inputs == {str(given): hashlib.sha256(b"hello").hexdigest()}
+    assert card.outputs == {"labels.parquet": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert (card.notes, card.simulated) == ({"labels": 2}, False)
+    assert card.versions["python"] == sys.version.split()[0]
+    assert card.versions["pyarrow"] == importlib.metadata.version("pyarrow")
+    assert peak <= card.peak_memory_bytes < 2**40
+    assert 0 <= card.seconds < 60
+    assert card.started.startswith("20")
+    assert card.started.endswith("+00:00")
+
+
+def test_what_json_has_no_form_for_does_no_harm(tmp_path: Path) -> None:
+    arguments = {"path": Path("a") / "b", "names": ("x", "y"), "rank": np.int64(3), "rate": np.float32(0.5), "no": None}
+    for _ in range(2):
+        with runs.start(tmp_path / "out", verb="label", arguments=arguments) as run:
+            run.notes |= {"count": np.int64(4), "where": Path("c"), "text": "half \ud83d é"}
+    assert run.done
+    card = runs.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.arguments == {"path": str(Path("a/b")), "names": ["x", "y"], "rank": 3, "rate": 0.5, "no": None}
+    assert card.notes == {"count": 4, "where": "c", "text": "half \ud83d é"}
+
+
+def test_what_cannot_go_on_a_card_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="cannot go on a run card"):
+        runs.start(tmp_path / "out", verb="label", arguments={"judge": object()})
+    assert not (tmp_path / "out").exists()
+
+
+def test_ledgers_and_hidden_files_are_no_outputs(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with runs.start(out, verb="judge", arguments={}) as run:
+        for name in ("ledger.sqlite", "ledger.sqlite-wal", ".hidden", ".checkpoint/state", "model/weights", "x.txt"):
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text("1")
+    assert run.done
+    card = runs.read_card(out)
+    assert card is not None
+    assert sorted(card.outputs) == ["model/weights", "x.txt"]
+    before = runs.fingerprint(out)
+    (out / "ledger.sqlite").write_text("2")
+    (out / ".hidden").write_text("2")
+    assert runs.fingerprint(out) == before
+    assert finish(out, verb="judge", arguments={}) == out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
+def test_a_run_that_raises_leaves_no_card(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), runs.start(tmp_path / "out", verb="label", arguments={}):
+        raise error
+    assert os.listdir(tmp_path / "out") == [MARK]
+
+
+# ---------------------------------------------------------------------------------------------------- again
+
+
+def test_a_finished_run_is_done_at_once(tmp_path: Path) -> None:
+    out = finish(tmp_path / "out")
+    before = content(out)
+    with runs.start(out, verb="label", arguments={"n": 2}) as run:
+        assert run.done
+    assert content(out) == before
+
+
+def test_notes_of_a_finished_run_are_there_again(tmp_path: Path) -> None:
+    with runs.start(tmp_path / "out", verb="label", arguments={}) as run:
+        run.notes["labels"] = 2
+    assert runs.start(tmp_path / "out", verb="label", arguments={}).notes == {"labels": 2}
+
+
+def test_an_unfinished_run_goes_on(tmp_path: Path) -> None:
+    out = leave_unfinished(tmp_path / "out")
+    with runs.start(out, verb="label", arguments={"n": 2}) as run:
+        assert not run.done
+        assert (out / "labels.parquet").is_file()
+    assert sorted(os.listdir(out)) == ["labels.parquet", "run.json"]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from perl_eval import runs
+from perl_eval.records import HumanLabel
+
+with runs.start(Path(sys.argv[1]), verb="label", arguments={"n": 2}) as run:
+    run.write([], HumanLabel)
+    print("midway", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_run_has_no_card_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(out)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "midway\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    assert sorted(os.listdir(out)) == [MARK, "labels.parquet"]
+    assert finish(out) == out
+    assert runs.read(out, HumanLabel) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"verb": "judge"}, "another `label` {}: this one is `judge`"),
+        ({"arguments": {"n": 3}}, "n was 2 and is now 3"),
+        ({"arguments": {"n": 2, "limit": 5}}, "limit was None and is now 5"),
+        ({"seed": 1}, "the seed was 0 and is now 1"),
+        ({"simulated": True}, "one is simulated"),
+    ],
+)
+@pytest.mark.parametrize("make", [finish, leave_unfinished])
+def test_another_run_in_the_same_folder_is_refused_and_nothing_lost(
+    tmp_path: Path, make: Any, change: dict[str, Any], said: str
+) -> None:
+    out = make(tmp_path / "out")
+    before = content(out)
+    with pytest.raises(UserError) as caught:
+        runs.start(out, **{"verb": "label", "arguments": {"n": 2}, **change})
+    assert said.format("run" if make is finish else "command") in str(caught.value)
+    assert "choose another folder" in str(caught.value)
+    assert content(out) == before
+
+
+def test_a_changed_input_is_named(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_text("before")
+    out = finish(tmp_path / "out", inputs={"data": given})
+    assert finish(out, inputs={"data": given}) == out
+    given.write_text("after")
+    with pytest.raises(UserError) as caught:
+        finish(out, inputs={"data": given})
+    expected = f"{out} holds the output of another `label` run: {given} has changed since; choose another folder"
+    assert str(caught.value).startswith(expected)
+    other = tmp_path / "other.txt"
+    other.write_text("before")
+    with pytest.raises(UserError, match=r"data was '.*given\.txt' and is now '.*other\.txt'"):
+        finish(out, inputs={"data": other})
+
+
+def test_hidden_work_of_another_run_is_not_taken_over(tmp_path: Path) -> None:
+    # A training run that was killed before it wrote anything but its checkpoint.
+    out = tmp_path / "out"
+    runs.start(out, verb="train", arguments={"rate": 1})
+    (out / ".checkpoint").mkdir()
+    with pytest.raises(UserError, match="unfinished run of another `train` command: rate was 1 and is now 2"):
+        runs.start(out, verb="train", arguments={"rate": 2})
+    assert not runs.start(out, verb="train", arguments={"rate": 1}).done
+
+
+def test_a_run_that_failed_before_it_wrote_anything_may_be_mended(tmp_path: Path) -> None:
+    with pytest.raises(UserError), runs.start(tmp_path / "out", verb="sample", arguments={"split": "tset"}):
+        raise UserError("no split 'tset'")
+    assert finish(tmp_path / "out", verb="sample", arguments={"split": "test"})
+
+
+@pytest.mark.parametrize("mark", [None, "{", "[]", "{}"])
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, mark: str | None) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    if mark is not None:
+        (tmp_path / MARK).write_text(mark)
+    before = content(tmp_path)
+    with pytest.raises(UserError, match="not empty and is no unfinished run of this command"):
+        runs.start(tmp_path, verb="label", arguments={})
+    assert content(tmp_path) == before
+
+
+def test_an_empty_folder_is_fine_and_so_are_hidden_strangers(tmp_path: Path) -> None:
+    (tmp_path / ".gitkeep").touch()
+    assert finish(tmp_path) == tmp_path
+
+
+def test_an_output_that_cannot_be_a_folder_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"file is a file; give a folder"):
+        runs.start(tmp_path / "file", verb="label", arguments={})
+    with pytest.raises(UserError, match=r"cannot write .*; choose a folder you can write to"):
+        runs.start(tmp_path / "file" / "out", verb="label", arguments={})
+
+
+def test_a_denied_output_is_a_user_error(denied: Path) -> None:
+    for out in (denied, denied / "out"):
+        with pytest.raises(UserError, match=r"cannot write .*; choose a folder you can write to"):
+            runs.start(out, verb="label", arguments={})
+
+
+def test_a_missing_input_is_a_user_error_and_no_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        runs.start(tmp_path / "out", verb="label", arguments={}, inputs={"data": tmp_path / "nothing"})
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- changed files
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Path:
+    """Return a run folder with files at the top and two levels below."""
+    out = tmp_path / "out"
+    with runs.start(out, verb="build", arguments={}) as run:
+        run.write(LABELS, HumanLabel)
+        (out / "ratings" / "parts").mkdir(parents=True)
+        (out / "ratings" / "train.parquet").write_bytes(b"rows")
+        (out / "ratings" / "parts" / "0.parquet").write_bytes(b"part")
+    return out
+
+
+READERS = {
+    "file": lambda out: runs.fingerprint(out / "ratings" / "train.parquet"),
+    "folder": runs.fingerprint,
+    "folder inside": lambda out: runs.fingerprint(out / "ratings"),
+    "read": lambda out: runs.read(out, HumanLabel),
+    "read file": lambda out: runs.read(out / "labels.parquet", HumanLabel),
+    "start over": lambda out: runs.start(out, verb="build", arguments={}),
+    "as input": lambda out: runs.start(out.parent / "next", verb="judge", arguments={}, inputs={"a": out}),
+    "deep file": lambda out: runs.fingerprint(out / "ratings" / "parts" / "0.parquet"),
+}
+SEES = {
+    "labels.parquet": {"folder", "read", "read file", "start over", "as input"},
+    "ratings/train.parquet": {"file", "folder", "folder inside", "start over", "as input"},
+    "ratings/parts/0.parquet": {"deep file", "folder", "folder inside", "start over", "as input"},
+}
+
+
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_changed_file_is_refused_by_whoever_reads_it(deep: Path, name: str, gone: bool) -> None:
+    for reader in READERS.values():
+        reader(deep)
+    shutil.rmtree(deep.parent / "next")
+    path = deep / name
+    if gone:
+        path.unlink()
+    else:
+        tables.write(path, LABELS[:1], HumanLabel)  # a good table, but another
+    for who, reader in READERS.items():
+        if who in SEES[name]:
+            with pytest.raises((DataError, UserError)) as caught:
+                reader(deep)
+            assert path.name in str(caught.value)
+            if not gone:
+                assert isinstance(caught.value, DataError)
+                assert "does not match the sha256" in str(caught.value)
+                assert "run `build` again" in str(caught.value)
+        else:
+            reader(deep)
+    assert path.exists() != gone
+
+
+def test_without_a_card_a_file_is_taken_as_it_is(deep: Path) -> None:
+    (deep / "run.json").unlink()
+    tables.write(deep / "labels.parquet", LABELS[:1], HumanLabel)
+    assert runs.read(deep, HumanLabel) == LABELS[:1]
+    expected = hashlib.sha256((deep / "labels.parquet").read_bytes()).hexdigest()
+    assert runs.fingerprint(deep / "labels.parquet") == expected
+
+
+def test_a_file_the_card_does_not_name_is_taken_as_it_is(deep: Path) -> None:
+    (deep / "notes.txt").write_text("mine")
+    assert runs.fingerprint(deep / "notes.txt") == hashlib.sha256(b"mine").hexdigest()
+
+
+def test_a_folder_has_a_fingerprint_of_names_and_content(tmp_path: Path) -> None:
+    def make(name: str, files: dict[str, str]) -> str:
+        for inside, text in files.items():
+            (tmp_path / name / inside).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / inside).write_text(text)
+        return runs.fingerprint(tmp_path / name)
+
+    one = make("one", {"a": "1", "b/c": "2"})
+    assert one == make("two", {"b/c": "2", "a": "1"})
+    others = [make("three", {"a": "2", "b/c": "1"}), make("four", {"a": "1", "b/d": "2"}), make("five", {"a": "1"})]
+    assert len({one, *others}) == 4
+
+
+def test_a_relative_path_and_a_link_are_checked_too(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (deep.parent / "link").symlink_to(deep)
+    (deep.parent / "elsewhere.txt").write_text("x")
+    (deep / "linked.txt").symlink_to(deep.parent / "elsewhere.txt")
+    assert runs.fingerprint(deep / "linked.txt") == hashlib.sha256(b"x").hexdigest()
+    tables.write(deep / "labels.parquet", LABELS[:1], HumanLabel)
+    monkeypatch.chdir(deep)
+    for path in (Path("labels.parquet"), Path("."), deep.parent / "link", deep.parent / "link" / "labels.parquet"):
+        with pytest.raises(DataError, match="does not match"):
+            runs.fingerprint(path)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def card_text(**change: Any) -> str:
+    card = RunCard("v", {}, 0, {}, {}, {}, 0.0, 0, "2026-01-01T00:00:00+00:00")
+    return json.dumps({**asdict(card), **change})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "{}", '{"verb": "v"}', card_text(more=1), card_text(outputs=[]), card_text(verb=None)],
+)
+def test_a_broken_card_is_a_data_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    for reader in (runs.read_card, runs.fingerprint, runs.find_cards):
+        with pytest.raises(DataError, match=r"run\.json: is not a run card .*; run the verb again"):
+            reader(tmp_path)
+    with pytest.raises(DataError):
+        runs.start(tmp_path, verb="v", arguments={})
+
+
+def test_a_card_that_is_no_text_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="is not a run card"):
+        runs.read_card(tmp_path)
+
+
+def test_a_written_card_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(card_text(notes={"a": [1]}))
+    card = runs.read_card(tmp_path)
+    assert card == RunCard("v", {}, 0, {}, {}, {}, 0.0, 0, "2026-01-01T00:00:00+00:00", notes={"a": [1]})
+
+
+def test_locate_takes_a_file_or_the_kinds_file_in_a_folder(tmp_path: Path) -> None:
+    out = finish(tmp_path / "out")
+    assert runs.locate(out, HumanLabel) == out / "labels.parquet"
+    assert runs.locate(tmp_path / "any.parquet", HumanLabel) == tmp_path / "any.parquet"
+    with pytest.raises(UserError, match=r"has no completions\.parquet; give a folder that holds Completion records"):
+        runs.locate(out, Completion)
+    with pytest.raises(UserError, match="no such file"):
+        runs.read(tmp_path / "any.parquet", HumanLabel)
+
+
+def test_every_kind_has_a_file_of_its_own() -> None:
+    assert len(set(runs.FILES.values())) == len(runs.FILES)
+    assert runs.FILES[Estimate] == "estimates.parquet"
+    assert runs.FILES[Measurement] == "curve.parquet"
+
+
+def test_cards_are_found_oldest_first(tmp_path: Path) -> None:
+    # Made in an order that is neither that of the alphabet nor its reverse.
+    for name in ("b", "a/deep/down", "c"):
+        finish(tmp_path / name)
+    leave_unfinished(tmp_path / "unfinished")
+    found = runs.find_cards(tmp_path)
+    assert [folder.relative_to(tmp_path).as_posix() for folder, _ in found] == ["b", "a/deep/down", "c"]
+    assert all(card.verb == "label" for _, card in found)
+    assert runs.find_cards(tmp_path / "unfinished") == []
+
+
+# ---------------------------------------------------------------------------------------------------- progress
+
+
+def test_track_yields_everything_in_order_and_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.track([3, 1, 2], "judge")) == [3, 1, 2]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "judge" in shown.err
+    assert "3/3" in shown.err
+
+
+def test_track_takes_what_has_no_length(capsys: pytest.CaptureFixture[str]) -> None:
+    def numbers() -> Iterator[int]:
+        yield from (1, 2)
+
+    assert list(progress.track(numbers(), "sample", total=2)) == [1, 2]
+    assert "2/2" in capsys.readouterr().err
+    assert list(progress.track(numbers(), "sample")) == [1, 2]
+    assert list(progress.track([], "none")) == []
+
+
+def test_track_takes_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.track([1], "sample [/bold] [red]x")) == [1]
+    assert "sample [/bold] [red]x" in capsys.readouterr().err
+
+
+def test_track_lets_errors_through() -> None:
+    def fail() -> None:
+        for item in progress.track([1, 2], "judge"):
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1"):
+        fail()
+    # The bar is gone: another one can start.
+    assert list(progress.track([1], "judge")) == [1]
