@@ -258,7 +258,7 @@ def _alpaca(data: Mapping[str, Any]) -> Judgement:
         (str(data["generator_2"]), str(data["generator_1"])),
         (str(data["output_2"]), str(data["output_1"])),
         (ballot,),
-        str(data.get("dataset") or "alpaca-eval"),
+        "alpaca-eval",
     )
 
 

@@ -16,7 +16,7 @@ LAYERS = {
     2: ["runs", "render", "rows", "world", "stats", "bayes", "train.objectives"],
     3: ["models", "train.loop"],
     4: ["judges"],
-    5: ["build", "sample", "recorded", "judge", "score", "agree", "foreign", "train", "scale"],
+    5: ["build", "sample", "recorded", "judge", "score", "agree", "audit", "foreign", "train", "scale"],
     6: ["report", "annotate"],
     7: ["cli", "demo"],
 }

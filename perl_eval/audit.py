@@ -1,0 +1,268 @@
+"""The verb `audit`: a judge's passport from a labelled sample, and the alarm when it drifts from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from perl_eval import runs
+from perl_eval.errors import UserError
+from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.concord import any_simulated, estimate_agreement, labels_of, ratings_by_unit
+from perl_eval.stats.intervals import about, mean, p_value, proportion, undefined
+from perl_eval.stats.length import longer_preferred_rate
+from perl_eval.stats.paired import paired_differences
+from perl_eval.stats.position import position_bias, verdicts
+from perl_eval.stats.winrate import outcome_scores
+
+__all__ = ["AuditOptions", "drift", "run"]
+
+_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+_SAME = "same outcome when asked again"
+_EXPECTED_FLIPS = 0.05
+"""Share of outcomes taken to change by chance where the audit asked nothing twice."""
+_ALARM = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How a judge is audited.
+
+    Attributes:
+        level: Confidence level, in (0, 1).
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+        epsilon: Margin of the alternative annotator test.
+        family: Policies of the judge's own model family, for self-preference.
+    """
+
+    level: float = 0.95
+    draws: int = 2000
+    seed: int = 0
+    epsilon: float = 0.15
+    family: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
+        if self.draws < 1:
+            raise UserError(f"draws is {self.draws}", "give at least 1")
+
+    @property
+    def resampling(self) -> Resampling:
+        """The bootstrap these options ask for."""
+        return Resampling(draws=self.draws, seed=self.seed, level=self.level)
+
+
+def run(
+    judgements: Path, labels: Path, out: Path, *, again: Path | None = None, options: AuditOptions | None = None
+) -> Path:
+    """Audit judges on pairs that people labelled too.
+
+    Estimates agreement with people (see `agree`), position bias, repeatability, preference for length beside people's,
+    preference for the own family, failures, tokens and cost. The labelled judgements are kept as anchors for `drift`.
+
+    Args:
+        judgements: A file or run folder of pairwise judgements; 50 to 200 labelled pairs are a good size.
+        labels: A file or run folder of human labels of the same pairs.
+        out: Output folder.
+        again: Judgements of the same pairs by the same judges, asked anew, for repeatability.
+        options: How to audit.
+
+    Returns:
+        The output folder, with ``estimates.parquet`` and the anchors as ``judgements.parquet``.
+
+    Raises:
+        UserError: No judgement is of a pair, or none is labelled.
+    """
+    how = options or AuditOptions()
+    judged, given = runs.read(judgements, Judgement), runs.read(labels, HumanLabel)
+    repeated = runs.read(again, Judgement) if again is not None else []
+    inputs = {"judgements": judgements, "labels": labels, **({} if again is None else {"again": again})}
+    cards = [runs.read_card(path if path.is_dir() else path.parent) for path in inputs.values()]
+    simulated_input = any(card is not None and card.simulated for card in cards)
+    started = runs.start(
+        out,
+        verb="audit",
+        arguments={**asdict(how), "family": list(how.family)},
+        seed=how.seed,
+        inputs=inputs,
+        simulated=simulated_input or any_simulated(judged, given),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        pairs = [record for record in judged if record.kind == "pairwise"]
+        if not pairs:
+            raise UserError(f"{judgements} holds no judgement of a pair", "audit a judge of pairs")
+        found = estimate_agreement(pairs, given, resampling=how.resampling, epsilon=how.epsilon)
+        by_unit, _ = ratings_by_unit(given)
+        anchors = [record for record in pairs if labels_of(record, by_unit)]
+        for judge in sorted({record.judge for record in pairs}):
+            own = [record for record in pairs if record.judge == judge]
+            truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
+            figures = [
+                *_position(own, how),
+                _repeatability(own, [record for record in repeated if record.judge == judge], how),
+                *_length(own, truths, how),
+                *_self_preference(own, truths, how),
+                *_price(own, how),
+            ]
+            found += about(figures, f"judge {judge}", simulated=any(record.simulated for record in own))
+        progress.write(anchors, Judgement)
+        progress.write(about(found, simulated=simulated_input), Estimate)
+    return progress.folder
+
+
+def _truth(labels: Sequence[str]) -> float | None:
+    """Return the mean worth of people's labels for contestant a, in [0, 1]; None without labels."""
+    return sum(_WORTH[label] for label in labels) / len(labels) if labels else None
+
+
+def _score(record: Judgement) -> float | None:
+    return None if record.outcome == "unjudged" else float(outcome_scores([record.outcome])[0])
+
+
+def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
+    positional = any(ballot.order != "none" for record in own for ballot in record.ballots)
+    pairs = [verdicts(record.ballots) for record in own]
+    groups = [record.group for record in own]
+    return position_bias(pairs, clusters=groups, positional=positional, resampling=how.resampling)
+
+
+def _repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:
+    """Return the share of pairs with the same outcome when asked anew; an unjudged pair is an outcome here."""
+    second = {(record.unit, record.prompt_sha256): record.outcome for record in again}
+    both = [record for record in own if (record.unit, record.prompt_sha256) in second]
+    if not both:
+        return undefined(_SAME, "no pair was asked again", n_missing=len(own))
+    same = [record.outcome == second[record.unit, record.prompt_sha256] for record in both]
+    groups, missing = [record.group for record in both], len(own) - len(both)
+    return proportion(_SAME, same, clusters=groups, n_missing=missing, level=how.level)
+
+
+def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
+    """Return how often the longer answer wins, with the judge and, on labelled pairs, with people."""
+    found = []
+    for name, scores in (("judge", [_score(record) for record in own]), ("people", truths)):
+        rows = [(record, score) for record, score in zip(own, scores, strict=True) if score is not None]
+        estimate = longer_preferred_rate(
+            [1.0 if score > 0.5 else 0.0 if score < 0.5 else 0.5 for _, score in rows],
+            [len(record.text_a) for record, _ in rows],
+            [len(record.text_b) for record, _ in rows],
+            clusters=[record.group for record, _ in rows],
+            level=how.level,
+        )
+        missing = estimate.n_missing + len(own) - len(rows)
+        found.append(replace(estimate, name=f"longer preferred rate, {name}", n_missing=missing))
+    return found
+
+
+def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
+    """Return what the judge gives its own family beyond what people give it, on pairs with one side of the family."""
+    name = "self-preference"
+    judge, people, groups = [], [], []
+    for record, truth in zip(own, truths, strict=True):
+        sides = (record.policy_a in how.family, record.policy_b in how.family)
+        score = _score(record)
+        if sides[0] == sides[1] or truth is None:
+            continue
+        judge.append(score if score is None or sides[0] else 1 - score)
+        people.append(truth if sides[0] else 1 - truth)
+        groups.append(record.group)
+    if not judge:
+        return [undefined(name, "no labelled pair has one side of the judge's family")]
+    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.resampling)[:1]
+
+
+def _price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
+    """Return the share unjudged, and tokens, seconds and cost of one judgement."""
+    groups = [record.group for record in own]
+    failed = [record.outcome == "unjudged" for record in own]
+    tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
+    seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
+    found = [
+        proportion("unjudged rate", failed, clusters=groups, level=how.level),
+        mean("tokens a judgement", tokens, clusters=groups, level=how.level),
+        mean("seconds a judgement", seconds, clusters=groups, level=how.level),
+    ]
+    priced = [
+        (sum(ballot.cost_usd or 0.0 for ballot in record.ballots), record.group)
+        for record in own
+        if all(ballot.cost_usd is not None for ballot in record.ballots)
+    ]
+    cost, missing = "cost a judgement, USD", len(own) - len(priced)
+    if not priced:
+        return [*found, undefined(cost, "the judge's price is not known", n_missing=missing)]
+    values, names = [value for value, _ in priced], [name for _, name in priced]
+    return [*found, mean(cost, values, clusters=names, n_missing=missing, level=how.level)]
+
+
+def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None = None) -> Path:
+    """Compare a judge's outcomes on anchor pairs with those it gave when it was audited.
+
+    The alarm rings (``drift alarm`` is 1) if more outcomes changed than chance explains: an exact one-sided binomial
+    test, at 1 %, against the share that changed when the audit asked twice (its upper bound; 5 % if it did not ask
+    twice).
+
+    Args:
+        anchors: The output folder of `run`.
+        now: Judgements of the same pairs by the same judge, made now.
+        out: Output folder.
+        options: Only the level counts.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: No anchor was judged again.
+    """
+    how = options or AuditOptions()
+    then, later, passport = runs.read(anchors, Judgement), runs.read(now, Judgement), runs.read(anchors, Estimate)
+    started = runs.start(
+        out,
+        verb="audit drift",
+        arguments={"level": how.level},
+        inputs={"anchors": anchors, "now": now},
+        simulated=any(record.simulated for record in (*then, *later)),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        found: list[Estimate] = []
+        fresh = {(record.judge, record.unit): record for record in later}
+        for judge in sorted({record.judge for record in then}):
+            own = [record for record in then if record.judge == judge and (judge, record.unit) in fresh]
+            missing = sum(record.judge == judge for record in then) - len(own)
+            flips = [record.outcome != fresh[judge, record.unit].outcome for record in own]
+            if flips:
+                figures = _flips(flips, missing, _expected(passport, judge), how)
+                found += about(figures, f"judge {judge}", simulated=any(record.simulated for record in own))
+        if not found:
+            raise UserError(
+                f"{now} holds no judgement of an anchor pair", "judge the anchors' pairs with the same judge"
+            )
+        progress.write(found, Estimate)
+    return progress.folder
+
+
+def _expected(passport: Sequence[Estimate], judge: str) -> float:
+    """Return the share of flips that the audit leaves possible without drift."""
+    for estimate in passport:
+        if estimate.name == _SAME and estimate.subject == f"judge {judge}" and estimate.low is not None:
+            return 1 - estimate.low
+    return _EXPECTED_FLIPS
+
+
+def _flips(flips: Sequence[bool], missing: int, expected: float, how: AuditOptions) -> list[Estimate]:
+    from scipy.stats import binomtest
+
+    n, method = len(flips), f"exact binomial test against {expected:.3f}"
+    p = float(binomtest(sum(flips), n, expected, alternative="greater").pvalue)
+    return [
+        proportion("flip rate", flips, n_missing=missing, level=how.level),
+        p_value("drift p", p, n=n, n_missing=missing, method=method),
+        Estimate("drift alarm", float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
+    ]

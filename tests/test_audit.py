@@ -1,0 +1,142 @@
+"""The verb `audit`: what a judge's passport says, and when the alarm rings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import binom
+
+from perl_eval import audit, runs, tables
+from perl_eval.errors import UserError
+from perl_eval.records import Ballot, Estimate, HumanLabel, Judgement
+
+VERDICTS = {
+    "win": ("first", "second"),
+    "loss": ("second", "first"),
+    "split": ("first", "first"),
+    "unjudged": (None, "tie"),
+}
+
+
+def judgement(place: int, outcome: str, **changes: object) -> Judgement:
+    ab, ba = VERDICTS[outcome]
+    made = Judgement(
+        id=f"j{place}",
+        kind="pairwise",
+        item=f"i{place}",
+        group=f"g{place}",
+        dataset="orders",
+        a=f"a{place}",
+        b=f"b{place}",
+        policy_a="ours",
+        policy_b="theirs",
+        prompt=(),
+        text_a="long answer",
+        text_b="short",
+        outcome=outcome,
+        ballots=(
+            Ballot("ab", ab, tokens_in=90, tokens_out=10, latency_s=0.5, cost_usd=0.001),
+            Ballot("ba", ba, tokens_in=90, tokens_out=10, latency_s=0.5, cost_usd=0.001),
+        ),
+        judge="j",
+        prompt_sha256="0" * 64,
+        simulated=False,
+    )
+    return replace(made, **changes)
+
+
+OUTCOMES = (["win"] * 6 + ["loss"] * 2 + ["split"] * 3 + ["unjudged"]) * 5
+JUDGED = [judgement(place, outcome) for place, outcome in enumerate(OUTCOMES)]
+# People give every other win of the judge to the other side.
+GIVEN = [
+    HumanLabel(record.unit, record.item, record.group, "ann", "loss" if place % 2 else "win")
+    for place, record in enumerate(JUDGED[:48])
+]
+
+
+def audited(folder: Path, *, again: list[Judgement] | None = None, **options: object) -> dict[str, Estimate]:
+    tables.write(folder / "judged.parquet", JUDGED, Judgement)
+    tables.write(folder / "labels.parquet", GIVEN, HumanLabel)
+    if again is not None:
+        tables.write(folder / "again.parquet", again, Judgement)
+    out = audit.run(
+        folder / "judged.parquet",
+        folder / "labels.parquet",
+        folder / "passport",
+        again=None if again is None else folder / "again.parquet",
+        options=audit.AuditOptions(draws=50, **options),
+    )
+    return {e.name: e for e in runs.read(out, Estimate) if e.subject == "judge j"}
+
+
+def test_the_passport(tmp_path: Path) -> None:
+    again = [replace(record, outcome="loss") if place < 6 else record for place, record in enumerate(JUDGED[:50])]
+    found = audited(tmp_path, again=again, family=("ours",))
+    same = found["same outcome when asked again"]
+    assert same.value == pytest.approx(44 / 50)  # the first six were wins
+    assert (same.n, same.n_missing) == (50, 10)
+    assert found["first in both orders"].value == 15
+    assert found["unjudged rate"].value == pytest.approx(5 / 60)
+    assert found["tokens a judgement"].value == 200
+    assert found["seconds a judgement"].value == 1.0
+    assert found["cost a judgement, USD"].value == pytest.approx(0.002)
+    # a is always longer: the judge has 30 wins to 10 losses, people 24 to 24.
+    assert found["longer preferred rate, judge"].value == pytest.approx(30 / 40)
+    assert found["longer preferred rate, people"].value == pytest.approx(24 / 48)
+    # On the 44 labelled and judged pairs the judge gives our side 24 + 12 / 2 of 44; people 24 of 44, for the four
+    # unjudged pairs (places 11, 23, 35, 47) were all labelled a loss.
+    own = found["self-preference"]
+    assert own.value == pytest.approx(30 / 44 - 24 / 44)
+    assert (own.n, own.n_missing) == (44, 4)
+    assert found["human-judge exact agreement"].n_missing == 4
+    assert found["alt-test winning rate"].value is None
+
+
+def test_what_was_not_tried_says_so(tmp_path: Path) -> None:
+    found = audited(tmp_path)
+    assert found["same outcome when asked again"].reason == "no pair was asked again"
+    assert found["self-preference"].reason == "no labelled pair has one side of the judge's family"
+    free = [replace(record, ballots=tuple(replace(b, cost_usd=None) for b in record.ballots)) for record in JUDGED]
+    tables.write(tmp_path / "free.parquet", free, Judgement)
+    out = audit.run(tmp_path / "free.parquet", tmp_path / "labels.parquet", tmp_path / "free")
+    cost = next(e for e in runs.read(out, Estimate) if e.name == "cost a judgement, USD")
+    assert (cost.value, cost.reason) == (None, "the judge's price is not known")
+
+
+def drifted(folder: Path, flips: int) -> dict[str, Estimate]:
+    turned = [replace(r, outcome="loss" if r.outcome == "win" else "win") for r in JUDGED[:flips]]
+    tables.write(folder / f"now{flips}.parquet", [*turned, *JUDGED[flips:40]], Judgement)
+    out = audit.drift(folder / "passport", folder / f"now{flips}.parquet", folder / f"drift{flips}")
+    return {e.name: e for e in runs.read(out, Estimate)}
+
+
+def test_the_alarm_rings_when_more_changes_than_chance_explains(tmp_path: Path) -> None:
+    audited(tmp_path)
+    assert len(runs.read(tmp_path / "passport", Judgement)) == 48
+    quiet, loud = drifted(tmp_path, 3), drifted(tmp_path, 8)
+    assert quiet["flip rate"].value == pytest.approx(3 / 40)
+    assert (quiet["flip rate"].n, quiet["flip rate"].n_missing) == (40, 8)
+    assert quiet["drift p"].value == pytest.approx(binom.sf(2, 40, 0.05))
+    assert (quiet["drift alarm"].value, loud["drift alarm"].value) == (0.0, 1.0)
+
+
+def test_a_judge_known_to_waver_is_given_more_room(tmp_path: Path) -> None:
+    wavering = [replace(record, outcome="split") if place % 5 == 0 else record for place, record in enumerate(JUDGED)]
+    audited(tmp_path, again=wavering)
+    assert drifted(tmp_path, 8)["drift alarm"].value == 0.0
+
+
+def test_strangers_are_refused(tmp_path: Path) -> None:
+    audited(tmp_path)
+    tables.write(tmp_path / "other.parquet", [judgement(999, "win")], Judgement)
+    with pytest.raises(UserError, match="no judgement of an anchor pair"):
+        audit.drift(tmp_path / "passport", tmp_path / "other.parquet", tmp_path / "drift")
+    single = replace(JUDGED[0], kind="yes_no", outcome="yes")
+    tables.write(tmp_path / "single.parquet", [single], Judgement)
+    with pytest.raises(UserError, match="no judgement of a pair"):
+        audit.run(tmp_path / "single.parquet", tmp_path / "labels.parquet", tmp_path / "out")
+    for wrong in ({"level": 0.0}, {"draws": 0}):
+        with pytest.raises(UserError):
+            audit.AuditOptions(**wrong)
