@@ -153,7 +153,11 @@ def forecast(a: Path, b: Path | None, *, judge: Judge, options: JudgeOptions, ou
     template = _template(b, options)
     queue, _ = _queue(a, b, options)
     keys = Keys(judge)
-    questions = {keys.of(question): question for question in plan(queue, judge, template, reasoning=options.reasoning)}
+    questions = {
+        keys.of(question, vote): question
+        for question in plan(queue, judge, template, reasoning=options.reasoning)
+        for vote in range(options.asking.votes)
+    }
     example = next(iter(questions.values())).messages
     path = options.ledger or (out / LEDGER if out is not None else None)
     known: set[bytes] = set()
@@ -304,7 +308,10 @@ def _reread(
     arguments = card.arguments
     a, b = Path(arguments["a"]), Path(arguments["b"]) if "b" in arguments else None
     options = JudgeOptions(
-        arguments["prompt"], prompts=prompts, reasoning=arguments["reasoning"], asking=AskOptions(offline=True)
+        arguments["prompt"],
+        prompts=prompts,
+        reasoning=arguments["reasoning"],
+        asking=AskOptions(votes=arguments["votes"], offline=True),
     )
     template = _template(b, options)
     for name, now in _arguments(judge, template, options).items():
@@ -317,16 +324,16 @@ def _reread(
         raise UserError(f"the ledger of the run is gone: {kept}", "put it back")
     wanted = {(judgement.a, judgement.b) for judgement in stored}
     queue = [unit for unit in _queue(a, b, options)[0] if (unit[0].id, unit[1].id if len(unit) > 1 else "") in wanted]
-    given = {(judgement.id, ballot.order): ballot for judgement in stored for ballot in judgement.ballots}
+    given = {judgement.id: list(judgement.ballots) for judgement in stored}
     with Ledger(kept) as ledger:
         ask_ledger = _putting(judge, ledger, options, Tally())
 
         def put(questions: Iterable[Question]) -> Generator[Ballot, None, None]:
             asked = list(questions)
-            for question, ballot in zip(asked, ask_ledger(asked), strict=True):
+            noted = (given[question.id].pop(0) for question in asked for _ in range(options.asking.votes))
+            for was, ballot in zip(noted, ask_ledger(asked), strict=True):
                 # Errors and cut-off replies are in no ledger: what the run noted about them stands.
-                unkept = ballot.reason == NOT_KEPT and given[question.id, question.order].verdict is None
-                yield given[question.id, question.order] if unkept else ballot
+                yield was if ballot.reason == NOT_KEPT and was.verdict is None else ballot
 
         return _judged(queue, judge, template, put=put, options=options)
 
@@ -342,7 +349,7 @@ def _judged(
     queue: Sequence[Contestants], judge: Judge, template: render.Template, *, put: Put, options: JudgeOptions
 ) -> list[Judgement]:
     """Judge a queue behind a progress bar; what comes back is sorted by item."""
-    done = judgements(queue, judge, template, put=put, reasoning=options.reasoning)
+    done = judgements(queue, judge, template, put=put, reasoning=options.reasoning, votes=options.asking.votes)
     shown = progress.track(done, f"judging with {judge.model}", total=len(queue))
     return sorted(shown, key=lambda judgement: (judgement.item, judgement.id))
 
@@ -365,6 +372,7 @@ def _arguments(judge: Judge, template: render.Template, options: JudgeOptions) -
         "prompt_sha256": template.sha256,
         "limit": options.limit,
         "reasoning": options.reasoning,
+        "votes": options.asking.votes,
         "max_requests": options.asking.max_requests,
         "max_cost_usd": options.asking.max_cost_usd,
     }

@@ -136,6 +136,48 @@ def test_ballots_that_do_not_belong_together_are_a_bug(ballots: list[Ballot]) ->
         judge.decide(ballots)
 
 
+def votes(order: Order, *given: Verdict | None) -> list[Ballot]:
+    return [Ballot(order, verdict, reason=None if verdict else "refused") for verdict in given]
+
+
+@pytest.mark.parametrize(
+    ("ab", "ba", "outcome"),
+    [
+        (("first", "first", "second"), ("second", "second", "first"), "win"),
+        (("first", "first", "second"), ("first", "first", "second"), "split"),
+        (("first", "second", "tie"), ("tie", "tie", "first"), "tie"),
+        (("first", "second"), ("second", "second"), "mixed"),
+        (("second", "second", None), ("first", "first", "first"), "loss"),
+        (("first", None), ("second", "second"), "unjudged"),
+        (("first", None, None), ("second", "second", "second"), "unjudged"),
+    ],
+)
+def test_several_votes_count_as_what_most_of_them_say(
+    ab: tuple[Verdict | None, ...], ba: tuple[Verdict | None, ...], outcome: str
+) -> None:
+    assert judge.decide([*votes("ab", *ab), *votes("ba", *ba)]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        (("yes", "no", "yes"), "yes"),
+        (("no", "no", None), "no"),
+        (("yes", "no"), "unjudged"),
+        (("yes", None), "unjudged"),
+    ],
+)
+def test_several_votes_on_a_single_answer(given: tuple[Verdict | None, ...], outcome: str) -> None:
+    decision = judge.decide(votes("none", *given))
+    assert decision.outcome == outcome
+    assert (decision.reason is None) == (outcome != "unjudged")
+
+
+def test_orders_must_have_as_many_votes_each() -> None:
+    with pytest.raises(ValueError, match="no judgement"):
+        judge.decide([*votes("ab", "first", "first"), *votes("ba", "second")])
+
+
 # ----------------------------------------------------------------------------------------------------- pairs
 
 
@@ -469,6 +511,32 @@ class Reformed(ScriptedJudge):
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         raise AssertionError(f"nobody is to be asked, and was: {questions}")
+
+
+class Fickle(ScriptedJudge):
+    """Says something else each time it is asked the same."""
+
+    group = 1
+    asked = 0
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        self.asked += 1
+        return [replace(reply, text=str(self.asked % 3 - 1)) for reply in await super().ask(questions)]
+
+
+def test_every_vote_is_asked_and_kept_by_itself(tmp_path: Path, contestants: tuple[Path, Path]) -> None:
+    by = Fickle(length, name="fickle")
+    options = replace(OPTIONS, limit=5, asking=AskOptions(votes=3, max_concurrency=1))
+    run = judge.run(*contestants, tmp_path / "out", judge=by, options=options)
+    rows = runs.read(run, Judgement)
+    assert [len(row.ballots) for row in rows] == [6] * 5
+    assert all([ballot.order for ballot in row.ballots] == ["ab"] * 3 + ["ba"] * 3 for row in rows)
+    assert len({ballot.raw for row in rows for ballot in row.ballots}) == 3
+    asked = by.asked
+    assert asked >= 27
+    assert judge.verify(run, judge=by) == []
+    assert by.asked == asked
+    assert judge.forecast(*contestants, judge=by, options=options, out=run).requests == 0
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

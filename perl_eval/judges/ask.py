@@ -43,6 +43,7 @@ class AskOptions:
         max_concurrency: Requests on their way at one time, at most; the engine finds what the server bears below it.
         attempts: How often a request is sent before its question is given up.
         backoff_s: Mean of the first wait before asking again; it doubles with every attempt, with jitter.
+        votes: How often each question is asked; more than once only makes sense at a temperature above 0.
         rpm: Requests a minute, at most.
         tpm: Tokens a minute, at most, as estimated before sending.
         max_requests: Requests in all, sent again or not; then asking stops.
@@ -53,6 +54,7 @@ class AskOptions:
     max_concurrency: int = 32
     attempts: int = 6
     backoff_s: float = 0.5
+    votes: int = 1
     rpm: float | None = None
     tpm: float | None = None
     max_requests: int | None = None
@@ -60,7 +62,7 @@ class AskOptions:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_concurrency", "attempts", "backoff_s", "rpm", "tpm", "max_requests", "max_cost_usd"):
+        for name in ("max_concurrency", "attempts", "backoff_s", "votes", "rpm", "tpm", "max_requests", "max_cost_usd"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}", "give a number above 0")
@@ -108,7 +110,7 @@ def ask(
     options: AskOptions | None = None,
     tally: Tally | None = None,
 ) -> Generator[Ballot, None, None]:
-    """Put questions to a judge and yield one ballot a question, in order.
+    """Put questions to a judge and yield their ballots in order: as many a question as there are votes.
 
     Questions are taken from the iterable as they are needed, some thousand ahead of the ballots. If a budget runs out,
     the ballots end early; what was on its way is waited for and kept.
@@ -198,7 +200,8 @@ class _Desk:
     def _admit(self, block: Sequence[Question]) -> list[tuple[Question, Answer]]:
         """Look questions up and send off those that nobody answered or is asking already."""
         loop = asyncio.get_running_loop()
-        keys = [self._keys.of(question) for question in block]
+        block = [question for question in block for _ in range(self._options.votes)]
+        keys = [self._keys.of(question, place % self._options.votes) for place, question in enumerate(block)]
         known = self._ledger.find([key for key in set(keys) if key not in self._open])
         admitted: list[tuple[Question, Answer]] = []
         missing: list[tuple[bytes, Question]] = []

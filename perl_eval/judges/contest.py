@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -46,31 +47,32 @@ _SINGLE = {"yes", "no"}
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:
-    """Decide one judgement from its ballots: one of either order, or one without order.
+    """Decide one judgement from its ballots: as many of either order, or only such without order.
 
-    Win or loss needs both orders. ``p_a`` is the mean over the orders of the probability that a is preferred (or of
-    yes), ties counted half; None if a ballot has none. A missing verdict leaves the pair unjudged, whatever the other
-    ballot says.
+    Win or loss needs both orders. Several votes of one order count as the verdict that most of them give; without one
+    ahead they are a tie, or for yes and no unjudged. ``p_a`` is the mean over the ballots of the probability that a is
+    preferred (or of yes), ties counted half; None if a ballot has none. A pair is unjudged, whatever the other order
+    says, if half of the votes of an order or more hold no verdict.
 
     Raises:
         ValueError: The ballots do not belong together.
     """
-    orders = [ballot.order for ballot in ballots]
-    if sorted(orders) not in (["ab", "ba"], ["none"]) or (len(ballots) > 1 and _SINGLE & {b.verdict for b in ballots}):
+    votes: dict[Order, list[Ballot]] = {}
+    for ballot in ballots:
+        votes.setdefault(ballot.order, []).append(ballot)
+    single = {ballot.verdict for ballot in ballots} & _SINGLE
+    sizes = {len(cast) for cast in votes.values()}
+    if set(votes) not in ({"ab", "ba"}, {"none"}) or len(sizes) != 1 or (single and "none" not in votes):
         raise ValueError(f"ballots {[(ballot.order, ballot.verdict) for ballot in ballots]} are no judgement")
-    reasons = [ballot.reason or "no verdict" for ballot in ballots if ballot.verdict is None]
-    if reasons:
-        return Decision("unjudged", None, "; ".join(dict.fromkeys(reasons)))
-    given = [
-        (1.0 - ballot.p_first if ballot.order == "ba" else ballot.p_first)
-        for ballot in ballots
-        if ballot.p_first is not None
-    ]
+    verdicts = {order: _most(cast, "" if single else "tie") for order, cast in votes.items()}
+    if None in verdicts.values():
+        reasons = [ballot.reason or "no verdict" for ballot in ballots if ballot.verdict is None]
+        return Decision("unjudged", None, "; ".join(dict.fromkeys(reasons)) or "as many votes for yes as for no")
+    given = [1.0 - b.p_first if b.order == "ba" else b.p_first for b in ballots if b.p_first is not None]
     p_a = sum(given) / len(given) if len(given) == len(ballots) else None
-    verdicts = {ballot.verdict for ballot in ballots}
-    if verdicts & _SINGLE:
-        return Decision("yes" if "yes" in verdicts else "no", p_a, None)
-    preferred = {_CONTESTANT[b.order].get(b.verdict, "tie") if b.verdict else "tie" for b in ballots}
+    if single:
+        return Decision("yes" if verdicts["none"] == "yes" else "no", p_a, None)
+    preferred = {_CONTESTANT[order].get(str(verdict), "tie") for order, verdict in verdicts.items()}
     outcomes: dict[frozenset[str], Outcome] = {
         frozenset({"a"}): "win",
         frozenset({"b"}): "loss",
@@ -78,6 +80,15 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
         frozenset({"a", "b"}): "split",
     }
     return Decision(outcomes.get(frozenset(preferred), "mixed"), p_a, None)
+
+
+def _most(cast: Sequence[Ballot], drawn: str) -> str | None:
+    """Return the verdict of most votes, ``drawn`` if none is ahead, None if half of them or more hold none."""
+    counts = Counter(ballot.verdict for ballot in cast if ballot.verdict is not None)
+    if 2 * counts.total() <= len(cast):
+        return None
+    (leader, most), *others = counts.most_common(2)
+    return (drawn or None) if others and others[0][1] == most else leader
 
 
 def pairs(a: Iterable[Completion], b: Iterable[Completion]) -> Pairs:
@@ -155,6 +166,7 @@ def judgements(
     *,
     put: Callable[[Iterable[Question]], Generator[Ballot, None, None]],
     reasoning: bool = False,
+    votes: int = 1,
 ) -> Iterator[Judgement]:
     """Plan, ask and decide, unit by unit; if the ballots end early, so do the judgements.
 
@@ -162,13 +174,14 @@ def judgements(
         units: What to judge, in the order to ask.
         judge: Whom to ask.
         template: What to ask.
-        put: Asks: turns questions into ballots, in order.
+        put: Asks: turns questions into ballots, in order, ``votes`` a question.
         reasoning: Ask for reasons before the verdict.
+        votes: How often each question is asked.
     """
     ballots = put(plan(units, judge, template, reasoning=reasoning))
     with contextlib.closing(ballots):
         for unit in units:
-            wanted = 2 if len(unit) == 2 and judge.positional else 1
+            wanted = votes * (2 if len(unit) == 2 and judge.positional else 1)
             cast = tuple(islice(ballots, wanted))
             if len(cast) < wanted:
                 return
