@@ -19,7 +19,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-WORDS = tuple("the a of to people ask how can I make it safe and what if no yes never friend help".split())
+WORDS = (
+    "the",
+    "a",
+    "of",
+    "to",
+    "people",
+    "ask",
+    "how",
+    "can",
+    "I",
+    "make",
+    "it",
+    "safe",
+    "and",
+    "yes",
+    "never",
+    "help",
+)
 
 
 def write_transcripts(path: Path, rows: int) -> None:

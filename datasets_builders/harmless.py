@@ -100,17 +100,15 @@ class Harmless(Builder):
     def _sources(self) -> dict[str, Sequence[Source]]:
         return {split: (source,) for split, source in self.FILES.items()}
 
-    def _survey(self, parts: Sequence[Part]) -> None:
-        self._repeated = {part.name: reading.repeated_lines(part.path, file=part.name) for part in parts}
-
     def _batches(self, split: str, part: Part, tally: Tally) -> Iterator[Batch]:
         del split  # a file belongs to one split
-        once = reading.Once(self._repeated[part.name])
+        seen = reading.Seen()
         for first, lines in reading.text_blocks(part.path, file=part.name):
             prompts, chosen, rejected = Conversations(), Conversations(), Conversations()
             rows, ids, groups = [], [], []
+            again = seen.again(lines)
             for row, line in enumerate(lines, first):
-                if not once.first(line):
+                if row - first in again:
                     tally.drop("the same row again", file=part.name, row=row)
                     continue
                 record = reading.parse_line(line, file=part.name, row=row, tally=tally)

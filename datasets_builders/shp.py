@@ -108,10 +108,9 @@ class Shp(Builder):
         }
 
     def _survey(self, parts: Sequence[Part]) -> None:
-        """Find the lines that are there twice, and the pairs to keep where their number is limited."""
+        """Find the pairs to keep where their number is limited."""
         if self.config.min_score_ratio < 0 or self.config.max_pairs_per_post < 0:
             raise BuilderError("min_score_ratio and max_pairs_per_post cannot be negative", "give 0 to keep all pairs")
-        self._repeated = {part.name: reading.repeated_lines(part.path, file=part.name) for part in parts}
         self._kept: dict[str, set[str]] = {}
         limit = self.config.max_pairs_per_post
         for part in parts if limit else ():
@@ -131,12 +130,13 @@ class Shp(Builder):
         return None
 
     def _batches(self, split: str, part: Part, tally: Tally) -> Iterator[Batch]:
-        once = reading.Once(self._repeated[part.name])
+        seen = reading.Seen()
         for first, lines in reading.text_blocks(part.path, file=part.name):
             prompts, chosen, rejected = Conversations(), Conversations(), Conversations()
             rows, ids, groups, scores = [], [], [], []
+            again = seen.again(lines)
             for row, line in enumerate(lines, first):
-                if not once.first(line):
+                if row - first in again:
                     tally.drop("the same row again", file=part.name, row=row)
                     continue
                 record = reading.parse_line(line, file=part.name, row=row, tally=tally)

@@ -187,7 +187,7 @@ class Tldr(Builder):
     def _labelled(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
         """Yield comparisons or axis ratings; a label that is there twice, labeller and all, is taken once."""
         make = self._comparison if self.config.name == "comparisons" else self._axis
-        seen: set[str] = set()
+        seen = reading.Seen()
         mended = Tally()
         for row, record, its_split in self._records(part, mended):
             notes, mended.notes = mended.notes, Counter()
@@ -197,14 +197,13 @@ class Tldr(Builder):
                 tally.note(what, file=part.name, row=row)
             group, id_ = self._group(record["info"]), stable_id(json.dumps(record, sort_keys=True))
             latest = self._latest.get(group, 0)
-            if id_ in seen:
+            if seen.again([id_]):
                 tally.drop("the same label again", file=part.name, row=row)
             elif latest > _HELD_OUT.get(split, latest):
                 tally.drop(f"its post is also in {_SPLIT_OF[latest]}", file=part.name, row=row)
             elif isinstance(made := make(record, part, row), str):
                 tally.drop(made, file=part.name, row=row)
             else:
-                seen.add(id_)
                 info = record["info"]
                 yield (
                     row,

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from datasets_builders import DataError
 from datasets_builders.reading import (
-    Once,
+    Seen,
     blocks,
     check_keys,
     json_array,
     json_lines,
     parse_line,
-    repeated_lines,
     text_blocks,
 )
 from datasets_builders.tally import Tally
@@ -75,19 +74,25 @@ def test_a_file_that_is_no_array_is_refused(content, message, tmp_path) -> None:
         json_array(path, file="f")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines=st.lists(st.sampled_from(["a", "b", "c", "dd", "ee"]), max_size=15))
-def test_only_the_first_of_equal_lines_passes(lines, tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_text("".join(line + "\n" for line in lines))
-    once = Once(repeated_lines(path, file="f"))
-    assert [line for line in lines if once.first(line)] == list(dict.fromkeys(lines))
+@given(calls=st.lists(st.lists(st.text("abc", max_size=2), max_size=8), max_size=12))
+def test_strings_that_were_there_before_are_found(calls) -> None:
+    seen, known = Seen(), set()
+    for texts in calls:
+        expected = set()
+        for at, text in enumerate(texts):
+            if text in known:
+                expected.add(at)
+            known.add(text)
+        assert seen.again(texts) == expected
 
 
-def test_lines_of_equal_checksum_are_not_taken_for_equal() -> None:
-    # "plumless" and "buckeroo" have the CRC-32 0x4ddb0c25; a checksum alone would drop the second.
-    once = Once(frozenset({0x4DDB0C25}))
-    assert [once.first(line) for line in ("plumless", "buckeroo", "plumless")] == [True, True, False]
+def test_many_strings_are_held_in_few_runs() -> None:
+    seen = Seen()
+    for start in range(0, 100_000, 100):
+        assert seen.again([str(number) for number in range(start, start + 100)]) == set()
+    assert len(seen._runs) < 15
+    assert sum(run.nbytes for run in seen._runs) == 8 * 100_000
+    assert seen.again(["5", "new", "99999", "new"]) == {0, 2, 3}
 
 
 @pytest.mark.parametrize(
