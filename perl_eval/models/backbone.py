@@ -75,9 +75,9 @@ def open_backbone(path: Path) -> Backbone:
 
 def _base_of(folder: Path) -> Mapping[str, str]:
     try:
-        saved: dict[str, str] = json.loads((folder / _BASE).read_text("utf-8"))
-        return {"path": saved["path"], "sha256": saved["sha256"]}
-    except (OSError, ValueError, KeyError) as error:
+        saved = json.loads((folder / _BASE).read_text("utf-8"))
+        return {"path": str(saved["path"]), "sha256": str(saved["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"does not name the adapter's backbone ({error})", file=folder / _BASE) from None
 
 

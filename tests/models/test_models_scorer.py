@@ -1,0 +1,132 @@
+"""A reward model as a function: which ids it reads, where it reads the reward, and in which units it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import stir
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
+from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt
+from perl_eval.models.generate import Sampling, generate
+from perl_eval.models.scorer import REWARD, RewardScorer, Scale, read_scale, rewards
+from perl_eval.records import Completion, Message
+
+ASKED = (Message("user", "paint 3"),)
+
+
+@pytest.fixture(scope="module")
+def folder(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a reward model of random weights, read pairwise."""
+    made = tmp_path_factory.mktemp("scorer") / "reward"
+    backbone = open_backbone(blank)
+    backbone.attach(REWARD, LoraShape(4), seed=0, head=True)
+    stir(backbone, REWARD)
+    backbone.save(REWARD, made)
+    Scale("pairwise", 0.5, 2.0, 64).save(made)
+    return made
+
+
+def answer(text: str, ids: tuple[int, ...] = ()) -> Completion:
+    return Completion(text, "i", "g", "d", "p", ASKED, text, "stop", 0, ids)
+
+
+@torch.no_grad()
+def slow_reward(backbone: Backbone, row: Encoded) -> float:
+    with backbone.adapter(REWARD):
+        states = backbone.causal(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[-1]
+    head = backbone.heads[REWARD]
+    return float(states[0, -1] @ head.weight[0] + head.bias[0])
+
+
+def test_rewards_are_read_at_the_last_token_and_do_not_depend_on_the_batch(folder: Path) -> None:
+    scorer = RewardScorer(folder, open_backbone(folder), batch=3)
+    texts = ["red", "blue gold green gold", "", "gold red", "a very long answer about green paint"]
+    rows = [scorer.encode(answer(text)) for text in texts]
+    found = scorer.logits(rows)
+    assert found == pytest.approx([slow_reward(scorer.backbone, row) for row in rows], abs=1e-5)
+    assert scorer.logits(rows[::-1]) == pytest.approx(found[::-1], abs=1e-5)
+    assert scorer.logits(rows[:1]) == pytest.approx(found[:1], abs=1e-5)
+    assert len({round(value, 4) for value in found}) == len(found)
+
+
+def test_sampled_ids_are_scored_as_they_are(folder: Path) -> None:
+    """Text would be tokenized anew: ``gold`` spelt letter by letter is the same text, and other ids."""
+    scorer = RewardScorer(folder, open_backbone(folder))
+    tokenizer = scorer.backbone.tokenizer
+    split = (*tokenizer.convert_tokens_to_ids(list("gold")), tokenizer.eos_token_id)
+    assert tokenizer.decode(split[:-1]) == "gold"
+    sampled, spoken = scorer.encode(answer("gold", split)), scorer.encode(answer("gold"))
+    prompt = encode_prompt(tokenizer, ASKED, max_tokens=99)
+    assert sampled.ids == (*prompt, *split)
+    assert spoken == encode_dialogue(tokenizer, ASKED, (Message("assistant", "gold"),), max_tokens=64)
+    assert sampled.ids != spoken.ids
+    assert sampled.ids[-1] == spoken.ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_long_prompt_is_cut_and_never_the_sample(folder: Path) -> None:
+    scorer = RewardScorer(folder, open_backbone(folder))
+    ids = tuple(range(10, 70))
+    row = scorer.encode(answer("", ids))
+    assert len(row.ids) == scorer.scale.max_tokens
+    assert row.ids[-60:] == ids
+    assert scorer.encode(answer("", tuple(range(10, 110)))).ids[1:] == tuple(range(10, 110))
+
+
+def test_units_follow_the_loss(folder: Path) -> None:
+    scorer = RewardScorer(folder, open_backbone(folder))
+    completions = [answer("red"), answer("gold gold")]
+    logits = scorer.logits([scorer.encode(completion) for completion in completions])
+    assert scorer(completions) == pytest.approx([(logit - 0.5) / 2.0 for logit in logits])
+    scorer.scale = Scale("pointwise", 0.5, 2.0, 64)
+    assert scorer(completions) == pytest.approx(logits)
+
+
+def test_the_adapter_is_loaded_once(folder: Path) -> None:
+    backbone = open_backbone(folder)
+    first = RewardScorer(folder, backbone)
+    own = backbone.parameters_of(REWARD)
+    RewardScorer(folder, backbone)
+    assert backbone.parameters_of(REWARD).keys() == own.keys()
+    assert first.backbone is backbone
+
+
+def test_scoring_no_sequences(folder: Path) -> None:
+    assert RewardScorer(folder, open_backbone(folder))([]) == []
+
+
+def test_policy_rollouts_and_completions_get_the_same_reward(folder: Path) -> None:
+    scorer = RewardScorer(folder, open_backbone(folder))
+    prompt = encode_prompt(scorer.backbone.tokenizer, ASKED, max_tokens=50)
+    with scorer.backbone.adapter(None):
+        (rollout,) = generate(scorer.backbone, [prompt], [0], Sampling(1.0, 8))
+    (from_rollout,) = scorer.logits([rollout.encoded])
+    (from_completion,) = scorer.logits([scorer.encode(answer("whatever", rollout.ids))])
+    assert from_rollout == from_completion
+
+
+def test_scales_come_back_and_others_are_refused(tmp_path: Path) -> None:
+    scale = Scale("pairwise", -0.25, 1.5, 96)
+    scale.save(tmp_path)
+    assert read_scale(tmp_path) == scale
+    (tmp_path / "reward.json").write_text('{"loss": "pairwise"}')
+    with pytest.raises(DataError, match="is not a reward model's scale"):
+        read_scale(tmp_path)
+    with pytest.raises(DataError, match="give a `train reward` folder"):
+        read_scale(tmp_path / "none")
+
+
+def test_a_folder_without_adapter_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no adapter at"):
+        RewardScorer(tmp_path, backbone)
+
+
+def test_rewards_take_gradients_where_asked(folder: Path) -> None:
+    backbone = open_backbone(folder)
+    backbone.attach_saved(REWARD, folder)
+    backbone.train_only(REWARD)
+    with backbone.adapter(REWARD):
+        assert rewards(backbone, [Encoded((3, 9, 1), (False,) * 3)]).requires_grad

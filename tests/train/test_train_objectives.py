@@ -1,0 +1,223 @@
+"""Losses and returns: figures by hand, scipy's, and gradients against a language small enough to enumerate."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, log_expit
+
+from perl_eval.train.objectives import (
+    beta_of,
+    language_modelling_loss,
+    pairwise_loss,
+    pointwise_loss,
+    reinforce_loss,
+    returns_to_go,
+    token_rewards,
+    value_loss,
+)
+
+numbers = st.floats(-30, 30)
+
+
+def double(values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_beta_of_the_papers_weight() -> None:
+    assert beta_of(0.05) == pytest.approx(1 / 19, abs=1e-15)
+    assert beta_of(0.0) == 0.0
+    assert beta_of(0.5) == 1.0
+
+
+@pytest.mark.parametrize("weight", [-0.01, 1.0, 1.5, math.nan])
+def test_beta_of_a_weight_outside_its_range(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        beta_of(weight)
+
+
+@given(st.floats(0, 0.99), numbers, st.floats(0, 30))
+def test_both_forms_of_the_objective_rank_alike(weight: float, reward: float, kl: float) -> None:
+    mixed = (1 - weight) * reward - weight * kl
+    assert mixed == pytest.approx((1 - weight) * (reward - beta_of(weight) * kl), abs=1e-9)
+
+
+def test_language_modelling_loss_is_the_mean_over_live_tokens() -> None:
+    # (0.5 + 1.5 + 4) / 3; the 100 is masked
+    log_probs = double([[-0.5, -1.5], [-4.0, -100.0]])
+    live = torch.tensor([[True, True], [True, False]])
+    assert float(language_modelling_loss(log_probs, live)) == pytest.approx(2.0)
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6))
+def test_pairwise_loss_is_bradley_terry(pairs: list[tuple[float, float]]) -> None:
+    chosen, rejected = np.array(pairs).T
+    loss = float(pairwise_loss(double(chosen), double(rejected)))
+    assert loss == pytest.approx(-np.mean(log_expit(chosen - rejected)), abs=1e-10)
+
+
+def test_pairwise_loss_at_no_difference_is_log_two() -> None:
+    assert float(pairwise_loss(double([3.0]), double([3.0]))) == pytest.approx(math.log(2))
+
+
+def test_pointwise_loss_has_no_misprint() -> None:
+    # at label 0: -log sigmoid(-r); the paper's sigmoid(1 - r) would give log(1 + e) at r = 2 and not log(1 + e^2)
+    assert float(pointwise_loss(double([2.0]), double([0.0]))) == pytest.approx(math.log1p(math.exp(2.0)))
+    assert float(pointwise_loss(double([2.0]), double([1.0]))) == pytest.approx(math.log1p(math.exp(-2.0)))
+
+
+@given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=6))
+def test_pointwise_loss_is_cross_entropy(examples: list[tuple[float, float]]) -> None:
+    rewards, labels = np.array(examples).T
+    expected = -np.mean(labels * log_expit(rewards) + (1 - labels) * log_expit(-rewards))
+    assert float(pointwise_loss(double(rewards), double(labels))) == pytest.approx(expected, abs=1e-9)
+
+
+def test_pointwise_gradient_is_probability_less_label() -> None:
+    rewards = double([-1.0, 0.3, 4.0]).requires_grad_()
+    labels = double([1.0, 0.0, 1.0])
+    pointwise_loss(rewards, labels).backward()
+    assert rewards.grad is not None
+    assert rewards.grad.numpy() == pytest.approx((expit(rewards.detach().numpy()) - labels.numpy()) / 3)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_token_rewards_sum_to_score_less_penalty(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=4))
+    width = max(before + own for before, own in lengths) + 1
+    live = torch.tensor([[b <= place < b + own for place in range(width)] for b, own in lengths])
+    draw = st.lists(st.lists(numbers, min_size=width, max_size=width), min_size=len(lengths), max_size=len(lengths))
+    ratio, beta = double(data.draw(draw)), data.draw(st.floats(0, 3))
+    scores = double(data.draw(st.lists(numbers, min_size=len(lengths), max_size=len(lengths))))
+    rewards = token_rewards(scores, ratio, live, beta=beta)
+    for index, (before, own) in enumerate(lengths):
+        penalty = beta * float(ratio[index, before : before + own].sum())
+        assert float(rewards[index].sum()) == pytest.approx(float(scores[index]) - penalty, abs=1e-9)
+        last = before + own - 1
+        assert float(rewards[index, last] + beta * ratio[index, last]) == pytest.approx(float(scores[index]), abs=1e-9)
+    assert not rewards[~live].any()
+
+
+def test_token_rewards_carry_no_gradient() -> None:
+    ratio = double([[0.1, 0.2]]).requires_grad_()
+    assert not token_rewards(double([1.0]), ratio, torch.tensor([[True, True]]), beta=0.5).requires_grad
+
+
+@given(st.lists(st.lists(numbers, min_size=5, max_size=5), min_size=1, max_size=3))
+def test_returns_to_go(rewards: list[list[float]]) -> None:
+    expected = [[np.sum(row[place:]) for place in range(5)] for row in rewards]
+    assert returns_to_go(double(rewards)).numpy() == pytest.approx(np.array(expected), abs=1e-9)
+
+
+def test_value_loss_by_hand_and_its_gradient() -> None:
+    values, returns = double([[1.0, 3.0]]).requires_grad_(), double([[2.0, 9.0]]).requires_grad_()
+    loss = value_loss(values, returns, torch.tensor([[True, False]]))
+    loss.backward()
+    assert float(loss.detach()) == 1.0
+    assert returns.grad is None
+    assert values.grad is not None
+    assert values.grad.tolist() == [[-2.0, 0.0]]
+
+
+END, VOCABULARY, LONGEST = 0, 3, 3
+PREFIXES = [prefix for size in range(LONGEST) for prefix in itertools.product((1, 2), repeat=size)]
+SEQUENCES = [(*prefix, END) for prefix in PREFIXES] + list(itertools.product((1, 2), repeat=LONGEST))
+Baseline = Callable[[tuple[int, ...]], float]
+
+
+class Language:
+    """All sequences of tokens 1 and 2 that stop at token 0 or at three tokens; one row of logits a prefix."""
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        self.logits = double(random.normal(size=(len(PREFIXES), VOCABULARY))).requires_grad_()
+        self.prior = torch.log_softmax(double(random.normal(size=(len(PREFIXES), VOCABULARY))), -1)
+        self.reward = dict(zip(SEQUENCES, random.normal(size=len(SEQUENCES)), strict=True))
+
+    @staticmethod
+    def places(sequence: tuple[int, ...]) -> list[int]:
+        return [PREFIXES.index(sequence[:place]) for place in range(len(sequence))]
+
+    def log_probs(self, sequence: tuple[int, ...]) -> torch.Tensor:
+        return torch.log_softmax(self.logits, -1)[self.places(sequence), list(sequence)]
+
+    def objective(self, beta: float) -> torch.Tensor:
+        """Return E[r] - beta KL(pi || prior), written out over all sequences."""
+        total = double(0.0)
+        for sequence in SEQUENCES:
+            own = self.log_probs(sequence).sum()
+            prior = self.prior[self.places(sequence), list(sequence)].sum()
+            total = total + own.exp() * (self.reward[sequence] - beta * (own - prior))
+        return total
+
+    def sampled_gradient(self, sequence: tuple[int, ...], beta: float, baseline: Baseline) -> torch.Tensor:
+        """Return the gradient that the trainer's functions give for one sampled sequence, padded on both sides."""
+        own = self.log_probs(sequence)
+        size = len(sequence)
+        ratio = (own - self.prior[self.places(sequence), list(sequence)]).detach()
+        pad = torch.nn.functional.pad
+        live = pad(torch.ones(1, size, dtype=torch.bool), (1, 2))
+        rewards = token_rewards(double([self.reward[sequence]]), pad(ratio[None], (1, 2), value=5.0), live, beta=beta)
+        values = pad(double([[baseline(sequence[:place]) for place in range(size)]]), (1, 2), value=3.0)
+        loss = reinforce_loss(pad(own[None], (1, 2)), returns_to_go(rewards) - values, live)
+        (gradient,) = torch.autograd.grad(loss, self.logits)
+        return gradient
+
+    def moments(self, beta: float, baseline: Baseline) -> tuple[torch.Tensor, float]:
+        """Return exact mean and total variance of the sampled gradient."""
+        chances = [float(self.log_probs(sequence).sum().exp().detach()) for sequence in SEQUENCES]
+        gradients = [self.sampled_gradient(sequence, beta, baseline) for sequence in SEQUENCES]
+        mean = torch.stack([chance * g for chance, g in zip(chances, gradients, strict=True)]).sum(0)
+        second = sum(chance * float(g.square().sum()) for chance, g in zip(chances, gradients, strict=True))
+        return mean, second - float(mean.square().sum())
+
+
+def nothing(_: tuple[int, ...]) -> float:
+    return 0.0
+
+
+def prefix_value(prefix: tuple[int, ...]) -> float:
+    return 0.7 - 0.4 * len(prefix) + 0.3 * sum(prefix)
+
+
+def test_the_language_is_complete() -> None:
+    language = Language(0)
+    assert len(set(SEQUENCES)) == 15
+    assert sum(float(language.log_probs(sequence).sum().exp().detach()) for sequence in SEQUENCES) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("baseline", [nothing, prefix_value])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_reinforce_is_the_gradient_of_the_anchored_objective(seed: int, beta: float, baseline: Baseline) -> None:
+    language = Language(seed)
+    (exact,) = torch.autograd.grad(-language.objective(beta), language.logits)
+    mean, _ = language.moments(beta, baseline)
+    assert float((mean - exact).abs().max()) < 1e-12
+    assert float(exact.abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_baseline_near_the_return_lowers_variance(seed: int) -> None:
+    language = Language(seed)
+    language.reward = {sequence: reward + 5.0 for sequence, reward in language.reward.items()}
+    _, without = language.moments(0.3, nothing)
+    _, with_mean = language.moments(0.3, lambda _: 5.0)
+    assert with_mean < 0.2 * without
+
+
+def test_reinforce_sums_over_tokens_and_averages_over_sequences() -> None:
+    # -( (-1)(2) + (-3)(1) + (-2)(4) ) / 2
+    log_probs, advantages = double([[-1.0, -3.0], [-2.0, -9.0]]), double([[2.0, 1.0], [4.0, 1.0]])
+    live = torch.tensor([[True, True], [True, False]])
+    assert float(reinforce_loss(log_probs, advantages, live)) == pytest.approx(6.5)
+    advantages.requires_grad_()
+    assert not reinforce_loss(log_probs, advantages, live).requires_grad
