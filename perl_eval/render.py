@@ -125,6 +125,7 @@ def _kind(text: str, source: str) -> Kind:
     raise DataError("has no head comment that states its kind", file=source, fix=fix)
 
 
+@lru_cache(maxsize=1024)
 def neutralise(text: str) -> str:
     """Make hostile text harmless to tokenizers, chat templates and verdict readers, and otherwise leave it as it is.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from typing import Any
@@ -130,6 +131,23 @@ def ask(
     if options.max_cost_usd is not None and judge.price_usd(1, 1) is None:
         raise UserError(f"money is limited and the price of {judge.model} is not known", "state its prices")
     desk = _Desk(judge, ledger, options, tally or Tally())
+    if _inside_a_loop():
+        # In a notebook, say. Two loops cannot run in one thread, so this one waits for another thread's.
+        with ThreadPoolExecutor(max_workers=1) as elsewhere:
+            yield from elsewhere.submit(lambda: list(_drive(desk, judge, questions))).result()
+    else:
+        yield from _drive(desk, judge, questions)
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _drive(desk: _Desk, judge: Judge, questions: Iterable[Question]) -> Generator[Ballot, None, None]:
     with asyncio.Runner() as runner:
         ballots = desk.ballots(iter(questions))
 

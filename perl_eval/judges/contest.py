@@ -140,17 +140,22 @@ def plan(
     units: Iterable[Contestants], judge: Judge, template: render.Template, *, reasoning: bool = False
 ) -> Iterator[Question]:
     """Yield the questions to ask, those of one pair next to each other."""
+    naming = _naming(judge, template)
     for unit in units:
-        judgement = _judgement_id(unit, judge, template)
+        judgement = _judgement_id(unit, naming)
         orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
         for order in orders:
             shown = unit[::-1] if order == "ba" else unit
             yield render.question(template, shown, order=order, id=judgement, reasoning=reasoning)
 
 
-def _judgement_id(unit: Contestants, judge: Judge, template: render.Template) -> str:
-    parameters = json.dumps(dict(judge.parameters), sort_keys=True)
-    return digest("judgement", *(c.id for c in unit), judge.door, judge.model, parameters, template.sha256)
+def _naming(judge: Judge, template: render.Template) -> str:
+    """Return what all judgements of one judge and prompt have in common in their ids."""
+    return digest(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True), template.sha256)
+
+
+def _judgement_id(unit: Contestants, naming: str) -> str:
+    return digest("judgement", naming, *(completion.id for completion in unit))
 
 
 def shuffled(units: Sequence[Contestants], seed: int) -> list[Contestants]:
@@ -179,20 +184,23 @@ def judgements(
         votes: How often each question is asked.
     """
     ballots = put(plan(units, judge, template, reasoning=reasoning))
+    naming = _naming(judge, template)
     with contextlib.closing(ballots):
         for unit in units:
             wanted = votes * (2 if len(unit) == 2 and judge.positional else 1)
             cast = tuple(islice(ballots, wanted))
             if len(cast) < wanted:
                 return
-            yield _judgement(unit, cast, judge, template)
+            yield _judgement(_judgement_id(unit, naming), unit, cast, judge, template)
 
 
-def _judgement(unit: Contestants, ballots: tuple[Ballot, ...], judge: Judge, template: render.Template) -> Judgement:
+def _judgement(
+    id: str, unit: Contestants, ballots: tuple[Ballot, ...], judge: Judge, template: render.Template
+) -> Judgement:
     a, b = unit[0], unit[1] if len(unit) == 2 else None
     decision = decide(ballots)
     return Judgement(
-        id=_judgement_id(unit, judge, template),
+        id=id,
         kind=template.kind,
         item=a.item,
         group=a.group,

@@ -78,7 +78,7 @@ class Keys:
 
 
 class Ledger:
-    """An open ledger; use as a context manager.
+    """An open ledger; use as a context manager, from one thread at a time.
 
     Args:
         path: The file; made if it is not there.
@@ -92,7 +92,7 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+            self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as error:
             raise UserError(f"cannot open the ledger {path}: {error}", "choose a file you can write to") from None
         try:

@@ -250,3 +250,11 @@ def test_a_judge_that_answers_nothing_stops_the_run(ledger: Ledger) -> None:
     judge = Oracle(failures={str(number): [Refused("400: no such template")] * 9 for number in range(1000)})
     with pytest.raises(UserError, match="oracle answered none of 20 questions, lastly: 400"):
         list(ask(numbers(1000), judge, ledger, options=QUICK))
+
+
+def test_it_can_be_asked_inside_a_running_loop(ledger: Ledger) -> None:
+    async def notebook() -> list[str | None]:
+        return verdicts(Oracle(), numbers(300), ledger)
+
+    assert asyncio.run(notebook()) == ["yes", "no"] * 150
+    assert len(ledger) == 300
