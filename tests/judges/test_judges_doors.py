@@ -133,7 +133,7 @@ def constant_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a reward model that gives every answer exactly 2, on a backbone with random weights."""
     import torch
 
-    from perl_eval.models.backbone import Backbone, LoraShape
+    from perl_eval.models.backbone import LoraShape, open_backbone
     from perl_eval.models.scorer import REWARD, Scale
     from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
 
@@ -142,7 +142,7 @@ def constant_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = make_model(ScratchSize(width=16, layers=1, heads=2, vocabulary=300, positions=128), tokenizer, seed=0)
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
-    backbone = Backbone(model, tokenizer, base)
+    backbone = open_backbone(base)
     backbone.attach(REWARD, LoraShape(rank=1), seed=0, head=True)
     torch.nn.init.zeros_(backbone.heads[REWARD].weight)
     torch.nn.init.constant_(backbone.heads[REWARD].bias, 2.0)
