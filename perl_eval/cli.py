@@ -363,7 +363,7 @@ def main() -> None:
     traceback.
     """
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="perl-eval", standalone_mode=False)
     except (PerlEvalError, BuilderError) as error:
         _fail(str(error))
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead

@@ -1,0 +1,475 @@
+"""The command line: help everywhere, and one line for whatever a user gets wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from datasets_builders import DataError as UpstreamError
+from datasets_builders import SourceError
+from perl_eval import cli, runs, tables, world
+from perl_eval.errors import DataError, TimedOut, UserError
+from perl_eval.records import Completion, HumanLabel, Judgement, Message
+
+PROGRAM = [sys.executable, "-c", "from perl_eval.cli import main; main()"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    code: int | None
+    out: str
+    err: str
+
+
+Command = Callable[..., Shown]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return what runs a command line in this process, as the installed program would."""
+
+    def run(line: str) -> Shown:
+        monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        shown = capsys.readouterr()
+        code = caught.value.code
+        assert code is None or isinstance(code, int)
+        return Shown(code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def fails(command: Command) -> Callable[[str], str]:
+    """Return what runs a command line that must fail as users' mistakes do, and gives the one line."""
+
+    def run(line: str) -> str:
+        shown = command(line)
+        assert shown.code == 2, shown
+        assert shown.out == ""
+        assert shown.err.startswith("error: ")
+        assert shown.err.endswith("\n")
+        assert len(shown.err.splitlines()) == 1
+        assert "Traceback" not in shown.err
+        return shown.err
+
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------- things to give
+
+ASKED = (Message("user", "a small latte with oat milk please"),)
+
+
+def completions(folder: Path, policy: str, text: str, n: int = 6) -> Path:
+    with runs.start(folder, verb="sample", arguments={"policy": policy}) as run:
+        answers = [
+            Completion(f"{policy}{item}", f"item {item}", f"g{item}", "d", policy, ASKED, text, "stop", 0)
+            for item in range(n)
+        ]
+        run.write(answers, Completion)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with one of everything, good and bad; tests write elsewhere."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    completions(shelf / "a", "rl", "sure , one small oat milk latte coming up")
+    completions(shelf / "b", "sft", "sure , one large oat milk latte coming up")
+    (shelf / "text.parquet").write_text("these are words\n")
+    (shelf / "file").write_text("x")
+    (shelf / "empty").mkdir()
+    answers = runs.read(shelf / "a", Completion)
+    broken = tables.schema_of(Completion).empty_table().to_pylist()
+    tables.write(shelf / "broken.parquet", answers, Completion)
+    broken = pq.read_table(shelf / "broken.parquet").to_pylist()
+    broken[3]["finish"] = "exploded"
+    pq.write_table(pa.Table.from_pylist(broken), shelf / "broken.parquet")
+    tables.write(shelf / "labels.parquet", [HumanLabel("elsewhere", "i", "g", "p1", "win")], HumanLabel)
+    world.build(shelf / "data", demonstrations=20, preferences=20, prompts=20)
+    (shelf / "weightless").mkdir()
+    (shelf / "weightless" / "config.json").write_text("{}")
+    (shelf / "changed").mkdir()
+    completions(shelf / "changed", "rl", "one")
+    tables.write(shelf / "changed" / "completions.parquet", [replace(answers[0], text="two")], Completion)
+    return shelf
+
+
+@pytest.fixture
+def at(shelf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Stand in a fresh folder from which the shelf is reached as ``s``."""
+    (tmp_path / "s").symlink_to(shelf)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- help
+
+
+def every_command() -> list[str]:
+    def walk(found: Any, path: str) -> Iterator[str]:
+        yield path
+        for name, inner in getattr(found, "commands", {}).items():
+            yield from walk(inner, f"{path} {name}".strip())
+
+    return list(walk(typer.main.get_command(cli.app), ""))
+
+
+def test_the_commands_are_these() -> None:
+    named = {"build", "sample", "recorded", "judge", "score", "agree", "report", "demo", "train"}
+    assert {*named, "", "train sft", "train reward", "train policy"} <= set(every_command())
+
+
+@pytest.mark.parametrize("path", every_command())
+def test_every_command_has_help(path: str, command: Command) -> None:
+    shown = command(f"{path} --help")
+    assert shown.code in (None, 0)
+    assert shown.err == ""
+    assert f"Usage: perl-eval{' ' if path else ''}{path}" in " ".join(shown.out.split())
+
+
+@pytest.mark.parametrize("path", ["", "train"])
+def test_a_group_without_a_command_shows_its_help(path: str, command: Command) -> None:
+    shown = command(path)
+    assert "Usage: perl-eval" in shown.out
+    assert (shown.code, shown.err) == (2, "")
+
+
+# ---------------------------------------------------------------------------------------------------- typed wrongly
+
+TRAIN = "train policy --data s/data/prompts --prior s/none --reward s/none --out out"
+SAMPLE = "sample --model s/none --data s/data/prompts --out out"
+SFT = "train sft --data s/data/demonstrations --out out"
+REWARD = "train reward --data s/data/preferences --prior s/none --out out"
+JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nosuch", "No such command 'nosuch'"),
+        ("train nosuch", "No such command 'nosuch'"),
+        ("score", "Missing argument"),
+        ("sample --data s/data/prompts --out out", "Missing option '--model'"),
+        ("score s/a --out out --nosuch 1", "No such option: --nosuch"),
+        ("score s/a --out out --nosuch '[bold]\nx'", "No such option"),
+        (f"{TRAIN} --steps many", "Invalid value for '--steps'"),
+        (f"{SAMPLE} --seed -1", "Invalid value for '--seed'"),
+        (f"{SAMPLE} --seed {2**32}", "Invalid value for '--seed'"),
+        ("build taskmaster-coffee --num-proc 0 --out out", "Invalid value for '--num-proc'"),
+        (f"{REWARD} --folds -1", "Invalid value for '--folds'"),
+        (f"{REWARD} --rank 0", "--rank 0 is no LoRA rank; give 1 or more"),
+        (f"{TRAIN} --rank -3", "--rank -3 is no LoRA rank"),
+        (f"{TRAIN} --targets ' , '", "--targets ' , ' names no projection"),
+        (f"{TRAIN} --kl-weight 1.5", "--kl-weight 1.5 is outside [0, 1)"),
+        (f"{TRAIN} --kl-weight 1", "--kl-weight 1.0 is outside [0, 1)"),
+        (f"{TRAIN} --kl-weight nan", "--kl-weight nan is outside [0, 1)"),
+        (f"{TRAIN} --value none", "--value 'none' is not known; choose from head, adapter"),
+        ("report s/a --format pdf", "--format 'pdf' is not known; choose from html, md, json"),
+        ("build nosuch --out out", "nosuch"),
+        ("build taskmaster-coffee --config nosuch --data-dir s --out out", "nosuch"),
+        ("build taskmaster-coffee --checksums maybe --data-dir s --out out", "maybe"),
+        ("build taskmaster-coffee --data-dir s/none --out out", "s/none"),
+        ("build coffee-world --config ratings --out out", "coffee-world is embedded and takes no --config"),
+        ("build coffee-world --check --out out", "takes no --check"),
+        ("build coffee-world --push-to-hub me/it --out out", "takes no --push-to-hub"),
+        (f"{JUDGE} nosuch", "no judge 'nosuch'; give scripted:world"),
+        (f"{JUDGE} scripted:nosuch", "no judge 'scripted:nosuch'"),
+        (f"{JUDGE} reward:s/none", "no model at s/none"),
+        (f"{JUDGE} reward:s/weightless", "the model at s/weightless has no safetensors weights"),
+        (f"{JUDGE} scripted:world --noise -1", "noise"),
+        (f"{JUDGE} scripted:world --tie-margin nan", "tie_margin"),
+        (f"{JUDGE} scripted:world --limit 0", "limit is 0"),
+        (f"{JUDGE} chat:m --base-url ftp://x/", "address"),
+        ("judge s/a s/b --out out --judge scripted:world --prompt nosuch", "nosuch"),
+        ("judge s/a s/b --out out --judge scripted:world --prompt harmful", "harmful"),
+        ("judge s/a --out out --judge scripted:world --prompt dialogue", "dialogue"),
+    ],
+)
+def test_a_mistake_is_one_line(line: str, said: str, fails: Callable[[str], str], at: Path) -> None:
+    assert said in fails(line)
+    assert not (at / "out" / "completions.parquet").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"{TRAIN} --{option}" for option in ("steps", "batch", "max-tokens", "max-new-tokens", "learning-rate")),
+        *(f"{REWARD} --{option}" for option in ("epochs", "batch", "max-tokens", "max-new-tokens", "learning-rate")),
+        *(f"{SFT} --{option}" for option in ("epochs", "batch", "max-tokens", "learning-rate")),
+        *(f"{SAMPLE} --{option}" for option in ("draws", "batch", "max-tokens", "max-new-tokens")),
+        f"{TRAIN} --temperature",
+    ],
+)
+def test_what_must_be_above_zero_is(line: str, value: str, fails: Callable[[str], str], at: Path) -> None:
+    option = line.rpartition("--")[2]
+    message = fails(f"{line} {value}")
+    assert option.replace("-", "_") in message or option in message
+    assert value in message
+    assert not (at / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "line", [f"{TRAIN} --beta -1", f"{SAMPLE} --temperature -0.5", f"{SAMPLE} --limit -2", f"{TRAIN} --beta nan"]
+)
+def test_what_must_not_be_negative_is_not(line: str, fails: Callable[[str], str], at: Path) -> None:
+    *_, option, value = line.split()
+    message = fails(line)
+    assert option.removeprefix("--") in message
+    assert value in message
+
+
+@pytest.mark.parametrize("line", [TRAIN, SAMPLE, REWARD])
+def test_a_prompt_needs_room(line: str, fails: Callable[[str], str], at: Path) -> None:
+    assert "max_tokens 64 leaves no room for a prompt" in fails(f"{line} --max-tokens 64 --max-new-tokens 64")
+
+
+# ---------------------------------------------------------------------------------------------------- given wrongly
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        # Nothing there.
+        ("score nothing --out out", "no such file"),
+        ("agree nothing s/labels.parquet --out out", "no such file"),
+        ("judge nothing s/b --out out --prompt dialogue --judge scripted:world", "nothing"),
+        ("report nothing --out page.html", "nothing does not exist"),
+        ("recorded --data nothing --out out", "nothing"),
+        ("train sft --data nothing --out out", "nothing"),
+        ("sample --model nothing --data s/data/prompts --out out", "nothing"),
+        (f"{TRAIN}", "s/none"),
+        (f"{SFT} --model s/none", "s/none"),
+        (f"{SFT} --model scratch:huge", "no from-scratch size 'huge'; choose one of tiny, small, medium"),
+        (f"{SFT} --model s/weightless", "has no safetensors weights"),
+        ("sample --model s/weightless --data s/data/prompts --out out", "has no safetensors weights"),
+        # Something else.
+        ("score s/text.parquet --out out", "s/text.parquet: is not a parquet file"),
+        ("agree s/text.parquet s/labels.parquet --out out", "s/text.parquet: is not a parquet file"),
+        ("judge s/text.parquet s/b --out out --prompt dialogue --judge scripted:world", "is not a parquet file"),
+        ("score s/labels.parquet --out out", "s/labels.parquet, field 'id': no such column"),
+        ("score s/empty --out out", "s/empty has no judgements.parquet"),
+        ("report s/empty --out page.html", "no run folder at or below s/empty"),
+        ("report s/file --out page.html", "s/file is a file"),
+        ("report s/a --out s/empty", "s/empty is a folder"),
+        ("judge s/broken.parquet s/b --out out --prompt dialogue --judge scripted:world", "row 3, field 'finish'"),
+        ("judge s/changed s/b --out out --prompt dialogue --judge scripted:world", "does not match the sha256"),
+        ("train sft --data s/data --out out", "it has the configs demonstrations, preferences, prompts"),
+        ("train sft --data s/data/preferences --out out", "field 'completion': no such column"),
+        ("sample --model s/weightless --data s/data/prompts --split nosuch --out out", "has no split 'nosuch'"),
+        ("recorded --data s/data/demonstrations --split train --out out", "field 'label': no such column"),
+        # No place for the output.
+        ("score s/a --out s/file", "s/file is a file; give a folder"),
+        ("score s/a --out s/file/out", "cannot write s/file/out"),
+        ("build coffee-world --out s/file/out", "cannot write s/file/out"),
+        ("report s/a --out s/file/page.html", "cannot write s/file/page.html"),
+        ("build coffee-world --out s/a", "s/a holds the output of another `sample` run: this one is `build`"),
+        ("build coffee-world --out s/empty/..", "is not empty and is no unfinished run"),
+        (f"score s/a --out {'x' * 300}", "File name too long"),
+    ],
+)
+def test_a_wrong_input_or_output_is_one_line(line: str, said: str, fails: Callable[[str], str], at: Path) -> None:
+    assert said in fails(line)
+
+
+# ---------------------------------------------------------------------------------------------------- what goes well
+
+
+def test_judge_score_agree_and_report_say_where_they_wrote(command: Command, shelf: Path, tmp_path: Path) -> None:
+    out = {name: tmp_path / name for name in ("judged", "scored", "agreed", "diverse")}
+    judge = f"judge {shelf}/a {shelf}/b --prompt dialogue --judge scripted:world --out {out['judged']}"
+    for _ in range(2):  # a finished command says the same again
+        shown = command(judge)
+        assert (shown.code, shown.out.splitlines()[-1]) == (None, str(out["judged"]))
+    judged = runs.read(out["judged"], Judgement)
+    assert [(one.outcome, one.policy_a, one.policy_b) for one in judged] == [("win", "rl", "sft")] * 6
+    labels = [HumanLabel(one.unit, one.item, one.group, person, "win") for one in judged for person in ("p1", "p2")]
+    tables.write(tmp_path / "labels.parquet", labels, HumanLabel)
+    for line, name in (
+        (f"score {out['judged']}", "scored"),
+        (f"score {shelf}/a", "diverse"),
+        (f"agree {out['judged']} {tmp_path}/labels.parquet", "agreed"),
+    ):
+        shown = command(f"{line} --out {out[name]}")
+        assert (shown.code, shown.out.splitlines()[-1]) == (None, str(out[name]))
+        assert "interval" in shown.out
+    for form in ("html", "md", "json"):
+        page = tmp_path / f"report.{form}"
+        shown = command(f"report {out['judged']} {out['scored']} --out {page} --format {form}")
+        assert (shown.code, shown.out) == (None, f"{page}\n")
+        assert "win rate" in page.read_text("utf-8")
+
+
+def test_labels_of_other_units_are_one_line(fails: Callable[[str], str], command: Command, at: Path) -> None:
+    assert command("judge s/a s/b --prompt dialogue --judge scripted:world --out judged").code is None
+    message = fails("agree judged s/labels.parquet --out out")
+    assert "no judged unit is labelled" in message
+    assert "such as elsewhere" in message
+
+
+def test_rated_rows_become_completions_and_labels(command: Command, tmp_path: Path) -> None:
+    def turns(role: str, text: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text}]
+
+    rated = [
+        {"id": f"r{row}", "group": f"g{row}", "dataset": "d", "prompt": turns("user", "a latte"), "label": row == 0}
+        | {"completion": turns("assistant", f"answer {row}")}
+        for row in range(2)
+    ]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rated), tmp_path / "data" / "test.parquet")
+    assert command(f"recorded --data {tmp_path}/data --out {tmp_path}/out").out == f"{tmp_path}/out\n"
+    assert [one.text for one in runs.read(tmp_path / "out", Completion)] == ["answer 0", "answer 1"]
+    assert [label.label for label in runs.read(tmp_path / "out", HumanLabel)] == ["yes", "no"]
+
+
+def test_build_takes_the_embedded_world_under_both_spellings(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, int]] = []
+
+    def build(out: Path, *, seed: int) -> Path:
+        asked.append((out, seed))
+        return out
+
+    monkeypatch.setattr(world, "build", build)
+    assert command(f"build coffee-world --out {tmp_path} --seed 3").out == f"{tmp_path}\n"
+    assert command(f"build coffee_world --out {tmp_path}").out == f"{tmp_path}\n"
+    assert asked == [(tmp_path, 3), (tmp_path, 0)]
+
+
+# ---------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("limit\nis 0", "give 1"), "error: limit is 0; give 1"),
+        (
+            DataError("is empty", file="a.parquet", row=3, field="text"),
+            "error: a.parquet, row 3, field 'text': is empty",
+        ),
+        (TimedOut("no reply in 60 s"), "error: no reply in 60 s"),
+        (SourceError("rated.json is missing", "download it"), "error: rated.json is missing; download it"),
+        (
+            UpstreamError("is no score", "rated.json", 3, "score"),
+            "error: rated.json, row 3, field 'score': is no score",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/x"), "error: /disk/x: No space left on device"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), "error: /x: Permission denied"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "error: Too many open files"),
+        (OSError("the network\nis down"), "error: the network is down"),
+        (UserError("file \x1b[31mred\x1b[0m \u202e \ud83d é"), r"error: file \x1b[31mred\x1b[0m \u202e \ud83d é"),
+    ],
+)
+def test_what_a_verb_raises_is_one_line(
+    error: Exception, line: str, fails: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any, **__: Any) -> Path:
+        raise error
+
+    monkeypatch.setattr(world, "build", build)
+    assert fails("build coffee-world --out out") == f"{line}\n"
+
+
+def test_an_interrupt_is_130_and_says_that_nothing_is_lost(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any, **__: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world, "build", build)
+    assert command("build coffee-world --out x") == Shown(130, "", "stopped; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AssertionError("x")])
+def test_a_bug_is_not_dressed_up_as_a_mistake(bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any, **__: Any) -> Path:
+        raise bug
+
+    monkeypatch.setattr(world, "build", build)
+    monkeypatch.setattr(sys, "argv", ["perl-eval", "build", "coffee-world", "--out", "x"])
+    with pytest.raises(type(bug)):
+        cli.main()
+
+
+def test_a_missing_extra_is_one_line(fails: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "torch" else find(name, *more))
+    for line in (SAMPLE, TRAIN, SFT, REWARD, "demo --out out", f"{JUDGE} reward:x"):
+        assert fails(line) == "error: this verb needs torch; install the extra: pip install 'perl-eval[train]'\n"
+
+
+# ---------------------------------------------------------------------------------------------------- as a program
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "error: No such command 'nosuch'."),
+        (["score", "nothing", "--out", "out"], "error: no such file or folder: nothing; check the path"),
+        (shlex.split(f"{TRAIN} --steps 0"), "error: steps is 0; give 1 or more"),
+        (
+            ["sample", "--model", "no", "--data", "no", "--out", "out"],
+            "error: no such file or folder: no; check the path",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_of_the_program(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{said}\n")
+
+
+SLOW = """
+import time
+from perl_eval import cli, world
+world.build = lambda *_, **__: (print("begun", flush=True), time.sleep(60))
+cli.main()
+"""
+
+
+def test_control_c_stops_the_program_with_130(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", SLOW, "build", "coffee-world", "--out", "out"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(program, cwd=tmp_path, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "stopped; the same command goes on from here\n")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*PROGRAM, "--help"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_script_is_installed() -> None:
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="perl-eval")
+    assert script.load() is cli.main
+    assert re.fullmatch(r"perl_eval\.cli:main", script.value)
