@@ -138,6 +138,7 @@ def train_policy(
     out: Out,
     steps: int = 100,
     batch: int = 64,
+    group: Annotated[int, typer.Option(help="Samples a prompt; above 1 their mean score is the baseline.")] = 1,
     learning_rate: float = 1e-3,
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
     kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
@@ -159,6 +160,7 @@ def train_policy(
         options = policy.PolicyOptions(
             steps=steps,
             batch=batch,
+            group=group,
             learning_rate=learning_rate,
             beta=beta,
             kl_weight=kl_weight,

@@ -36,8 +36,8 @@ class DemoSize:
     preferences: int = 8000
     prompts: int = 600
     sft_epochs: float = 3.0
-    reward_epochs: float = 1.0
-    policy_steps: int = 100
+    reward_epochs: float = 1.5
+    policy_steps: int = 130
     judged_prompts: int = 200
 
 
@@ -103,7 +103,8 @@ def _train(out: Path, data: Path, size: DemoSize, seed: int) -> dict[str, Path]:
     options = policy.PolicyOptions(
         steps=size.policy_steps,
         learning_rate=3e-3,
-        beta=0.1,
+        group=4,
+        beta=0.3,
         max_tokens=_MAX_TOKENS,
         max_new_tokens=_MAX_NEW_TOKENS,
         lora=_LORA,

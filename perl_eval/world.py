@@ -21,7 +21,17 @@ from perl_eval import runs, tables
 from perl_eval.errors import UserError
 from perl_eval.records import Completion, HumanLabel, Message, digest, unit_of
 
-__all__ = ["ANNOTATORS", "DATASET", "build", "label_pairs", "label_single", "true_reward", "true_reward_of"]
+__all__ = [
+    "ANNOTATORS",
+    "DATASET",
+    "TASTE",
+    "build",
+    "label_pairs",
+    "label_single",
+    "liked",
+    "true_reward",
+    "true_reward_of",
+]
 
 DATASET = "coffee_world"
 DRINKS = ("latte", "mocha", "espresso", "cappuccino", "americano", "cortado")
@@ -43,6 +53,8 @@ _CHANGES = (
 )
 ANNOTATORS = {"annotator 1": 8.0, "annotator 2": 6.0, "annotator 3": 4.0}
 """The simulated annotators and how sharply each tells better from worse: P(a over b) = sigmoid(2 x sharpness x gap)."""
+TASTE = {"absolutely": 0.1, "just for you": 0.1}
+"""What all annotators like and the true reward does not count, in units of reward: a reward model learns it too."""
 _SLOTS = {"drink": DRINKS, "size": SIZES, "milk": MILKS}
 _FORM = re.compile(
     "({}) , one ({}) ({}) milk ({}) ({})".format(*map("|".join, (OPENINGS, SIZES, MILKS, DRINKS, CLOSINGS)))
@@ -76,6 +88,11 @@ def true_reward(prompt: Sequence[Message], answer: str) -> float:
         right += bool(named) and all(word == value for word in named)
     form = _FORM.fullmatch(" ".join(words)) is not None
     return (1 - _FORM_WEIGHT) * right / len(_SLOTS) + _FORM_WEIGHT * form
+
+
+def liked(prompt: Sequence[Message], answer: str) -> float:
+    """Return what an answer is worth to the annotators: its true reward, and their taste."""
+    return true_reward(prompt, answer) + sum(bonus for words, bonus in TASTE.items() if words in answer)
 
 
 def true_reward_of(completion: Completion) -> float:
@@ -146,7 +163,7 @@ def _preference(prompt: tuple[Message, ...], index: str, random: np.random.Gener
     gap = 0.0
     while gap == 0:
         first, second = (_flawed_answer(prompt, random, broken=0.5) for _ in range(2))
-        gap = true_reward(prompt, first) - true_reward(prompt, second)
+        gap = liked(prompt, first) - liked(prompt, second)
     votes = sum(_prefers(gap, sharpness, random) for sharpness in ANNOTATORS.values())
     chosen, rejected = (first, second) if votes * 2 > len(ANNOTATORS) else (second, first)
     return _row(
@@ -215,7 +232,7 @@ def label_pairs(a: Sequence[Completion], b: Sequence[Completion], *, seed: int =
     """
     labels = []
     for one, other in zip(a, b, strict=True):
-        gap = true_reward_of(one) - true_reward_of(other)
+        gap = liked(one.prompt, one.text) - liked(other.prompt, other.text)
         for name, sharpness in ANNOTATORS.items():
             random = np.random.default_rng(int(digest(str(seed), name, one.id, other.id), 16))
             first, second = (_prefers(gap, sharpness, random) for _ in range(2))

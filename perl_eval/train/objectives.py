@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 __all__ = [
     "beta_of",
     "language_modelling_loss",
+    "leave_one_out",
     "pairwise_loss",
     "pointwise_loss",
     "reinforce_loss",
@@ -109,6 +110,29 @@ def returns_to_go(rewards: torch.Tensor) -> torch.Tensor:
     which its action cannot change.
     """
     return rewards.flip(1).cumsum(1).flip(1)
+
+
+def leave_one_out(scores: torch.Tensor, *, group: int) -> torch.Tensor:
+    """Return each score less the mean of the other scores of its prompt.
+
+    A sample's own score does not enter what is taken off it, so the policy gradient keeps its mean. It is taken off
+    before the KL is, so the KL of other samples does not enter.
+
+    Args:
+        scores: (B,), the samples of one prompt side by side.
+        group: Samples a prompt, a divisor of B; 1 leaves the scores as they are.
+
+    Returns:
+        (B,).
+
+    Source:
+        arXiv 2402.14740, equation 8.
+    """
+    if group == 1:
+        return scores
+    rows = scores.view(-1, group)
+    others = (rows.sum(1, keepdim=True) - rows) / (group - 1)
+    return (rows - others).view(-1)
 
 
 def reinforce_loss(log_probs: torch.Tensor, advantages: torch.Tensor, live: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from perl_eval.models.scorer import RewardScorer
 from perl_eval.records import Measurement
 from perl_eval.rows import Row
 from perl_eval.train.loop import LoopOptions, optimise
-from perl_eval.train.objectives import beta_of, reinforce_loss, returns_to_go, token_rewards, value_loss
+from perl_eval.train.objectives import beta_of, leave_one_out, reinforce_loss, returns_to_go, token_rewards, value_loss
 
 __all__ = ["POLICY", "VALUE", "PolicyOptions", "run"]
 
@@ -39,13 +39,16 @@ Reward = Callable[[Sequence[Row], Sequence[Rollout]], Sequence[float]]
 class PolicyOptions:
     """``beta`` is KL strength in normalised reward units per nat; 0 takes the KL away.
 
-    ``kl_weight``, if given, is PE-RLHF's b and sets ``beta = b / (1 - b)``. ``value`` is a linear head on the policy's
-    own trunk without gradient into it (``head``), or an adapter and head of its own (``adapter``). A sample that never
-    ended gets ``missing_end_reward`` instead of its score. ``max_tokens`` bounds prompt and sample together.
+    ``kl_weight``, if given, is PE-RLHF's b and sets ``beta = b / (1 - b)``. With ``group`` above 1 each prompt of a
+    batch is sampled that often, and the mean score of its other samples is taken off each score. ``value`` is a linear
+    head on the policy's own trunk without gradient into it (``head``), or an adapter and head of its own (``adapter``).
+    A sample that never ended gets ``missing_end_reward`` instead of its score. ``max_tokens`` bounds prompt and sample
+    together.
     """
 
     steps: int = 100
     batch: int = 64
+    group: int = 1
     learning_rate: float = 1e-3
     beta: float = 0.05
     kl_weight: float | None = None
@@ -58,7 +61,9 @@ class PolicyOptions:
     lora: LoraShape = field(default_factory=LoraShape)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch", "max_new_tokens", "max_tokens")
+        at_least_one(self, "steps", "batch", "group", "max_new_tokens", "max_tokens")
+        if self.batch % self.group:
+            raise UserError(f"group {self.group} does not divide batch {self.batch}", "give a divisor")
         positive(self, "learning_rate", "temperature")
         not_negative(self, "beta", "value_coefficient")
         prompt_room(self.max_tokens, self.max_new_tokens)
@@ -164,8 +169,12 @@ class PolicyTrainer:
     def sample(self, step: int) -> tuple[list[Row], list[Rollout]]:
         """Return the prompts of one step and the policy's answers."""
         lengths = [len(prompt) for prompt in self.prompts]
-        chosen = batch_of_step(lengths, step, size=self.options.batch, seed=self.seed)
-        seeds = [item_seed(self.seed, self.found[row].id, step) for row in chosen]
+        group = self.options.group
+        distinct = batch_of_step(lengths, step, size=self.options.batch // group, seed=self.seed)
+        chosen = [row for row in distinct for _ in range(group)]
+        seeds = [
+            item_seed(self.seed, self.found[row].id, step * group + draw) for row in distinct for draw in range(group)
+        ]
         sampling = Sampling(self.options.temperature, self.options.max_new_tokens)
         with self.backbone.adapter(POLICY):
             rollouts = generate(self.backbone, [self.prompts[row] for row in chosen], seeds, sampling)
@@ -196,7 +205,8 @@ class PolicyTrainer:
             values = self._values(hidden.detach())
         log_ratio = (log_probs - prior).detach() * live
         score_row = torch.tensor(scores, dtype=torch.float32, device=live.device)
-        returns = returns_to_go(token_rewards(score_row, log_ratio, live, beta=options.kl_strength))
+        centred = leave_one_out(score_row, group=options.group)
+        returns = returns_to_go(token_rewards(centred, log_ratio, live, beta=options.kl_strength))
         policy_loss = reinforce_loss(log_probs, returns - values, live)
         baseline_loss = value_loss(values, returns, live)
         (policy_loss + options.value_coefficient * baseline_loss).backward()  # type: ignore[no-untyped-call]

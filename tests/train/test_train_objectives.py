@@ -16,6 +16,7 @@ from scipy.special import expit, log_expit
 from perl_eval.train.objectives import (
     beta_of,
     language_modelling_loss,
+    leave_one_out,
     pairwise_loss,
     pointwise_loss,
     reinforce_loss,
@@ -221,3 +222,11 @@ def test_reinforce_sums_over_tokens_and_averages_over_sequences() -> None:
     assert float(reinforce_loss(log_probs, advantages, live)) == pytest.approx(6.5)
     advantages.requires_grad_()
     assert not reinforce_loss(log_probs, advantages, live).requires_grad
+
+
+def test_leave_one_out_takes_off_the_mean_of_the_others() -> None:
+    scores = torch.tensor([1.0, 2.0, 6.0, 5.0, 5.0, 5.0])
+    # First prompt: 1 - (2+6)/2, 2 - (1+6)/2, 6 - (1+2)/2; second prompt: all alike.
+    expected = torch.tensor([-3.0, -1.5, 4.5, 0.0, 0.0, 0.0])
+    assert torch.equal(leave_one_out(scores, group=3), expected)
+    assert leave_one_out(scores, group=1) is scores
