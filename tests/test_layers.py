@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,28 @@ def test_help_is_light(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_judging_needs_no_torch(tmp_path: Path) -> None:
+    """The README's example, then agreement and the report, where torch, transformers and peft cannot be imported."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    example = re.search(r"^```python\n(.*?)^```$", readme, re.M | re.S)
+    assert example is not None
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'peft'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"{example[1]}\n"
+        "from perl_eval import HumanLabel, agree, report\n"
+        "judged_pairs = runs.read(judged, judge.Judgement)\n"
+        "labels = [HumanLabel(one.unit, one.item, one.group, who, 'win') for one in judged_pairs for who in 'pq']\n"
+        "tables.write(folder / 'people' / 'labels.parquet', labels, HumanLabel)\n"
+        "agree.run(judged, folder / 'people', folder / 'agreed')\n"
+        f"print(report.run([folder], {str(tmp_path / 'page.html')!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page.html").is_file()

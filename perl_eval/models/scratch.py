@@ -89,6 +89,9 @@ def make_model(size: ScratchSize, tokenizer: Any, *, seed: int) -> Any:
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     config = LlamaConfig(
         vocab_size=len(tokenizer),
