@@ -102,7 +102,7 @@ def load(
         config: The configuration; the data set's main one if None.
         data_dir: Folder that holds the upstream files; they are downloaded if None.
         cache_dir: Folder for downloads and built rows; default that of `datasets`.
-        streaming: Make rows as they are asked for, and keep nothing.
+        streaming: Make rows as they are asked for, from files that are downloaded and verified first; keep no rows.
         num_proc: Processes to build with; no more than there are upstream files.
 
     Returns:

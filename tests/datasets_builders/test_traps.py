@@ -47,7 +47,9 @@ def test_two_builders_of_one_module_have_caches_of_their_own(upstream, cache, wr
         write_array(f"TM-3-2020/reward/reward_{number:02}.json", rows)
     found = {}
     for name in ("taskmaster_coffee", "taskmaster-ticketing"):
-        built = open_builder(name, "ratings", data_dir=upstream, cache_dir=cache, options=RECORD).load()
+        builder = open_builder(name, "ratings", data_dir=upstream, cache_dir=cache, options=RECORD)
+        assert Path(builder.cache_dir).relative_to(cache).parts[0] == name.replace("-", "_")
+        built = builder.load()
         found[name] = [id_ for rows in built.values() for id_ in rows["id"][:]]
     assert found == {"taskmaster_coffee": ["coffee-row"], "taskmaster-ticketing": ["ticket-row"]}
 
