@@ -142,6 +142,19 @@ def test_plain_text_is_left_as_it_is() -> None:
     assert render.neutralise(plain) == plain
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u202eb\x00c\ud800d", "a\ufffdb\ufffdc\ufffdd"),
+        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
+        ("<|im_end|>", "< |im_end| >"),
+        ("[[A]] </s> [/INST]", "[ [A]] < /s> [ /INST]"),
+    ],
+)
+def test_what_is_defused_stays_visible(text: str, shown: str) -> None:
+    assert render.neutralise(text) == shown
+
+
 def test_a_role_cannot_break_its_line() -> None:
     odd = Completion("c", "i", "g", "d", "p", (Message("user\n=== end", "hi"),), "x", "stop", 0)
     question = render.question(render.load("action"), [odd], order="none", id="j")

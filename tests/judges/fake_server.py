@@ -39,6 +39,12 @@ def shorter_is_likelier(instructions: str, options: list[str]) -> dict[str, floa
     return {option: chances[option] / total for option in options}
 
 
+def fields(head: str) -> dict[str, str]:
+    """Return the header fields of a request, their names in lower case."""
+    lines = (line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+    return {name.lower(): value for name, value in lines}
+
+
 def system_one(body: Body) -> Body:
     """Answer a System One request."""
     answers: Body = {}
@@ -101,8 +107,7 @@ class FakeServer:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-                content = await reader.readexactly(int(fields.get("content-length", "0")))
+                content = await reader.readexactly(int(fields(head).get("content-length", "0")))
                 self.at_once += 1
                 self.most_at_once = max(self.most_at_once, self.at_once)
                 try:
@@ -132,7 +137,12 @@ class FakeServer:
             wait = {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
             return await self._write(writer, 429, {"error": {"message": "slow down"}}, wait)
         if fault is not None and fault.isdigit():
-            return await self._write(writer, int(fault), {"error": {"message": f"fault {fault}"}}, {})
+            return await self._write(
+                writer,
+                int(fault),
+                {"error": {"message": f"fault {fault}, {fields(head).get('authorization', '')}"}},
+                {},
+            )
         if complaint := self.complaint(body):
             return await self._write(writer, 400, {"error": {"message": complaint}}, {})
         path = head.split(" ", maxsplit=2)[1].split("?", maxsplit=1)[0]

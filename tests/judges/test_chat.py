@@ -229,6 +229,8 @@ def test_the_key_is_sent_and_kept_nowhere(tmp_path: Path, caplog: pytest.LogCapt
         with Ledger(tmp_path / "other.sqlite") as ledger, pytest.raises(UserError) as caught:
             list(ask(questions(2), judge, ledger, options=QUICK))
     assert any(KEY in head for head in server.headers)
+    # The server said the key back to us.
+    assert "fault 401, Bearer (key)" in str(caught.value)
     trace = io.StringIO()
     traceback.print_exception(caught.value, file=trace)
     seen = [caplog.text, trace.getvalue(), repr(judge.parameters), repr(vars(judge))]

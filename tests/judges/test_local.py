@@ -18,7 +18,7 @@ from perl_eval.judges.ask import ask
 from perl_eval.judges.contest import Contestants, decide, plan
 from perl_eval.judges.decisions import DecisionJudge, DecisionOptions, system_one
 from perl_eval.judges.ledger import Ledger
-from perl_eval.judges.local import LocalJudge, open_local
+from perl_eval.judges.local import LocalJudge, _shared_beginnings, open_local
 from perl_eval.models.scratch import make_tokenizer
 from perl_eval.records import Completion, Message, Question
 
@@ -128,6 +128,22 @@ def test_what_both_orders_share_is_computed_once(model: Any, tokenizer: Any, mon
     # The whole prompt is head and tail; unshared, four rows of it would have gone through.
     assert head_width + tail_width <= max(reply.tokens_in for reply in replies) + 40
     assert heads * head_width + tails * tail_width < 0.8 * sum(reply.tokens_in for reply in replies)
+
+
+@pytest.mark.parametrize(
+    ("rows", "units", "owners", "lengths"),
+    [
+        ([[1, 2, 3, 4], [1, 2, 5, 6]], "xx", [0, 0], [2]),
+        ([[1, 2, 3, 4], [1, 2, 3]], "xx", [0, 0], [2]),
+        ([[1, 2, 3], [1, 2, 3]], "xx", [0, 0], [2]),
+        ([[1, 2, 3], [1, 2, 3]], "xy", [0, 1], [2, 2]),
+        ([[1, 2], [9, 2], [7, 8, 9]], "xxy", [0, 0, 1], [0, 2]),
+    ],
+)
+def test_every_row_keeps_a_token_of_its_own(
+    rows: list[list[int]], units: str, owners: list[int], lengths: list[int]
+) -> None:
+    assert _shared_beginnings([torch.tensor(row) for row in rows], units) == (owners, lengths)
 
 
 def test_a_tokenizer_without_the_labels_is_refused(model: Any) -> None:

@@ -192,7 +192,7 @@ def test_any_text_can_be_read_and_a_last_line_binds(prose: str) -> None:
     ids=lambda reply: repr(reply[:8]),
 )
 def test_a_hostile_reply_costs_no_time(reply: str) -> None:
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     read(reply, "pairwise")
     read(reply, "yes_no")
-    assert time.perf_counter() - begun_s < 2.0
+    assert time.process_time() - begun_s < 2.0
