@@ -225,15 +225,16 @@ def test_rewards_against_labels_of_answers(tmp_path: Path) -> None:
 
 def test_rewards_against_labels_of_pairs(tmp_path: Path) -> None:
     rewards = [reward("a", 1.0), reward("b", 0.0), reward("c", None), reward("z", 5.0, item="other")]
-    pairs = [("a", "b", "win"), ("b", "a", "win"), ("a", "b", "tie"), ("a", "c", "win"), ("a", "z", "win")]
+    pairs = [("a", "b", "win"), ("b", "a", "win"), ("b", "a", "loss")]
+    pairs += [("a", "b", "tie"), ("a", "c", "win"), ("a", "z", "win")]
     labels = [
         HumanLabel(unit_of(one, other), "i", f"g{place}", f"p{place}", label)
         for place, (one, other, label) in enumerate(pairs)
     ]
     found = {estimate.name: estimate for estimate in labelled(tmp_path, rewards, labels)}
-    # One pair right, one wrong; a tie and a missing reward say nothing; pairs across items are not pairs.
-    assert found["pair accuracy"].value == pytest.approx(0.5)
-    assert (found["pair accuracy"].n, found["pair accuracy"].n_missing) == (2, 2)
+    # Two labels right, one wrong; a tie and a missing reward say nothing; pairs across items are not pairs.
+    assert found["pair accuracy"].value == pytest.approx(2 / 3)
+    assert (found["pair accuracy"].n, found["pair accuracy"].n_missing) == (3, 2)
 
 
 def test_rewards_without_labels_and_wrong_scales_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import krippendorff
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
@@ -46,9 +49,22 @@ def test_alpha_is_krippendorffs(scale: str, expected: float) -> None:
     assert (estimate.n, estimate.n_missing) == (11, 1)  # the last unit has one label
 
 
+@pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
+def test_alphas_draws_are_the_packages_values(scale: str) -> None:
+    # With four units there are 256 draws, all equally likely; their quantiles by the package itself.
+    units = [{"x": "0", "y": "0", "z": "1"}, {"x": "2", "y": "2"}, {"x": "1", "y": "1", "z": "1"}, {"x": "0", "y": "2"}]
+    counts = np.array([[list(unit.values()).count(label) for label in "012"] for unit in units])
+    values = []
+    for taken in itertools.product(range(4), repeat=4):
+        drawn = counts[list(taken)]
+        if (drawn.sum(axis=0) > 0).sum() > 1:
+            values.append(krippendorff.alpha(value_counts=drawn, value_domain=[0, 1, 2], level_of_measurement=scale))
+    estimate = krippendorff_alpha(units, tuple("012"), scale=scale, resampling=Resampling(draws=40_000, level=0.74))
+    assert estimate.low == pytest.approx(np.quantile(values, 0.13), abs=1e-9)
+    assert estimate.high == pytest.approx(np.quantile(values, 0.87), abs=1e-9)
+
+
 def test_alphas_draws_follow_the_package() -> None:
-    # One draw that takes every unit once is the value itself: with BCa and percentile the value lies within.
-    import krippendorff
 
     rng = np.random.default_rng(0)
     data = rng.integers(0, 4, (5, 40)).astype(float)

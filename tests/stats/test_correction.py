@@ -70,13 +70,13 @@ def test_ppi_covers_in_clusters_and_with_ties() -> None:
 
 
 def test_rogan_gladen_by_hand() -> None:
-    # Sensitivity 9 / 10, specificity 7 / 10, q = 0.6: (0.6 + 0.7 - 1) / 0.6 = 0.5.
+    # Sensitivity 9 / 10, specificity 7 / 10, q = 0.54: (0.54 + 0.7 - 1) / 0.6 = 0.4.
     truth = [1.0] * 10 + [0.0] * 10
     judged = [1.0] * 9 + [0.0] + [1.0] * 3 + [0.0] * 7
-    estimate = rogan_gladen("rate", Sample(truth, judged, [1.0] * 60 + [0.0] * 40))
-    assert estimate.value == pytest.approx(0.5)
-    variance = (0.24 / 100 + 0.25 * 0.09 / 10 + 0.25 * 0.21 / 10) / 0.36
-    assert estimate.high - 0.5 == pytest.approx(1.959964 * np.sqrt(variance))
+    estimate = rogan_gladen("rate", Sample(truth, judged, [1.0] * 54 + [0.0] * 46))
+    assert estimate.value == pytest.approx(0.4)
+    variance = (0.54 * 0.46 / 100 + 0.16 * 0.09 / 10 + 0.36 * 0.21 / 10) / 0.36
+    assert estimate.high - 0.4 == pytest.approx(1.959964 * np.sqrt(variance))
 
 
 def test_rogan_gladen_covers() -> None:

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import proportion_confint
 
-from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.bootstrap import Resampling, merge, resample
 from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, resampled_mean, wilson
 
 
@@ -83,6 +83,40 @@ def test_what_has_no_value_or_interval_says_why() -> None:
     assert "do not differ" in str(mean("mean", [2.0, 2.0, 2.0]).reason)
     with pytest.raises(ValueError, match="finite"):
         mean("mean", [0.1, float("nan")])
+
+
+def test_clustered_wilson_by_hand() -> None:
+    # All hits in ten clusters count as ten items: 10 / (10 + t^2) with t = 2.262157 at 9 degrees of freedom.
+    sure = proportion("rate", [True] * 30, clusters=[place // 3 for place in range(30)])
+    assert (sure.low, sure.high) == (pytest.approx(10 / (10 + 2.262157**2), abs=1e-6), 1.0)
+    # Ten clusters of two equal items, six of them hits: the error is sqrt(10 / 9 * 10 * 4 * 0.24) / 20 = 0.163299, so
+    # the effective size is 0.24 / 0.0266667 = 9.
+    mixed = proportion("rate", [True] * 12 + [False] * 8, clusters=[place // 2 for place in range(20)])
+    expected = wilson(0.6 * 9, 9, 2.262157)
+    assert (mixed.low, mixed.high) == pytest.approx(expected, abs=1e-6)
+    # Opposite items in a cluster cannot make more of them than there are.
+    even = proportion("rate", [True, False] * 10, clusters=[place // 2 for place in range(20)])
+    assert (even.low, even.high) == pytest.approx(wilson(10, 20, 2.262157), abs=1e-6)
+
+
+def test_a_bounded_mean_stays_within_its_bounds() -> None:
+    estimate = mean("rate", [1.0] * 9 + [0.4], bounds=(0.0, 1.0))
+    assert estimate.high == 1.0
+    assert mean("rate", [1.0] * 9 + [0.4]).high > 1.0
+
+
+def test_rows_summed_in_another_order_are_the_same_row() -> None:
+    distinct, counts = merge(np.array([[0.1 + 0.2 + 0.3], [0.3 + 0.2 + 0.1], [-0.0], [0.0]]))
+    assert distinct.tolist() == [[0.0], [0.6]]
+    assert counts.tolist() == [2, 2]
+
+
+def test_an_interval_that_most_draws_cannot_have_is_none() -> None:
+    # Defined only where one of twenty items is drawn: in 1 - (19 / 20)^20 = 64 % of draws.
+    rows = np.array([[1.0, 1.0]] + [[0.0, 0.0]] * 19)
+    spread = resample(rows, lambda sums: (sums[:, 0], sums[:, 1]), Resampling(draws=500))
+    assert (spread.value, spread.low) == (1.0, None)
+    assert "of 500 bootstrap draws" in str(spread.reason)
 
 
 def test_values_that_do_not_differ_still_have_width() -> None:
