@@ -62,7 +62,7 @@ def open_builder(
         config: The configuration; the data set's main one if None.
         data_dir: Folder that holds the upstream files; they are downloaded if None.
         cache_dir: Folder for downloads and built rows; default that of `datasets`.
-        options: Fields of the data set's `Config`, such as ``splits`` and ``checksums``.
+        options: Fields of the data set's `Config`, such as ``splits`` and ``checksums``; numbers may come as text.
 
     Raises:
         BuilderError: There is no such data set, configuration or option.
@@ -74,10 +74,20 @@ def open_builder(
     known = [one.name for one in found.BUILDER_CONFIGS]
     if config is not None and config not in known:
         raise BuilderError(f"{name} has no configuration {config!r}", f"choose from {', '.join(known)}")
-    chosen = dict(options or {})
-    fields = [field for field in found.BUILDER_CONFIG_CLASS.__dataclass_fields__ if field not in NOT_OPTIONS]
-    if unknown := chosen.keys() - set(fields):
-        raise BuilderError(f"{name} has no option {min(unknown)!r}", f"choose from {', '.join(fields)}")
+    fields = {
+        field: about.default
+        for field, about in found.BUILDER_CONFIG_CLASS.__dataclass_fields__.items()
+        if field not in NOT_OPTIONS
+    }
+    chosen = {}
+    for option, value in (options or {}).items():
+        if option not in fields:
+            raise BuilderError(f"{name} has no option {option!r}", f"choose from {', '.join(fields)}")
+        kind = type(fields[option])
+        try:
+            chosen[option] = kind(value) if kind in (int, float, str) else value
+        except (ValueError, TypeError):
+            raise BuilderError(f"{option}={value!r} is no {kind.__name__}", "give another value") from None
     return found(
         cache_dir=None if cache_dir is None else str(cache_dir),
         config_name=config,

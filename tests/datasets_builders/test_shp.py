@@ -128,6 +128,14 @@ def test_negative_options_are_refused(upstream, cache, write) -> None:
         built(upstream, cache, min_score_ratio=-1.0)
 
 
+def test_options_may_come_as_text(upstream, cache, write) -> None:
+    write([pair("p1"), pair("p2", score_A=11, score_ratio=1.1)])
+    rows, _ = built(upstream, cache, min_score_ratio="2", max_pairs_per_post="5")
+    assert [row["group"] for row in rows["train"]] == ["p1"]
+    with pytest.raises(BuilderError, match="min_score_ratio='two' is no float"):
+        built(upstream, cache, min_score_ratio="two")
+
+
 def test_options_are_part_of_the_cache_key(upstream, cache, write) -> None:
     write([pair("p", f"a{number}") for number in range(5)])
     sizes = [len(built(upstream, cache, max_pairs_per_post=limit)[0]["train"]) for limit in (0, 2, 4, 2)]
