@@ -136,6 +136,11 @@ def _owner(folder: Path) -> tuple[Path, RunCard] | None:
     return None
 
 
+def _is_simulated(path: Path) -> bool:
+    owner = _owner(path if path.is_dir() else path.parent)
+    return owner is not None and owner[1].simulated
+
+
 def locate(path: Path, record: type) -> Path:
     """Return the file of one kind of record: the path itself, or the kind's file in a run folder.
 
@@ -269,7 +274,7 @@ def start(
         arguments: What shapes the output: plain values, paths, sequences, mappings; never a key or a password.
         seed: The run's seed.
         inputs: Input paths by the name of their argument; each is checked against its card.
-        simulated: True if what comes out rests on simulated people or judges.
+        simulated: True if simulated people or judges come in here; a simulated input makes the run simulated anyway.
 
     Raises:
         UserError: The folder holds something else or cannot be written, or an input is missing.
@@ -282,7 +287,7 @@ def start(
         "arguments": json.loads(json.dumps({**arguments, **given}, default=_plain)),
         "seed": seed,
         "inputs": {str(path): fingerprint(path) for path in given.values()},
-        "simulated": simulated,
+        "simulated": simulated or any(_is_simulated(path) for path in given.values()),
     }
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file", "give a folder for the output")

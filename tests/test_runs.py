@@ -457,3 +457,13 @@ def test_track_lets_errors_through() -> None:
         fail()
     # The bar is gone: another one can start.
     assert list(progress.track([1], "judge")) == [1]
+
+
+def test_what_rests_on_a_simulated_input_is_simulated(tmp_path: Path) -> None:
+    with runs.start(tmp_path / "a", verb="label", arguments={}, simulated=True) as going:
+        (going.folder / "x.txt").write_text("x")
+    with runs.start(tmp_path / "b", verb="score", arguments={}, inputs={"data": tmp_path / "a"}) as going:
+        (going.folder / "y.txt").write_text("y")
+    with runs.start(tmp_path / "c", verb="report", arguments={}, inputs={"data": tmp_path / "b" / "y.txt"}):
+        pass
+    assert [card.simulated for _, card in runs.find_cards(tmp_path)] == [True, True, True]

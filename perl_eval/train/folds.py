@@ -6,6 +6,7 @@ Every row is scored by a model that saw no row of its group. Both models see the
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,6 +83,8 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
         going.write(scores, Score)
         going.write(estimates, Estimate)
         going.notes |= {"rows": len(found), "groups": len(set(groups)), "folds": options.folds}
+        for work in going.folder.glob(".fold-*"):
+            shutil.rmtree(work) if work.is_dir() else work.unlink()
     return going.folder
 
 
@@ -127,19 +130,20 @@ def _learned(
 
 
 def _text(row: Row) -> str:
-    turns = [f"{turn.role}: {turn.content}" for turn in row.prompt[-4:]]
+    turns = [f"{turn.role}: {turn.content}" for turn in row.prompt]
     answer = [f"answer: {turn.content}" for turn in row.completion or ()]
     return "\n".join(turns + answer)
 
 
 def _baseline(train: Sequence[Row], test: Sequence[Row]) -> list[float]:
-    """Return the logits of logistic regression on word and word-pair TF-IDF of the last turns and the answer."""
+    """Return the logits of logistic regression on word and word-pair TF-IDF of context and answer."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=2000)
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        LogisticRegression(max_iter=2000, class_weight="balanced"),
     )
     model.fit([_text(row) for row in train], [bool(row.label) for row in train])
     return [float(value) for value in model.decision_function([_text(row) for row in test])]
