@@ -103,7 +103,10 @@ def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
     backbone.attach("reward", LoraShape(2), seed=0, head=True)
     # four attention projections a layer, each (width x rank) twice
     sizes = {name: sum(p.numel() for p in backbone.parameters_of(name).values()) for name in ("policy", "reward")}
-    assert sizes == {"policy": SIZE.layers * 4 * 2 * SIZE.width * 4, "reward": SIZE.layers * 4 * 2 * SIZE.width * 2 + 33}
+    assert sizes == {
+        "policy": SIZE.layers * 4 * 2 * SIZE.width * 4,
+        "reward": SIZE.layers * 4 * 2 * SIZE.width * 2 + 33,
+    }
     backbone.attach_head("value")
     assert [tuple(p.shape) for p in backbone.parameters_of("value").values()] == [(1, SIZE.width), (1,)]
     assert not backbone.heads["value"].weight.any()
@@ -206,7 +209,7 @@ def test_the_wrong_backbone_is_refused(blank: Path, tmp_path: Path) -> None:
     backbone.attach("policy", SHAPE, seed=0)
     backbone.save("policy", tmp_path / "policy")
     other = Backbone(make_model(SIZE, backbone.tokenizer, seed=1), backbone.tokenizer, tmp_path / "other")
-    with pytest.raises(DataError, match="was trained on another backbone than .*other"):
+    with pytest.raises(DataError, match=r"was trained on another backbone than .*other"):
         other.attach_saved("policy", tmp_path / "policy")
 
 

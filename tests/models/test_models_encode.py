@@ -50,7 +50,8 @@ def test_only_the_completions_assistant_turns_are_trained_with_their_end(tokeniz
     completion = said("assistant: look", "tool: gold", "assistant: blue")
     assert pieces(tokenizer, encode_dialogue(tokenizer, prompt, completion, max_tokens=200)) == [
         (
-            "<|system|>be brief<|end|><|user|>a colour<|end|><|assistant|>red<|end|><|user|>another<|end|><|assistant|>",
+            "<|system|>be brief<|end|><|user|>a colour<|end|><|assistant|>red<|end|>"
+            "<|user|>another<|end|><|assistant|>",
             False,
         ),
         ("look<|end|>", True),
@@ -224,14 +225,10 @@ def test_positions_are_passed_to_models_with_learned_positions() -> None:
     assert torch.allclose(padded, backbone.hidden(pad(rows[1:], pad_id=0))[0], atol=1e-5)
 
 
-@given(
-    st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 20), st.integers(0, 9), st.integers(0, 2)
-)
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 20), st.integers(0, 9), st.integers(0, 2))
 def test_every_epoch_has_every_row_once(lengths: list[int], size: int, seed: int, epoch: int) -> None:
     steps = -(-len(lengths) // size)
-    batches = [
-        batch_of_step(lengths, step, size=size, seed=seed) for step in range(epoch * steps, (epoch + 1) * steps)
-    ]
+    batches = [batch_of_step(lengths, step, size=size, seed=seed) for step in range(epoch * steps, (epoch + 1) * steps)]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert sorted(map(len, batches), reverse=True)[: steps - 1] == [size] * (steps - 1)
     assert batches[-1] == batch_of_step(lengths, (epoch + 1) * steps - 1, size=size, seed=seed)

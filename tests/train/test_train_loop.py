@@ -1,0 +1,199 @@
+"""The loop: its schedule, its best weights, and that a killed run ends where an unbroken one does, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from perl_eval.records import Measurement
+from perl_eval.train.loop import Diverged, Fit, LoopOptions, optimise
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+class Regression:
+    """Least squares with noise that is a function of the step."""
+
+    def __init__(self, *, killed_at: int = -1, start: float = 0.0) -> None:
+        random = torch.Generator().manual_seed(0)
+        self.parameters = {
+            "weight": nn.Parameter(torch.full((4, 3), start)),
+            "bias/of.it": nn.Parameter(torch.full((3,), start)),
+        }
+        self.truth = torch.randn(4, 3, generator=random)
+        self.killed_at = killed_at
+        self.seen: list[int] = []
+
+    def error(self, step: int) -> torch.Tensor:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return (x @ self.parameters["weight"] + self.parameters["bias/of.it"] - x @ self.truth).square().mean()
+
+    def learn(self, step: int) -> Mapping[str, float]:
+        self.seen.append(step)
+        loss = self.error(step)
+        loss.backward()
+        if step == self.killed_at:
+            raise Killed
+        return {"loss": float(loss.detach())}
+
+    @torch.no_grad()
+    def evaluate(self) -> Mapping[str, float]:
+        # from step 12 on the loss is made worse, so that the best weights are not the last
+        value = float(self.error(10_000))
+        return {"validation loss": value + 5 * (self.seen[-1] > 11), "other": 1.0}
+
+    def fit(self, folder: Path, **options: float) -> Fit:
+        chosen = LoopOptions(
+            **{"steps": 20, "learning_rate": 0.05, "warmup": 3, "weight_decay": 0.01, "evaluate_every": 2, **options}
+        )
+        return optimise(self.parameters, self.learn, chosen, folder=folder, description="fit", evaluate=self.evaluate)
+
+
+@pytest.mark.parametrize("killed_at", [1, 7, 18])
+@pytest.mark.parametrize("every", [0, 2])
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, killed_at: int, every: int) -> None:
+    whole = Regression()
+    expected = whole.fit(tmp_path / "whole", evaluate_every=every)
+    broken = Regression(killed_at=killed_at)
+    with pytest.raises(Killed):
+        broken.fit(tmp_path / "broken", evaluate_every=every, checkpoint_every_s=-1)
+    again = Regression(start=9.0)
+    found = again.fit(tmp_path / "broken", evaluate_every=every, checkpoint_every_s=-1)
+    assert again.seen == list(range(killed_at, 20))
+    for name, parameter in whole.parameters.items():
+        assert torch.equal(again.parameters[name], parameter)
+    assert found.curve == expected.curve
+    assert found.best_step == expected.best_step
+    assert found.seconds > 0
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perl_eval.train import loop
+
+    whole = Regression()
+    expected = whole.fit(tmp_path / "whole")
+    clock = iter(range(10_000))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+        broken = Regression(killed_at=13)
+        with pytest.raises(Killed):
+            broken.fit(tmp_path / "broken", checkpoint_every_s=4.5)
+    again = Regression()
+    found = again.fit(tmp_path / "broken")
+    assert 5 < again.seen[0] < 13
+    assert found.curve == expected.curve
+    assert all(torch.equal(again.parameters[name], whole.parameters[name]) for name in whole.parameters)
+
+
+def test_the_weights_with_the_lowest_validation_loss_stay(tmp_path: Path) -> None:
+    kept: dict[int, torch.Tensor] = {}
+    task = Regression()
+
+    def evaluate() -> Mapping[str, float]:
+        kept[task.seen[-1]] = task.parameters["weight"].detach().clone()
+        return task.evaluate()
+
+    options = LoopOptions(steps=20, learning_rate=0.05, evaluate_every=3)
+    fit = optimise(task.parameters, task.learn, options, folder=tmp_path, description="fit", evaluate=evaluate)
+    losses = {point.step: point.value for point in fit.curve if point.metric == "validation loss"}
+    assert list(losses) == [2, 5, 8, 11, 14, 17, 19]
+    assert fit.best_step == min(losses, key=lambda step: losses[step]) == 11
+    assert torch.equal(task.parameters["weight"], kept[11])
+
+
+def test_without_evaluation_the_last_weights_stay(tmp_path: Path) -> None:
+    task = Regression()
+    options = LoopOptions(steps=5, learning_rate=0.05)
+    fit = optimise(task.parameters, task.learn, options, folder=tmp_path, description="fit")
+    assert fit.best_step == 4
+    assert [point.metric for point in fit.curve] == ["loss", "gradient norm"] * 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_a_tenth(tmp_path: Path) -> None:
+    """Under a constant gradient every Adam step is the learning rate long: m and v are its powers, corrected."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    places: list[float] = []
+
+    def learn(_: int) -> Mapping[str, float]:
+        places.append(float(weight.detach()))
+        weight.sum().backward()
+        return {"loss": 0.0}
+
+    options = LoopOptions(steps=14, learning_rate=0.5, warmup=4)
+    optimise({"w": weight}, learn, options, folder=tmp_path, description="fit")
+    lengths = -torch.tensor([*places, float(weight.detach())]).diff()
+    falling = [1 - 0.9 * place / 10 for place in range(10)]
+    assert lengths.numpy() == pytest.approx([0.5 * rate for rate in (0.25, 0.5, 0.75, 1.0, *falling)], rel=1e-4)
+
+
+def test_the_gradient_is_clipped_and_its_norm_kept(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.zeros(4))
+    clipped: list[float] = []
+
+    def learn(_: int) -> Mapping[str, float]:
+        (weight * 10).sum().backward()
+        return {"loss": 0.0}
+
+    class Watching(torch.optim.AdamW):
+        def step(self, closure: Callable[[], float] | None = None) -> None:
+            clipped.append(float(self.param_groups[0]["params"][0].grad.norm()))
+            super().step(closure)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.optim, "AdamW", Watching)
+        options = LoopOptions(steps=1, learning_rate=0.1, clip_norm=2.0)
+        fit = optimise({"w": weight}, learn, options, folder=tmp_path, description="fit")
+    assert Measurement(0, "gradient norm", 20.0) in fit.curve
+    assert clipped == pytest.approx([2.0], rel=1e-4)
+
+
+def figures(name: str, values: Iterator[float], weight: nn.Parameter) -> Callable[[int], Mapping[str, float]]:
+    def learn(_: int) -> Mapping[str, float]:
+        weight.sum().backward()
+        return {"reward": 1.0, name: next(values)}
+
+    return learn
+
+
+@pytest.mark.parametrize("name", ["loss", "value loss"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, name: str, value: float) -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    with pytest.raises(Diverged, match=r"^train it: the loss is not finite at step 2; use a smaller .*$") as caught:
+        optimise(
+            {"w": weight},
+            figures(name, iter([1.0, 1.0, value]), weight),
+            LoopOptions(steps=9, learning_rate=0.1),
+            folder=tmp_path,
+            description="train it",
+        )
+    assert "\n" not in str(caught.value)
+    assert torch.isfinite(weight).all()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.zeros(1))
+
+    def learn(_: int) -> Mapping[str, float]:
+        weight.sqrt().sum().backward()  # the slope at 0 is infinite, the value is not
+        return {"loss": 0.0}
+
+    with pytest.raises(Diverged, match="the gradient is not finite at step 0"):
+        optimise({"w": weight}, learn, LoopOptions(steps=1, learning_rate=0.1), folder=tmp_path, description="fit")
+    assert weight.tolist() == [0.0]
+
+
+def test_checkpoints_are_safetensors_and_whole(tmp_path: Path) -> None:
+    task = Regression(killed_at=6)
+    with pytest.raises(Killed):
+        task.fit(tmp_path, checkpoint_every_s=-1)
+    assert [path.name for path in (tmp_path / ".checkpoint").iterdir()] == ["state.safetensors"]

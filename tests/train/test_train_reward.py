@@ -1,0 +1,179 @@
+"""Reward models: they learn what is liked, from pairs and from labels, and know their own scale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from perl_eval import rows, runs
+from perl_eval.errors import UserError
+from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
+from perl_eval.models.encode import encode_prompt
+from perl_eval.models.generate import Sampling, generate
+from perl_eval.models.scorer import REWARD, RewardScorer, read_scale
+from perl_eval.records import Completion, Measurement, Score
+from perl_eval.train import reward
+
+OPTIONS = reward.RewardOptions(
+    epochs=4, batch=16, learning_rate=1e-2, max_tokens=48, max_new_tokens=8, normalise_on=200, lora=LoraShape(8)
+)
+
+
+@pytest.fixture(scope="module")
+def preferences(room: Path) -> Path:
+    return tiny_models.write_rows(
+        room / "preferences",
+        train=tiny_models.preferences(3, 250),
+        validation=tiny_models.preferences(4, 40),
+        test=tiny_models.preferences(5, 60),
+    )
+
+
+@pytest.fixture(scope="module")
+def ratings(room: Path) -> Path:
+    return tiny_models.write_rows(
+        room / "ratings",
+        train=tiny_models.ratings(6, 300),
+        validation=tiny_models.ratings(7, 40),
+        test=tiny_models.ratings(8, 60),
+    )
+
+
+@pytest.fixture(scope="module")
+def pairwise(room: Path, prior: Path, preferences: Path) -> Path:
+    return reward.run(preferences, prior, room / "pairwise", options=OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def pointwise(room: Path, prior: Path, ratings: Path) -> Path:
+    return reward.run(ratings, prior, room / "pointwise", options=OPTIONS)
+
+
+def test_pairs_are_learned(pairwise: Path, preferences: Path) -> None:
+    scores = {(score.completion, score.metric): score.value for score in runs.read(pairwise, Score)}
+    test = [row.id for row in rows.read(preferences, "test")]
+    right = [scores[name, "reward chosen"] > scores[name, "reward rejected"] for name in test]
+    assert np.mean(right) > 0.9
+    held_out = {row.id for split in ("validation", "test") for row in rows.read(preferences, split)}
+    assert {name for name, _ in scores} == held_out
+    assert len(scores) == 2 * len(held_out)
+
+
+def test_labels_are_learned(pointwise: Path, ratings: Path) -> None:
+    scores = {score.completion: score for score in runs.read(pointwise, Score)}
+    test = rows.read(ratings, "test")
+    assert np.mean([(scores[row.id].value > 0) == row.label for row in test]) > 0.9
+    assert {score.metric for score in scores.values()} == {"reward"}
+    assert all(scores[row.id].group == row.group for row in test)
+
+
+def test_written_scores_are_those_of_the_saved_model(pairwise: Path, pointwise: Path, ratings: Path) -> None:
+    """From disk, by another route: the answers as completions in text."""
+    scorer = RewardScorer(pointwise, open_backbone(pointwise))
+    test = rows.read(ratings, "test")
+    said = [Completion(r.id, r.id, r.group, "", "", r.prompt, r.completion[0].content, "stop", 0) for r in test]
+    saved = {score.completion: score.value for score in runs.read(pointwise, Score)}
+    assert scorer(said) == pytest.approx([saved[row.id] for row in test], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pairwise", "pointwise"])
+def test_samples_of_the_prior_have_mean_zero_and_spread_one(
+    request: pytest.FixtureRequest, name: str, preferences: Path
+) -> None:
+    """Other draws than those the scale was set on: mean within four standard errors, spread within a quarter."""
+    folder: Path = request.getfixturevalue(name)
+    scorer = RewardScorer(folder, open_backbone(folder))
+    backbone, scale = scorer.backbone, read_scale(folder)
+    asked = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=40) for row in rows.read(preferences, "train")]
+    with backbone.adapter(None):
+        rollouts = generate(backbone, asked, list(range(len(asked))), Sampling(1.0, 8))
+    rewards = [scale.normalised(logit) for logit in scorer.logits([rollout.encoded for rollout in rollouts])]
+    assert abs(np.mean(rewards)) < 4 * math.sqrt(1 / len(asked) + 1 / OPTIONS.normalise_on)
+    assert np.std(rewards) == pytest.approx(1.0, abs=0.25)
+    assert (scale.loss, scale.max_tokens) == (name, 48)
+
+
+@pytest.mark.parametrize("liked", [3, 15])
+def test_the_bias_starts_at_the_logit_of_the_base_rate(backbone: Backbone, tmp_path: Path, liked: int) -> None:
+    made = tiny_models.ratings(0, 20)
+    for place, row in enumerate(made):
+        row["label"] = place < liked
+    data = tiny_models.write_rows(tmp_path / "data", train=made)
+    still = replace(OPTIONS, epochs=1e-3, learning_rate=1e-12)
+    reward.fit_reward(backbone, rows.read(data, "train"), [], still, folder=tmp_path, seed=0)
+    assert float(backbone.heads[REWARD].bias.detach()) == pytest.approx(math.log(liked / (20 - liked)), abs=1e-5)
+
+
+def test_labels_of_one_kind_keep_the_bias_finite(backbone: Backbone, tmp_path: Path) -> None:
+    made = [{**row, "label": True} for row in tiny_models.ratings(0, 8)]
+    data = tiny_models.write_rows(tmp_path / "data", train=made)
+    still = replace(OPTIONS, epochs=1e-3, learning_rate=1e-12)
+    reward.fit_reward(backbone, rows.read(data, "train"), [], still, folder=tmp_path, seed=0)
+    assert float(backbone.heads[REWARD].bias.detach()) == pytest.approx(math.log(99), abs=1e-4)
+
+
+def test_the_first_loss_of_pairs_is_near_log_two(pairwise: Path) -> None:
+    curve = runs.read(pairwise, Measurement)
+    losses = [point.value for point in curve if point.metric == "loss"]
+    assert losses[0] < 1.5
+    assert np.mean(losses[-5:]) < 0.35
+    assert {point.metric for point in curve} == {"loss", "pair accuracy", "gradient norm", "validation loss"}
+
+
+def test_the_backbone_stays_and_only_the_adapter_is_written(pairwise: Path, prior: Path) -> None:
+    card = runs.read_card(pairwise)
+    assert card is not None
+    assert card.notes["backbone sha256"] == open_backbone(prior).sha256
+    assert {name.rpartition(".")[2] for name in card.outputs} <= {"safetensors", "json", "parquet", "md"}
+    # rank 8 on q, k, v and o of two layers, and a head of 32 + 1
+    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 8 + 33
+    size = sum((pairwise / name).stat().st_size for name in card.outputs if name.endswith(".safetensors"))
+    assert size < (prior / "model.safetensors").stat().st_size
+
+
+def test_a_reward_model_is_a_function_of_its_seed(
+    tmp_path: Path, prior: Path, preferences: Path, pairwise: Path
+) -> None:
+    short = replace(OPTIONS, epochs=0.3, normalise_on=10)
+    made = [reward.run(preferences, prior, tmp_path / str(n), options=short, seed=n // 2) for n in (0, 1, 2)]
+    heads = [(folder / "adapter_model.safetensors").read_bytes() for folder in made]
+    assert heads[0] == heads[1] != heads[2]
+    with pytest.raises(UserError, match="another `train reward` run"):
+        reward.run(preferences, prior, made[0], options=short, seed=9)
+
+
+def test_a_second_call_does_nothing(pairwise: Path, prior: Path, preferences: Path) -> None:
+    before = (pairwise / "head.safetensors").stat().st_mtime_ns
+    assert reward.run(preferences, prior, pairwise, options=OPTIONS) == pairwise
+    assert (pairwise / "head.safetensors").stat().st_mtime_ns == before
+
+
+def test_rows_of_another_shape_are_refused(tmp_path: Path, prior: Path, preferences: Path, ratings: Path) -> None:
+    asked = tiny_models.write_rows(tmp_path / "prompts", train=tiny_models.prompts(0, 4))
+    for data, options, message in (
+        (asked, OPTIONS, "neither ratings nor preferences"),
+        (preferences, replace(OPTIONS, loss="pointwise"), "needs rows with completion and label"),
+        (ratings, replace(OPTIONS, loss="pairwise"), "needs rows with chosen and rejected"),
+        (ratings, replace(OPTIONS, max_new_tokens=48), "leaves no room for a prompt"),
+    ):
+        with pytest.raises(UserError, match=message):
+            reward.run(data, prior, tmp_path / message[:9], options=options)
+
+
+@torch.no_grad()
+def test_longer_prompts_are_cut_from_the_left(pairwise: Path) -> None:
+    scorer = RewardScorer(pairwise, open_backbone(pairwise))
+    short = Completion("a", "a", "g", "", "", tiny_prompt("paint 3"), "red red", "stop", 0)
+    long = replace(short, prompt=tiny_prompt("blue " * 60 + "paint 3"))
+    assert len(scorer.encode(long).ids) == 48
+    assert scorer.encode(long).ids[-8:] == scorer.encode(short).ids[-8:]
+
+
+def tiny_prompt(text: str) -> tuple[rows.Message, ...]:
+    return (rows.Message("user", text),)
