@@ -230,3 +230,26 @@ def test_leave_one_out_takes_off_the_mean_of_the_others() -> None:
     expected = torch.tensor([-3.0, -1.5, 4.5, 0.0, 0.0, 0.0])
     assert torch.equal(leave_one_out(scores, group=3), expected)
     assert leave_one_out(scores, group=1) is scores
+
+
+def test_leave_one_out_by_hand() -> None:
+    # 1 less the mean of 2 and 6; 2 less that of 1 and 6; 6 less that of 1 and 2; then a prompt of equal scores
+    scores = double([1.0, 2.0, 6.0, 4.0, 4.0, 4.0])
+    assert leave_one_out(scores, group=3).tolist() == [-3.0, -1.5, 4.5, 0.0, 0.0, 0.0]
+    assert leave_one_out(scores, group=1).tolist() == scores.tolist()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4])
+def test_leave_one_out_keeps_the_gradient(beta: float) -> None:
+    """Over all pairs of sequences: the other sample's score is independent of this one's, so the mean stays exact."""
+    language = Language(3)
+    (exact,) = torch.autograd.grad(-language.objective(beta), language.logits)
+    total = torch.zeros_like(exact)
+    rewards = dict(language.reward)
+    chance = {sequence: float(language.log_probs(sequence).sum().exp().detach()) for sequence in SEQUENCES}
+    for one, two in itertools.product(SEQUENCES, repeat=2):
+        centred = leave_one_out(double([rewards[one], rewards[two]]), group=2).tolist()
+        for sequence, reward in ((one, centred[0]), (two, centred[1])):
+            language.reward = {sequence: reward}
+            total += chance[one] * chance[two] * language.sampled_gradient(sequence, beta, nothing) / 2
+    assert float((total - exact).abs().max()) < 1e-12

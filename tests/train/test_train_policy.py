@@ -266,3 +266,12 @@ def test_impossible_options(options: dict[str, float], message: str) -> None:
 def test_no_prompts(backbone: Backbone) -> None:
     with pytest.raises(UserError, match="there are no prompts"):
         PolicyTrainer(backbone, [], golds(backbone), OPTIONS, seed=0)
+
+
+def test_groups_are_samples_of_one_prompt_side_by_side(backbone: Backbone, data: Path) -> None:
+    asked, rollouts = trainer(backbone, data, replace(OPTIONS, batch=20, group=4)).sample(0)
+    assert len(asked) == 20
+    names = [row.id for row in asked]
+    assert all(len(set(names[start : start + 4])) == 1 for start in range(0, 20, 4))
+    assert len(set(names)) == 5
+    assert len({rollout.ids for rollout in rollouts[:4]}) > 1
