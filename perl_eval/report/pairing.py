@@ -12,6 +12,7 @@ from perl_eval.report.tally import Tally
 __all__ = ["Agreement", "Truth", "agreements", "position_figures", "rates", "truths"]
 
 _TRUE = "true "
+_LEARNED = "learned "
 _PEOPLE = re.compile(r"\bhuman-human\b|^human ceiling$")
 _JUDGE = re.compile(r"\b(?:human-judge|judge-human)\b|^judge at the ceiling's task$")
 _LEFT_OUT = "against the majority of the others"
@@ -79,17 +80,24 @@ class Truth:
         return all(figure is None or figure.estimate.simulated for figure in (self.truth, self.judged))
 
     @property
+    def same_unit(self) -> bool:
+        """Whether the two can be subtracted: a learned reward has a unit of its own."""
+        return self.judged is not None and not self.judged.estimate.name.startswith(_LEARNED)
+
+    @property
     def difference(self) -> float | None:
-        """Judged minus true, where both have a value."""
-        if self.judged is None or self.judged.estimate.value is None or self.truth.estimate.value is None:
+        """Judged minus true, where both have a value in the same unit."""
+        if self.judged is None or not self.same_unit:
+            return None
+        if self.judged.estimate.value is None or self.truth.estimate.value is None:
             return None
         return self.judged.estimate.value - self.truth.estimate.value
 
     @property
     def covered(self) -> bool | None:
-        """Whether the judged interval holds the true value; None without an interval."""
+        """Whether the judged interval holds the true value; None without an interval in the same unit."""
         true = self.truth.estimate.value
-        if self.judged is None or true is None:
+        if self.judged is None or true is None or not self.same_unit:
             return None
         low, high = self.judged.estimate.low, self.judged.estimate.high
         return None if low is None or high is None else low <= true <= high
@@ -105,8 +113,8 @@ def truths(figures: Sequence[Figure]) -> list[Truth]:
         judged = [
             figure
             for figure in figures
-            if figure.estimate.name in (rest, f"judged {rest}", f"learned {rest}")
-            and (figure.estimate.subject == subject or (subject and _mentions(figure.estimate.subject, subject)))
+            if figure.estimate.name in (rest, f"judged {rest}", f"{_LEARNED}{rest}")
+            and (figure.estimate.subject == subject or figure.estimate.subject.startswith(f"{subject}, "))
         ]
         paired += [Truth(truth, figure) for figure in judged] or [Truth(truth, None)]
     return paired

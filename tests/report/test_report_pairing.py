@@ -104,6 +104,28 @@ def test_truth_is_set_beside_what_claims_to_be_it() -> None:
     assert [row.difference for row in rows[2:]] == [None, None]
 
 
+def test_truth_of_one_policy_is_not_set_beside_another_with_a_longer_name() -> None:
+    rows = truths(
+        place(
+            estimate("true reward", 0.9, subject="rl"),
+            estimate("true reward", 0.7, subject="rl without KL"),
+            estimate("learned reward", 0.6, 0.1, subject="rl"),
+            estimate("learned reward", 0.8, 0.1, subject="rl without KL"),
+        )
+    )
+    shown = [(row.truth.estimate.value, row.judged and row.judged.estimate.value) for row in rows]
+    assert shown == [(0.9, 0.6), (0.7, 0.8)]
+
+
+def test_a_learned_reward_is_in_a_unit_of_its_own() -> None:
+    (row,) = truths(
+        place(estimate("true reward", 0.9, subject="rl"), estimate("learned reward", 0.6, 0.1, subject="rl"))
+    )
+    assert row.judged is not None
+    assert row.difference is None
+    assert row.covered is None
+
+
 def test_people_stand_beside_the_judge() -> None:
     one, two = "judge one", "judge two"
     between = estimate("human-human Cohen kappa", 0.6, subject=one)
