@@ -339,7 +339,8 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
         hashes = array("q")
         for ids in column_batches(sources.path_at(self._output_dir), "id"):
             hashes.extend(map(hash, ids))
-        ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
+        ordered = np.frombuffer(hashes, dtype=np.int64)
+        ordered.sort()
         suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
         if not suspects:
             return

@@ -221,7 +221,8 @@ class Seen:
 def column_batches(folder: Path, column: str) -> Iterator[list[Any]]:
     """Yield one column of the arrow and parquet files in a folder, batch by batch."""
     for path in sorted(folder.glob("*.arrow")):
-        with pa.memory_map(str(path)) as mapped, pa.ipc.open_stream(mapped) as stream:
+        # Read, not mapped: mapped pages would count as memory of this process for as long as it runs.
+        with pa.OSFile(str(path)) as handle, pa.ipc.open_stream(handle) as stream:
             for batch in stream:
                 yield batch[column].to_pylist()
     for path in sorted(folder.glob("*.parquet")):

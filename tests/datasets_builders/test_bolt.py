@@ -59,10 +59,10 @@ def test_a_conversation_is_one_prompt(upstream, cache) -> None:
 
 
 def test_double_escapes_are_undone_once_and_counted(upstream, cache) -> None:
-    write(upstream, 1, [("1", "a &amp;amp; b &amp;lt;3")])
+    write(upstream, 1, [("1", "a &amp;amp; b &amp;lt;3 &amp;amp;lt;")])
     write(upstream, 2, [("1", "a &lt;3 plain \ue415")])
     rows, tallies = built(upstream, cache)
-    assert "A: a & b <3\n" in rows["SMS_ENG_20120131.0001"]["prompt"][0]["content"]
+    assert "A: a & b <3 &lt;\n" in rows["SMS_ENG_20120131.0001"]["prompt"][0]["content"]
     assert "A: a <3 plain \ue415\n" in rows["SMS_ENG_20120131.0002"]["prompt"][0]["content"]
     assert sum(tally.notes.total() for tally in tallies.values()) == 1
 

@@ -56,14 +56,15 @@ def test_leaks_between_splits_are_told_by_kind(tmp_path) -> None:
         .rated("hi", "yes", "more")  # begins one there
         .rated("hi", "yes", "more", "sure", "and", "so", "on")  # continues one there
         .rated("hi", "other")  # shares only the first turn: an opener
+        .rated("hi")  # begins one there with one turn only
         .rated("y", group="shared")  # the same group
         .rated("nothing in common")
     )
     found = examine(write(tmp_path / "c", {"test": test.rows, "train": train.rows}))
-    assert counts(found, SAME) == {"test from train": (1, 6)}
-    assert counts(found, PREFIX) == {"test from train": (2, 6)}
-    assert counts(found, GROUP) == {"test from train": (1, 6)}
-    assert counts(found, RUN) == {"test from train": (0, 6)}
+    assert counts(found, SAME) == {"test from train": (1, 7)}
+    assert counts(found, PREFIX) == {"test from train": (2, 7)}
+    assert counts(found, GROUP) == {"test from train": (1, 7)}
+    assert counts(found, RUN) == {"test from train": (0, 7)}
 
 
 def test_a_run_of_thirteen_words_is_found_wherever_it_stands(tmp_path) -> None:

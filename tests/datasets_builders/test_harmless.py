@@ -50,6 +50,7 @@ def test_two_turns_of_one_role_stay_two() -> None:
         (human("a"), human("a"), "differ before"),
         # The model wrote the human's next line itself, in one answer only.
         (human("a") + assistant("b") + human("c"), human("a") + assistant("d"), "does not end with an answer"),
+        (human("a") + assistant("d"), human("a") + assistant("b") + human("c"), "does not end with an answer"),
         ("Human: a" + assistant("b"), "Human: a" + assistant("c"), "does not begin with a human turn"),
         (assistant("b"), assistant("c"), "does not begin with a human turn"),
         (assistant("a") + assistant("b"), assistant("a") + assistant("c"), "does not begin with a human turn"),

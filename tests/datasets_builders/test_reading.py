@@ -25,7 +25,7 @@ from datasets_builders.tally import Tally
 lines_of_text = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=lines_of_text, size=st.integers(1, 50), packed=st.booleans(), ended=st.booleans())
 def test_blocks_are_the_lines_of_the_file(lines, size, packed, ended, tmp_path: Path) -> None:
     text = "\n".join(lines) + ("\n" if ended else "")
@@ -74,6 +74,7 @@ def test_a_file_that_is_no_array_is_refused(content, message, tmp_path) -> None:
         json_array(path, file="f")
 
 
+@settings(deadline=None)
 @given(calls=st.lists(st.lists(st.text("abc", max_size=2), max_size=8), max_size=12))
 def test_strings_that_were_there_before_are_found(calls) -> None:
     seen, known = Seen(), set()

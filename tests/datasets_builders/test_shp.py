@@ -77,6 +77,7 @@ def test_pairs_of_one_post_are_limited_by_hash_not_by_order(upstream, cache, wri
         assert tallies["train"].dropped == {"more than 3 pairs of one post": 24}
         assert len(rows["test"]) == 36
     assert kept[0] == kept[1]
+    assert kept[0] != {f"p{post}:a{number}:y" for post in range(4) for number in range(3)}, "by name, not by hash"
     # With a pair more of one post, the pairs of the others stay.
     write([*records, pair("p0", "new")])
     rows, _ = built(upstream, cache, max_pairs_per_post=3)

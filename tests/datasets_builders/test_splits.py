@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets_builders.splits import assign, connected, fraction, prefix_groups, stable_id
@@ -25,6 +25,7 @@ def test_the_fraction_is_the_hash_read_as_a_number() -> None:
     assert fraction("x") == pytest.approx(int(digits, 16) / 16**64, abs=1e-15)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_a_split_depends_on_group_and_salt_only(group: str, salt: str) -> None:
     assert assign(group, salt=salt) == assign(group, salt=salt)
@@ -57,6 +58,7 @@ def test_siblings_without_their_parent_are_strangers() -> None:
     assert prefix_groups([("hi", "x", "y"), ("hi", "x", "z")]) == [0, 1]
 
 
+@settings(deadline=None)
 @given(st.lists(turns, max_size=12))
 def test_groups_are_the_components_of_the_prefix_graph(sequences: list[tuple[int, ...]]) -> None:
     # The slow way: compare every two, then close over neighbours.
@@ -75,6 +77,7 @@ def test_groups_are_the_components_of_the_prefix_graph(sequences: list[tuple[int
     assert prefix_groups(sequences) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 5), max_size=3), max_size=10))
 def test_connected_items_share_a_chain_of_links(links: list[set[int]]) -> None:
     size = len(links)

@@ -80,9 +80,10 @@ def test_splits_are_kept_apart_and_news_is_a_split_of_its_own(upstream, cache, w
     assert len(article["group"]) == 16
 
 
-def test_a_post_of_a_later_split_is_dropped_from_the_earlier(upstream, cache, write) -> None:
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_post_of_a_later_split_is_dropped_from_the_earlier(step, upstream, cache, write) -> None:
     records = [comparison("a", "train"), comparison("a", "valid1"), comparison("a", "valid2"), comparison("b", "train")]
-    write("comparisons", records)
+    write("comparisons", records[::step])
     rows, tallies = built("comparisons", upstream, cache)
     assert {split: len(found) for split, found in rows.items()} == {"train": 1, "valid1": 0, "valid2": 1, "cnndm": 0}
     assert tallies["train"].dropped == {"its post is also in valid2": 1}
