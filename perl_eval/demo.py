@@ -213,8 +213,8 @@ def _score(answer: Completion, metric: str, value: float) -> Score:
 
 
 _HEADLINE = (
-    *("win rate", "true win rate", "loss rate", "undecided rate", "first in both orders", "second in both orders"),
-    *("true reward", "learned reward", "true reward difference", "KL to prior", "policy entropy", "self-BLEU"),
+    *("true reward", "learned reward", "KL to prior", "policy entropy", "self-BLEU"),
+    *("win rate", "true win rate", "undecided rate", "loss rate", "first in both orders", "true reward difference"),
     *("human-human exact agreement", "human-judge exact agreement"),
     *("human-human Cohen kappa", "human-judge Cohen kappa"),
 )
@@ -229,4 +229,8 @@ def headline(out: Path) -> list[Estimate]:
         for estimate in runs.read(folder, Estimate)
         if estimate.name in _HEADLINE
     ]
-    return sorted(found, key=lambda estimate: (estimate.subject, _HEADLINE.index(estimate.name)))
+    subjects = list(POLICIES)
+    subjects += sorted(
+        {one.subject for one in found} - set(POLICIES), key=lambda subject: ("against" not in subject, subject)
+    )
+    return sorted(found, key=lambda one: (subjects.index(one.subject), _HEADLINE.index(one.name)))
