@@ -58,6 +58,7 @@ def test_the_chain_runs_from_data_to_page(told: Path) -> None:
         "sample",
         "judge",
         "score",
+        "score diversity",
         "agree",
         "label",
         "truth",
