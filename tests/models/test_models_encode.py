@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import COLOURS
 
@@ -118,6 +118,7 @@ def test_what_people_say_cannot_end_a_turn_or_open_one(tokenizer: Any, mark: str
     assert row.ids[-1] == tokenizer.eos_token_id
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_has_two_ends_and_every_trained_token_belongs_to_the_answer(question: str, answer: str) -> None:
     tokenizer = _shared_tokenizer()
@@ -225,6 +226,7 @@ def test_positions_are_passed_to_models_with_learned_positions() -> None:
     assert torch.allclose(padded, backbone.hidden(pad(rows[1:], pad_id=0))[0], atol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 20), st.integers(0, 9), st.integers(0, 2))
 def test_every_epoch_has_every_row_once(lengths: list[int], size: int, seed: int, epoch: int) -> None:
     steps = -(-len(lengths) // size)

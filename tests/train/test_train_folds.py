@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -39,6 +39,7 @@ def grouped(groups: Sequence[str]) -> list[Row]:
     return [Row(str(place), group, "d", ()) for place, group in enumerate(groups)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60), st.integers(2, 5), st.integers(0, 3))
 def test_groups_are_never_on_both_sides(groups: list[str], count: int, seed: int) -> None:
     if len(set(groups)) < count:

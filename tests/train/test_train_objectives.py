@@ -44,6 +44,7 @@ def test_beta_of_a_weight_outside_its_range(weight: float) -> None:
         beta_of(weight)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.99), numbers, st.floats(0, 30))
 def test_both_forms_of_the_objective_rank_alike(weight: float, reward: float, kl: float) -> None:
     mixed = (1 - weight) * reward - weight * kl
@@ -57,6 +58,7 @@ def test_language_modelling_loss_is_the_mean_over_live_tokens() -> None:
     assert float(language_modelling_loss(log_probs, live)) == pytest.approx(2.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6))
 def test_pairwise_loss_is_bradley_terry(pairs: list[tuple[float, float]]) -> None:
     chosen, rejected = np.array(pairs).T
@@ -74,6 +76,7 @@ def test_pointwise_loss_has_no_misprint() -> None:
     assert float(pointwise_loss(double([2.0]), double([1.0]))) == pytest.approx(math.log1p(math.exp(-2.0)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=6))
 def test_pointwise_loss_is_cross_entropy(examples: list[tuple[float, float]]) -> None:
     rewards, labels = np.array(examples).T
@@ -89,7 +92,7 @@ def test_pointwise_gradient_is_probability_less_label() -> None:
     assert rewards.grad.numpy() == pytest.approx((expit(rewards.detach().numpy()) - labels.numpy()) / 3)
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_token_rewards_sum_to_score_less_penalty(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=4))
@@ -112,6 +115,7 @@ def test_token_rewards_carry_no_gradient() -> None:
     assert not token_rewards(double([1.0]), ratio, torch.tensor([[True, True]]), beta=0.5).requires_grad
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(numbers, min_size=5, max_size=5), min_size=1, max_size=3))
 def test_returns_to_go(rewards: list[list[float]]) -> None:
     expected = [[np.sum(row[place:]) for place in range(5)] for row in rewards]
@@ -230,13 +234,6 @@ def test_leave_one_out_takes_off_the_mean_of_the_others() -> None:
     expected = torch.tensor([-3.0, -1.5, 4.5, 0.0, 0.0, 0.0])
     assert torch.equal(leave_one_out(scores, group=3), expected)
     assert leave_one_out(scores, group=1) is scores
-
-
-def test_leave_one_out_by_hand() -> None:
-    # 1 less the mean of 2 and 6; 2 less that of 1 and 6; 6 less that of 1 and 2; then a prompt of equal scores
-    scores = double([1.0, 2.0, 6.0, 4.0, 4.0, 4.0])
-    assert leave_one_out(scores, group=3).tolist() == [-3.0, -1.5, 4.5, 0.0, 0.0, 0.0]
-    assert leave_one_out(scores, group=1).tolist() == scores.tolist()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.4])
