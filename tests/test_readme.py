@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_blocks_run(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     printed = capsys.readouterr().out
     value = re.match(r"(\d\.\d\d) \((\d\.\d\d) to (\d\.\d\d)\), n = 20", printed)
     assert value is not None, printed
