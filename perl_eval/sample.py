@@ -125,8 +125,13 @@ def _completions(
 
 
 @torch.no_grad()
-def _log_probs(backbone: Backbone, rollouts: Sequence[Rollout], temperature: float) -> list[float]:
-    """Return the log-probability of each rollout with whatever adapter is on, in nats, temperature included."""
+def _log_probs(backbone: Backbone, rollouts: Sequence[Rollout], temperature: float) -> list[float | None]:
+    """Return the log-probability of each rollout with whatever adapter is on, in nats, temperature included.
+
+    At temperature 0 nothing is drawn, so there is no probability to speak of: None.
+    """
+    if temperature == 0:
+        return [None] * len(rollouts)
     batch = pad([rollout.encoded for rollout in rollouts], pad_id=backbone.pad_id)
-    summed = token_log_probs(backbone, backbone.hidden(batch), batch, max(temperature, 1e-6)).sum(1)
+    summed = token_log_probs(backbone, backbone.hidden(batch), batch, temperature).sum(1)
     return [float(value) for value in summed]

@@ -163,3 +163,14 @@ def test_models_that_cannot_answer(prior: Path, data: Path, tmp_path: Path) -> N
 def test_impossible_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sample.SampleOptions(**options)
+
+
+def test_the_likeliest_tokens_carry_no_probability(tuned: Path, data: Path, folder: Path) -> None:
+    """At temperature 0 nothing is drawn: two draws are alike, and no log-probability is claimed."""
+    options = replace(OPTIONS, draws=2, limit=2, temperature=0)
+    out = sample.run(tuned, data, folder / "greedy", options=options)
+    found = runs.read(out, Completion)
+    assert all(one.logprob is None and one.prior_logprob is None for one in found)
+    for item in {one.item for one in found}:
+        first, second = (one.token_ids for one in found if one.item == item)
+        assert first == second
