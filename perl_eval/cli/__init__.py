@@ -1,0 +1,7 @@
+"""The command line: one command a verb. Heavy packages load only when a verb needs them."""
+
+from __future__ import annotations
+
+from perl_eval.cli.program import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,50 @@
+"""Verbs that make rows and labels: build, recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perl_eval.cli.options import Data, Out, Seed
+from perl_eval.cli.shown import done
+from perl_eval.errors import UserError
+
+
+def build(
+    name: Annotated[str, typer.Argument(help="Data set, for example taskmaster-coffee; coffee-world is embedded.")],
+    out: Out,
+    config: Annotated[list[str] | None, typer.Option(help="Config; may be repeated. Default: the usual ones.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of upstream files; else they are downloaded.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Build these splits only.")] = None,
+    checksums: Annotated[str, typer.Option(help="verify, or record (take any files).")] = "verify",
+    check: Annotated[bool, typer.Option("--check", help="Look for leakage, duplicates, contradictions.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Another built folder to look for leakage from.")] = None,
+    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
+    push_to_hub: Annotated[str | None, typer.Option(help="Upload to this hub repository, OWNER/NAME, private.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Build a data set: upstream files to rows in TRL's columns."""
+    if name.replace("-", "_") == "coffee_world":
+        from perl_eval import world
+
+        given = {"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against}
+        for option, value in {**given, "num-proc": num_proc, "push-to-hub": push_to_hub}.items():
+            if value:
+                raise UserError(f"{name} is embedded and takes no --{option}", "leave the option out")
+        done(world.build(out, seed=seed))
+        return
+    from perl_eval import build as verb
+
+    options = verb.BuildOptions(
+        splits=tuple(split or ()), checksums=checksums, num_proc=num_proc, against=against, push_to_hub=push_to_hub
+    )
+    done(verb.run(name, out, config=config or None, data_dir=data_dir, check=check, options=options))
+
+
+def recorded(data: Data, out: Out, split: str = "test") -> None:
+    """Rated rows to completions and human labels, so that a judge can be held against people."""
+    from perl_eval import recorded as verb
+
+    done(verb.run(data, out, split=split))

@@ -1,0 +1,67 @@
+"""Where the verbs meet, and where a user's mistake becomes one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from datasets_builders.errors import BuilderError
+from perl_eval.cli import data, figures, judging, pages, training
+from perl_eval.errors import PerlEvalError
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
+)
+train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
+
+app.command()(data.build)
+app.add_typer(train, name="train")
+train.command("sft")(training.train_sft)
+train.command("reward")(training.train_reward)
+train.command("policy")(training.train_policy)
+app.command()(training.sample)
+app.command()(data.recorded)
+app.command()(judging.judge)
+app.command()(figures.score)
+app.command()(figures.agree)
+app.command()(pages.report)
+app.command()(pages.demo)
+
+
+def main() -> None:
+    """Run the command line.
+
+    What a user can cause is one line on standard error and exit code 2; an interrupt is exit code 130. A bug is a
+    traceback.
+    """
+    try:
+        code = app(prog_name="perl-eval", standalone_mode=False)
+    except (PerlEvalError, BuilderError) as error:
+        _fail(str(error))
+    except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
+        _fail(error.format_message())
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        typer.echo("stopped; the same command goes on from here", err=True)
+    sys.exit(code)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    if line:
+        # Text of the user's files must not steer the terminal.
+        shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+        typer.echo(f"error: {shown}", err=True)
+    sys.exit(2)
