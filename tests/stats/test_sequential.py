@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perl_eval.stats.sequential import anytime_mean, confidence_sequence
+from perl_eval.stats.sequential import StopRule, anytime_mean, confidence_sequence
 
 SCORES = np.array([1.0, 0.5, 0.0])
 
@@ -58,3 +58,61 @@ def test_edges() -> None:
     for wrong in ([1.2], [float("nan")]):
         with pytest.raises(ValueError, match="outside"):
             confidence_sequence(wrong)
+
+
+def test_a_queue_with_groups_never_leaves_its_own_mean_more_often_than_said() -> None:
+    # 60 groups of 5 equal scores: independent items they are not, but the order of the queue is random.
+    rng, runs, left, width = np.random.default_rng(4), 300, 0, []
+    for _ in range(runs):
+        queue = rng.permutation(np.repeat(rng.choice(SCORES, 60, p=[0.5, 0.3, 0.2]), 5))
+        course = confidence_sequence(queue, population=300)
+        left += bool(((course.low > queue.mean()) | (course.high < queue.mean())).any())
+        width.append(course.high[-1] - course.low[-1])
+    assert left / runs <= 0.05
+    assert max(width) < 0.03  # nothing is left to learn about a queue that was asked whole
+
+
+def test_unjudged_places_leave_the_queue() -> None:
+    # One score in five is missing, whatever it would have been; the target is the mean of the rest.
+    rng, runs, left = np.random.default_rng(5), 300, 0
+    for _ in range(runs):
+        queue = rng.choice(SCORES, 200, p=[0.6, 0.2, 0.2])
+        judged = rng.random(200) > 0.2
+        rule, out = StopRule(200), False
+        for score, known in zip(queue.tolist(), judged.tolist(), strict=True):
+            rule.feed(score if known else None)
+            out |= not rule.low <= queue[judged].mean() <= rule.high
+        left += out
+    assert left / runs <= 0.05
+    assert (rule.n, rule.n_missing) == (judged.sum(), 200 - judged.sum())
+
+
+def test_the_rule_says_when() -> None:
+    rule = StopRule()
+    said = [rule.feed(1.0) for _ in range(30)]
+    assert rule.decided == said.index(True) + 1
+    assert all(said[said.index(True) :])
+    estimate = rule.estimate("win rate")
+    assert (estimate.value, estimate.low, estimate.n) == (1.0, rule.low, 30)
+    assert rule.low > 0.5
+    # A half-width ends what the mark never would.
+    flat, narrow = StopRule(), StopRule(half_width=0.1)
+    for _ in range(400):
+        flat.feed(0.5)
+        narrow.feed(0.5)
+    assert flat.decided is None
+    assert narrow.decided is not None
+    assert narrow.high - narrow.low <= 0.2
+
+
+def test_groups_that_repeat_make_the_queue_the_population() -> None:
+    assert StopRule.over(["a", "b", "c"]).population is None
+    assert StopRule.over(["a", "b", "a"]).population == 3
+    full = StopRule(1)
+    full.feed(0.5)
+    with pytest.raises(ValueError, match="population of 1"):
+        full.feed(0.5)
+    for wrong in ({"level": 1.0}, {"population": 0}, {"half_width": 0.5}):
+        with pytest.raises(ValueError, match="is"):
+            StopRule(**wrong)
+    assert StopRule().estimate("win rate").reason == "there are no items"
