@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
@@ -39,6 +40,7 @@ class ChatOptions:
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
+        key_file: File that holds the key, instead of the variable.
     """
 
     base_url: str | None = None
@@ -50,6 +52,7 @@ class ChatOptions:
     timeout_s: float = 60.0
     price_in_usd: float | None = None
     price_out_usd: float | None = None
+    key_file: Path | None = None
 
 
 class ChatJudge:
@@ -73,7 +76,12 @@ class ChatJudge:
         self.model = model
         self._options = options = options or ChatOptions()
         self._endpoint = Endpoint(
-            options.base_url, options.key_variable, options.timeout_s, options.price_in_usd, options.price_out_usd
+            options.base_url,
+            options.key_variable,
+            options.timeout_s,
+            options.price_in_usd,
+            options.price_out_usd,
+            options.key_file,
         )
         # A reply that is cut off is asked for again, with twice the tokens.
         self.longest = 3 * options.max_tokens
@@ -94,13 +102,7 @@ class ChatJudge:
 
     def read(self, question: Question, reply: Reply) -> Ballot:
         """Read the verdict that the text commits to last."""
-        if reply.finish == "refusal":
-            return reply.ballot(question, None, reason="the judge refused to answer")
-        if reply.finish == "length":
-            return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
-        reading = verdicts.read(reply.text, question.kind)
-        p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict else None
-        return reply.ballot(question, reading.verdict, p_first=p_first, reason=reading.reason)
+        return verdicts.read_reply(question, reply)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""

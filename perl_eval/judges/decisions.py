@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
@@ -19,15 +20,13 @@ import httpx2
 from perl_eval import render
 from perl_eval.errors import JudgeError
 from perl_eval.judges.endpoint import Endpoint
+from perl_eval.judges.options import DESCRIPTIONS, options_of, read_probabilities, system_one
 from perl_eval.judges.protocol import Reply, Sees
-from perl_eval.records import Ballot, Kind, Question, Verdict
+from perl_eval.records import Ballot, Question
 
-__all__ = ["OPTIONS", "DecisionJudge", "DecisionOptions", "read_probabilities", "system_one"]
+__all__ = ["DecisionJudge", "DecisionOptions"]
 
 Form = Literal["openai", "systemone"]
-OPTIONS: Mapping[str, Verdict] = {"A": "first", "B": "second", "tie": "tie", "yes": "yes", "no": "no"}
-"""Every option that a question may have, and the verdict that it is."""
-_DESCRIPTIONS = {"A": "answer A is the better one", "B": "answer B is the better one", "tie": "neither is better"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class DecisionOptions:
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
+        key_file: File that holds the key, instead of the variable.
     """
 
     form: Form = "openai"
@@ -53,6 +53,7 @@ class DecisionOptions:
     timeout_s: float = 60.0
     price_in_usd: float | None = None
     price_out_usd: float | None = None
+    key_file: Path | None = None
 
 
 class DecisionJudge:
@@ -77,7 +78,12 @@ class DecisionJudge:
         self.model = model
         self._options = options = options or DecisionOptions()
         self._endpoint = Endpoint(
-            options.base_url, options.key_variable, options.timeout_s, options.price_in_usd, options.price_out_usd
+            options.base_url,
+            options.key_variable,
+            options.timeout_s,
+            options.price_in_usd,
+            options.price_out_usd,
+            options.key_file,
         )
         self.parameters: Mapping[str, object] = {
             "base_url": options.base_url,
@@ -170,44 +176,6 @@ class DecisionJudge:
 _Answered = tuple[str, tuple[int, int], list[dict[str, float] | None]]
 
 
-def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -> Ballot:
-    """Read a reply of option probabilities: the most probable option is the verdict; ties count half in ``p_first``."""
-    if reply.finish == "refusal":
-        return reply.ballot(question, None, reason="the judge refused to answer")
-    given: dict[str, float] = json.loads(reply.text)
-    total = sum(given.values())
-    if not given.keys() <= OPTIONS.keys() or not 0.0 < total < float("inf"):
-        return reply.ballot(question, None, reason=f"the probabilities are none: {reply.text[:80]}")
-    if question.kind == "yes_no":
-        p_first = given.get("yes", 0.0) / total
-        return reply.ballot(question, "yes" if p_first > 0.5 else "no", p_first=p_first)
-    first, second, tie = (given.get(option, 0.0) / total for option in ("A", "B", "tie"))
-    verdict: Verdict = "first" if first > second else "second"
-    if tie >= max(first, second) or abs(first - second) <= tie_margin:
-        verdict = "tie"
-    return reply.ballot(question, verdict, p_first=first + tie / 2)
-
-
-def options_of(kind: Kind, *, tie: bool) -> tuple[str, ...]:
-    """Return the options of a question."""
-    if kind == "yes_no":
-        return ("yes", "no")
-    return ("A", "B", "tie") if tie else ("A", "B")
-
-
-def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
-    """Return the body of a System One request, but for the model: one state, and the questions by their place."""
-    asked: dict[str, dict[str, Any]] = {}
-    for place, question in enumerate(questions):
-        shared, own = render.parts(question)
-        asked[str(place)] = {"type": "noul", "instructions": own}
-        if question.kind == "pairwise":
-            options = options_of(question.kind, tie=tie)
-            criteria = {option: _DESCRIPTIONS[option] for option in options}
-            asked[str(place)] = {"type": "choice", "instructions": own, "criteria": criteria}
-    return {"state": shared, "questions": asked}
-
-
 def _of_system_one(answer: Mapping[str, Any]) -> dict[str, float]:
     if answer["type"] == "noul":
         return {"yes": float(answer["noul"]), "no": 1.0 - float(answer["noul"])}
@@ -218,7 +186,7 @@ def _openai_form(question: Question, *, tie: bool) -> dict[str, Any]:
     _, own = render.parts(question)
     if question.kind == "yes_no":
         return {"type": "predicate", "name": question.order, "instructions": own}
-    choices = [{"value": option, "description": _DESCRIPTIONS[option]} for option in options_of("pairwise", tie=tie)]
+    choices = [{"value": option, "description": DESCRIPTIONS[option]} for option in options_of("pairwise", tie=tie)]
     return {"type": "choice", "name": question.order, "instructions": own, "choices": choices}
 
 

@@ -11,6 +11,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -35,6 +36,7 @@ class Endpoint:
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
+        key_file: File that holds the key, instead of the variable.
     """
 
     base_url: str | None
@@ -42,6 +44,7 @@ class Endpoint:
     timeout_s: float
     price_in_usd: float | None
     price_out_usd: float | None
+    key_file: Path | None = None
     _client: openai.AsyncOpenAI | None = None
 
     def __post_init__(self) -> None:
@@ -53,20 +56,33 @@ class Endpoint:
                 raise UserError(
                     "the judge's address holds a user, a password or a query", "put the key in the environment"
                 )
-        elif not os.environ.get(self.key_variable):
-            raise UserError(f"{self.key_variable} is not set", "put the judge's key there")
+        elif self.key_file is None and not os.environ.get(self.key_variable):
+            raise UserError(f"{self.key_variable} is not set", "put the judge's key there, or into a file")
+        if self.key_file is not None:
+            self._key()
 
     def client(self) -> openai.AsyncOpenAI:
         """Return the client, connected on first use; it asks once, whoever asks again is the caller."""
         if self._client is None:
             self._client = openai.AsyncOpenAI(
-                api_key=os.environ.get(self.key_variable) or _NO_KEY,
+                api_key=self._key() or _NO_KEY,
                 base_url=self.base_url,
                 timeout=self.timeout_s,
                 max_retries=0,
                 http_client=self._transported(),
             )
         return self._client
+
+    def _key(self) -> str | None:
+        if self.key_file is None:
+            return os.environ.get(self.key_variable)
+        try:
+            words = self.key_file.read_text("utf-8").split()
+        except (OSError, UnicodeDecodeError):
+            words = []
+        if len(words) != 1 or not words[0].isascii():
+            raise UserError(f"{self.key_file} holds no key", "give a file that holds the key and nothing else")
+        return words[0]
 
     def _transported(self) -> httpx2.AsyncClient | None:
         """Return a client with the lean transport, or None, the general one, where a proxy stands between."""

@@ -19,7 +19,7 @@ from transformers.decision import DecisionConfig, label_token_ids
 from transformers.decision.modeling_utils import process_scores
 
 from perl_eval.errors import UserError
-from perl_eval.judges.decisions import options_of, read_probabilities, system_one
+from perl_eval.judges.options import options_of, read_probabilities, system_one
 from perl_eval.judges.protocol import Reply, Sees
 from perl_eval.records import Ballot, Question
 

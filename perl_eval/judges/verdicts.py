@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from perl_eval.records import Kind, Verdict
+from perl_eval.judges.protocol import Reply
+from perl_eval.records import Ballot, Kind, Question, Verdict
 
-__all__ = ["Reading", "p_first", "read"]
+__all__ = ["Reading", "p_first", "read", "read_reply"]
 
 
 class Reading(NamedTuple):
@@ -94,6 +95,17 @@ _JSON_KEYS = (
 )
 # alpaca_eval's ranking prompts name the outputs m and M; only the case tells them apart.
 _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
+
+
+def read_reply(question: Question, reply: Reply) -> Ballot:
+    """Turn a reply in text, with or without the probabilities of its first token, into a ballot."""
+    if reply.finish == "refusal":
+        return reply.ballot(question, None, reason="the judge refused to answer")
+    if reply.finish == "length":
+        return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
+    reading = read(reply.text, question.kind)
+    probability = p_first(reply.logprobs, question.kind) if reading.verdict else None
+    return reply.ballot(question, reading.verdict, p_first=probability, reason=reading.reason)
 
 
 def read(text: str, kind: Kind) -> Reading:

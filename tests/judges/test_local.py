@@ -16,9 +16,10 @@ from perl_eval import render
 from perl_eval.errors import UserError
 from perl_eval.judges.ask import ask
 from perl_eval.judges.contest import Contestants, decide, plan
-from perl_eval.judges.decisions import DecisionJudge, DecisionOptions, system_one
+from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.local import LocalJudge, _shared_beginnings, open_local
+from perl_eval.judges.options import system_one
 from perl_eval.models.scratch import make_tokenizer
 from perl_eval.records import Completion, Message, Question
 

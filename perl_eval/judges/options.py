@@ -1,0 +1,56 @@
+"""The options of a question for judges that give each a probability: which they are, how they are asked, and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perl_eval import render
+from perl_eval.judges.protocol import Reply
+from perl_eval.records import Ballot, Kind, Question, Verdict
+
+__all__ = ["DESCRIPTIONS", "OPTIONS", "options_of", "read_probabilities", "system_one"]
+
+OPTIONS: Mapping[str, Verdict] = {"A": "first", "B": "second", "tie": "tie", "yes": "yes", "no": "no"}
+"""Every option that a question may have, and the verdict that it is."""
+DESCRIPTIONS = {"A": "answer A is the better one", "B": "answer B is the better one", "tie": "neither is better"}
+"""What a judge is told about each option of a pair."""
+
+
+def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -> Ballot:
+    """Read a reply of option probabilities: the most probable option is the verdict; ties count half in ``p_first``."""
+    if reply.finish == "refusal":
+        return reply.ballot(question, None, reason="the judge refused to answer")
+    given: dict[str, float] = json.loads(reply.text)
+    total = sum(given.values())
+    if not given.keys() <= OPTIONS.keys() or not 0.0 < total < float("inf"):
+        return reply.ballot(question, None, reason=f"the probabilities are none: {reply.text[:80]}")
+    if question.kind == "yes_no":
+        p_first = given.get("yes", 0.0) / total
+        return reply.ballot(question, "yes" if p_first > 0.5 else "no", p_first=p_first)
+    first, second, tie = (given.get(option, 0.0) / total for option in ("A", "B", "tie"))
+    verdict: Verdict = "first" if first > second else "second"
+    if tie >= max(first, second) or abs(first - second) <= tie_margin:
+        verdict = "tie"
+    return reply.ballot(question, verdict, p_first=first + tie / 2)
+
+
+def options_of(kind: Kind, *, tie: bool) -> tuple[str, ...]:
+    """Return the options of a question."""
+    if kind == "yes_no":
+        return ("yes", "no")
+    return ("A", "B", "tie") if tie else ("A", "B")
+
+
+def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
+    """Return the body of a System One request, but for the model: one state, and the questions by their place."""
+    asked: dict[str, dict[str, Any]] = {}
+    for place, question in enumerate(questions):
+        shared, own = render.parts(question)
+        asked[str(place)] = {"type": "noul", "instructions": own}
+        if question.kind == "pairwise":
+            options = options_of(question.kind, tie=tie)
+            criteria = {option: DESCRIPTIONS[option] for option in options}
+            asked[str(place)] = {"type": "choice", "instructions": own, "criteria": criteria}
+    return {"state": shared, "questions": asked}
