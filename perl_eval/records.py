@@ -36,6 +36,8 @@ Verdict = Literal["first", "second", "tie", "yes", "no"]
 Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"]
 """Pairwise outcomes are those of contestant a."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+ADDED_LATER: Mapping[str, bool] = {"added_later": True}
+"""Metadata of a field that older files lack; reading one gives the field's default."""
 
 
 def digest(*parts: str) -> str:
@@ -183,7 +185,8 @@ def unit_of(a: str, b: str = "") -> str:
 class HumanLabel:
     """One person's label of one judged unit: win, tie or loss of contestant a; or yes or no.
 
-    ``annotator`` is a pseudonym. ``simulated`` is True when no person was asked.
+    ``annotator`` is a pseudonym. ``simulated`` is True when no person was asked. ``weight`` is how many units this one
+    stands for, up to a factor that all share: the inverse of the probability that it was drawn for labelling.
     """
 
     unit: str
@@ -193,6 +196,7 @@ class HumanLabel:
     label: Literal["win", "tie", "loss", "yes", "no"]
     simulated: bool = False
     note: str = ""
+    weight: float = field(default=1.0, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True, slots=True)

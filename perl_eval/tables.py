@@ -122,8 +122,15 @@ def _decode(hint: Any, value: Any, field: str) -> Any:
 
 
 def _from_row(record: type[Record], row: dict[str, Any]) -> Record:
-    hints = _hints(typing.cast(type, record))
-    return record(**{name: _decode(hint, row[name], name) for name, hint in hints.items()})
+    hints, later = _hints(typing.cast(type, record)), _added_later(typing.cast(type, record))
+    given = {name: hint for name, hint in hints.items() if name in row or name not in later}
+    return record(**{name: _decode(hint, row[name], name) for name, hint in given.items()})
+
+
+@cache
+def _added_later(record: type) -> frozenset[str]:
+    """Return the fields of a record that files of earlier versions lack; they take their defaults then."""
+    return frozenset(field.name for field in fields(record) if field.metadata.get("added_later"))
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
@@ -214,7 +221,9 @@ def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
             f"is not a parquet file ({error})", file=path, fix="give the output of a perl-eval verb"
         ) from None
     with source:
-        present, wanted = source.schema_arrow, schema_of(typing.cast(type, record))
+        present, later = source.schema_arrow, _added_later(typing.cast(type, record))
+        columns = schema_of(typing.cast(type, record))
+        wanted = pa.schema([part for part in columns if part.name in present.names or part.name not in later])
         for column in wanted:
             if column.name not in present.names:
                 raise DataError(

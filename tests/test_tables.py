@@ -284,6 +284,18 @@ def test_a_missing_column_is_named_with_those_present(tmp_path: Path) -> None:
         tables.read(path, Measurement)
 
 
+def test_a_file_older_than_a_field_is_read_with_the_fields_default(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    label = HumanLabel("u", "i", "g", "ann", "win", weight=4.0)
+    tables.write(path, [label], HumanLabel)
+    assert tables.read(path, HumanLabel) == [label]
+    pq.write_table(pq.read_table(path).drop_columns(["weight"]), path)
+    assert tables.read(path, HumanLabel) == [replace(label, weight=1.0)]
+    pq.write_table(pq.read_table(path).drop_columns(["note"]), path)  # this one every version has written
+    with pytest.raises(DataError, match="field 'note': no such column"):
+        tables.read(path, HumanLabel)
+
+
 @pytest.mark.parametrize(
     ("column", "cells"),
     [
