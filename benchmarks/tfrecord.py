@@ -137,8 +137,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "android_control-00000-of-00001"
         write(path, chosen.episodes)
-        isal = "isal" if importlib.util.find_spec("isal") else "zlib"
-        print(f"{path.stat().st_size / 1e6:.0f} MB gzipped, ours unpacks with {isal}")
+        print(f"{path.stat().st_size / 1e6:.0f} MB gzipped")
+        for package in ("isal", "google_crc32c"):
+            print(f"ours {'uses' if importlib.util.find_spec(package) else 'lacks'} {package}")
         read_ours(path)
         readers = [read_gunzip, read_ours]
         for read in readers:

@@ -47,6 +47,19 @@ def builder_class(name: str) -> type[Builder]:
     return found
 
 
+def _read(option: str, value: Any, kind: type) -> Any:
+    """Return an option's value, which may be text, as its type."""
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        return kind(value)
+    except (ValueError, TypeError, KeyError):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise BuilderError(
+            f"{option}={value!r} is not {kinds.get(kind, kind.__name__)}", "give another value"
+        ) from None
+
+
 def open_builder(
     name: str,
     config: str | None = None,
@@ -62,7 +75,7 @@ def open_builder(
         config: The configuration; the data set's main one if None.
         data_dir: Folder that holds the upstream files; they are downloaded if None.
         cache_dir: Folder for downloads and built rows; default that of `datasets`.
-        options: Fields of the data set's `Config`, such as ``splits`` and ``checksums``; numbers may come as text.
+        options: Fields of the data set's `Config`, such as ``splits`` and ``checksums``; values may come as text.
 
     Raises:
         BuilderError: There is no such data set, configuration or option.
@@ -83,11 +96,7 @@ def open_builder(
     for option, value in (options or {}).items():
         if option not in fields:
             raise BuilderError(f"{name} has no option {option!r}", f"choose from {', '.join(fields)}")
-        kind = type(fields[option])
-        try:
-            chosen[option] = kind(value) if kind in (int, float, str) else value
-        except (ValueError, TypeError):
-            raise BuilderError(f"{option}={value!r} is no {kind.__name__}", "give another value") from None
+        chosen[option] = _read(option, value, type(fields[option]))
     return found(
         cache_dir=None if cache_dir is None else str(cache_dir),
         config_name=config,

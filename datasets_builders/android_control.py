@@ -17,8 +17,8 @@ from datasets_builders import features
 from datasets_builders.android_actions import Action, Step, wrong_action
 from datasets_builders.android_episodes import Episode, episode_ids, text_episodes, tfrecord_episodes
 from datasets_builders.builder import Builder, Config, Part, configs
-from datasets_builders.errors import BuilderError, DataError, SourceError
-from datasets_builders.sources import Origin, Source, find, path_at
+from datasets_builders.errors import BuilderError, DataError
+from datasets_builders.sources import Origin, Source, lies
 
 if TYPE_CHECKING:
     from datasets_builders.tally import Tally
@@ -140,20 +140,10 @@ class AndroidControl(Builder):
 
     def _shards(self) -> Sequence[Source]:
         """Return the shards that lie in ``data_dir``; all of upstream's if none does."""
-        return [shard for shard in _SHARDS if self._lies(shard)] or _SHARDS
+        return [shard for shard in _SHARDS if lies(shard, self.config.data_dir)] or _SHARDS
 
     def _text_side(self) -> bool:
-        return self._shards() is _SHARDS and self._lies(_TEXT_SIDE)
-
-    def _lies(self, source: Source) -> bool:
-        """Return whether a file lies in ``data_dir``."""
-        if self.config.data_dir is None:
-            return False
-        try:
-            find(source, path_at(self.config.data_dir))
-        except SourceError:
-            return False
-        return True
+        return self._shards() is _SHARDS and lies(_TEXT_SIDE, self.config.data_dir)
 
     def _sources(self) -> dict[str, Sequence[Source]]:
         if self._text_side():

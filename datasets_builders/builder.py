@@ -24,6 +24,7 @@ rows; everything else is here. To write one::
                 yield row, {"prompt": [message("user", ...)], ..., **self._metadata(part, id=..., group=...)}
 
 Optional: ``_extra()`` names files that are needed beside the sharded ones (`path_of` says where a source lies);
+``_loose()`` puts files that are too many to name into the cache key;
 ``_survey(parts)`` sees all files once before any row is made, and may keep what it finds on ``self``; ``_batches`` in
 place of ``_rows`` yields whole `Batch` tables, for speed; ``BATCH_ROWS`` is small where rows are heavy.
 
@@ -135,6 +136,10 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
     def _extra(self) -> Sequence[Source]:
         """Return files needed beside those of `_sources`."""
         return ()
+
+    def _loose(self) -> str:
+        """Return what tells apart the files that are read and are no `Source`, such as a folder of pictures."""
+        return ""
 
     def _survey(self, parts: Sequence[Part]) -> None:
         """Look at all files of `_sources` before any row is made."""
@@ -252,6 +257,7 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
         for source in self._needed():
             content = sources.sha256_of(located[source]) if source in located else source.sha256 or source.url
             digest.update(f"{source.path}\0{content}\0".encode())
+        digest.update(self._loose().encode())
         self.hash = digest.hexdigest()[:32]
         return str(super()._build_cache_dir())
 

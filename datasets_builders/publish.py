@@ -20,7 +20,8 @@ def write_config(builder: Builder, folder: Path, *, num_proc: int | None = None)
 
     Args:
         builder: The builder of the configuration.
-        folder: The data set's folder; an earlier build of this configuration in it is replaced.
+        folder: The data set's folder; an earlier build of this configuration in it is replaced once
+            this one is finished.
         num_proc: Processes to build with.
 
     Returns:
@@ -34,15 +35,16 @@ def write_config(builder: Builder, folder: Path, *, num_proc: int | None = None)
     workshop = folder / f".{config}.partial"
     shutil.rmtree(workshop, ignore_errors=True)
     target = folder / config
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
     try:
-        rows = workshop / "rows"
+        rows, named = workshop / "rows", workshop / "named"
+        named.mkdir(parents=True)
         builder.download_and_prepare(str(rows), file_format="parquet", num_proc=num_proc, max_shard_size=_SHARD)
         for path in sorted(rows.glob("*.parquet")):
             name = path.name.removeprefix(f"{builder.dataset_name}-")
-            path.replace(target / (name if "-of-" in name else f"{path.stem.rsplit('-', 1)[1]}-00000-of-00001.parquet"))
+            path.replace(named / (name if "-of-" in name else f"{path.stem.rsplit('-', 1)[1]}-00000-of-00001.parquet"))
         tallies = builder.tallies()
+        shutil.rmtree(target, ignore_errors=True)
+        named.replace(target)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return Built(
@@ -91,6 +93,8 @@ def push(folder: Path, repo_id: str, origin: Origin, *, private: bool = True) ->
     hub = HfApi()
     try:
         address = hub.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if private and not hub.repo_info(repo_id, repo_type="dataset").private:
+            raise BuilderError(f"{repo_id} is there already and public", "make it private, or choose another name")
         hub.upload_folder(
             repo_id=repo_id,
             repo_type="dataset",

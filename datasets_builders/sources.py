@@ -22,6 +22,7 @@ __all__ = [
     "code_sha256",
     "download",
     "find",
+    "lies",
     "path_at",
     "save_tally",
     "saved_tallies",
@@ -138,6 +139,14 @@ def find(source: Source, folder: Path) -> Path:
             return path
     where = f"download it from {source.url}" if source.url else "obtain it from upstream"
     raise SourceError(f"{folder} has no {source.path}", f"{where}, or give the folder that holds it")
+
+
+def lies(source: Source, folder: Path | str | None) -> bool:
+    """Return whether an upstream file lies under a folder; in no folder, nothing does."""
+    try:
+        return folder is not None and find(source, path_at(str(folder))).is_file()
+    except SourceError:
+        return False
 
 
 def verify(source: Source, path: Path) -> str:

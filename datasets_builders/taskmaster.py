@@ -8,7 +8,6 @@ its split. Source: arXiv 2403.10704 and the files themselves.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +20,7 @@ from datasets_builders.errors import DataError
 from datasets_builders.features import message, tool_call
 from datasets_builders.sources import Origin, Source
 from datasets_builders.splits import SHARES, assign, prefix_groups, stable_id
+from datasets_builders.taskmaster_dialogs import opening_of, turns_of
 
 if TYPE_CHECKING:
     from datasets_builders.tally import Tally
@@ -35,28 +35,28 @@ _CITATION = """@article{sidahmed2024perl,
   year = {2024}
 }"""
 _RATING_KEYS = frozenset({"conversation_id", "context", "generation", "reward"})
-_DIALOG_KEYS = frozenset({"conversation_id", "vertical", "scenario", "instructions", "utterances"})
-_UTTERANCE_KEYS = frozenset({"index", "speaker", "text", "segments", "annotations"})
-_ANNOTATION_KEYS = frozenset({"name", "value", "context"})
-_CALL_KEYS = frozenset({"api_call", "api_response", "response"})
 _HOME = "https://github.com/google-research-datasets/Taskmaster/tree"
 _RATINGS = "one agent turn after its context, with thumbs up (label true) or down"
 _PAIRS = "two agent turns after the same context, one rated up and one down"
+_DIALOGS = "whole dialogs of people, to imitate"
 _SPLITS = (
     "upstream has none. Rows whose contexts are prefixes of one another are one group (dialogs: those that open with "
     "the same words), and the sha256 of the group decides: about 80 % train, 10 % validation, 10 % test."
 )
 _TAGS = ("dialogue", "tool-use", "human-feedback")
-_DOUBLED_QUOTE = re.compile(r'""(?=\w)|(?<=\w)""')
 
 Row = dict[str, Any]
 
 
 def _files(folder: str, checksums: Sequence[str]) -> tuple[Source, ...]:
+    """Return the numbered files of a folder, pinned by sha256 or by git blob id."""
     url = f"https://raw.githubusercontent.com/google-research-datasets/Taskmaster/{_REVISION}"
     stem = folder.rsplit("/", 1)[1]
     paths = [f"{folder}/{stem}_{number:02}.json" for number in range(len(checksums))]
-    return tuple(Source(path, f"{url}/{path}", sha256) for path, sha256 in zip(paths, checksums, strict=True))
+    return tuple(
+        Source(path, f"{url}/{path}", **{"sha256" if len(pinned) == 64 else "git_sha1": pinned})
+        for path, pinned in zip(paths, checksums, strict=True)
+    )
 
 
 def _message(turn: Any, part: Part, row: int, field: str) -> Row:
@@ -94,14 +94,21 @@ class _Taskmaster(Builder):
     """What both corpora share: the reward files have the same form."""
 
     REWARDS: ClassVar[tuple[Source, ...]]
+    DIALOGS: ClassVar[tuple[Source, ...]]
     SALT: ClassVar[str]
     DEFAULT_CONFIG_NAME = "ratings"
 
     def _shape(self) -> Features:
-        return features.preference() if self.config.name == "pairs" else features.rating()
+        match self.config.name:
+            case "dialogs":
+                return features.demonstration(extra={"scenario": Value("string")})
+            case "pairs":
+                return features.preference()
+            case _:
+                return features.rating()
 
     def _sources(self) -> dict[str, Sequence[Source]]:
-        return dict.fromkeys(SHARES, self.REWARDS)
+        return dict.fromkeys(SHARES, self.DIALOGS if self.config.name == "dialogs" else self.REWARDS)
 
     def _records(self, part: Part) -> Iterator[tuple[int, Row]]:
         """Yield the rows of a reward file, with ``context`` and ``generation`` parsed and ``key`` telling contexts."""
@@ -117,6 +124,8 @@ class _Taskmaster(Builder):
 
     def _survey(self, parts: Sequence[Part]) -> None:
         """Name the group of each context, and find who was rated up and down after it."""
+        if self.config.name == "dialogs":
+            return
         self._ratings: dict[tuple[str, ...], dict[bool, dict[str, Row]]] = defaultdict(lambda: {True: {}, False: {}})
         for part in parts:
             for _, record in self._records(part):
@@ -129,6 +138,31 @@ class _Taskmaster(Builder):
         self._groups = {context: stable_id(*min(group)) for group in members.values() for context in group}
 
     def _rows(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
+        return self._dialogs(split, part, tally) if self.config.name == "dialogs" else self._rated(split, part, tally)
+
+    def _dialogs(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
+        """Yield whole dialogs: what comes before the first assistant turn is the prompt."""
+        for row, record in enumerate(reading.json_array(part.path, file=part.name)):
+            opening = opening_of(record, part, row)
+            group = stable_id(opening.strip().lower())
+            if assign(group, salt=self.SALT) != split:
+                continue
+            turns = turns_of(record, part, row, tally)
+            start = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns))
+            if start == len(turns):
+                tally.drop("no assistant turn", file=part.name, row=row)
+                continue
+            yield (
+                row,
+                {
+                    "prompt": turns[:start],
+                    "completion": turns[start:],
+                    **self._metadata(part, id=record["conversation_id"], group=group),
+                    "scenario": record["scenario"],
+                },
+            )
+
+    def _rated(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
         for row, record in self._records(part):
             group = self._groups[record["key"]]
             if assign(group, salt=self.SALT) != split:
@@ -179,57 +213,10 @@ class _Taskmaster(Builder):
             )
 
 
-def _dialog(record: Row, part: Part, row: int, tally: Tally) -> list[Row]:
-    """Return a dialog's messages; the API calls annotated at a turn follow it, each with its response."""
-    said = []
-    for utterance in record["utterances"]:
-        reading.check_keys(utterance, _UTTERANCE_KEYS, file=part.name, row=row, within="utterances")
-        if utterance["speaker"] not in ("user", "assistant"):
-            raise DataError(f"unknown speaker {utterance['speaker']!r}", part.name, row, "utterances")
-        said.append(message(utterance["speaker"], utterance["text"]))
-        for call in _calls(utterance["annotations"], part, row):
-            arguments = _mended(call.get("request", "{}"), part, row, tally)
-            if not isinstance(arguments, dict):
-                raise DataError(f"arguments of {call['api_call']!r} are no object", part.name, row, "annotations")
-            response = _mended(call["response"], part, row, tally)
-            said += [
-                message("assistant", "", tool_calls=[tool_call(call["api_call"], arguments)]),
-                message("tool", json.dumps(response, ensure_ascii=False), name=call["api_response"]),
-            ]
-    return said
-
-
-def _calls(annotations: Sequence[Row], part: Part, row: int) -> list[dict[str, str]]:
-    """Return annotations gathered by call: api_call, request (may be missing), api_response, response."""
-    calls: list[dict[str, str]] = []
-    for annotation in annotations:
-        reading.check_keys(annotation, _ANNOTATION_KEYS, file=part.name, row=row, within="annotations")
-        if annotation["name"] == "api_call":
-            calls.append({})
-        if not calls or annotation["name"] in calls[-1]:
-            raise DataError(f"{annotation['name']!r} belongs to no call", part.name, row, "annotations")
-        calls[-1][annotation["name"]] = annotation["value"]
-    for call in calls:
-        reading.check_keys(call, _CALL_KEYS, optional={"request"}, file=part.name, row=row, within="annotations")
-    return calls
-
-
-def _mended(text: str, part: Part, row: int, tally: Tally) -> Any:
-    """Parse the JSON of a request or response; upstream doubled some quotes (``""latte-4968""``)."""
-    try:
-        return json.loads(text, strict=False)
-    except ValueError:
-        tally.note("doubled quotes in an API call mended", file=part.name, row=row)
-    try:
-        return json.loads(_DOUBLED_QUOTE.sub('"', text), strict=False)
-    except ValueError as error:
-        raise DataError(f"is not JSON ({error})", part.name, row, "annotations") from None
-
-
 class TaskmasterCoffee(_Taskmaster):
     """Taskmaster-4: ordering at a coffee bar."""
 
-    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS, dialogs="whole dialogs of people, to imitate")
+    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
     SALT = "taskmaster_coffee"
     COUNTS: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "ratings": {"": 3228},
@@ -280,50 +267,14 @@ class TaskmasterCoffee(_Taskmaster):
         tags=_TAGS,
     )
 
-    def _shape(self) -> Features:
-        if self.config.name == "dialogs":
-            return features.demonstration(extra={"scenario": Value("string")})
-        return super()._shape()
-
-    def _sources(self) -> dict[str, Sequence[Source]]:
-        return dict.fromkeys(SHARES, self.DIALOGS) if self.config.name == "dialogs" else super()._sources()
-
-    def _survey(self, parts: Sequence[Part]) -> None:
-        if self.config.name != "dialogs":
-            super()._survey(parts)
-
-    def _rows(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
-        if self.config.name != "dialogs":
-            yield from super()._rows(split, part, tally)
-            return
-        for row, record in enumerate(reading.json_array(part.path, file=part.name)):
-            reading.check_keys(record, _DIALOG_KEYS, file=part.name, row=row)
-            if not record["utterances"]:
-                raise DataError("a dialog without turns", part.name, row, "utterances")
-            group = stable_id(record["utterances"][0]["text"].strip().lower())
-            if assign(group, salt=self.SALT) != split:
-                continue
-            turns = _dialog(record, part, row, tally)
-            start = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns))
-            if start == len(turns):
-                tally.drop("no assistant turn", file=part.name, row=row)
-                continue
-            yield (
-                row,
-                {
-                    "prompt": turns[:start],
-                    "completion": turns[start:],
-                    **self._metadata(part, id=record["conversation_id"], group=group),
-                    "scenario": record["scenario"],
-                },
-            )
-
 
 class TaskmasterTicketing(_Taskmaster):
     """Taskmaster-3: buying movie tickets."""
 
-    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS)
+    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
+    UNASKED = ("ratings", "pairs")  # the dialogs are 20 files more
     SALT = "taskmaster_ticketing/1"  # of two salts tried, the one with like sizes and like shares of thumbs up
+    # Of the dialogs no count: upstream's README has said 24,083 and 23,789. The blob id of each file is pinned.
     COUNTS: ClassVar[Mapping[str, Mapping[str, int]]] = {"ratings": {"": 3667}, "pairs": {"": 22}}
     REWARDS = _files(
         "TM-3-2020/reward",
@@ -338,6 +289,31 @@ class TaskmasterTicketing(_Taskmaster):
             "323cce6a474f98003bf3661dabde98fbf916cf2ffb49cbd52d36d35fbc09ffb2",
         ],
     )
+    DIALOGS = _files(
+        "TM-3-2020/data",
+        [
+            "241858d11f15b3391780a7c766c31f36d92772ea",
+            "805ba58fdc161734096cef763fdfb06fd0da716a",
+            "e3da4e95f3f1ac353fcd8b08067194020266b73d",
+            "78951e736da85065d0431cf8cb0746599e681b30",
+            "bac3a49c247b24dd37d8d272acd811752e736aad",
+            "118c8cbb36f86d6ba33f7758417a414142b6b3c3",
+            "a18961cdb84f787b13377dd19bc41e6412db513d",
+            "02f7d3f53f56acd0132679d9c7089c09c238d7b4",
+            "a43aa32ca46453bd286010359236e3f57e6a8766",
+            "0718f9de20f0149acc6f1d97c7809e692c9792ca",
+            "5294b6d16be5bce1ca81db7770579a3c203ac059",
+            "533b309d58d1bd0cb634253fc094a83168078eab",
+            "add2766e18712e04f50ad91adc4fa720c61427d3",
+            "06eb7f86767edebde5b93e3b42aae741e0786f8c",
+            "7f965f1f4a0ac216893b8eeb5e7ea9f5951355e4",
+            "adbba4739a40d2578a9bd09ff8be208b5e35b110",
+            "184309cd7c7efed8b0802b9811088567789d705a",
+            "a663041a13286f17608808bd44c13e6a0973a5ea",
+            "af7443f873fee79b94d8f65893e9edaed17900d8",
+            "183e4912dc8751362bf4a157d8e93e661cd5dfed",
+        ],
+    )
     ORIGIN = Origin(
         name="taskmaster_ticketing",
         title="Taskmaster Ticketing (TM-3 reward)",
@@ -350,7 +326,8 @@ class TaskmasterTicketing(_Taskmaster):
             "Turns of an assistant that sells movie tickets, text or API call, rated thumbs up (16 %) or down; and the "
             "22 pairs that can be made of them, too few to train on. A guess of the majority label scores 84 %, so "
             "report AUC or balanced accuracy. A down-rated turn mostly stays in the conversation: later contexts hold "
-            "the mistakes. Five turns are rated both up and down after the same context; all ratings are kept."
+            "the mistakes. Five turns are rated both up and down after the same context; all ratings are kept. "
+            "The dialogs are the whole of Taskmaster-3 (TicketTalk), each written by one person for both sides."
         ),
         splits=_SPLITS,
         tags=_TAGS,

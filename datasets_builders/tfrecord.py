@@ -13,7 +13,7 @@ import gzip
 import importlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -102,9 +102,20 @@ def crc32c(data: bytes) -> int:
     return register ^ 0xFFFFFFFF
 
 
+@cache
+def _checksum() -> Callable[[bytes], int]:
+    """Return google-crc32c's function where it is installed as compiled code, else `crc32c`."""
+    try:
+        module = importlib.import_module("google_crc32c")
+    except ImportError:
+        return crc32c
+    found: Callable[[bytes], int] = module.value if module.implementation == "c" else crc32c
+    return found
+
+
 def _masked(data: bytes) -> int:
     """Return TFRecord's masked checksum: the CRC rotated right by 15 bits, plus a constant."""
-    crc = crc32c(data)
+    crc = _checksum()(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

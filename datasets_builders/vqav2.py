@@ -18,10 +18,10 @@ from datasets import Features, List, Value
 
 from datasets_builders import features
 from datasets_builders.builder import Builder, Config, Part, configs
-from datasets_builders.errors import DataError, SourceError
-from datasets_builders.sources import Origin, Source, find, path_at
+from datasets_builders.errors import DataError
+from datasets_builders.sources import Origin, Source, lies, path_at
 from datasets_builders.splits import fraction
-from datasets_builders.vqav2_files import Pictures, joined
+from datasets_builders.vqav2_files import Pictures, joined, listing
 
 if TYPE_CHECKING:
     from datasets_builders.tally import Tally
@@ -165,22 +165,12 @@ class Vqav2(Builder):
             return features.rating(vision=vision, extra=extra | {"votes": Value("int64")})
         return features.demonstration(vision=vision, extra=extra)
 
-    def _lies(self, source: Source) -> bool:
-        """Return whether a file lies in ``data_dir``."""
-        if self.config.data_dir is None:
-            return False
-        try:
-            find(source, path_at(self.config.data_dir))
-        except SourceError:
-            return False
-        return True
-
     def _files(self, split: str) -> tuple[Source, Source]:
         """Return question and annotation file: unpacked, gzipped, or upstream's archives."""
         subtype = _SUBTYPES[split]
         names = (f"v2_OpenEnded_mscoco_{subtype}_questions.json", f"v2_mscoco_{subtype}_annotations.json")
         found = [
-            next((one for one in (Source(name), Source(f"{name}.gz")) if self._lies(one)), archive)
+            next((one for one in (Source(name), Source(f"{name}.gz")) if lies(one, self.config.data_dir)), archive)
             for name, archive in zip(names, _ARCHIVES[split], strict=True)
         ]
         return found[0], found[1]
@@ -188,19 +178,24 @@ class Vqav2(Builder):
     def _sources(self) -> dict[str, Sequence[Source]]:
         """Return the question files; where ``data_dir`` has those of some splits, of these only."""
         questions: dict[str, Sequence[Source]] = {split: self._files(split)[:1] for split in _SUBTYPES}
-        lying = {split: files for split, files in questions.items() if self._lies(files[0])}
+        lying = {split: files for split, files in questions.items() if lies(files[0], self.config.data_dir)}
         return lying or questions
 
     def _archive(self, split: str) -> Source | None:
         """Return COCO's archive of pictures where it is to be used: it lies in ``data_dir``, or there is none."""
         archive = Source(f"{_SUBTYPES[split]}.zip", f"http://images.cocodataset.org/zips/{_SUBTYPES[split]}.zip")
-        wanted = self.config.images and (self.config.data_dir is None or self._lies(archive))
+        wanted = self.config.images and (self.config.data_dir is None or lies(archive, self.config.data_dir))
         return archive if wanted else None
 
     def _extra(self) -> Sequence[Source]:
         splits = self._wanted()
         archives = [archive for split in splits if (archive := self._archive(split)) is not None]
         return [*(self._files(split)[1] for split in splits), *archives]
+
+    def _loose(self) -> str:
+        """Return what tells the photographs of a folder apart from others of the same names."""
+        folders = [split for split in self._wanted() if self._archive(split) is None] if self.config.images else []
+        return "".join(listing(path_at(self.config.data_dir), _SUBTYPES[split]) for split in folders)
 
     def _rows(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
         subtype, annotations, archive = _SUBTYPES[split], self._files(split)[1], self._archive(split)

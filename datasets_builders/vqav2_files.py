@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from datasets_builders.errors import DataError
 from datasets_builders.reading import check_keys
 
-__all__ = ["Pictures", "array_items", "joined"]
+__all__ = ["Pictures", "array_items", "joined", "listing"]
 
 _BLOCK_CHARS = 1 << 20
 _LONGEST_ITEM_CHARS = 16 << 20
@@ -238,6 +238,16 @@ def _check_annotation(annotation: Any, file: str, row: int) -> None:
 def _check(value: Any, field: str, kind: type, file: str, row: int) -> None:
     if type(value) is not kind:
         raise DataError(f"is {str(value)[:80]!r}, expected {kind.__name__}", file, row, field)
+
+
+def listing(folder: Path, subtype: str) -> str:
+    """Return name, size and time of each picture that `Pictures` finds in a folder, a line each."""
+    found = {
+        path.name: path.stat()
+        for place in (folder, folder / subtype)  # the latter wins, as when pictures are read
+        for path in place.glob(f"COCO_{subtype}_*.jpg")
+    }
+    return "".join(f"{name} {status.st_size} {status.st_mtime_ns}\n" for name, status in sorted(found.items()))
 
 
 class Pictures(AbstractContextManager["Pictures"]):

@@ -190,6 +190,10 @@ JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
         ("build coffee-world --config ratings --out out", "coffee-world is embedded and takes no --config"),
         ("build coffee-world --check --out out", "takes no --check"),
         ("build coffee-world --push-to-hub me/it --out out", "takes no --push-to-hub"),
+        ("build coffee-world --setting a=b --out out", "takes no --setting"),
+        ("build shp --setting min_score_ratio --out out", "--setting 'min_score_ratio' is not NAME=VALUE"),
+        ("build shp --setting a=1 --setting a=2 --out out", "--setting a is given twice"),
+        ("build shp --setting min_score_ratio=high --data-dir s --out out", "min_score_ratio='high' is not a number"),
         (f"{JUDGE} nosuch", "no judge 'nosuch'; give scripted:world"),
         (f"{JUDGE} scripted:nosuch", "no judge 'scripted:nosuch'"),
         (f"{JUDGE} reward:s/none", "no model at s/none"),
@@ -339,6 +343,21 @@ def test_rated_rows_become_completions_and_labels(command: Command, tmp_path: Pa
     assert command(f"recorded --data {tmp_path}/data --out {tmp_path}/out").out == f"{tmp_path}/out\n"
     assert [one.text for one in runs.read(tmp_path / "out", Completion)] == ["answer 0", "answer 1"]
     assert [label.label for label in runs.read(tmp_path / "out", HumanLabel)] == ["yes", "no"]
+
+
+def test_build_passes_its_options_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perl_eval import build
+
+    asked: list[build.BuildOptions] = []
+
+    def stand_in(_: str, out: Path, **options: Any) -> Path:
+        asked.append(options["options"])
+        return out
+
+    monkeypatch.setattr(build, "run", stand_in)
+    command("build shp --setting min_score_ratio=2 --setting max_pairs_per_post=5 --cache-dir c --public --out o")
+    assert asked[0].settings == {"min_score_ratio": "2", "max_pairs_per_post": "5"}
+    assert (asked[0].cache_dir, asked[0].public) == (Path("c"), True)
 
 
 def test_build_takes_the_embedded_world_under_both_spellings(

@@ -13,7 +13,7 @@ from datasets_builders import NAMES, BuilderError, DataError, SourceError, build
 
 CONFIGS = {
     "taskmaster_coffee": {"ratings", "pairs", "dialogs"},
-    "taskmaster_ticketing": {"ratings", "pairs"},
+    "taskmaster_ticketing": {"ratings", "pairs", "dialogs"},
     "tldr": {"comparisons", "posts", "axis"},
     "bolt": {"messages"},
     "harmless": {"pairs"},

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +14,7 @@ import datasets
 import huggingface_hub
 import pytest
 
-from datasets_builders import NAMES, BuilderError, builder_class, open_builder
+from datasets_builders import NAMES, BuilderError, DataError, builder_class, open_builder
 from datasets_builders.card import write_card
 from datasets_builders.publish import push, refuse_push, write_config
 
@@ -66,6 +71,14 @@ def test_a_build_again_replaces_the_rows(built, upstream, cache, write_lines, ha
     assert back["test"].num_rows == 1
 
 
+def test_a_failed_build_leaves_the_earlier_rows(built, upstream, cache, write_lines, harmless_pair) -> None:
+    write_lines(FILE, [harmless_pair("rice"), {"chosen": 3}])
+    with pytest.raises(DataError):
+        write_config(open_builder("harmless", data_dir=upstream, cache_dir=cache, options=OPTIONS), built)
+    assert not list(built.glob(".*"))
+    assert datasets.load_dataset(str(built), "pairs", cache_dir=str(cache / "hub"))["test"].num_rows == 2
+
+
 def test_many_shards_are_numbered(upstream, cache, write_lines, harmless_pair, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("datasets_builders.publish._SHARD", "1KB")
     monkeypatch.setattr("datasets_builders.reading._BLOCK_BYTES", 1000)
@@ -81,39 +94,91 @@ def test_many_shards_are_numbered(upstream, cache, write_lines, harmless_pair, t
     assert back["test"].num_rows == 40
 
 
-class _Hub:
-    """Stands for the hub's client and remembers what it was asked."""
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub as an upload needs; remembers what it was sent."""
 
-    asked: list[tuple[str, dict[str, Any]]]
+    server: _HubServer
+
+    def _answer(self, content: Any, code: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._answer({"id": "me/harmless", "private": self.server.is_private, "sha": "0" * 40, "siblings": []})
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        where = f"http://127.0.0.1:{self.server.server_port}/datasets/me/harmless"
+        if self.path == "/api/repos/create":
+            self.server.created.append(json.loads(sent))
+            self._answer({"url": where}, 409 if self.server.is_taken else 200)
+        elif self.path.endswith("/preupload/main"):
+            files = [
+                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for one in json.loads(sent)["files"]
+            ]
+            self._answer({"files": files})
+        elif self.path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
+        else:
+            lines = [json.loads(line)["value"] for line in sent.splitlines() if json.loads(line)["key"] == "file"]
+            self.server.files |= {one["path"]: base64.b64decode(one["content"]) for one in lines}
+            self._answer(
+                {"success": True, "commitOid": "1" * 40, "commitUrl": f"{where}/commit/{'1' * 40}", "hookOutput": ""}
+            )
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class _HubServer(ThreadingHTTPServer):
+    daemon_threads = True
 
     def __init__(self) -> None:
-        type(self).asked = []
-
-    def create_repo(self, repo_id: str, **options: Any) -> str:
-        self.asked.append((repo_id, options))
-        return f"https://hub/{repo_id}"
-
-    def upload_folder(self, **options: Any) -> None:
-        self.asked.append(("upload", options))
+        super().__init__(("127.0.0.1", 0), _Hub)
+        self.created: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.is_private = True
+        self.is_taken = False
 
 
-def test_push_uploads_card_and_rows_privately(built, monkeypatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "HfApi", _Hub)
-    origin = builder_class("harmless").ORIGIN
-    assert push(built, "me/harmless", origin) == "https://hub/me/harmless"
-    (repo, made), (_, sent) = _Hub.asked
-    assert (repo, made["private"], made["repo_type"]) == ("me/harmless", True, "dataset")
-    assert sent["folder_path"] == built
-    assert sent["allow_patterns"] == ["README.md", "*/*.parquet"]
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[_HubServer]:
+    """Return a hub of this machine's, for the real client."""
+    with _HubServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        yield server
+        server.shutdown()
 
 
-def test_a_refusal_of_the_hub_is_one_line(built, monkeypatch) -> None:
-    class Failing(_Hub):
-        def create_repo(self, repo_id: str, **options: Any) -> str:  # noqa: ARG002
-            raise huggingface_hub.errors.HFValidationError(f"bad name {repo_id}")
+def test_push_uploads_card_and_rows_privately(built, hub) -> None:
+    (built / "run.json").write_text("{}")
+    push(built, "me/harmless", builder_class("harmless").ORIGIN)
+    [made] = hub.created
+    assert made == {"name": "harmless", "organization": "me", "type": "dataset", "visibility": "private"}
+    kept = [path for path in built.rglob("*") if path.is_file() and path.name != "run.json"]
+    assert hub.files == {str(path.relative_to(built)): path.read_bytes() for path in kept}
+    assert "README.md" in hub.files
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Failing)
-    with pytest.raises(BuilderError, match=r"cannot push to a/b/c \(bad name a/b/c\); check the name"):
+
+def test_a_private_push_into_a_public_repository_is_refused(built, hub) -> None:
+    # create_repo takes what is there already, public or not.
+    hub.is_taken, hub.is_private = True, False
+    with pytest.raises(BuilderError, match="me/harmless is there already and public"):
+        push(built, "me/harmless", builder_class("harmless").ORIGIN)
+    assert not hub.files
+    push(built, "me/harmless", builder_class("harmless").ORIGIN, private=False)
+    assert hub.files
+
+
+def test_a_refusal_of_the_hub_is_one_line(built) -> None:
+    with pytest.raises(BuilderError, match=r"cannot push to a/b/c \(.*\); check the name"):
         push(built, "a/b/c", builder_class("harmless").ORIGIN)
 
 

@@ -133,8 +133,21 @@ def test_options_may_come_as_text(upstream, cache, write) -> None:
     write([pair("p1"), pair("p2", score_A=11, score_ratio=1.1)])
     rows, _ = built(upstream, cache, min_score_ratio="2", max_pairs_per_post="5")
     assert [row["group"] for row in rows["train"]] == ["p1"]
-    with pytest.raises(BuilderError, match="min_score_ratio='two' is no float"):
+    with pytest.raises(BuilderError, match="min_score_ratio='two' is not a number"):
         built(upstream, cache, min_score_ratio="two")
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("true", True), ("False", False), (True, True), (False, False)])
+def test_a_switch_may_come_as_text(text, wanted, upstream, cache) -> None:
+    # bool("false") is True.
+    (upstream / "test_text_side.jsonl").write_text("")
+    found = open_builder(
+        *("android_control", "steps_text"),
+        **{"data_dir": upstream, "cache_dir": cache, "options": {"checksums": "record", "boxes": text}},
+    )
+    assert found.config.boxes is wanted
+    with pytest.raises(BuilderError, match="boxes='maybe' is not true or false"):
+        open_builder("android_control", data_dir=upstream, cache_dir=cache, options={"boxes": "maybe"})
 
 
 def test_options_are_part_of_the_cache_key(upstream, cache, write) -> None:

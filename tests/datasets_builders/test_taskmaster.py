@@ -199,6 +199,46 @@ def test_a_dialog_of_another_form_is_refused(turn, message, upstream, cache, wri
         rows_of("taskmaster_coffee", "dialogs", upstream, cache)
 
 
+def write_ticket_dialogs(write_array, *utterances) -> None:
+    one = {"conversation_id": "dlg-1", "vertical": "Movie Tickets", "scenario": "s", "instructions": "i"}
+    for number in range(20):
+        rows = [one | {"utterances": list(utterances)}] if number == 0 else []
+        write_array(f"TM-3-2020/data/data_{number:02}.json", rows)
+
+
+def test_a_ticketing_dialog_has_its_calls_in_another_place(upstream, cache, write_array) -> None:
+    # As the README of TM-3 has it: `apis` of name, index, args and response; segments and apis may be missing.
+    api = {"name": "find_movies", "index": 1, "args": {"name.genre": ["horror"]}, "response": {"name.movie": ["It"]}}
+    write_ticket_dialogs(
+        write_array,
+        {"index": 0, "speaker": "user", "text": "a horror movie", "segments": []},
+        {"index": 1, "speaker": "assistant", "text": "one moment", "apis": [api]},
+        {"index": 2, "speaker": "assistant", "text": "It is on"},
+    )
+    rows, _ = rows_of("taskmaster_ticketing", "dialogs", upstream, cache)
+    row = rows["dlg-1"]
+    assert [(turn["role"], turn["content"]) for turn in row["prompt"]] == [("user", "a horror movie")]
+    said, call, reply, last = row["completion"]
+    assert (said["content"], last["content"]) == ("one moment", "It is on")
+    assert call["tool_calls"][0]["function"] == {"name": "find_movies", "arguments": {"name.genre": ["horror"]}}
+    assert (reply["role"], reply["name"], json.loads(reply["content"])) == ("tool", "find_movies", api["response"])
+
+
+@pytest.mark.parametrize(
+    ("noted", "message"),
+    [
+        ({"annotations": []}, "unexpected key 'annotations'"),
+        ({"apis": [{"name": "f"}]}, "field 'apis': key 'args' is missing"),
+        ({"apis": [{"name": "f", "args": []}]}, "field 'apis': arguments of 'f' are no object"),
+        ({"apis": [{"name": "f", "args": {}, "cost": 1}]}, "field 'apis': unexpected key 'cost'"),
+    ],
+)
+def test_a_ticketing_dialog_of_another_form_is_refused(noted, message, upstream, cache, write_array) -> None:
+    write_ticket_dialogs(write_array, {"index": 0, "speaker": "user", "text": "x"} | noted)
+    with pytest.raises(DataError, match=message):
+        rows_of("taskmaster_ticketing", "dialogs", upstream, cache)
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("name", "config", "rows", "groups"),

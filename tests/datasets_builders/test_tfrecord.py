@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import android_writer as writer
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets_builders import tfrecord
 from datasets_builders.errors import DataError
 from datasets_builders.tfrecord import WireError, crc32c, features_of, parse_forest, records, values_of
 
@@ -29,6 +32,19 @@ TENSORFLOW_EXAMPLE = {
     "x": [-1, 300, 2**40],
     "y": [0.5, -2.0],
 }
+
+
+@pytest.fixture(autouse=True, scope="module", params=["standard library", "compiled"])
+def _unpacked_by(request) -> Iterator[None]:
+    """Read every file with Python alone, and with isal and google-crc32c."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "compiled":
+            pytest.importorskip("isal")
+            assert tfrecord._checksum() is pytest.importorskip("google_crc32c").value
+        else:
+            patch.setattr(tfrecord, "_gzip", lambda: (gzip, zlib.error))
+            patch.setattr(tfrecord, "_checksum", lambda: crc32c)
+        yield
 
 
 def read(path: Path) -> list[bytes]:

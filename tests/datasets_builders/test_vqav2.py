@@ -331,6 +331,20 @@ def test_pictures_come_from_a_folder_or_cocos_archive(upstream: Path, tmp_path: 
         assert rows[0]["images"][0].getpixel((0, 0)) == (458752 % 200, 0, 0)
 
 
+@pytest.mark.parametrize("place", [".", "train2014"])
+def test_another_picture_is_not_read_from_the_old_cache(upstream: Path, tmp_path: Path, place: str) -> None:
+    # The pictures of a folder are no named sources, and yet part of the cache key.
+    folder = upstream / place
+    folder.mkdir(exist_ok=True)
+    shades = []
+    for shade in (10, 200):
+        for number in (458752, 262146):
+            (folder / f"COCO_train2014_{number:012}.jpg").write_bytes(picture(shade))
+        rows = build(upstream, "questions", tmp_path / "cache", images=True)["train"]
+        shades.append(rows[0]["images"][0].getpixel((0, 0))[0])
+    assert shades == [10, 200]
+
+
 def test_a_missing_picture_is_named(upstream: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no picture COCO_train2014_000000458752\.jpg; add train2014 to data_dir"):
         build(upstream, "questions", tmp_path / "cache", images=True)
