@@ -19,7 +19,7 @@ from perl_eval.stats.intervals import proportion
 
 __all__ = ["RULES", "Match", "Rule", "Screen", "action_accuracies", "match_action", "parse_action"]
 
-Rule = Literal["smallest_box", "any_box", "uis1", "os_atlas", "diagonal", "android_world"]
+Rule = Literal["smallest_box", "any_box", "uis1", "os_atlas", "android_world", "exact"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Action = Mapping[str, Any]
 Point = tuple[float, float]
@@ -74,9 +74,8 @@ def match_action(predicted: Action | None, gold: Action, screen: Screen, rule: R
     Clicks and long presses are right if they fall
         ``smallest_box``: in the smallest box that holds the gold point (UGround); ``any_box``: in any candidate box;
         ``uis1``: in any candidate box enlarged 1.2 times, or within 0.04 of the gold point in shares of the screen
-        (UI-S1); ``os_atlas``: within 140 of the gold point on a screen of 1000 by 1000 (OS-Atlas); ``diagonal``: within
-        14 % of the screen's diagonal, in pixels; ``android_world``: on the very same pixel (the comparison of actions
-        in AndroidWorld).
+        (UI-S1); ``os_atlas``: within 140 of the gold point on a screen of 1000 by 1000 (OS-Atlas); ``android_world``:
+        within 14 % of the screen's diagonal, in pixels; ``exact``: on the very same pixel.
     Other actions must be equal, but for: ``uis1`` takes a text that contains or is contained in the gold text, the
     empty one included, and any scroll direction; ``os_atlas`` takes a text whose first word is right; ``android_world``
     ignores case.
@@ -88,8 +87,7 @@ def match_action(predicted: Action | None, gold: Action, screen: Screen, rule: R
         rule: Which rule.
 
     Deviations: UGround's equivalence of opening an app and clicking its icon, and of back and its button, needs the
-    texts
-        of elements and is left out.
+        texts of elements and is left out.
     """
     if predicted is None:
         return Match(False, False, "the answer holds no action")
@@ -169,7 +167,7 @@ def _os_atlas(point: Point, target: Point, screen: Screen) -> bool:
     return 1000 * _share_apart(point, target, screen) <= 140
 
 
-def _diagonal(point: Point, target: Point, screen: Screen) -> bool:
+def _near_on_the_screen(point: Point, target: Point, screen: Screen) -> bool:
     return hypot(point[0] - target[0], point[1] - target[1]) <= 0.14 * hypot(*_size(screen))
 
 
@@ -182,8 +180,8 @@ _CLICK_RULES: Mapping[Rule, Callable[[Point, Point, Screen], bool]] = {
     "any_box": _any_box,
     "uis1": _uis1,
     "os_atlas": _os_atlas,
-    "diagonal": _diagonal,
-    "android_world": _same_pixel,
+    "android_world": _near_on_the_screen,
+    "exact": _same_pixel,
 }
 
 

@@ -26,11 +26,11 @@ def click(x: object, y: object) -> dict[str, object]:
     ("point", "accepting"),
     [
         ((950, 600), RULES),
-        ((990, 640), ("smallest_box", "any_box", "uis1", "os_atlas", "diagonal")),
+        ((990, 640), ("smallest_box", "any_box", "uis1", "os_atlas", "android_world")),
         ((100, 600), ("any_box", "uis1")),
-        ((950, 930), ("any_box", "uis1", "os_atlas", "diagonal")),
-        ((950, 960), ("any_box", "uis1", "diagonal")),
-        ((590, 600), ("any_box", "uis1", "diagonal")),
+        ((950, 930), ("any_box", "uis1", "os_atlas", "android_world")),
+        ((950, 960), ("any_box", "uis1", "android_world")),
+        ((590, 600), ("any_box", "uis1", "android_world")),
         ((100, 1310), ("uis1",)),  # the list enlarged by a tenth of its height ends at 1320
         ((100, 1330), ()),
     ],
@@ -51,7 +51,7 @@ def test_what_cannot_be_known_is_none() -> None:
     bare = Screen(1080, 2400)
     assert match_action(GOLD, GOLD, bare, "smallest_box") == Match(True, None, "no candidate box holds the gold point")
     assert match_action(GOLD, GOLD, bare, "any_box") == Match(True, None, "there is no candidate box")
-    for rule in ("uis1", "os_atlas", "diagonal"):
+    for rule in ("uis1", "os_atlas", "android_world"):
         assert match_action(GOLD, GOLD, Screen(), rule).reason == "the size of the screen is not known"
     assert match_action(GOLD, {"action_type": "click"}, SCREEN, "any_box").reason == "the gold action has no point"
     # The type is known to be wrong all the same.
@@ -122,9 +122,9 @@ def test_accuracies() -> None:
 # Shares of gold clicks, moved some pixels in a random direction and kept on the screen, that each rule accepts;
 # measured elsewhere, with other random numbers.
 MEASURED = {
-    0: {"smallest_box": 0.954, "any_box": 0.955, "uis1": 0.996, "os_atlas": 0.995, "diagonal": 0.997},
-    100: {"smallest_box": 0.417, "any_box": 0.543, "uis1": 0.657, "os_atlas": 0.995, "diagonal": 0.997},
-    250: {"smallest_box": 0.149, "any_box": 0.299, "uis1": 0.358, "os_atlas": 0.366, "diagonal": 0.996},
+    0: {"smallest_box": 0.954, "any_box": 0.955, "uis1": 0.996, "os_atlas": 0.995, "android_world": 0.997},
+    100: {"smallest_box": 0.417, "any_box": 0.543, "uis1": 0.657, "os_atlas": 0.995, "android_world": 0.997},
+    250: {"smallest_box": 0.149, "any_box": 0.299, "uis1": 0.358, "os_atlas": 0.366, "android_world": 0.996},
 }
 
 
