@@ -1,38 +1,248 @@
-"""The verb judge."""
+"""The verbs judge and verify."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perl_eval.cli.options import Out, Seed, require_torch
-from perl_eval.cli.shown import done
+from perl_eval.cli.options import Out, Seed, one_of, require_torch
+from perl_eval.cli.shown import done, show
+from perl_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from perl_eval.judge import Forecast
+
+_QUESTION = "What is asked"
+_LIMITS = "Pace and limits"
+_SERVER = "Judges behind a server"
+_NEAR = "Judges in this process"
+_INSTEAD = "Instead of judging"
+_VERDICTS = ("structured", "text", "logprobs")
+_FORMS = ("openai", "systemone")
+
+Prompts = Annotated[Path | None, typer.Option(help="Folder of your own prompts.", rich_help_panel=_QUESTION)]
 
 
 def judge(
-    a: Annotated[Path, typer.Argument(help="Completions of contestant a.")],
-    b: Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone, yes or no.")] = None,
+    a: Annotated[Path | None, typer.Argument(help="Completions of contestant a.")] = None,
+    b: Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone.")] = None,
     *,
     out: Out,
-    door: Annotated[str, typer.Option("--judge", help="scripted:NAME, reward:FOLDER or chat:MODEL.")],
-    prompt: Annotated[str, typer.Option(help="dialogue, summary, helpful (pairs); harmful, action (yes or no).")],
-    prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Most pairs: a random sample.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server of a chat judge.")] = None,
-    position_bias: Annotated[float, typer.Option(help="Of a scripted judge, for the first answer.")] = 0.0,
-    noise: Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.")] = 0.0,
-    tie_margin: float = 0.0,
-    threshold: Annotated[float, typer.Option(help="Yes above this reward or utility.")] = 0.0,
+    door: Annotated[
+        str,
+        typer.Option(
+            "--judge", help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME.", metavar="DOOR"
+        ),
+    ] = "",
     seed: Seed = 0,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="dialogue, summary, helpful (pairs); harmful, action (yes or no).", rich_help_panel=_QUESTION
+        ),
+    ] = "",
+    prompts: Prompts = None,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Ask for reasons before the verdict.", rich_help_panel=_QUESTION)
+    ] = False,
+    votes: Annotated[int, typer.Option(help="Times that each question is asked.", rich_help_panel=_QUESTION)] = 1,
+    limit: Annotated[int | None, typer.Option(help="Most pairs: a random sample.", rich_help_panel=_QUESTION)] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)] = 32,
+    rpm: Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)] = None,
+    tpm: Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars, at most.", rich_help_panel=_LIMITS)] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Requests, at most.", rich_help_panel=_LIMITS)] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the key; else OPENAI_API_KEY.", rich_help_panel=_SERVER)
+    ] = None,
+    verdict_by: Annotated[
+        str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)
+    ] = "structured",
+    temperature: Annotated[float, typer.Option(help="Of a chat judge.", rich_help_panel=_SERVER)] = 0.0,
+    max_reply_tokens: Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=_SERVER)] = 512,
+    form: Annotated[
+        str, typer.Option(help="Of a decisions server: openai or systemone.", rich_help_panel=_SERVER)
+    ] = "openai",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a reply.", rich_help_panel=_SERVER)] = 60.0,
+    price_in: Annotated[
+        float | None, typer.Option(help="US dollars a million tokens in.", rich_help_panel=_SERVER)
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(help="US dollars a million tokens out.", rich_help_panel=_SERVER)
+    ] = None,
+    tie_option: Annotated[
+        bool, typer.Option("--tie-option", help="Offer a tie to decisions and local.", rich_help_panel=_NEAR)
+    ] = False,
+    tie_margin: Annotated[
+        float,
+        typer.Option(help="A tie up to this difference of probability, reward or utility.", rich_help_panel=_NEAR),
+    ] = 0.0,
+    threshold: Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)] = 0.0,
+    position_bias: Annotated[
+        float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)
+    ] = 0.0,
+    noise: Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)] = 0.0,
+    local_batch: Annotated[
+        int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)
+    ] = 16,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show one request, and what it would take.", rich_help_panel=_INSTEAD)
+    ] = False,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Try the built-in attacks on the judge.", rich_help_panel=_INSTEAD)
+    ] = False,
+    reread: Annotated[
+        Path | None, typer.Option(help="Read this run's kept replies again.", rich_help_panel=_INSTEAD)
+    ] = None,
 ) -> None:
-    """Two sets of completions to judgements, asked in both orders; or one set to yes or no."""
-    if door.startswith("reward:"):
+    """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
+    if dry_run + attack + (reread is not None) > 1:
+        raise UserError("--dry-run, --attack and --reread are three different things", "give one of them")
+    if reread is not None:
+        _reread(reread, a, out, prompts)
+        return
+    if a is None:
+        raise UserError("no completions are given", "give the output folder of `sample`")
+    if not door or not prompt:
+        raise UserError(f"--{'prompt' if door else 'judge'} is missing", "see --help for what there is")
+    one_of("--verdict-by", verdict_by, _VERDICTS)
+    one_of("--form", form, _FORMS)
+    if reasoning and verdict_by == "logprobs":
+        raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+    if votes > 1 and not (door.startswith("chat:") and temperature > 0):
+        raise UserError(
+            f"{door} says the same {votes} times", "give --votes with a chat judge and --temperature above 0"
+        )
+    if door.startswith(("reward:", "local:")):
         require_torch()
     from perl_eval import judge as verb
+    from perl_eval.judges.ask import AskOptions
     from perl_eval.judges.doors import DoorOptions, open_judge
 
-    options = DoorOptions(position_bias, noise, tie_margin, threshold, base_url, seed)
-    asked = verb.JudgeOptions(prompt=prompt, prompts=prompts, seed=seed, limit=limit)
-    done(verb.run(a, b, out, judge=open_judge(door, options), options=asked))
+    reading: Any = {"verdict_by": verdict_by, "form": form}
+    opened = open_judge(
+        door,
+        DoorOptions(
+            position_bias=position_bias,
+            noise=noise,
+            tie_margin=tie_margin,
+            threshold=threshold,
+            base_url=base_url,
+            seed=seed,
+            temperature=temperature,
+            max_tokens=max_reply_tokens,
+            tie_option=tie_option,
+            timeout_s=timeout,
+            price_in_usd=price_in,
+            price_out_usd=price_out,
+            key_file=key_file,
+            group=local_batch,
+            **reading,
+        ),
+    )
+    if max_cost is not None and opened.price_usd(1, 1) is None:
+        raise UserError("--max-cost needs prices", "give --price-in and --price-out")
+    asking = AskOptions(
+        max_concurrency=max_concurrency,
+        votes=votes,
+        rpm=rpm,
+        tpm=tpm,
+        max_requests=max_requests,
+        max_cost_usd=max_cost,
+    )
+    options = verb.JudgeOptions(
+        prompt=prompt, prompts=prompts, ledger=ledger, seed=seed, limit=limit, reasoning=reasoning, asking=asking
+    )
+    if dry_run:
+        _show_forecast(door, prompt, verb.forecast(a, b, judge=opened, options=options, out=out))
+    elif attack:
+        result = verb.attack(a, b, out, judge=opened, options=options)
+        show(result)
+        done(result)
+    else:
+        _show_outcomes(verb.run(a, b, out, judge=opened, options=options))
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="The output folder of `judge`.")],
+    prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the run used one.")] = None,
+) -> None:
+    """Recompute a run of judge from its inputs and its ledger, offline; exit code 1 if anything comes out otherwise."""
+    from perl_eval import judge as verb
+    from perl_eval import runs
+    from perl_eval.judges.kept import reopen
+    from perl_eval.records import Judgement
+
+    card = runs.read_card(run)
+    if card is None:
+        raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
+    differing = verb.verify(run, judge=reopen(card), prompts=prompts)
+    for id in differing:
+        typer.echo(id)
+    count = len(runs.read(run, Judgement))
+    if differing:
+        typer.echo(f"{len(differing)} of {count} judgements come out otherwise", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"all {count} judgements come out the same")
+
+
+def _reread(run: Path, a: Path | None, out: Path, prompts: Path | None) -> None:
+    from perl_eval import judge as verb
+    from perl_eval import runs
+    from perl_eval.judges.kept import reopen
+
+    if a is not None:
+        raise UserError("--reread takes its completions from the run", "leave them out")
+    card = runs.read_card(run)
+    if card is None:
+        raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
+    _show_outcomes(verb.reread(run, out, judge=reopen(card), prompts=prompts))
+
+
+def _show_outcomes(folder: Path) -> None:
+    """Print what came out, and what it took, from the run card."""
+    from perl_eval import runs
+
+    card = runs.read_card(folder)
+    if card is not None:
+        notes = card.notes
+        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(notes["outcomes"].items()))
+        typer.echo(f"{notes['judged']:,} judged: {outcomes or 'none'}")
+        if "changed" in notes:
+            typer.echo(f"{notes['changed']:,} changed")
+        if asking := notes.get("asking"):
+            cost = f", {asking['cost_usd']:.4f} US dollars" if asking["cost_usd"] else ""
+            typer.echo(f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{cost}")
+            if asking["stopped"]:
+                typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
+    done(folder)
+
+
+def _show_forecast(door: str, prompt: str, found: Forecast) -> None:
+    """Print what judging would take, and one request."""
+    cost = "not known; give --price-in and --price-out"
+    if found.cost_usd is not None:
+        cost = f"{found.cost_usd:,.4f} US dollars at most"
+    lines = {
+        "judge": door,
+        "prompt": prompt,
+        "to judge": f"{found.units:,}",
+        "questions": f"{found.questions:,}, of which {found.from_ledger:,} are in the ledger",
+        "requests": f"{found.requests:,}",
+        "tokens in": f"about {found.tokens_in:,}",
+        "tokens out": f"{found.tokens_out:,} at most",
+        "cost": cost,
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<11}{value}")
+    typer.echo("\nOne request:")
+    for turn in found.example:
+        typer.echo(f"\n[{turn.role}]\n{turn.content}")
