@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from perl_eval.errors import UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
@@ -13,6 +14,7 @@ from perl_eval.stats.classification import area_under_curve
 from perl_eval.stats.correction import Sample, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.intervals import about, count, undefined
 from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one
+from perl_eval.stats.weighted import WeightedSample, weighted_mean, weighted_prediction_powered_mean
 
 __all__ = ["any_simulated", "estimate_agreement", "labels_of", "ratings_by_unit"]
 
@@ -61,6 +63,7 @@ def estimate_agreement(
     """
     how = resampling or Resampling()
     by_unit, repeated = ratings_by_unit(labels)
+    weights = _weights(labels)
     judges: dict[tuple[str, str], list[Judgement]] = {}
     for record in judgements:
         judges.setdefault((record.judge, record.kind), []).append(record)
@@ -76,7 +79,9 @@ def estimate_agreement(
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
             found += about([estimate], f"{subject}, person {person}", simulated=simulated)
-        found += about(_corrected(group, by_unit, how), simulated=simulated)
+        if weights:
+            found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
+        found += about(_corrected(group, by_unit, weights, how), simulated=simulated)
     if not found:
         raise UserError(
             f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
@@ -184,10 +189,50 @@ def _auc(joined: _Joined, boot: Resampling) -> Estimate:
     return replace(found, n_missing=len(joined.judgements) - len(rows))
 
 
-def _corrected(group: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: Resampling) -> list[Estimate]:
+def _weights(labels: Iterable[HumanLabel]) -> dict[str, float]:
+    """Return the weight of each labelled unit, or nothing if all weigh the same.
+
+    Raises:
+        UserError: A weight is not above 0, or the labels of one unit weigh differently.
+    """
+    found: dict[str, float] = {}
+    for label in labels:
+        if not (isfinite(label.weight) and label.weight > 0):
+            raise UserError(f"a label of unit {label.unit} has weight {label.weight}", "give a number above 0")
+        if found.setdefault(label.unit, label.weight) != label.weight:
+            raise UserError(
+                f"labels of unit {label.unit} weigh {found[label.unit]} and {label.weight}",
+                "give labels of one drawing at a time",
+            )
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _weight(record: Judgement, weights: Mapping[str, float]) -> float:
+    """Return the weight of a judged unit's labels, whichever way round the pair was labelled."""
+    return weights.get(record.unit) or weights[unit_of(record.b, record.a)]
+
+
+def _weighted_agreement(joined: _Joined, weights: Mapping[str, float], level: float) -> Estimate:
+    """Return the share of labels equal to the judge's, as it would be if every judged unit were labelled."""
+    shares = [
+        sum(label == verdict for label in ratings.values()) / len(ratings)
+        for verdict, ratings in zip(joined.verdicts, joined.ratings, strict=True)
+    ]
+    drawn = [_weight(record, weights) for record in joined.judgements]
+    name = "human-judge exact agreement, weighted to all units"
+    return replace(weighted_mean(name, shares, drawn, clusters=joined.groups, level=level), n_missing=joined.unjudged)
+
+
+def _corrected(
+    group: Sequence[Judgement],
+    by_unit: Mapping[str, Mapping[str, str]],
+    weights: Mapping[str, float],
+    how: Resampling,
+) -> list[Estimate]:
     """Return rates over all judged units corrected for the judge's errors, where only a part is labelled.
 
-    The labelled units must be a random part of the judged ones; a unit's truth is the mean of its labels.
+    The labelled units must be a random part of the judged ones, or be weighted by how they were drawn; a unit's truth
+    is the mean of its labels.
     """
     compared: dict[tuple[str, ...], list[Judgement]] = {}
     for record in group:
@@ -211,6 +256,12 @@ def _corrected(group: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, st
         subject += f", judge {records[0].judge}" + (f", data {dataset}" if len(compared) > 1 else "")
         rate = "win rate, undecided half" if policy_b else "yes rate"
         missing = len(group) - sum(map(len, compared.values()))
+        if weights:
+            drawn = [_weight(records[place], weights) for place in order[:labelled]]
+            weighted = WeightedSample(judged, range(labelled), sample.truth, drawn, sample.clusters)
+            estimate = weighted_prediction_powered_mean(f"{rate}, corrected by PPI++", weighted, level=how.level)
+            found += about([replace(estimate, n_missing=missing)], subject)
+            continue
         estimates = [prediction_powered_mean(f"{rate}, corrected by PPI++", sample, level=how.level)]
         if all(value in (0.0, 1.0) for value in (*sample.truth, *judged)):
             estimates.append(rogan_gladen(f"{rate}, corrected by Rogan-Gladen", sample, level=how.level))
