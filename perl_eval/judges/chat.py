@@ -1,7 +1,4 @@
-"""The chat door: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply.
-
-Importing this module loads the openai package.
-"""
+"""The chat door: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply."""
 
 from __future__ import annotations
 
@@ -11,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx2
-import openai
-
-from perl_eval.errors import JudgeError
+from perl_eval.errors import JudgeError, Refused
 from perl_eval.judges import verdicts
-from perl_eval.judges.endpoint import Endpoint
+from perl_eval.judges.endpoint import Endpoint, Posted
 from perl_eval.judges.protocol import Finish, Reply, Sees
 from perl_eval.records import Ballot, Question
 
@@ -127,16 +121,16 @@ class ChatJudge:
             tokens_out=reply.tokens_out + longer.tokens_out,
             latency_s=reply.latency_s + longer.latency_s,
             cost_usd=cost,
+            left=longer.left,
         )
 
     async def _complete(self, question: Question, max_tokens: int) -> Reply:
         begun_s = time.perf_counter()
-        with self._endpoint.errors():
-            completion = await self._send(question, max_tokens)
-            return self._reply(completion, time.perf_counter() - begun_s)
+        posted = await self._send(question, max_tokens)
+        return self._reply(posted, time.perf_counter() - begun_s)
 
-    async def _send(self, question: Question, max_tokens: int) -> Any:
-        """Return the completion as JSON; the client's own typed call takes twice as long for the same."""
+    async def _send(self, question: Question, max_tokens: int) -> Posted:
+        """Send one request; options that the server does not take are given up."""
         while True:
             sent = (self._limit_name, self._not_taken)
             body: dict[str, object] = {
@@ -146,10 +140,9 @@ class ChatJudge:
             }
             body |= {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
             try:
-                response = await self._endpoint.client().post("/chat/completions", body=body, cast_to=httpx2.Response)
-                return response.json()
-            except openai.BadRequestError as error:
-                self._concede(str(error.message))
+                return await self._endpoint.post("/chat/completions", body)
+            except Refused as error:
+                self._concede(str(error))
                 if sent == (self._limit_name, self._not_taken):
                     raise
 
@@ -183,7 +176,8 @@ class ChatJudge:
             if part in complaint:
                 self._not_taken |= {name, part}
 
-    def _reply(self, completion: Any, latency_s: float) -> Reply:
+    def _reply(self, posted: Posted, latency_s: float) -> Reply:
+        completion: Any = posted.content
         try:
             choice, usage = completion["choices"][0], completion.get("usage") or {}
             message = choice["message"]
@@ -205,6 +199,7 @@ class ChatJudge:
             tokens_out=tokens_out,
             latency_s=latency_s,
             cost_usd=self.price_usd(tokens_in, tokens_out),
+            left=posted.left,
         )
 
 

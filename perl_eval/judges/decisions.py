@@ -1,9 +1,8 @@
 """The decisions door: typed questions that are answered with a probability for every option, without text.
 
 Two forms of it: OpenAI's decisions endpoint, and System One (``/v1/systemone``), which ``transformers serve`` speaks.
-Both orders of a pair travel in one request, as two questions about one shared input.
-
-Importing this module loads the openai package.
+Both orders of a pair travel in one request, as two questions about one shared input. OpenAI's form is spoken by its own
+client, which is loaded when it is first asked.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import httpx2
 
 from perl_eval import render
 from perl_eval.errors import JudgeError
@@ -117,10 +114,10 @@ class DecisionJudge:
 
     async def _ask(self, questions: Sequence[Question]) -> list[Reply]:
         begun_s = time.perf_counter()
-        with self._endpoint.errors():
-            if self._options.form == "systemone":
-                model, usage, answers = await self._system_one(questions)
-            else:
+        if self._options.form == "systemone":
+            model, usage, answers = await self._system_one(questions)
+        else:
+            with self._endpoint.errors():
                 model, usage, answers = await self._decisions(questions)
         latency_s = time.perf_counter() - begun_s
         if len(answers) != len(questions):
@@ -161,8 +158,7 @@ class DecisionJudge:
 
     async def _system_one(self, questions: Sequence[Question]) -> _Answered:
         body = {"model": self.model, **system_one(questions, tie=self._options.tie)}
-        response = await self._endpoint.client().post("/systemone", body=body, cast_to=httpx2.Response)
-        content: Any = response.json()
+        content: Any = (await self._endpoint.post("/systemone", body)).content
         try:
             answers: list[dict[str, float] | None] = [
                 _of_system_one(content["answers"][str(place)]) for place in range(len(questions))

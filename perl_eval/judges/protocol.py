@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from perl_eval.judges.allowance import Allowance
 from perl_eval.records import Ballot, Question, Verdict
 
 __all__ = ["Finish", "Judge", "Reply", "Sees"]
@@ -27,6 +28,7 @@ class Reply:
         tokens_out: Tokens of the reply.
         latency_s: Seconds from request to reply.
         cost_usd: Price of the call, where prices are known.
+        left: What the server said it would still take; of the moment, so not kept.
     """
 
     text: str
@@ -37,6 +39,7 @@ class Reply:
     tokens_out: int = 0
     latency_s: float = 0.0
     cost_usd: float | None = None
+    left: Allowance | None = None
 
     def ballot(
         self, question: Question, verdict: Verdict | None, *, p_first: float | None = None, reason: str | None = None
