@@ -25,15 +25,16 @@ __all__ = [
     "Message",
     "Question",
     "RunCard",
+    "Scale",
     "Score",
     "digest",
 ]
 
-Kind = Literal["pairwise", "yes_no"]
+Kind = Literal["pairwise", "yes_no", "score"]
 Order = Literal["ab", "ba", "none"]
 """Which contestant was shown first: a, b, or neither (a judge without positions, or a single answer)."""
-Verdict = Literal["first", "second", "tie", "yes", "no"]
-Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"]
+Verdict = Literal["first", "second", "tie", "yes", "no", "scored"]
+Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "scored", "unjudged"]
 """Pairwise outcomes are those of contestant a."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 ADDED_LATER: Mapping[str, bool] = {"added_later": True}
@@ -92,6 +93,8 @@ class Completion:
 
     ``token_ids`` are the ids as sampled, end-of-sequence included; empty when the text did not come from a
     model here. ``logprob`` and ``prior_logprob`` are summed over the tokens, in nats, at the sampling temperature.
+    ``images`` names the pictures that belong to the prompt, in order: files in the folder ``images`` beside the table,
+    each called by its sha256 (see ``perl_eval.images``).
     """
 
     id: str
@@ -106,13 +109,32 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprob: float | None = None
     prior_logprob: float | None = None
+    images: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A scale of whole numbers, both ends included."""
+
+    low: int
+    high: int
+
+    @property
+    def levels(self) -> range:
+        """The numbers on it."""
+        return range(self.low, self.high + 1)
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request to a judge: the rendered messages, and the candidates in the order shown.
 
-    ``id`` is the id of the judgement it belongs to; ``prompt_sha256`` is of the template's bytes.
+    ``id`` is the id of the judgement it belongs to; ``prompt_sha256`` is of the template's bytes, ``rubric_sha256`` of
+    the rubric's, if there is one. ``scale`` is what a score is given on, ``reasoning`` True if reasons come before the
+    verdict, ``images`` the paths of the pictures that go before the text.
     """
 
     id: str
@@ -121,6 +143,10 @@ class Question:
     candidates: tuple[Completion, ...]
     messages: tuple[Message, ...]
     prompt_sha256: str
+    rubric_sha256: str = ""
+    scale: Scale | None = None
+    reasoning: bool = False
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +154,9 @@ class Ballot:
     """What a judge said to one question.
 
     ``verdict`` is None when there was none, and ``reason`` then says why. ``p_first`` is the probability of the
-    first option (first answer, or yes) where the judge gives one, ties counted half. ``raw`` is the reply as it came.
+    first option (first answer, or yes) where the judge gives one, ties counted half. ``score`` is the number given
+    where the verdict is ``scored``: a mean over the scale where its numbers have probabilities. ``raw`` is the reply as
+    it came.
     """
 
     order: Order
@@ -141,13 +169,15 @@ class Ballot:
     tokens_out: int = 0
     latency_s: float = 0.0
     cost_usd: float | None = None
+    score: float | None = field(default=None, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The outcome for contestant a against b (pairwise), or for one answer (yes or no; b is empty).
+    """The outcome for contestant a against b (pairwise), or for one answer (yes or no, or a score; b is empty).
 
-    ``p_a`` is the mean probability, over both orders, that a is preferred, or that the answer is yes.
+    ``p_a`` is the mean probability, over both orders, that a is preferred, or that the answer is yes. ``score`` is the
+    mean of the ballots' scores.
     """
 
     id: str
@@ -169,6 +199,7 @@ class Judgement:
     simulated: bool
     p_a: float | None = None
     reason: str | None = None
+    score: float | None = field(default=None, metadata=ADDED_LATER)
 
     @property
     def unit(self) -> str:

@@ -35,8 +35,9 @@ def test_assigning_to_a_record_fails() -> None:
         message.content = "a mocha"  # type: ignore[misc]
 
 
-def test_outcomes_are_the_eight_of_the_house() -> None:
-    assert sorted(records.OUTCOMES) == sorted(["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"])
+def test_outcomes_are_the_nine_of_the_house() -> None:
+    known = ["win", "loss", "split", "tie", "mixed", "yes", "no", "scored", "unjudged"]
+    assert sorted(records.OUTCOMES) == sorted(known)
 
 
 # ---------------------------------------------------------------------------------------------------- digest

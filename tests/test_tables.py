@@ -32,6 +32,7 @@ from perl_eval.records import (
     Measurement,
     Message,
     Question,
+    Scale,
     Score,
 )
 
@@ -40,7 +41,7 @@ NUMBER = st.floats(allow_nan=False)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 MESSAGES = st.lists(st.builds(Message, TEXT, TEXT), max_size=3).map(tuple)
 ORDER = st.sampled_from(["ab", "ba", "none"])
-KIND = st.sampled_from(["pairwise", "yes_no"])
+KIND = st.sampled_from(["pairwise", "yes_no", "score"])
 COMPLETION = st.builds(
     Completion,
     id=TEXT,
@@ -55,11 +56,12 @@ COMPLETION = st.builds(
     token_ids=st.lists(WHOLE, max_size=4).map(tuple),
     logprob=st.none() | NUMBER,
     prior_logprob=st.none() | NUMBER,
+    images=st.lists(TEXT, max_size=2).map(tuple),
 )
 BALLOT = st.builds(
     Ballot,
     order=ORDER,
-    verdict=st.none() | st.sampled_from(["first", "second", "tie", "yes", "no"]),
+    verdict=st.none() | st.sampled_from(["first", "second", "tie", "yes", "no", "scored"]),
     reason=st.none() | TEXT,
     p_first=st.none() | NUMBER,
     raw=TEXT,
@@ -68,6 +70,7 @@ BALLOT = st.builds(
     tokens_out=WHOLE,
     latency_s=NUMBER,
     cost_usd=st.none() | NUMBER,
+    score=st.none() | NUMBER,
 )
 RECORDS: dict[type, st.SearchStrategy[Any]] = {
     Message: st.builds(Message, TEXT, TEXT),
@@ -80,7 +83,10 @@ RECORDS: dict[type, st.SearchStrategy[Any]] = {
         candidates=st.lists(COMPLETION, max_size=2).map(tuple),
         messages=MESSAGES,
         prompt_sha256=TEXT,
+        scale=st.none() | st.builds(Scale, WHOLE, WHOLE),
+        images=st.lists(TEXT, max_size=2).map(tuple),
     ),
+    Scale: st.builds(Scale, WHOLE, WHOLE),
     Ballot: BALLOT,
     Judgement: st.builds(
         Judgement,
@@ -89,12 +95,13 @@ RECORDS: dict[type, st.SearchStrategy[Any]] = {
         ),
         kind=KIND,
         prompt=MESSAGES,
-        outcome=st.sampled_from(["win", "loss", "split", "tie", "mixed", "yes", "no", "unjudged"]),
+        outcome=st.sampled_from(["win", "loss", "split", "tie", "mixed", "yes", "no", "scored", "unjudged"]),
         ballots=st.lists(BALLOT, max_size=2).map(tuple),
         prompt_sha256=TEXT,
         simulated=st.booleans(),
         p_a=st.none() | NUMBER,
         reason=st.none() | TEXT,
+        score=st.none() | NUMBER,
     ),
     HumanLabel: st.builds(
         HumanLabel,
@@ -294,6 +301,35 @@ def test_a_file_older_than_a_field_is_read_with_the_fields_default(tmp_path: Pat
     pq.write_table(pq.read_table(path).drop_columns(["note"]), path)  # this one every version has written
     with pytest.raises(DataError, match="field 'note': no such column"):
         tables.read(path, HumanLabel)
+
+
+def test_judgements_and_completions_of_older_files_have_no_scores_and_no_images(tmp_path: Path) -> None:
+    empty = dict.fromkeys(
+        ("item", "group", "dataset", "policy_a", "policy_b", "text_a", "text_b", "prompt_sha256"), "x"
+    )
+    judged = Judgement(
+        id="j",
+        kind="yes_no",
+        a="one",
+        b="",
+        prompt=(),
+        outcome="yes",
+        ballots=(Ballot("none", "yes"),),
+        judge="m",
+        simulated=False,
+        **empty,
+    )
+    path = tmp_path / "x.parquet"
+    tables.write(path, [judged], Judgement)
+    older = pq.read_table(path).drop_columns(["score"])
+    ballots = [[{k: v for k, v in one.items() if k != "score"} for one in row] for row in older["ballots"].to_pylist()]
+    older = older.set_column(older.schema.get_field_index("ballots"), "ballots", pa.array(ballots))
+    assert "score" not in str(older.schema)
+    pq.write_table(older, path)
+    assert tables.read(path, Judgement) == [judged]
+    tables.write(path, [ANSWER], Completion)
+    pq.write_table(pq.read_table(path).drop_columns(["images"]), path)
+    assert tables.read(path, Completion) == [ANSWER]
 
 
 @pytest.mark.parametrize(
