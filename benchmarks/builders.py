@@ -3,8 +3,8 @@
 ``python benchmarks/builders.py`` makes up preference transcripts in the form of HH-RLHF, builds them with the harmless
 builder, and does the same work with ``load_dataset("json")`` and ``map`` to the same columns. Each run is a process of
 its own with an empty cache and a file that has been read once; runs of the two alternate. Wall time, CPU time and peak
-resident memory of the process are its own, imports left out of the times. ``mapped`` is the part of that memory which is
-pages of files, the built rows among them: the system takes it back when it needs it.
+resident memory of the process are its own, imports left out of the times. ``mapped`` is the part of that memory that
+is pages of files, the built rows among them: the system takes it back when it needs it.
 """
 
 from __future__ import annotations
