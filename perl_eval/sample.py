@@ -12,8 +12,9 @@ from perl_eval import rows, runs
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
 from perl_eval.models.encode import encode_prompt, pad
-from perl_eval.models.generate import Rollout, Sampling, generate, item_seed, token_log_probs
+from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.limits import at_least_one, not_negative, prompt_room
+from perl_eval.models.log_probs import token_log_probs
 from perl_eval.progress import track
 from perl_eval.records import Completion, digest
 from perl_eval.rows import Row

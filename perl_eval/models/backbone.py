@@ -1,7 +1,7 @@
-"""One frozen backbone in memory, with named LoRA adapters and scalar heads on it.
+"""One frozen backbone in memory, with named adapters and scalar heads on it.
 
 The prior is the backbone with its adapters off. Policy, value and reward are adapters by name; none has a copy of the
-weights. Source: PE-RLHF (arXiv 2403.10704), section 3.
+weights. Source: PE-RLHF (arXiv 2403.10704), section 3. Full tuning, the comparison, trains a backbone's own weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,14 @@ import torch
 from torch import nn
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, LoraShape, config_of
 from perl_eval.models.encode import PaddedBatch, end_of_turn
+from perl_eval.models.placement import Placement
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "Backbone", "LoraShape", "is_adapter", "open_backbone"]
+__all__ = ["ALL_PROJECTIONS", "ATTENTION", "Backbone", "LoraShape", "base_of", "is_adapter", "open_backbone"]
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-"""The projections that PE-RLHF puts adapters on."""
-ALL_PROJECTIONS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-"""Attention and feed-forward projections of Llama-shaped models."""
 _HEAD = "head.safetensors"
 _BASE = "base.json"
-
-
-@dataclass(frozen=True, slots=True)
-class LoraShape:
-    """Rank, scale (``alpha / rank`` multiplies the update) and the projections that carry an adapter."""
-
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ATTENTION
 
 
 def is_adapter(folder: Path) -> bool:
@@ -46,8 +34,13 @@ def is_adapter(folder: Path) -> bool:
     return (Path(folder) / "adapter_config.json").is_file()
 
 
-def open_backbone(path: Path) -> Backbone:
-    """Load a whole model as a frozen backbone; an adapter folder loads the backbone it was trained on.
+def open_backbone(path: Path, placement: Placement | None = None, *, frozen: bool = True) -> Backbone:
+    """Load a whole model as a backbone; an adapter folder loads the backbone it was trained on.
+
+    Args:
+        path: A model's folder, or an adapter's.
+        placement: Device and precision; by default float32 on the GPU if there is one, else on the CPU.
+        frozen: Whether its own weights stay as they are; those of a model to be trained are held in float32.
 
     Raises:
         UserError: There is no model at that path, or it has no safetensors weights.
@@ -57,10 +50,10 @@ def open_backbone(path: Path) -> Backbone:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    path = Path(path)
+    path, placement = Path(path), placement or Placement()
     if is_adapter(path):
-        saved = _base_of(path)
-        backbone = open_backbone(Path(saved["path"]))
+        saved = base_of(path)
+        backbone = open_backbone(Path(saved["path"]), placement, frozen=frozen)
         if backbone.sha256 != saved["sha256"]:
             raise DataError("is not the backbone that the adapter was trained on", file=saved["path"], fix="restore it")
         return backbone
@@ -69,11 +62,16 @@ def open_backbone(path: Path) -> Backbone:
     if not list(path.glob("*.safetensors")):
         raise UserError(f"the model at {path} has no safetensors weights", "finish training it, or convert its weights")
     tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    return Backbone(model, tokenizer, path)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    return Backbone(model, tokenizer, path, placement, frozen=frozen)
 
 
-def _base_of(folder: Path) -> Mapping[str, str]:
+def base_of(folder: Path) -> Mapping[str, str]:
+    """Return path and sha256 of the model that an adapter, or a fully tuned policy, was trained from.
+
+    Raises:
+        DataError: The folder does not name it.
+    """
     try:
         saved = json.loads((folder / _BASE).read_text("utf-8"))
         return {"path": str(saved["path"]), "sha256": str(saved["sha256"])}
@@ -82,33 +80,47 @@ def _base_of(folder: Path) -> Mapping[str, str]:
 
 
 class Backbone:
-    """A causal language model whose own weights are frozen, with adapters and heads by name.
+    """A causal language model with adapters and heads by name; None names the backbone's own weights.
 
     Args:
         model: A ``transformers`` causal language model.
         tokenizer: Its tokenizer, with distinct pad and end tokens.
         path: Where it was loaded from; adapters remember it.
+        placement: Device and precision.
+        frozen: Whether its own weights may lie in a narrower type than float32.
 
     Attributes:
         heads: Scalar heads by adapter name, each (width -> 1) in float32.
+        sha256: Of the weights as loaded, whatever they are held in now.
+        end_ids: Every id that ends a sample; the first is the tokenizer's, which ends a turn in training.
+        logit_factor: What the model multiplies its logits by.
+        logit_cap: The bound of a soft cap on the logits; 0 for none.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, path: Path) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, path: Path, placement: Placement | None = None, *, frozen: bool = True
+    ) -> None:
         end_of_turn(tokenizer)
-        model.requires_grad_(False)
-        model.eval()
+        self.placement = placement or Placement(device="cpu")
         self.tokenizer = tokenizer
         self.path = Path(path)
         self.heads: dict[str, nn.Linear] = {}
         self.causal = model
-        self.sha256 = self.weights_sha256()
+        self._own = frozenset(model.state_dict())
         self._peft: Any = None
         self._trained: list[nn.Parameter] = []
+        self.sha256 = self.weights_sha256()
+        model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
+        model.requires_grad_(False)
+        model.eval()
+        self.end_ids = _end_ids(model, tokenizer)
+        self.logit_factor, self.logit_cap = _logit_shape(model.config.get_text_config())
+        self._layers = _recomputing_layers(model) if self.placement.checkpointing else []
 
     @property
     def width(self) -> int:
         """Hidden size."""
-        return int(self.causal.config.hidden_size)
+        return int(self.causal.config.get_text_config().hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -124,38 +136,50 @@ class Backbone:
     @property
     def end_id(self) -> int:
         """Id that ends a turn."""
-        return int(self.tokenizer.eos_token_id)
+        return self.end_ids[0]
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer from hidden states to logits.
+
+        Raises:
+            UserError: It carries an adapter.
+        """
+        layer = self.causal.get_output_embeddings()
+        if not isinstance(layer, nn.Linear):
+            raise UserError(f"the output layer of {self.path} carries an adapter", "leave it out of the targets")
+        return layer
 
     def weights_sha256(self) -> str:
-        """Return the sha256 over the backbone's own weights, adapters left out, in name order."""
+        """Return the sha256 over the backbone's own weights as float32, adapters left out, in name order.
+
+        A bfloat16 checkpoint has the same sum in either precision: widening is exact.
+        """
         state = hashlib.sha256()
         for name, tensor in sorted(self.causal.state_dict().items()):
-            if "lora_" not in name:
-                state.update(name.replace(".base_layer.", ".").encode())
-                state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            plain = name.replace(".base_layer.", ".")
+            if plain in self._own:
+                own = tensor.detach().cpu()
+                own = own.float() if own.is_floating_point() else own
+                state.update(plain.encode())
+                state.update(own.contiguous().view(torch.uint8).numpy().tobytes())
         return state.hexdigest()
 
     def attach(self, name: str, shape: LoraShape, *, seed: int, head: bool = False) -> None:
-        """Put a fresh adapter on the backbone; it changes nothing until trained (B starts at zero).
+        """Put a fresh adapter on the backbone; it changes nothing until trained (LoRA's B starts at zero).
 
         Args:
             name: The adapter's name.
-            shape: Rank, scale and targets.
+            shape: Method, rank, scale and targets.
             seed: Seeds A and the head.
             head: Also make a scalar head, initialised N(0, 1 / (width + 1)).
 
         Raises:
-            UserError: The backbone has none of the target projections.
+            UserError: The backbone has none of the target projections, or carries adapters of another kind.
         """
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
-        config = LoraConfig(
-            r=shape.rank,
-            lora_alpha=shape.alpha,  # type: ignore[arg-type]  # peft says int, and takes any number
-            target_modules=list(shape.targets),
-            lora_dropout=0.0,
-            base_model_name_or_path=str(self.path),
-        )
+        config = config_of(shape, self.path)
         with torch.random.fork_rng(devices=[]), _quiet_peft():
             torch.manual_seed(seed)
             try:
@@ -166,83 +190,124 @@ class Backbone:
             except ValueError as error:
                 raise UserError(f"cannot put an adapter on {self.path}: {error}", "name projections it has") from None
             if head:
-                self.heads[name] = _new_head(self.width)
+                self._add_head(name, _new_head(self.width))
         self._freeze()
 
-    def attach_head(self, name: str) -> None:
-        """Make a scalar head that starts at zero, without an adapter of its own."""
+    def attach_head(self, name: str, *, seed: int | None = None) -> None:
+        """Make a scalar head without an adapter of its own: at zero, or with a seed as `attach` makes it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            head = _new_head(self.width)
+        if seed is None:
+            nn.init.zeros_(head.weight)
+        self._add_head(name, head)
+
+    def _add_head(self, name: str, head: nn.Linear) -> None:
+        self.heads[name] = head.to(self.device).requires_grad_(False)
+
+    def load_head(self, name: str, folder: Path) -> None:
+        """Read a saved head.
+
+        Raises:
+            DataError: The folder has none of this width.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         head = _new_head(self.width)
-        nn.init.zeros_(head.weight)
-        self.heads[name] = head
+        try:
+            head.load_state_dict(load_file(folder / _HEAD))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"is no scalar head of this model ({reason})", file=folder / _HEAD) from None
+        self._add_head(name, head)
 
     def attach_saved(self, name: str, folder: Path) -> None:
         """Load a saved adapter, with its head if it has one, under a name.
 
         Raises:
-            UserError: The folder has no adapter.
+            UserError: The folder has no adapter, or one of another kind than those that are there.
             DataError: The adapter was trained on another backbone.
         """
-        from safetensors.torch import load_file
-
         if not is_adapter(folder):
             raise UserError(f"no adapter at {folder}", "give the output folder of `train reward` or `train policy`")
-        if _base_of(folder)["sha256"] != self.sha256:
+        if base_of(folder)["sha256"] != self.sha256:
             raise DataError(
                 f"was trained on another backbone than {self.path}",
                 file=folder,
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
+        device = str(self.device)
         with _quiet_peft():
-            if self._peft is None:
-                from peft import PeftModel
+            try:
+                if self._peft is None:
+                    from peft import PeftModel
 
-                self._peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name)
-            else:
-                self._peft.load_adapter(folder, adapter_name=name)
+                    self._peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name, torch_device=device)
+                else:
+                    self._peft.load_adapter(folder, adapter_name=name, torch_device=device)
+            except ValueError as error:
+                raise UserError(f"cannot put {folder} on {self.path}: {error}", "use one method for all") from None
         if (folder / _HEAD).is_file():
-            head = _new_head(self.width)
-            head.load_state_dict(load_file(folder / _HEAD))
-            self.heads[name] = head
+            self.load_head(name, folder)
         self._freeze()
 
-    def save(self, name: str, folder: Path) -> None:
-        """Write an adapter in the layout that plain peft loads, its head, and which backbone it belongs to."""
+    def save(self, name: str | None, folder: Path) -> None:
+        """Write an adapter in the layout that plain peft loads, its head, and which backbone it belongs to.
+
+        For None the whole model is written, as plain transformers loads it, and what it was trained from.
+        """
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        state = get_peft_model_state_dict(self._peft, adapter_name=name)
-        save_file(
-            {key: tensor.contiguous().cpu() for key, tensor in state.items()}, folder / "adapter_model.safetensors"
-        )
-        config = self._peft.peft_config[name]
-        config.base_model_name_or_path = str(self.path)
-        config.save_pretrained(folder)
-        if name in self.heads:
-            save_file(self.heads[name].state_dict(), folder / _HEAD)
+        if name is None:
+            self.causal.save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
+        else:
+            state = get_peft_model_state_dict(self._peft, adapter_name=name)
+            save_file(
+                {key: tensor.contiguous().cpu() for key, tensor in state.items()}, folder / "adapter_model.safetensors"
+            )
+            config = self._peft.peft_config[name]
+            config.base_model_name_or_path = str(self.path)
+            config.save_pretrained(folder)
+            self.save_head(name, folder)
         base = {"path": str(self.path), "sha256": self.sha256}
         (folder / _BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
 
+    def save_head(self, name: str, folder: Path) -> None:
+        """Write a head, if there is one of that name."""
+        from safetensors.torch import save_file
+
+        if name in self.heads:
+            save_file({key: value.cpu() for key, value in self.heads[name].state_dict().items()}, folder / _HEAD)
+
     def _freeze(self) -> None:
         """Undo what peft switched on by loading or switching: only what `train_only` named takes gradients."""
-        for parameter in self._peft.parameters():
+        for parameter in self.causal.parameters():
             parameter.requires_grad_(False)
         for parameter in self._trained:
             parameter.requires_grad_(True)
 
-    def train_only(self, *names: str) -> None:
-        """Let the named adapters and heads, and nothing else, take gradients."""
+    def train_only(self, *names: str | None) -> None:
+        """Let the named adapters and heads, and nothing else, take gradients; None is the backbone's own weights."""
         for head in self.heads.values():
             head.requires_grad_(False)
         self._trained = [parameter for name in names for parameter in self.parameters_of(name).values()]
         self._freeze()
 
-    def parameters_of(self, name: str) -> dict[str, nn.Parameter]:
-        """Return the parameters that training this adapter moves: its own and its head's, by name."""
+    def parameters_of(self, name: str | None) -> dict[str, nn.Parameter]:
+        """Return the parameters that training this adapter moves, its own and its head's, by name.
+
+        For None these are the backbone's own weights.
+        """
+        named = {key.replace(".base_layer.", "."): parameter for key, parameter in self.causal.named_parameters()}
+        if name is None:
+            return {key: parameter for key, parameter in named.items() if key in self._own}
+        # peft ends a parameter's name with the adapter's, or puts it before the last part
         found = {
-            key: parameter
-            for key, parameter in (self._peft.named_parameters() if self._peft is not None else ())
-            if f".{name}." in key and "lora_" in key
+            key: parameter for key, parameter in named.items() if key not in self._own and name in key.split(".")[-2:]
         }
         if name in self.heads:
             found |= {f"head.{name}.{key}": parameter for key, parameter in self.heads[name].named_parameters()}
@@ -250,7 +315,10 @@ class Backbone:
 
     @contextlib.contextmanager
     def adapter(self, name: str | None) -> Iterator[None]:
-        """Compute with one adapter on, or with none (None: the prior). Contexts do not nest."""
+        """Compute with one adapter on, or with none (None: the prior). Contexts do not nest.
+
+        With checkpointing the way back belongs into the same context: layers are computed anew there.
+        """
         if self._peft is None:
             if name is not None:
                 raise KeyError(name)
@@ -269,37 +337,100 @@ class Backbone:
             tuner.enable_adapter_layers()
             self._freeze()
 
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Compute products in bfloat16 if the placement says so."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.placement.dtype == "bf16")
+
+    @contextlib.contextmanager
+    def dropping(self, seed: int) -> Iterator[None]:
+        """Switch the adapters' dropout on, drawn from a seed; everything else stays as it is."""
+        layers = [
+            layer
+            for name, module in self.causal.named_modules()
+            if name.endswith("lora_dropout")
+            for layer in module.modules()
+            if isinstance(layer, nn.Dropout)
+        ]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            for layer in layers:
+                layer.train()
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    layer.eval()
+
     def hidden(self, batch: PaddedBatch) -> torch.Tensor:
         """Return the last hidden states, (batch, length, width), with whatever adapter is on."""
-        states: torch.Tensor = self.causal.get_decoder()(
-            input_ids=batch.ids.to(self.device),
-            attention_mask=batch.live.long().to(self.device),
-            position_ids=batch.positions.to(self.device),
-            use_cache=False,
-        ).last_hidden_state
+        learns = torch.is_grad_enabled()
+        for layer in self._layers:
+            layer.training = learns  # the layer's own flag asks for recomputing; dropout inside looks at its own
+        with self.autocast():
+            states: torch.Tensor = self.causal.get_decoder()(
+                input_ids=batch.ids.to(self.device),
+                attention_mask=batch.live.long().to(self.device),
+                position_ids=batch.positions.to(self.device),
+                use_cache=False,
+            ).last_hidden_state
         return states
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return next-token logits in float32, (..., vocabulary)."""
-        logits: torch.Tensor = self.causal.get_output_embeddings()(hidden)
-        return logits.float()
+        with self.autocast():
+            logits: torch.Tensor = self.output_layer(hidden).float() * self.logit_factor
+        return torch.tanh(logits / self.logit_cap) * self.logit_cap if self.logit_cap else logits
 
     def scalars(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         """Return the named head's output in float32, one scalar a position."""
         result: torch.Tensor = self.heads[name](hidden.float()).squeeze(-1)
         return result
 
-    def counts(self, name: str) -> dict[str, int | float]:
-        """Return how many parameters are resident, how many the named adapter trains, and the share."""
+    def counts(self, *names: str | None) -> dict[str, int | float]:
+        """Return how many parameters are resident, how many training the named ones moves, and the share."""
         total = sum(parameter.numel() for parameter in self.causal.parameters())
         total += sum(parameter.numel() for head in self.heads.values() for parameter in head.parameters())
-        trained = sum(parameter.numel() for parameter in self.parameters_of(name).values())
+        trained = sum(parameter.numel() for name in names for parameter in self.parameters_of(name).values())
         return {"parameters": total, "trained": trained, "trained share": trained / total}
+
+    def resident_bytes(self) -> int:
+        """Return the bytes of all weights in memory: own, adapters and heads."""
+        parameters = [*self.causal.parameters(), *(p for head in self.heads.values() for p in head.parameters())]
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the tokenizer's end id and those that the model's generation config adds; padding ends nothing."""
+    config = getattr(model, "generation_config", None)
+    more = getattr(config, "eos_token_id", None)
+    ends = [tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])]
+    return tuple(dict.fromkeys(int(end) for end in ends if end is not None and end != tokenizer.pad_token_id))
+
+
+def _logit_shape(config: Any) -> tuple[float, float]:
+    """Return what some families do to their logits: a factor (Cohere, Granite), and a soft cap (Gemma)."""
+    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return factor, float(getattr(config, "final_logit_softcapping", None) or 0.0)
+
+
+def _recomputing_layers(model: Any) -> list[Any]:
+    """Switch checkpointing on, without reentry, and return the layers it works on.
+
+    Raises:
+        UserError: The model cannot do it.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if not model.supports_gradient_checkpointing:
+        raise UserError(f"{type(model).__name__} cannot compute activations anew", "leave checkpointing out")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 @contextlib.contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Keep quiet that peft reads an attribute which transformers has renamed: no user can do anything about it."""
+    """Keep quiet about what no user can do anything about: peft's use of a renamed attribute, and its own advice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield

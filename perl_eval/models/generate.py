@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.encode import Encoded, pad
 from perl_eval.records import digest
 
 __all__ = ["Rollout", "Sampling", "generate", "item_seed"]
@@ -70,23 +70,25 @@ def generate(
     finished = [False] * len(prompts)
     active = torch.arange(len(prompts))
     device = backbone.device
+    ends = torch.tensor(backbone.end_ids, device=device)
     ids, live, positions = batch.ids.to(device), batch.live.to(device), batch.positions.to(device)
     cache = None
     for step in range(sampling.max_new_tokens):
-        output = backbone.causal(
-            input_ids=ids,
-            attention_mask=live.long(),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with backbone.autocast():
+            output = backbone.causal(
+                input_ids=ids,
+                attention_mask=live.long(),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         cache = output.past_key_values
         chosen = _pick(output.logits[:, -1].float(), torch.from_numpy(uniforms[active.numpy(), step]), sampling)
         for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
             sampled[row].append(token)
-            finished[row] = token == backbone.end_id
-        going = (chosen != backbone.end_id).nonzero().squeeze(-1)
+            finished[row] = token in backbone.end_ids
+        going = (~torch.isin(chosen, ends)).nonzero().squeeze(-1)
         if len(going) == 0:
             break
         if len(going) < len(active):
@@ -107,24 +109,3 @@ def _pick(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> t
     cumulative = torch.softmax(logits.double() / sampling.temperature, -1).cumsum(-1)
     points = uniforms.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, points, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-
-
-def token_log_probs(backbone: Backbone, hidden: torch.Tensor, batch: PaddedBatch, temperature: float) -> torch.Tensor:
-    """Return the log-probability of each trained token given what stands before it.
-
-    Args:
-        backbone: The model whose output layer is used.
-        hidden: Last hidden states, (batch, length, width).
-        batch: The tokens; logits at t score token t + 1.
-        temperature: Divides the logits, as it did when sampling.
-
-    Returns:
-        (batch, length), in nats, zero where a token is not trained.
-    """
-    scored = batch.trained[:, 1:].to(hidden.device)
-    logits = backbone.logits(hidden[:, :-1][scored]) / temperature
-    targets = batch.ids[:, 1:].to(hidden.device)[scored]
-    picked = torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    result = torch.zeros(batch.ids.shape, dtype=picked.dtype, device=hidden.device)
-    placed = torch.zeros_like(scored, dtype=picked.dtype).masked_scatter(scored, picked)
-    return torch.cat([result[:, :1], placed], dim=-1)

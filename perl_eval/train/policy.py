@@ -20,8 +20,9 @@ from perl_eval import rows, runs
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import batch_of_step, encode_prompt, pad
-from perl_eval.models.generate import Rollout, Sampling, generate, item_seed, token_log_probs
+from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room
+from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.scorer import RewardScorer
 from perl_eval.records import Measurement
 from perl_eval.rows import Row

@@ -13,8 +13,8 @@ from perl_eval import rows, runs
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, pad
-from perl_eval.models.generate import token_log_probs
 from perl_eval.models.limits import at_least_one, positive
+from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.scratch import make_model, make_tokenizer, size_of
 from perl_eval.records import Measurement
 from perl_eval.rows import Row

@@ -15,7 +15,7 @@ from tiny_models import COLOURS
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt, end_of_turn, pad
-from perl_eval.models.generate import token_log_probs
+from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.scratch import make_tokenizer, size_of
 from perl_eval.records import Message
 

@@ -16,6 +16,7 @@ from perl_eval import rows, runs, sample
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.generate import Rollout
+from perl_eval.models.scorer import RewardScorer
 from perl_eval.records import Completion, Measurement
 from perl_eval.rows import Row
 from perl_eval.train import policy, reward
@@ -218,13 +219,15 @@ def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, 
     assert card.notes["parameters"] == base + 2 * (2 * 4 * 2 * 32 * 8) + 2 * 33
 
 
-def test_samples_of_the_saved_policy_name_red_more_often(tuned: Path, prior: Path, data: Path, tmp_path: Path) -> None:
-    counts = []
+def test_samples_of_the_saved_policy_score_higher_than_the_priors(
+    tuned: Path, prior: Path, rewarded: Path, data: Path, tmp_path: Path
+) -> None:
+    scorer = RewardScorer(rewarded, open_backbone(prior))
+    found = []
     for name, model in (("tuned", tuned), ("prior", prior)):
         options = sample.SampleOptions(max_new_tokens=8, max_tokens=40, draws=5)
-        answers = runs.read(sample.run(model, data, tmp_path / name, options=options), Completion)
-        counts.append(np.mean([answer.text.count("red") for answer in answers]))
-    assert counts[0] > counts[1] + 0.2
+        found.append(np.mean(scorer(runs.read(sample.run(model, data, tmp_path / name, options=options), Completion))))
+    assert found[0] > found[1] + 0.5
 
 
 def test_a_second_call_does_nothing(tuned: Path, prior: Path, rewarded: Path, data: Path) -> None:
