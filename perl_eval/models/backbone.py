@@ -140,14 +140,8 @@ class Backbone:
 
     @property
     def output_layer(self) -> nn.Linear:
-        """The layer from hidden states to logits.
-
-        Raises:
-            UserError: It carries an adapter.
-        """
-        layer = self.causal.get_output_embeddings()
-        if not isinstance(layer, nn.Linear):
-            raise UserError(f"the output layer of {self.path} carries an adapter", "leave it out of the targets")
+        """The layer from hidden states to logits."""
+        layer: nn.Linear = self.causal.get_output_embeddings()
         return layer
 
     def weights_sha256(self) -> str:
@@ -175,10 +169,14 @@ class Backbone:
             head: Also make a scalar head, initialised N(0, 1 / (width + 1)).
 
         Raises:
-            UserError: The backbone has none of the target projections, or carries adapters of another kind.
+            UserError: The backbone has none of the target projections, one is its output layer, which log-probabilities
+                are read through, or it carries adapters of another kind.
         """
         from peft import get_peft_model
 
+        output = next(key for key, module in self.causal.named_modules() if module is self.output_layer)
+        if output.rpartition(".")[2] in shape.targets:
+            raise UserError(f"{output} of {self.path} is the output layer", "leave it out of the targets")
         config = config_of(shape, self.path)
         with torch.random.fork_rng(devices=[]), _quiet_peft():
             torch.manual_seed(seed)
