@@ -116,7 +116,8 @@ def _measure(way: str, folder: Path, pipe: Any) -> None:
     with tempfile.TemporaryDirectory() as cache:
         run = WAYS[way](folder, Path(cache))
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        rows = run().num_rows
+        built = run()
+        rows = built.num_rows
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
