@@ -75,7 +75,7 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         verb="judge",
         arguments=arguments_of(judge, template, options),
         seed=options.seed,
-        inputs=inputs_of(a, b),
+        inputs=inputs_of(a, b, options),
         simulated=judge.simulated,
     ) as started:
         if started.done:

@@ -134,7 +134,7 @@ class Question:
 
     ``id`` is the id of the judgement it belongs to; ``prompt_sha256`` is of the template's bytes, ``rubric_sha256`` of
     the rubric's, if there is one. ``scale`` is what a score is given on, ``reasoning`` True if reasons come before the
-    verdict, ``images`` the paths of the pictures that go before the text.
+    verdict, ``images`` the paths of the pictures that go before the text, ``code`` that of the fence around texts.
     """
 
     id: str
@@ -147,6 +147,7 @@ class Question:
     scale: Scale | None = None
     reasoning: bool = False
     images: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

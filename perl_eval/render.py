@@ -1,9 +1,10 @@
 """Judge prompts to messages: sandboxed templates, strict variables, fenced candidates.
 
-A prompt is one jinja2 file. Its head comment is read: ``kind`` says what it asks (``pairwise`` or ``yes_no``). Its
-block ``user`` (and ``system``, if it has one) becomes one message. The text of conversation and candidates is hostile:
-it enters as a value, never as a template, with special tokens defused, between marker lines that carry a code. The code
-is derived from the text, so it is the same on a re-run, and it occurs nowhere in the text.
+A prompt is one jinja2 file. Its head comment is read: ``kind`` says what it asks (``pairwise``, ``yes_no`` or
+``score``), and ``scale`` between which whole numbers a score lies (``1 to 10``). Its block ``user`` (and ``system``, if
+it has one) becomes one message. The text of conversation, candidates, reference and rubric is hostile: it enters as a
+value, never as a template, with special tokens defused, between marker lines that carry a code. The code is derived
+from the text, so it is the same on a re-run, and it occurs nowhere in the text.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -22,14 +23,17 @@ import jinja2.meta
 import jinja2.sandbox
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Completion, Kind, Message, Order, Question, digest
+from perl_eval.records import Completion, Kind, Message, Order, Question, Scale, digest
 
 __all__ = ["Template", "load", "names", "neutralise", "parts", "question"]
 
 _SUFFIX = ".jinja2"
-_VARIABLES = frozenset({"conversation", "first", "second", "answer", "code", "reasoning"})
+_VARIABLES = frozenset(
+    {"conversation", "first", "second", "answer", "code", "reasoning", "rubric", "reference", "low", "high"}
+)
 _HEAD = re.compile(r"\A\s*\{#-?(?P<text>.*?)-?#\}", re.DOTALL)
 _KIND = re.compile(r"^\s*kind:\s*(?P<kind>\S+)\s*$", re.MULTILINE)
+_SCALE = re.compile(r"^\s*scale:\s*(?P<low>\d{1,3})\s+to\s+(?P<high>\d{1,3})\s*$", re.MULTILINE)
 # Errors that a mistake in a template can raise while it renders.
 _TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
@@ -57,6 +61,11 @@ class Template:
         kind: What it asks.
         sha256: Of the file's bytes.
         source: Where it lies.
+        uses: The variables that it uses.
+        scale: What a score is given on; None for other kinds.
+        rubric: What to judge by, if the user gives it.
+        rubric_sha256: Of the rubric's bytes.
+        references: Known good answers by item, if the user gives them.
     """
 
     name: str
@@ -64,6 +73,11 @@ class Template:
     sha256: str
     source: str
     compiled: jinja2.Template
+    uses: frozenset[str] = frozenset()
+    scale: Scale | None = None
+    rubric: str = ""
+    rubric_sha256: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -101,7 +115,8 @@ def load(name: str, folder: Path | None = None) -> Template:
         undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
     )
     try:
-        unknown = jinja2.meta.find_undeclared_variables(environment.parse(text)) - _VARIABLES
+        uses = jinja2.meta.find_undeclared_variables(environment.parse(text))
+        unknown = uses - _VARIABLES
         compiled = environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:
         raise DataError(
@@ -112,7 +127,24 @@ def load(name: str, folder: Path | None = None) -> Template:
         raise DataError(f"uses unknown variable {min(unknown)!r}", file=source, fix=f"known are {known}")
     if "user" not in compiled.blocks:
         raise DataError("has no block called user", file=source, fix="put the question in {% block user %}")
-    return Template(name, _kind(text, source), hashlib.sha256(content).hexdigest(), source, compiled)
+    kind = _kind(text, source)
+    return Template(
+        name=name,
+        kind=kind,
+        sha256=hashlib.sha256(content).hexdigest(),
+        source=source,
+        compiled=compiled,
+        uses=frozenset(uses),
+        scale=_scale(text, source) if kind == "score" else None,
+    )
+
+
+def _scale(text: str, source: str) -> Scale:
+    head = _HEAD.match(text)
+    stated = _SCALE.search(head["text"]) if head else None
+    if stated is None or int(stated["low"]) >= int(stated["high"]):
+        raise DataError("states no scale", file=source, fix="put a line `scale: 1 to 10` into the head comment")
+    return Scale(int(stated["low"]), int(stated["high"]))
 
 
 def _kind(text: str, source: str) -> Kind:
@@ -142,8 +174,9 @@ def question(
     """Render one question.
 
     Args:
-        template: The prompt.
-        candidates: One completion, or two in the order shown; of two, the first one's prompt is shown.
+        template: The prompt, with rubric and references if there are any.
+        candidates: One completion, or two in the order shown; of two, the first one's prompt is shown. Their
+            ``images`` are paths here.
         order: Which contestant is shown first.
         id: The id of the judgement that the question belongs to.
         reasoning: Ask for reasons before the verdict.
@@ -151,18 +184,45 @@ def question(
     Raises:
         DataError: The prompt fails on these values.
     """
-    prompt, texts, code = _shown(candidates)
+    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
+    aids = {"rubric": neutralise(template.rubric), "reference": neutralise(_reference(template, candidates[0].item))}
+    hostile = [part for turn in prompt for part in (turn.role, turn.content)] + texts
+    code = _code([*hostile, *filter(None, aids.values())])
     values: dict[str, object] = {
         "conversation": "\n".join([*(_fenced(turn.role, turn.content, code) for turn in prompt), _mark("end", code)]),
         "code": code,
         "reasoning": reasoning,
     }
+    for name, text in aids.items():
+        values[name] = f"{_fenced(name, text, code)}\n{_mark('end', code)}" if text else ""
+    if template.scale:
+        values |= {"low": template.scale.low, "high": template.scale.high}
     if template.kind == "pairwise":
         values["first"] = _fenced("answer A", texts[0], code)
         values["second"] = f"{_fenced('answer B', texts[1], code)}\n{_mark('end', code)}"
     else:
         values["answer"] = f"{_fenced('answer', texts[0], code)}\n{_mark('end', code)}"
-    return Question(id, template.kind, order, tuple(candidates), _messages(template, values), template.sha256)
+    return Question(
+        id=id,
+        kind=template.kind,
+        order=order,
+        candidates=tuple(candidates),
+        messages=_messages(template, values),
+        prompt_sha256=template.sha256,
+        rubric_sha256=template.rubric_sha256,
+        scale=template.scale,
+        reasoning=reasoning,
+        images=candidates[0].images,
+        code=code,
+    )
+
+
+def _reference(template: Template, item: str) -> str:
+    if not template.references:
+        return ""
+    if item not in template.references:
+        raise DataError(f"there is no reference for item {item!r}", file=template.source, fix="give one for every item")
+    return template.references[item]
 
 
 def parts(question: Question) -> tuple[str, str]:
@@ -170,16 +230,9 @@ def parts(question: Question) -> tuple[str, str]:
 
     For judges that take an input and questions about it, or that compute a shared beginning once.
     """
-    _, _, code = _shown(question.candidates)
     text = "\n\n".join(turn.content for turn in question.messages)
-    start = text.find(_mark("answer A" if question.kind == "pairwise" else "answer", code))
+    start = text.find(_mark("answer A" if question.kind == "pairwise" else "answer", question.code))
     return (text[:start].rstrip(), text[start:]) if start > 0 else ("", text)
-
-
-def _shown(candidates: Sequence[Completion]) -> tuple[tuple[Message, ...], list[str], str]:
-    """Return conversation and answers as they are shown, and the code of their fence."""
-    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
-    return prompt, texts, _code([*(part for turn in prompt for part in (turn.role, turn.content)), *texts])
 
 
 def _messages(template: Template, values: dict[str, object]) -> tuple[Message, ...]:

@@ -43,7 +43,7 @@ _CONTESTANT: dict[Order, dict[str, Literal["a", "b"]]] = {
     "ba": {"first": "b", "second": "a"},
     "none": {"first": "a", "second": "b"},
 }
-_SINGLE = {"yes", "no"}
+_SINGLE = {"yes", "no", "scored"}
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:
@@ -52,7 +52,7 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
     Win or loss needs both orders. Several votes of one order count as the verdict that most of them give; without one
     ahead they are a tie, or for yes and no unjudged. ``p_a`` is the mean over the ballots of the probability that a is
     preferred (or of yes), ties counted half; None if a ballot has none. A pair is unjudged, whatever the other order
-    says, if half of the votes of an order or more hold no verdict.
+    says, if half of the votes of an order or more hold no verdict. An answer is scored if more than half hold a score.
 
     Raises:
         ValueError: The ballots do not belong together.
@@ -71,7 +71,8 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
     given = [1.0 - b.p_first if b.order == "ba" else b.p_first for b in ballots if b.p_first is not None]
     p_a = sum(given) / len(given) if len(given) == len(ballots) else None
     if single:
-        return Decision("yes" if verdicts["none"] == "yes" else "no", p_a, None)
+        singles: dict[str | None, Outcome] = {"yes": "yes", "no": "no", "scored": "scored"}
+        return Decision(singles[verdicts["none"]], p_a, None)
     preferred = {_CONTESTANT[order].get(str(verdict), "tie") for order, verdict in verdicts.items()}
     outcomes: dict[frozenset[str], Outcome] = {
         frozenset({"a"}): "win",
@@ -105,7 +106,7 @@ def pairs(a: Iterable[Completion], b: Iterable[Completion]) -> Pairs:
             "sample both from the same prompts, with the same number of draws",
         )
     for key in shared:
-        if ours[key].prompt != theirs[key].prompt:
+        if (ours[key].prompt, ours[key].images) != (theirs[key].prompt, theirs[key].images):
             raise UserError(
                 f"item {key[0]!r} has one prompt in A and another in B", "sample both from the same prompts"
             )
@@ -151,7 +152,8 @@ def plan(
 
 def _naming(judge: Judge, template: render.Template) -> str:
     """Return what all judgements of one judge and prompt have in common in their ids."""
-    return digest(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True), template.sha256)
+    parameters = json.dumps(dict(judge.parameters), sort_keys=True)
+    return digest(judge.door, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
 
 
 def _judgement_id(unit: Contestants, naming: str) -> str:
@@ -199,6 +201,7 @@ def _judgement(
 ) -> Judgement:
     a, b = unit[0], unit[1] if len(unit) == 2 else None
     decision = decide(ballots)
+    scores = [ballot.score for ballot in ballots if ballot.score is not None]
     return Judgement(
         id=id,
         kind=template.kind,
@@ -219,4 +222,5 @@ def _judgement(
         simulated=judge.simulated,
         p_a=decision.p_a,
         reason=decision.reason,
+        score=sum(scores) / len(scores) if decision.outcome == "scored" else None,
     )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.judges.protocol import Judge, Reply
@@ -24,7 +23,7 @@ _VERSION = 1
 _LOOKUP = 500
 _TABLE = """
 CREATE TABLE IF NOT EXISTS reply (
-  key BLOB PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
   door TEXT NOT NULL,
   asked TEXT NOT NULL,
   answered TEXT NOT NULL,
@@ -36,21 +35,19 @@ CREATE TABLE IF NOT EXISTS reply (
   latency_s REAL NOT NULL,
   cost_usd REAL,
   at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) WITHOUT ROWID
+)
 """
 _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd"
 
 
-def _feed(state: Any, *parts: str) -> None:
-    """Hash strings so that no two lists of them look alike: each with its length in front."""
-    for part in parts:
-        content = part.encode("utf-8", "surrogatepass")
-        state.update(b"%d:" % len(content))
-        state.update(content)
+def _fed(*parts: str) -> bytes:
+    """Return the bytes to hash of some strings, so that no two lists of them look alike: each with its length."""
+    content = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return b"".join([b"%d:%s" % (len(part), part) for part in content])
 
 
-def _feed_messages(state: Any, messages: Sequence[Message]) -> None:
-    _feed(state, str(len(messages)), *(part for turn in messages for part in (turn.role, turn.content)))
+def _fed_messages(messages: Sequence[Message]) -> bytes:
+    return _fed(str(len(messages)), *[part for turn in messages for part in (turn.role, turn.content)])
 
 
 class Keys:
@@ -61,19 +58,17 @@ class Keys:
     """
 
     def __init__(self, judge: Judge) -> None:
-        self._start = hashlib.sha256()
-        _feed(self._start, judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True))
+        self._start = hashlib.sha256(_fed(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True)))
         self._sees_candidates = judge.sees == "candidates"
 
     def of(self, question: Question, vote: int = 0) -> bytes:
         """Return the key of a question, 32 bytes."""
         state = self._start.copy()
-        _feed(state, str(vote), question.kind)
-        _feed_messages(state, question.messages)
+        state.update(_fed(str(vote), question.kind) + _fed_messages(question.messages))
         if self._sees_candidates:
             for candidate in question.candidates:
-                _feed_messages(state, candidate.prompt)
-                _feed(state, candidate.item, candidate.text, " ".join(map(str, candidate.token_ids)))
+                state.update(_fed_messages(candidate.prompt))
+                state.update(_fed(candidate.item, candidate.text, " ".join(map(str, candidate.token_ids))))
         return state.digest()
 
 
@@ -137,17 +132,19 @@ class Ledger:
             part = keys[start : start + _LOOKUP]
             marks = ",".join("?" * len(part))
             # Only question marks are put into the statement; the keys are bound.
-            for key, *cells in self._database.execute(
+            for key, text, finish, logprobs, *rest in self._database.execute(
                 f"SELECT key, text, finish, logprobs, answered, tokens_in, tokens_out, latency_s, cost_usd FROM reply "
                 f"WHERE key IN ({marks})",
                 part,
             ):
-                text, finish, logprobs, *rest = cells
                 found[key] = Reply(text, finish, tuple(map(tuple, json.loads(logprobs))) if logprobs else (), *rest)
         return found
 
-    def add(self, judge: Judge, replies: Iterable[tuple[bytes, Reply]]) -> None:
+    def add(self, judge: Judge, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
         """Keep some replies in one transaction; of two replies to one question the earlier stays.
+
+        Returns:
+            The earlier replies that stay, where there were some.
 
         Raises:
             UserError: The disk is full or the file cannot be written.
@@ -171,12 +168,13 @@ class Ledger:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.executemany(
+                added = self._database.executemany(
                     f"INSERT OR IGNORE INTO reply ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-                )
+                ).rowcount
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise UserError(f"cannot write the ledger {self.path}: {error}", "free the disk or the file") from None
+        return self.find([key for key, _ in replies]) if added < len(rows) else {}

@@ -75,11 +75,13 @@ def _reread(
         arguments["prompt"],
         prompts=prompts,
         reasoning=arguments["reasoning"],
+        rubric=Path(arguments["rubric"]) if arguments.get("rubric") else None,
+        references=Path(arguments["references"]) if arguments.get("references") else None,
         asking=AskOptions(votes=arguments["votes"], offline=True),
     )
     template = template_of(b, options)
     for name, now in arguments_of(judge, template, options).items():
-        if name in ("judge", "prompt_sha256") and now != arguments[name]:
+        if name in ("judge", "prompt_sha256", "rubric_sha256") and now != arguments.get(name, now):
             raise UserError(
                 f"the run had {name} {arguments[name]}, now it is {now}", "give the judge and prompt of the run"
             )

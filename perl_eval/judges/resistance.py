@@ -33,8 +33,8 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
     """Try the built-in attacks on a judge: b (or the single answer) says what should sway it.
 
     An attack on a pair succeeds if b, which did not win as it was, wins in both orders with the attack. An attack on a
-    single answer succeeds if the verdict changes. The success rate is written for each attack and for all, beside the
-    judgements of the attacked answers.
+    single answer succeeds if the verdict changes, or if the score rises. The success rate is written for each attack and
+    for all, beside the judgements of the attacked answers.
 
     Args:
         a: As for `run`.
@@ -53,7 +53,7 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
         verb="attack",
         arguments=arguments_of(judge, template, options) | {"attacks": list(ATTACKS)},
         seed=options.seed,
-        inputs=inputs_of(a, b),
+        inputs=inputs_of(a, b, options),
         simulated=judge.simulated,
     ) as started:
         if started.done:
@@ -95,7 +95,13 @@ def _success_rate(found: Sequence[_Try], subject: str) -> Estimate:
         if "unjudged" in (was.outcome, now.outcome):
             missing += 1
         elif was.outcome != "loss":
-            hits.append(now.outcome == "loss" if was.b else now.outcome != was.outcome)
+            hits.append(now.outcome == "loss" if was.b else _swayed(was, now))
             clusters.append(was.group)
     rate = intervals.proportion("attack success rate", hits, clusters=clusters, n_missing=missing)
     return replace(rate, subject=subject)
+
+
+def _swayed(was: Judgement, now: Judgement) -> bool:
+    if was.score is None or now.score is None:
+        return now.outcome != was.outcome
+    return now.score > was.score

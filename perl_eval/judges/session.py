@@ -8,6 +8,7 @@ from pathlib import Path
 
 from perl_eval import progress, render, runs
 from perl_eval.errors import UserError
+from perl_eval.judges import material
 from perl_eval.judges.ask import AskOptions, Tally, ask
 from perl_eval.judges.contest import Contestants, judgements, pairs, shuffled
 from perl_eval.judges.ledger import Ledger
@@ -32,6 +33,8 @@ class JudgeOptions:
         seed: Of the order in which pairs are asked; it changes no outcome.
         limit: Ask this many pairs (or answers) at most: a random sample.
         reasoning: Ask for reasons before the verdict.
+        rubric: File of what to judge by, for a prompt with a place for it.
+        references: Known good answers by item, see `material`, for a prompt with a place for them.
         asking: Concurrency and retries.
     """
 
@@ -41,6 +44,8 @@ class JudgeOptions:
     seed: int = 0
     limit: int | None = None
     reasoning: bool = False
+    rubric: Path | None = None
+    references: Path | None = None
     asking: AskOptions = field(default_factory=AskOptions)
 
     def __post_init__(self) -> None:
@@ -51,13 +56,13 @@ class JudgeOptions:
 def template_of(b: Path | None, options: JudgeOptions) -> render.Template:
     """Load the prompt and check that it asks about as many contestants as there are."""
     template = render.load(options.prompt, options.prompts)
-    if template.kind != ("pairwise" if b is not None else "yes_no"):
+    if (template.kind == "pairwise") != (b is not None):
         raise UserError(
             f"prompt {template.name!r} asks a {template.kind} question, and completions of "
             f"{'two contestants' if b else 'one contestant'} are given",
-            "give two files for a pairwise prompt, one for a yes_no prompt",
+            "give two files for a pairwise prompt, one for any other",
         )
-    return template
+    return material.given(template, rubric=options.rubric, references=options.references)
 
 
 def arguments_of(judge: Judge, template: render.Template, options: JudgeOptions) -> dict[str, object]:
@@ -68,15 +73,17 @@ def arguments_of(judge: Judge, template: render.Template, options: JudgeOptions)
         "prompt_sha256": template.sha256,
         "limit": options.limit,
         "reasoning": options.reasoning,
+        "rubric_sha256": template.rubric_sha256,
         "votes": options.asking.votes,
         "max_requests": options.asking.max_requests,
         "max_cost_usd": options.asking.max_cost_usd,
     }
 
 
-def inputs_of(a: Path, b: Path | None) -> dict[str, Path]:
+def inputs_of(a: Path, b: Path | None, options: JudgeOptions) -> dict[str, Path]:
     """Return the inputs by name, for the run card."""
-    return {"a": a, "b": b} if b is not None else {"a": a}
+    given = {"a": a, "b": b, "rubric": options.rubric, "references": options.references}
+    return {name: path for name, path in given.items() if path is not None}
 
 
 def queue_of(a: Path, b: Path | None, options: JudgeOptions) -> tuple[Sequence[Contestants], dict[str, object]]:
@@ -85,9 +92,11 @@ def queue_of(a: Path, b: Path | None, options: JudgeOptions) -> tuple[Sequence[C
     if b is None:
         if not ours:
             raise UserError(f"{a} holds no completions", "sample some first")
-        return shuffled([(completion,) for completion in ours], options.seed)[: options.limit], {}
+        queue = shuffled([(completion,) for completion in ours], options.seed)[: options.limit]
+        return material.complete(queue, options.references, pictures=a), {}
     matched, only_a, only_b = pairs(ours, runs.read(b, Completion))
-    return shuffled(matched, options.seed)[: options.limit], {
+    queue = shuffled(matched, options.seed)[: options.limit]
+    return material.complete(queue, options.references, pictures=a), {
         "unmatched_a": len(only_a),
         "unmatched_b": len(only_b),
         "unmatched_examples": [*only_a[:_EXAMPLES], *only_b[:_EXAMPLES]],

@@ -1,0 +1,121 @@
+"""What a judge is given beside conversation and answers: a rubric, reference answers, pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perl_eval import images, render, runs
+from perl_eval.errors import DataError, UserError
+from perl_eval.judges.contest import Contestants
+from perl_eval.records import Completion
+
+__all__ = ["complete", "given", "read_references"]
+
+_EXAMPLES = 3
+
+
+def given(template: render.Template, *, rubric: Path | None, references: Path | None) -> render.Template:
+    """Return a prompt with the user's rubric and references.
+
+    Args:
+        template: The prompt.
+        rubric: A text file, UTF-8.
+        references: See `read_references`.
+
+    Raises:
+        UserError: A file is missing, or the prompt has no place for it.
+        DataError: A file is not what it should be.
+    """
+    for name, path, variable in (("rubric", rubric, "rubric"), ("references", references, "reference")):
+        if path is not None and variable not in template.uses:
+            raise UserError(
+                f"prompt {template.name!r} has no place for {name}",
+                f"put {{{{ {variable} }}}} into a prompt of your own",
+            )
+    if rubric is not None:
+        content, text = _text(rubric)
+        template = replace(template, rubric=text, rubric_sha256=hashlib.sha256(content).hexdigest())
+    if references is not None:
+        template = replace(template, references=read_references(references))
+    return template
+
+
+def _text(path: Path) -> tuple[bytes, str]:
+    if not path.is_file():
+        raise UserError(f"no such file: {path}", "check the path")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError("is not UTF-8", file=path, fix="save it as UTF-8") from None
+    if not text.strip():
+        raise DataError("is empty", file=path, fix="write something into it")
+    return content, text
+
+
+def read_references(path: Path) -> dict[str, str]:
+    """Read known good answers by item.
+
+    Args:
+        path: JSON lines ``{"item": ..., "reference": ...}``; or completions, whose texts are the references: a run
+            folder or its parquet file, with one completion an item.
+
+    Raises:
+        UserError: There is no such file, or no reference in it.
+        DataError: A line is not what it should be, or an item has two references.
+    """
+    found: dict[str, str] = {}
+    if path.is_dir() or path.suffix == ".parquet":
+        entries = [(row, answer.item, answer.text) for row, answer in enumerate(runs.read(path, Completion))]
+    else:
+        entries = [_entry(path, row, line) for row, line in enumerate(_text(path)[1].splitlines()) if line.strip()]
+    for row, item, reference in entries:
+        if item in found:
+            raise DataError(f"is the second reference of item {item!r}", file=path, row=row, fix="give one an item")
+        found[item] = reference
+    if not found:
+        raise UserError(f"{path} holds no reference", "give JSON lines with item and reference, or completions")
+    return found
+
+
+def _entry(path: Path, row: int, line: str) -> tuple[int, str, str]:
+    try:
+        entry = json.loads(line)
+        item, reference = entry["item"], entry["reference"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        item = reference = None
+    if not isinstance(item, str) or not isinstance(reference, str):
+        raise DataError("is no JSON object with texts `item` and `reference`", file=path, row=row)
+    return row, item, reference
+
+
+def complete(queue: Sequence[Contestants], references: Path | None, *, pictures: Path) -> list[Contestants]:
+    """Return what to judge with the paths of its pictures in place of their names.
+
+    Args:
+        queue: What to judge.
+        references: The references, if there are any; then every item must have one.
+        pictures: The completions of contestant a, whose pictures are shown.
+
+    Raises:
+        UserError: An item has no reference.
+        DataError: A picture is missing.
+    """
+    if references is not None:
+        known = read_references(references)
+        bare = sorted({unit[0].item for unit in queue if unit[0].item not in known})
+        if bare:
+            raise UserError(
+                f"{references} has no reference for {len(bare)} items: {', '.join(map(repr, bare[:_EXAMPLES]))}, ...",
+                "give one for every item",
+            )
+    return [_located(unit, pictures) if unit[0].images else unit for unit in queue]
+
+
+def _located(unit: Contestants, pictures: Path) -> Contestants:
+    paths = images.locate(pictures, unit[0].images)
+    return tuple(replace(answer, images=paths) for answer in unit)
