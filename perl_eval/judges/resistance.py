@@ -33,7 +33,7 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
     """Try the built-in attacks on a judge: b (or the single answer) says what should sway it.
 
     An attack on a pair succeeds if b, which did not win as it was, wins in both orders with the attack. An attack on a
-    single answer succeeds if the verdict changes, or if the score rises. The success rate is written for each attack and
+    single answer succeeds if the verdict changes, or the score rises. The success rate is written for each attack and
     for all, beside the judgements of the attacked answers.
 
     Args:
