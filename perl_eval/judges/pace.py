@@ -1,8 +1,8 @@
 """Pace: how many requests may be on their way, and how fast they may follow one another.
 
-The number on their way grows by one with every answer until the server complains, is then halved, and from there grows
-by about one a round trip (additive increase, multiplicative decrease). It does not grow while replies take far longer
-than they did at best.
+The number on their way grows by one with every answer until the server complains or its replies take far longer than
+they did at best; it is then halved, and from there grows by about one a round trip (additive increase, multiplicative
+decrease). Where the server says how much more it will take, no more than that is sent before it says otherwise.
 
 Source:
     Chiu and Jain, Analysis of the increase and decrease algorithms for congestion avoidance (1989).
@@ -14,12 +14,44 @@ import asyncio
 import math
 import time
 from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Pace"]
+from perl_eval.judges.allowance import Allowance
 
+__all__ = ["LONGEST_WAIT_S", "Pace", "Turn"]
+
+LONGEST_WAIT_S = 60.0
+"""However long a server asks us to wait, it is asked again after this."""
 _START = 16
 _SMOOTH = 0.1
 _SLOW = 4.0
+_TOO_SLOW = 8.0
+# A sleep ends a little late; a schedule that is late by no more than this is kept, not begun anew.
+_LATE_S = 0.02
+
+
+class Turn(NamedTuple):
+    """The sending of one request.
+
+    Attributes:
+        sent_s: When, on the monotonic clock.
+        requests: Requests sent up to then, this one included.
+        tokens: Tokens of all of them, as expected.
+    """
+
+    sent_s: float
+    requests: int
+    tokens: float
+
+
+@dataclass(slots=True)
+class _Stock:
+    """What the server would still take of something when we had sent so much of it, and when it has more."""
+
+    left: float
+    sent: float
+    until_s: float
 
 
 class Pace:
@@ -42,8 +74,10 @@ class Pace:
         self._next_s = 0.0
         self._latency_s = 0.0
         self._best_s = math.inf
+        self._requests, self._tokens = 0, 0.0
+        self._stock: dict[str, _Stock] = {}
 
-    async def enter(self, tokens: float = 0.0, *, again: bool = False) -> float:
+    async def enter(self, tokens: float = 0.0, *, again: bool = False) -> Turn:
         """Wait for a turn to send a request of so many tokens.
 
         Args:
@@ -51,7 +85,7 @@ class Pace:
             again: True if it was sent before; it then goes before those that were not.
 
         Returns:
-            The time of sending, to be given to `leave`.
+            The turn, to be given to `leave`.
         """
         if self._on_way < int(self.limit) and not self._waiting:
             self._on_way += 1
@@ -69,35 +103,68 @@ class Pace:
         except asyncio.CancelledError:
             self._release()
             raise
-        return time.monotonic()
+        self._requests += 1
+        self._tokens += tokens
+        return Turn(time.monotonic(), self._requests, self._tokens)
 
     async def _spread(self, tokens: float) -> None:
-        """Wait until the rates, and the pause that the server asked for, allow one more request."""
+        """Wait until the rates, the stock, and the pause that the server asked for, allow one more request."""
         gap_s = max(60.0 / self._rpm if self._rpm else 0.0, 60.0 * tokens / self._tpm if self._tpm else 0.0)
         # Whoever wakes first moves the time on for the others.
-        while (wait_s := self._next_s - time.monotonic()) > 0:
+        while (wait_s := max(self._next_s, self._refill_s(tokens)) - time.monotonic()) > 0:
             await asyncio.sleep(wait_s)
         if gap_s:
-            self._next_s = time.monotonic() + gap_s
+            now = time.monotonic()
+            self._next_s = (self._next_s if now - self._next_s < _LATE_S else now) + gap_s
 
-    def leave(self, sent_s: float, *, answered: bool) -> None:
-        """Say that a request is done."""
-        if answered:
-            latency_s = time.monotonic() - sent_s
-            self._latency_s += (_SMOOTH if self._latency_s else 1.0) * (latency_s - self._latency_s)
+    def _refill_s(self, tokens: float) -> float:
+        """Return when the server has enough for a request of so many tokens, as far as it said; 0 is now."""
+        when_s = 0.0
+        for kind, sent, needed in (("requests", self._requests, 1.0), ("tokens", self._tokens, tokens)):
+            stock = self._stock.get(kind)
+            if stock is not None and stock.left - (sent - stock.sent) < needed:
+                when_s = max(when_s, stock.until_s)
+        return when_s
+
+    def leave(self, turn: Turn, *, answered: bool, left: Allowance | None = None) -> None:
+        """Say that a request is done, and what the server then said that it would still take."""
+        if answered and turn.sent_s > self._cut_s:
+            now = time.monotonic()
+            self._latency_s += (_SMOOTH if self._latency_s else 1.0) * (now - turn.sent_s - self._latency_s)
             self._best_s = min(self._best_s, self._latency_s)
             if self._latency_s <= _SLOW * self._best_s:
                 self.limit = min(self._most, self.limit + (1.0 / self.limit if self._complained else 1.0))
+            elif self._latency_s > _TOO_SLOW * self._best_s:
+                self._cut(now)
+        if left is not None:
+            self._note(turn, left)
         self._release()
 
-    def complain(self, sent_s: float, *, retry_after_s: float = 0.0) -> None:
+    def complain(self, turn: Turn, *, retry_after_s: float = 0.0) -> None:
         """Say that the server asked to slow down: halve the limit, once for all requests that were on their way."""
         now = time.monotonic()
+        if turn.sent_s > self._cut_s:
+            self._cut(now)
         self._complained = True
-        if sent_s > self._cut_s:
-            self.limit = max(1.0, self.limit / 2)
-            self._cut_s = now
-        self._next_s = max(self._next_s, now + retry_after_s)
+        self._next_s = max(self._next_s, now + min(retry_after_s, LONGEST_WAIT_S))
+
+    def _cut(self, now: float) -> None:
+        self._complained = True
+        self.limit = max(1.0, self.limit / 2)
+        self._cut_s = now
+        self._latency_s = 0.0  # measured anew: what is on its way still stands in the old queue
+
+    def _note(self, turn: Turn, left: Allowance) -> None:
+        """Remember what was left when the server took this request; what was sent after it is to be taken off."""
+        now = time.monotonic()
+        for kind, remaining, reset_s, sent in (
+            ("requests", left.requests, left.requests_reset_s, turn.requests),
+            ("tokens", left.tokens, left.tokens_reset_s, turn.tokens),
+        ):
+            known = self._stock.get(kind)
+            # Replies may overtake one another: what the later request was told is newer.
+            if remaining is not None and reset_s is not None and (known is None or sent >= known.sent):
+                self._stock[kind] = _Stock(remaining, sent, now + min(reset_s, LONGEST_WAIT_S))
 
     def _release(self) -> None:
         self._on_way -= 1

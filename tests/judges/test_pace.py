@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from perl_eval.judges.allowance import Allowance
 from perl_eval.judges.pace import Pace
 
 
@@ -62,18 +63,29 @@ def test_the_limit_never_falls_below_one() -> None:
     assert asyncio.run(complain()) == 1
 
 
-def test_slow_replies_stop_the_growth() -> None:
+@pytest.mark.parametrize(
+    ("slow_s", "limit"),
+    [
+        # Best 0.01 s, so growth stops above 0.04 s. The smoothed latency after k replies of 0.06 s is
+        # 0.06 - 0.05 * 0.9^k, which passes 0.04 at k = 9: one step for the quick reply and eight for the slow ones.
+        (0.06, 25),
+        # Above 0.08 s the limit is halved: the first reply of 1 s brings it to 0.01 + 0.1 * 0.99. From there, latencies
+        # are measured anew, on requests sent later only.
+        (1.0, 8.5),
+    ],
+)
+def test_slow_replies_stop_the_growth_and_much_slower_ones_halve_the_limit(slow_s: float, limit: float) -> None:
     async def slow() -> float:
         pace = Pace(64)
         now = time.monotonic()
-        pace.leave(await pace.enter() - 0.01, answered=True)
+        turn = await pace.enter()
+        pace.leave(turn._replace(sent_s=now - 0.01), answered=True)
         for _ in range(30):
-            await pace.enter()
-            pace.leave(now - 1.0, answered=True)
+            turn = await pace.enter()
+            pace.leave(turn._replace(sent_s=time.monotonic() - slow_s), answered=True)
         return pace.limit
 
-    # The smoothed latency passes four times the best one at the first slow reply: 0.01 + 0.1 * (1 - 0.01) > 0.04.
-    assert asyncio.run(slow()) == 17
+    assert asyncio.run(slow()) == pytest.approx(limit)
 
 
 def test_no_more_than_the_limit_are_on_their_way_and_cancelled_ones_leave_no_gap() -> None:
@@ -111,7 +123,7 @@ def test_a_place_given_to_a_request_that_is_cancelled_before_it_runs_is_given_on
         await asyncio.sleep(0)
         pace.leave(sent_s, answered=True)
         waiting[0].cancel()
-        return await asyncio.wait_for(waiting[1], 30)
+        return (await asyncio.wait_for(waiting[1], 30)).sent_s
 
     assert asyncio.run(cancel()) > 0
 
@@ -121,7 +133,7 @@ def test_rates_are_kept(rpm: float | None, tpm: float | None) -> None:
     async def send() -> float:
         pace, begun_s = Pace(32, rpm=rpm, tpm=tpm), time.monotonic()
         sent = await asyncio.gather(*(pace.enter(10.0) for _ in range(4)))
-        assert len(set(sent)) == 4
+        assert len({turn.sent_s for turn in sent}) == 4
         return time.monotonic() - begun_s
 
     # 600 requests a minute, or 6,000 tokens a minute at 10 each: one in 0.1 s, so the fourth starts after 0.3 s.
@@ -139,3 +151,40 @@ def test_everybody_waits_when_the_server_says_when_to_come_back() -> None:
         return time.monotonic() - begun_s
 
     assert asyncio.run(wait()) >= 0.19
+
+
+@pytest.mark.parametrize(
+    ("left", "tokens", "sent_at_once"),
+    [
+        (Allowance(requests=3, requests_reset_s=0.2), 1.0, 3),
+        (Allowance(tokens=25, tokens_reset_s=0.2), 10.0, 2),
+        (Allowance(requests=3, requests_reset_s=0.2, tokens=15, tokens_reset_s=0.1), 10.0, 1),
+        (Allowance(requests=3), 1.0, 6),
+        (Allowance(requests_reset_s=0.2), 1.0, 6),
+    ],
+)
+def test_no_more_is_sent_than_the_server_says_it_will_take(left: Allowance, tokens: float, sent_at_once: int) -> None:
+    async def send() -> list[float]:
+        pace = Pace(8)
+        pace.leave(await pace.enter(tokens), answered=True, left=left)
+        begun_s = time.monotonic()
+        return [(await pace.enter(tokens)).sent_s - begun_s for _ in range(6)]
+
+    waits = asyncio.run(send())
+    assert sum(wait_s < 0.09 for wait_s in waits) == sent_at_once
+    reset_s = max(left.requests_reset_s or 0.0, left.tokens_reset_s or 0.0)
+    if sent_at_once < 6:
+        assert waits[-1] >= reset_s - 0.01
+
+
+def test_what_is_on_its_way_is_taken_off_what_is_left_and_older_news_do_not_count() -> None:
+    async def send() -> list[bool]:
+        pace = Pace(8)
+        turns = [await pace.enter() for _ in range(4)]
+        # The second request was told of 3 left: two more are on their way already. The first was told of 4, later.
+        pace.leave(turns[1], answered=True, left=Allowance(requests=3, requests_reset_s=0.15))
+        pace.leave(turns[0], answered=True, left=Allowance(requests=4, requests_reset_s=0.15))
+        begun_s = time.monotonic()
+        return [(await pace.enter()).sent_s - begun_s < 0.1 for _ in range(2)]
+
+    assert asyncio.run(send()) == [True, False]
