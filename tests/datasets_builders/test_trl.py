@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from datasets_builders import open_builder
 from datasets_builders.shp import DOMAINS
 
 RECORD = {"checksums": "record"}
+SFT = {"packing": False, "formatting_func": None}
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
     "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
@@ -142,7 +144,7 @@ def test_demonstrations_go_to_sft(upstream, cache, write_lines, write_array, tok
     for name in ("train", "valid", "test"):
         write_lines(f"datasets/tldr_3_filtered/{name}.jsonl", [post] if name == "train" else [])
     rows = first_rows("tldr", "posts", upstream, cache)
-    [row] = prepare(SFTTrainer, rows, tokenizer, packing=False, formatting_func=None)
+    [row] = prepare(SFTTrainer, rows, tokenizer, **SFT)
     assert said(tokenizer, [label for label in row["labels"] if label != -100]) == "short<|end|>"
 
     call = [("api_call", "menu"), ("request", '{"q": 1}'), ("api_response", "menu"), ("response", "{}")]
@@ -152,7 +154,7 @@ def test_demonstrations_go_to_sft(upstream, cache, write_lines, write_array, tok
     for number in range(8):
         write_array(f"TM-4-2024/data/data_{number:02}.json", [dialog] if number == 0 else [])
     rows = first_rows("taskmaster_coffee", "dialogs", upstream, cache)
-    [row] = prepare(SFTTrainer, rows, tokenizer, packing=False, formatting_func=None)
+    [row] = prepare(SFTTrainer, rows, tokenizer, **SFT)
     assert said(tokenizer, row["input_ids"]) == ('<|user|>tea<|end|><|assistant|>menu{"q": 1}<|end|><|tool|>{}<|end|>')
 
 
@@ -174,7 +176,7 @@ def test_comparisons_go_to_dpo_and_axis_to_sft(upstream, cache, write_lines, tok
     [row] = prepare(DPOTrainer, first_rows("tldr", "comparisons", upstream, cache), tokenizer)
     assert said(tokenizer, row["chosen_ids"]) == "b<|end|>"
     rows = first_rows("tldr", "axis", upstream, cache)
-    [row] = prepare(SFTTrainer, rows, tokenizer, packing=False, formatting_func=None)
+    [row] = prepare(SFTTrainer, rows, tokenizer, **SFT)
     assert said(tokenizer, row["input_ids"]).endswith("TL;DR:<|end|><|assistant|>a<|end|>")
 
 
@@ -189,3 +191,54 @@ def test_prompts_are_what_online_trainers_render(upstream, cache, tokenizer) -> 
     [row] = first_rows("bolt", "messages", upstream, cache)
     rendered = maybe_apply_chat_template(row, tokenizer)["prompt"]
     assert rendered == "<|user|>CONVERSATION:\nA: hi\n\nTL;DR:<|end|><|assistant|>"
+
+
+@pytest.fixture
+def vqa(upstream) -> None:
+    """Write one question on a photograph."""
+    given = ["tea"] * 7 + ["milk"] * 3
+    answers = [{"answer": a, "answer_confidence": "yes", "answer_id": at} for at, a in enumerate(given, 1)]
+    asked = {"image_id": 7, "question": "What?", "question_id": 7000}
+    noted = {"image_id": 7, "question_id": 7000, "question_type": "what", "answer_type": "other"}
+    noted |= {"multiple_choice_answer": "tea", "answers": answers}
+    for name, key, rows in (
+        ("v2_OpenEnded_mscoco_train2014_questions.json", "questions", [asked]),
+        ("v2_mscoco_train2014_annotations.json", "annotations", [noted]),
+    ):
+        (upstream / name).write_text(json.dumps({"data_subtype": "train2014", key: rows}))
+
+
+@pytest.mark.usefixtures("vqa")
+def test_questions_without_photographs_go_to_sft_kto_and_dpo(upstream, cache, tokenizer) -> None:
+    asked = "<|user|>What?\nAnswer with one word or a short phrase.<|end|>"
+    [row] = prepare(SFTTrainer, first_rows("vqav2", "questions", upstream, cache), tokenizer, **SFT)
+    assert said(tokenizer, row["input_ids"]) == f"{asked}<|assistant|>tea<|end|>"
+    better, poorer = prepare(KTOTrainer, first_rows("vqav2", "ratings", upstream, cache), tokenizer)
+    assert [said(tokenizer, one["completion_ids"]) for one in (better, poorer)] == ["tea<|end|>", "milk<|end|>"]
+    assert (better["label"], poorer["label"]) == (True, False)
+    [row] = prepare(DPOTrainer, first_rows("vqav2", "pairs", upstream, cache), tokenizer)
+    assert (said(tokenizer, row["chosen_ids"]), said(tokenizer, row["rejected_ids"])) == ("tea<|end|>", "milk<|end|>")
+
+
+def test_steps_without_screenshots_go_to_sft_and_kto(upstream, cache, write_lines, tokenizer) -> None:
+    actions = [json.dumps({"action_type": "open_app", "app_name": "Clock"}), json.dumps({"action_type": "wait"})]
+    episode = {"episode_id": 1, "goal": "an alarm", "actions": actions, "step_instructions": ["open it", "wait"]}
+    write_lines("test_text_side.jsonl", [episode | {"candidate_bboxes": [[], []]}])
+    first, _ = prepare(SFTTrainer, first_rows("android_control", "steps_text", upstream, cache), tokenizer, **SFT)
+    taken = '{"action_type": "open_app", "app_name": "Clock"}<|end|>'
+    assert said(tokenizer, [label for label in first["labels"] if label != -100]) == taken
+    right, wrong, *_ = prepare(KTOTrainer, first_rows("android_control", "ratings_text", upstream, cache), tokenizer)
+    assert said(tokenizer, right["completion_ids"]) == taken != said(tokenizer, wrong["completion_ids"])
+    assert (right["label"], wrong["label"]) == (True, False)
+
+
+def test_dialogs_of_ticketing_go_to_sft(upstream, cache, write_array, tokenizer) -> None:
+    api = {"name": "find", "index": 0, "args": {"name.movie": "It"}, "response": {"time": "8pm"}}
+    turn = {"index": 0, "speaker": "user", "text": "It", "apis": [api]}
+    dialog = {"conversation_id": "d", "vertical": "v", "scenario": "s", "instructions": "i", "utterances": [turn]}
+    for number in range(20):
+        write_array(f"TM-3-2020/data/data_{number:02}.json", [dialog] if number == 0 else [])
+    [row] = prepare(SFTTrainer, first_rows("taskmaster_ticketing", "dialogs", upstream, cache), tokenizer, **SFT)
+    assert said(tokenizer, row["input_ids"]) == (
+        '<|user|>It<|end|><|assistant|>find{"name.movie": "It"}<|end|><|tool|>{"time": "8pm"}<|end|>'
+    )
