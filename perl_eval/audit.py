@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from perl_eval import runs
+from perl_eval import passport, runs, tables
 from perl_eval.errors import UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Resampling
@@ -17,9 +17,14 @@ from perl_eval.stats.paired import paired_differences
 from perl_eval.stats.position import position_bias, verdicts
 from perl_eval.stats.winrate import outcome_scores
 
-__all__ = ["AuditOptions", "drift", "run"]
+__all__ = ["ANCHORS", "PAGE", "AuditOptions", "Sources", "drift", "run"]
+
+ANCHORS = "anchors.parquet"
+"""The labelled judgements that `drift` compares later ones with."""
+PAGE = "passport.md"
 
 _WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+_ATTACKED = "attack success rate"
 _SAME = "same outcome when asked again"
 _EXPECTED_FLIPS = 0.05
 """Share of outcomes taken to change by chance where the audit asked nothing twice."""
@@ -35,7 +40,8 @@ class AuditOptions:
         draws: Bootstrap draws.
         seed: Seed of the draws.
         epsilon: Margin of the alternative annotator test.
-        family: Policies of the judge's own model family, for self-preference.
+        family: Names of the judge's own model family, for self-preference: a policy belongs to it if its name holds
+            one of them, in upper or lower case.
     """
 
     level: float = 0.95
@@ -56,31 +62,51 @@ class AuditOptions:
         return Resampling(draws=self.draws, seed=self.seed, level=self.level)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an audit reads beside the judgements and labels; None where it was not tried.
+
+    Attributes:
+        again: Judgements of the same pairs by the same judges, asked anew, for repeatability.
+        attack: Output folder of `attack` on the same judges.
+    """
+
+    again: Path | None = None
+    attack: Path | None = None
+
+
 def run(
-    judgements: Path, labels: Path, out: Path, *, again: Path | None = None, options: AuditOptions | None = None
+    judgements: Path,
+    labels: Path,
+    out: Path,
+    *,
+    sources: Sources | None = None,
+    options: AuditOptions | None = None,
 ) -> Path:
     """Audit judges on pairs that people labelled too.
 
     Estimates agreement with people (see `agree`), position bias, repeatability, preference for length beside people's,
-    preference for the own family, failures, tokens and cost. The labelled judgements are kept as anchors for `drift`.
+    preference for the own family, success of attacks, failures, tokens and cost. The labelled judgements are frozen as
+    anchors for `drift`.
 
     Args:
         judgements: A file or run folder of pairwise judgements; 50 to 200 labelled pairs are a good size.
         labels: A file or run folder of human labels of the same pairs.
         out: Output folder.
-        again: Judgements of the same pairs by the same judges, asked anew, for repeatability.
+        sources: What else was tried on the judges.
         options: How to audit.
 
     Returns:
-        The output folder, with ``estimates.parquet`` and the anchors as ``judgements.parquet``.
+        The output folder, with ``estimates.parquet``, the page ``passport.md`` and ``anchors.parquet``.
 
     Raises:
-        UserError: No judgement is of a pair, or none is labelled.
+        UserError: No judgement is of a pair, or none is labelled, or the attack was on other judges.
     """
-    how = options or AuditOptions()
+    how, beside = options or AuditOptions(), sources or Sources()
     judged, given = runs.read(judgements, Judgement), runs.read(labels, HumanLabel)
-    repeated = runs.read(again, Judgement) if again is not None else []
-    inputs = {"judgements": judgements, "labels": labels, **({} if again is None else {"again": again})}
+    repeated = runs.read(beside.again, Judgement) if beside.again is not None else []
+    tried = {name: path for name, path in (("again", beside.again), ("attack", beside.attack)) if path is not None}
+    inputs = {"judgements": judgements, "labels": labels, **tried}
     cards = [runs.read_card(path if path.is_dir() else path.parent) for path in inputs.values()]
     simulated_input = any(card is not None and card.simulated for card in cards)
     started = runs.start(
@@ -100,7 +126,14 @@ def run(
         found = estimate_agreement(pairs, given, resampling=how.resampling, epsilon=how.epsilon)
         by_unit, _ = ratings_by_unit(given)
         anchors = [record for record in pairs if labels_of(record, by_unit)]
-        for judge in sorted({record.judge for record in pairs}):
+        attacks = _attacks(beside.attack)
+        judges = sorted({record.judge for record in pairs})
+        if attacks and not set(attacks) & set(judges):
+            raise UserError(
+                f"{beside.attack} attacks {', '.join(sorted(attacks))}, not {', '.join(judges)}",
+                "give an attack on the judge that is audited",
+            )
+        for judge in judges:
             own = [record for record in pairs if record.judge == judge]
             truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
             figures = [
@@ -108,12 +141,39 @@ def run(
                 _repeatability(own, [record for record in repeated if record.judge == judge], how),
                 *_length(own, truths, how),
                 *_self_preference(own, truths, how),
+                *attacks.get(judge, [undefined(_ATTACKED, "the judge was not attacked")]),
+                *_label_shares(own, by_unit, how),
                 *_price(own, how),
             ]
             found += about(figures, f"judge {judge}", simulated=any(record.simulated for record in own))
-        progress.write(anchors, Judgement)
-        progress.write(about(found, simulated=simulated_input), Estimate)
+        found = about(found, simulated=simulated_input)
+        tables.write(progress.folder / ANCHORS, anchors, Judgement)
+        page = passport.page(found, judges, anchors=len(anchors))
+        tables.replace_file(progress.folder / PAGE, lambda partial: partial.write_text(page, "utf-8"))
+        progress.write(found, Estimate)
     return progress.folder
+
+
+def _attacks(attack: Path | None) -> dict[str, list[Estimate]]:
+    """Return the success rates of the attacks on each judge, the attack as subject."""
+    if attack is None:
+        return {}
+    rates = [estimate for estimate in runs.read(attack, Estimate) if estimate.name == _ATTACKED]
+    return dict.fromkeys({record.judge for record in runs.read(attack, Judgement)}, rates)
+
+
+def _label_shares(
+    own: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: AuditOptions
+) -> list[Estimate]:
+    """Return what share of people's labels each label is: the base rates that kappa is to be read beside."""
+    given = [(label, record.group) for record in own for label in labels_of(record, by_unit).values()]
+    names, groups = [label for label, _ in given], [group for _, group in given]
+    found = []
+    for label in _WORTH:
+        hits = [name == label for name in names]
+        share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
+        found += about([share], f"label {label}")
+    return found
 
 
 def _truth(labels: Sequence[str]) -> float | None:
@@ -165,7 +225,7 @@ def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], h
     name = "self-preference"
     judge, people, groups = [], [], []
     for record, truth in zip(own, truths, strict=True):
-        sides = (record.policy_a in how.family, record.policy_b in how.family)
+        sides = (_in_family(record.policy_a, how.family), _in_family(record.policy_b, how.family))
         score = _score(record)
         if sides[0] == sides[1] or truth is None:
             continue
@@ -175,6 +235,10 @@ def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], h
     if not judge:
         return [undefined(name, "no labelled pair has one side of the judge's family")]
     return paired_differences(judge, people, name=name, clusters=groups, resampling=how.resampling)[:1]
+
+
+def _in_family(policy: str, family: Sequence[str]) -> bool:
+    return any(name.casefold() in policy.casefold() for name in family if name)
 
 
 def _price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
@@ -208,7 +272,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
     twice).
 
     Args:
-        anchors: The output folder of `run`.
+        anchors: The output folder of `run`, or the anchors in it.
         now: Judgements of the same pairs by the same judge, made now.
         out: Output folder.
         options: Only the level counts.
@@ -220,12 +284,15 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
         UserError: No anchor was judged again.
     """
     how = options or AuditOptions()
-    then, later, passport = runs.read(anchors, Judgement), runs.read(now, Judgement), runs.read(anchors, Estimate)
+    frozen = anchors / ANCHORS if anchors.is_dir() else anchors
+    then, later = runs.read(frozen, Judgement), runs.read(now, Judgement)
+    figures = frozen.with_name(runs.FILES[Estimate])
+    known = runs.read(figures, Estimate) if figures.is_file() else []
     started = runs.start(
         out,
         verb="audit drift",
         arguments={"level": how.level},
-        inputs={"anchors": anchors, "now": now},
+        inputs={"anchors": frozen, "now": now},
         simulated=any(record.simulated for record in (*then, *later)),
     )
     with started as progress:
@@ -238,8 +305,8 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
             missing = sum(record.judge == judge for record in then) - len(own)
             flips = [record.outcome != fresh[judge, record.unit].outcome for record in own]
             if flips:
-                figures = _flips(flips, missing, _expected(passport, judge), how)
-                found += about(figures, f"judge {judge}", simulated=any(record.simulated for record in own))
+                changed = _flips(flips, missing, _expected(known, judge), how)
+                found += about(changed, f"judge {judge}", simulated=any(record.simulated for record in own))
         if not found:
             raise UserError(
                 f"{now} holds no judgement of an anchor pair", "judge the anchors' pairs with the same judge"

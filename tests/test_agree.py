@@ -150,8 +150,8 @@ def test_a_labelled_part_corrects_the_rate_of_all(tmp_path: Path) -> None:
     given = [label(place, truth[place]) for place in range(0, 240, 3)]
     found = agreed(tmp_path, judged, given)
     subject = "rl against sft, judge scripted"
-    for method in ("PPI++", "Rogan-Gladen"):
-        corrected = found[subject, f"win rate, undecided half, corrected by {method}"]
+    for rate in ("win rate, undecided half, corrected by PPI++", "win rate, corrected by Rogan-Gladen"):
+        corrected = found[subject, rate]
         assert corrected.value == pytest.approx(0.5, abs=0.01)  # the judge alone says 0.6
         assert corrected.low < 0.5 < corrected.high < 0.65
         assert corrected.n == 240

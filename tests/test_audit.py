@@ -65,7 +65,7 @@ def audited(folder: Path, *, again: list[Judgement] | None = None, **options: ob
         folder / "judged.parquet",
         folder / "labels.parquet",
         folder / "passport",
-        again=None if again is None else folder / "again.parquet",
+        sources=audit.Sources(None if again is None else folder / "again.parquet"),
         options=audit.AuditOptions(draws=50, **options),
     )
     return {e.name: e for e in runs.read(out, Estimate) if e.subject == "judge j"}
@@ -114,7 +114,7 @@ def drifted(folder: Path, flips: int) -> dict[str, Estimate]:
 
 def test_the_alarm_rings_when_more_changes_than_chance_explains(tmp_path: Path) -> None:
     audited(tmp_path)
-    assert len(runs.read(tmp_path / "passport", Judgement)) == 48
+    assert len(runs.read(tmp_path / "passport" / audit.ANCHORS, Judgement)) == 48
     quiet, loud = drifted(tmp_path, 3), drifted(tmp_path, 8)
     assert quiet["flip rate"].value == pytest.approx(3 / 40)
     assert (quiet["flip rate"].n, quiet["flip rate"].n_missing) == (40, 8)

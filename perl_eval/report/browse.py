@@ -14,6 +14,7 @@ from perl_eval.records import Ballot, HumanLabel, Judgement, Message
 from perl_eval.report.gather import Folder, records
 from perl_eval.report.tally import Chosen
 from perl_eval.report.text import clip, visible
+from perl_eval.stats.corrected import AS_LABEL
 
 __all__ = ["CONTENT_LIMIT_BYTES", "SAMPLE_LIMIT", "Browsable", "browsable", "script_json"]
 
@@ -22,8 +23,6 @@ SAMPLE_LIMIT = 2000
 CONTENT_LIMIT_BYTES = 4_000_000
 """Bytes of JSON embedded in a page, at most, so that a page opens anywhere."""
 _TEXT_LIMIT = 20_000
-_AS_LABEL = {"split": "tie", "tie": "tie", "mixed": "tie", "win": "win", "loss": "loss", "yes": "yes", "no": "no"}
-"""What a person would have to say to agree with an outcome."""
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
@@ -120,7 +119,7 @@ def _row(
         "simulated": judgement.simulated,
         "people": [[visible(label.annotator), label.label, _text(label.note), label.simulated] for label in people],
         "label": majority,
-        "differs": majority in _AS_LABEL and _AS_LABEL.get(judgement.outcome, majority) != majority,
+        "differs": majority in AS_LABEL and AS_LABEL.get(judgement.outcome, majority) != majority,
     }
 
 

@@ -8,19 +8,20 @@ from math import isfinite
 
 from perl_eval.errors import UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
-from perl_eval.stats.alttest import AltTestOptions, alternative_annotator_test
+from perl_eval.stats.agreement import exact_agreement
+from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.classification import area_under_curve
-from perl_eval.stats.correction import Sample, prediction_powered_mean, rogan_gladen
-from perl_eval.stats.intervals import about, count, undefined
+from perl_eval.stats.corrected import AS_LABEL, LABELS, corrected_rates
+from perl_eval.stats.correlation import correlations
+from perl_eval.stats.intervals import about, count, p_value, undefined
+from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one
-from perl_eval.stats.weighted import WeightedSample, weighted_mean, weighted_prediction_powered_mean
+from perl_eval.stats.weighted import weighted_mean
 
-__all__ = ["any_simulated", "estimate_agreement", "labels_of", "ratings_by_unit"]
+__all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]
 
-_LABELS = {"pairwise": ("win", "tie", "loss"), "yes_no": ("no", "yes")}
 _MIRRORED = {"win": "loss", "loss": "win", "tie": "tie"}
-_AS_LABEL = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
 _WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -35,7 +36,7 @@ class _Joined:
     @property
     def verdicts(self) -> list[str]:
         """The judge's labels."""
-        return [_AS_LABEL[record.outcome] for record in self.judgements]
+        return [AS_LABEL[record.outcome] for record in self.judgements]
 
     @property
     def groups(self) -> list[str]:
@@ -69,24 +70,85 @@ def estimate_agreement(
         judges.setdefault((record.judge, record.kind), []).append(record)
     found: list[Estimate] = []
     for (judge, kind), group in sorted(judges.items()):
-        joined = _join(group, by_unit, _LABELS[kind])
+        joined = _join(group, by_unit, LABELS[kind])
         if not joined.judgements:
             continue
         subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
         simulated = any_simulated(joined.judgements, labels)
-        estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, _LABELS[kind], how, epsilon)]
+        estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
         found += about(estimates, subject, simulated=simulated)
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
             found += about([estimate], f"{subject}, person {person}", simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
-        found += about(_corrected(group, by_unit, weights, how), simulated=simulated)
+        rates = corrected_rates(
+            group,
+            lambda record: list(labels_of(record, by_unit).values()),
+            weight_of=(lambda record: _weight(record, weights)) if weights else None,
+            resampling=how,
+        )
+        found += about(rates, simulated=simulated)
     if not found:
         raise UserError(
             f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
             f"labels such as {_example(label.unit for label in labels)})",
             "give labels of the same completions that were judged",
+        )
+    return found
+
+
+def estimate_cascade(
+    cheap: Sequence[Judgement], strong: Sequence[Judgement], *, resampling: Resampling | None = None
+) -> list[Estimate]:
+    """Correct a cheap judge's rates by a strong judge's verdicts on a random part of the same units.
+
+    The corrected rates are what the strong judge would have said of all units; no person comes in. How far the two
+    judges agree stands beside them.
+
+    Args:
+        cheap: Judgements of one judge or several, of all units.
+        strong: Judgements by one judge, of a random part of them.
+        resampling: Draws, seed, level and kind.
+
+    Raises:
+        UserError: There are several strong judges, or none of the units is judged by both.
+    """
+    how = resampling or Resampling()
+    names = sorted({record.judge for record in strong})
+    if len(names) != 1:
+        raise UserError(f"the judge to correct by is {', '.join(names) or 'nobody'}", "give judgements by one judge")
+    trusted = {record.unit: {names[0]: AS_LABEL[record.outcome]} for record in strong if record.outcome != "unjudged"}
+    judges: dict[tuple[str, str], list[Judgement]] = {}
+    for record in cheap:
+        judges.setdefault((record.judge, record.kind), []).append(record)
+    found: list[Estimate] = []
+    for (judge, kind), group in sorted(judges.items()):
+        joined = _join(group, trusted, LABELS[kind])
+        if not joined.judgements:
+            continue
+        pairs = [
+            {"cheap": verdict, "strong": unit[names[0]]}
+            for verdict, unit in zip(joined.verdicts, joined.ratings, strict=True)
+        ]
+        figures = [
+            exact_agreement(
+                pairs, LABELS[kind], name="judge-judge exact agreement", clusters=joined.groups, level=how.level
+            ),
+            cohen_kappa(pairs, LABELS[kind], name="judge-judge Cohen kappa", clusters=joined.groups, resampling=how),
+        ]
+        simulated = any(record.simulated for record in (*group, *strong))
+        found += about(figures, f"judge {judge}, by judge {names[0]}", simulated=simulated)
+        rates = corrected_rates(group, lambda record: list(labels_of(record, trusted).values()), resampling=how)
+        found += [
+            replace(estimate, subject=f"{estimate.subject}, by judge {names[0]}", simulated=simulated)
+            for estimate in rates
+        ]
+    if not found:
+        raise UserError(
+            f"no unit is judged by both (such as {_example(r.unit for r in cheap)} and "
+            f"{_example(r.unit for r in strong)})",
+            "give judgements of the same completions",
         )
     return found
 
@@ -161,17 +223,38 @@ def _counts(group: Sequence[Judgement], joined: _Joined, labels: Sequence[HumanL
 
 def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsilon: float) -> list[Estimate]:
     verdicts, groups = joined.verdicts, joined.groups
+    tested, people = alternative_annotator_test(
+        verdicts, joined.ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
+    )
     with_judge = [
         *human_judge(verdicts, joined.ratings, labels, clusters=groups, resampling=boot),
+        *_scores(joined, boot),
         *ceiling(verdicts, joined.ratings, clusters=groups, level=boot.level),
-        *alternative_annotator_test(
-            verdicts, joined.ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
-        )[0],
+        *tested,
+        *(figure for person, test in people.items() for figure in _person(person, test, tested[0].method)),
     ]
-    if labels == _LABELS["yes_no"]:
+    if labels == LABELS["yes_no"]:
         with_judge.append(_auc(joined, boot))
     missed = [replace(estimate, n_missing=estimate.n_missing + joined.unjudged) for estimate in with_judge]
     return [*human_human(joined.ratings, labels, clusters=groups, resampling=boot), *missed]
+
+
+def _person(name: str, test: Person, method: str) -> list[Estimate]:
+    """Return the alternative annotator test against one person."""
+    share, n = "alt-test advantage, one person", test.units
+    figures = [
+        Estimate(share, test.advantage, None, None, n, 0, method),
+        p_value("alt-test p, one person", test.p, n=n, method=method),
+        Estimate("alt-test beaten, one person", float(test.beaten), None, None, n, 0, f"{method}, Benjamini-Yekutieli"),
+    ]
+    return about(figures, f"person {name}")
+
+
+def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:
+    """Correlate the judge's score of a unit, its probability where it gives one, with the mean of people's."""
+    judge = [_WORTH[AS_LABEL[record.outcome]] if record.p_a is None else record.p_a for record in joined.judgements]
+    people = [sum(_WORTH[label] for label in unit.values()) / len(unit) for unit in joined.ratings]
+    return correlations(judge, people, name="human-judge", clusters=joined.groups, level=boot.level)
 
 
 def _auc(joined: _Joined, boot: Resampling) -> Estimate:
@@ -221,49 +304,3 @@ def _weighted_agreement(joined: _Joined, weights: Mapping[str, float], level: fl
     drawn = [_weight(record, weights) for record in joined.judgements]
     name = "human-judge exact agreement, weighted to all units"
     return replace(weighted_mean(name, shares, drawn, clusters=joined.groups, level=level), n_missing=joined.unjudged)
-
-
-def _corrected(
-    group: Sequence[Judgement],
-    by_unit: Mapping[str, Mapping[str, str]],
-    weights: Mapping[str, float],
-    how: Resampling,
-) -> list[Estimate]:
-    """Return rates over all judged units corrected for the judge's errors, where only a part is labelled.
-
-    The labelled units must be a random part of the judged ones, or be weighted by how they were drawn; a unit's truth
-    is the mean of its labels.
-    """
-    compared: dict[tuple[str, ...], list[Judgement]] = {}
-    for record in group:
-        if record.outcome != "unjudged":
-            compared.setdefault((record.policy_a, record.policy_b, record.dataset), []).append(record)
-    found: list[Estimate] = []
-    for (policy_a, policy_b, dataset), records in sorted(compared.items()):
-        truths = [[_WORTH[label] for label in labels_of(record, by_unit).values()] for record in records]
-        order = sorted(range(len(records)), key=lambda place: not truths[place])
-        labelled = sum(map(bool, truths))
-        if not labelled or labelled == len(records):
-            continue
-        judged = [_WORTH[_AS_LABEL[records[place].outcome]] for place in order]
-        sample = Sample(
-            [sum(truths[place]) / len(truths[place]) for place in order[:labelled]],
-            judged[:labelled],
-            judged[labelled:],
-            [records[place].group for place in order],
-        )
-        subject = f"{policy_a} against {policy_b}" if policy_b else policy_a
-        subject += f", judge {records[0].judge}" + (f", data {dataset}" if len(compared) > 1 else "")
-        rate = "win rate, undecided half" if policy_b else "yes rate"
-        missing = len(group) - sum(map(len, compared.values()))
-        if weights:
-            drawn = [_weight(records[place], weights) for place in order[:labelled]]
-            weighted = WeightedSample(judged, range(labelled), sample.truth, drawn, sample.clusters)
-            estimate = weighted_prediction_powered_mean(f"{rate}, corrected by PPI++", weighted, level=how.level)
-            found += about([replace(estimate, n_missing=missing)], subject)
-            continue
-        estimates = [prediction_powered_mean(f"{rate}, corrected by PPI++", sample, level=how.level)]
-        if all(value in (0.0, 1.0) for value in (*sample.truth, *judged)):
-            estimates.append(rogan_gladen(f"{rate}, corrected by Rogan-Gladen", sample, level=how.level))
-        found += about([replace(estimate, n_missing=missing) for estimate in estimates], subject)
-    return found

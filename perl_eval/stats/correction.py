@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, spread_of
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of, weights
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
@@ -104,7 +104,7 @@ def rogan_gladen(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     """Estimate a rate by undoing the judge's errors: ``(q + specificity - 1) / (sensitivity + specificity - 1)``.
 
     q is the judge's rate on the rest, sensitivity and specificity are from the labelled items; the variance is by the
-    delta method from all three. Items are taken as independent.
+    delta method from all three, and cluster-robust, with a t quantile, where clusters repeat.
 
     Args:
         name: Name of the figure.
@@ -131,9 +131,18 @@ def rogan_gladen(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
         + value**2 * sensitivity * (1 - sensitivity) / positives
         + (1 - value) ** 2 * specificity * (1 - specificity) / negatives
     ) / gain**2
-    from scipy.special import ndtri
+    from scipy.special import ndtri, stdtrit
 
     half = float(ndtri((1 + level) / 2) * np.sqrt(variance))
+    groups = None if sample.clusters is None else cluster_codes(sample.clusters)
+    if groups is not None and groups[1] < n:
+        residuals = np.where(truth == 1, -value * (judged - sensitivity) / positives, 0.0)
+        residuals += np.where(truth == 0, (1 - value) * (1 - judged - specificity) / negatives, 0.0)
+        whole = np.concatenate([residuals, (rest - q) / len(rest)]) / gain
+        sums, number = np.bincount(groups[0], weights=whole), groups[1]
+        free = max(number - 1, 1)
+        half = float(stdtrit(free, (1 + level) / 2) * np.sqrt(number / free * (sums @ sums)))
+        method += f", {number} clusters"
     low, middle, high = (float(np.clip(part, 0.0, 1.0)) for part in (value - half, value, value + half))
     return Estimate(name, middle, low, high, n, 0, method, level)
 
@@ -144,18 +153,21 @@ def corrected_shares(
     rest: Sequence[str],
     labels: Sequence[str],
     *,
+    clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> dict[str, Estimate]:
     """Estimate the true share of each of several outcomes by undoing the judge's confusion of them.
 
     With ``M[k, j]`` the share of labelled items of true outcome j that the judge calls k, and q the judge's shares on
-    the rest, the shares are ``M^-1 q``, kept in [0, 1]. Labelled items and rest are resampled.
+    the rest, the shares are ``M^-1 q``, kept in [0, 1]: Rogan and Gladen's estimator for more than two outcomes. Items,
+    or clusters, are resampled, labelled ones and the rest together.
 
     Args:
         truth: True outcome of each labelled item.
         judged: The judge's outcome of the same items.
         rest: The judge's outcome of each other item.
         labels: All outcomes there can be.
+        clusters: What shares a source, of the labelled items and then the rest.
         resampling: Draws, seed and level; the interval is by percentile.
 
     Returns:
@@ -163,19 +175,19 @@ def corrected_shares(
     """
     how, size = resampling or Resampling(), len(labels)
     places = {label: place for place, label in enumerate(labels)}
-    cells = np.zeros((size, size))
-    for was, said in zip(truth, judged, strict=True):
-        cells[places[said], places[was]] += 1
-    called = np.bincount(np.array([places[label] for label in rest], np.intp), minlength=size).astype(np.float64)
-    n, method = len(truth) + len(rest), f"inverted confusion matrix, {len(truth)} labelled"
-    value = _inverted(cells, called) if len(truth) and len(rest) else None
+    rows = np.zeros((len(truth) + len(rest), size * size + size))
+    for row, (was, said) in enumerate(zip(truth, judged, strict=True)):
+        rows[row, places[said] * size + places[was]] = 1
+    for row, said in enumerate(rest, len(truth)):
+        rows[row, size * size + places[said]] = 1
+    n, method = len(rows), f"inverted confusion matrix, {len(truth)} labelled"
+    value = _inverted(rows.sum(axis=0), size) if len(truth) and len(rest) else None
     if value is None:
         reason = "the labels do not tell how the judge errs on every outcome"
         return {label: undefined("corrected share", reason, n=n, method=method) for label in labels}
-    rng = np.random.default_rng(how.seed)
-    tables = rng.multinomial(len(truth), cells.ravel() / len(truth), how.draws).reshape(-1, size, size)
-    shares = rng.multinomial(len(rest), called / len(rest), how.draws)
-    drawn = [part for one, two in zip(tables, shares, strict=True) if (part := _inverted(one, two)) is not None]
+    distinct, counts = merge(cluster_sums(rows, clusters))
+    sums = np.concatenate([block @ distinct for block in weights(counts, how, width=rows.shape[1])])
+    drawn = [part for one in sums if (part := _inverted(one, size)) is not None]
     found = {}
     for place, label in enumerate(labels):
         spread = spread_of(float(value[place]), np.array([part[place] for part in drawn]), how)
@@ -185,10 +197,11 @@ def corrected_shares(
     return found
 
 
-def _inverted(cells: NDArray[np.number], called: NDArray[np.number]) -> FloatArray | None:
-    """Return ``M^-1 q`` kept in [0, 1], or None if an outcome has no labels or M cannot be inverted."""
+def _inverted(sums: FloatArray, size: int) -> FloatArray | None:
+    """Return ``M^-1 q`` kept in [0, 1], or None if an outcome has no labels, M cannot be inverted or q is empty."""
+    cells, called = sums[: size * size].reshape(size, size), sums[size * size :]
     totals = cells.sum(axis=0)
-    if (totals == 0).any():
+    if (totals == 0).any() or not called.sum():
         return None
     matrix = cells / totals
     if abs(np.linalg.det(matrix)) < 1e-6:

@@ -1,0 +1,130 @@
+"""Correlation of two raters' scores: Pearson, Spearman and Kendall, with intervals that hold for ties and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Clusters, cluster_codes
+from perl_eval.stats.intervals import undefined
+
+__all__ = ["correlations"]
+
+FloatArray = NDArray[np.float64]
+_BLOCK = 1024
+"""Rows of the table of pairs held at once."""
+_LEAST = 4
+
+
+def correlations(
+    one: Sequence[float | None],
+    other: Sequence[float | None],
+    *,
+    name: str = "",
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> list[Estimate]:
+    """Estimate Pearson's r, Spearman's rho (mid-ranks) and Kendall's tau-b of two scores of the same items.
+
+    Each is a smooth function of means over items and pairs of items, so its error is that of the mean of its influence
+    values, summed within clusters; the interval is t on Fisher's scale, ``tanh(atanh(r) +- t SE / (1 - r^2))``, with as
+    many degrees of freedom as there are clusters less one. Unlike the textbook errors it needs neither normal scores
+    nor absence of ties.
+
+    Args:
+        one: Score of each item, None where it has none; shape (n,).
+        other: The other score of the same items. Items that lack either are missing.
+        name: Goes before the names of the figures.
+        clusters: What shares a source, one an item.
+        level: Confidence level.
+
+    Returns:
+        ``Pearson r``, ``Spearman rho``, ``Kendall tau-b``; None where a score is the same for all items, or fewer than
+        four items have both.
+
+    Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 2.7, for influence values;
+        Kendall, Rank Correlation Methods (1948), for tau-b.
+    """
+    kept = [place for place, pair in enumerate(zip(one, other, strict=True)) if None not in pair]
+    missing = len(one) - len(kept)
+    x, y = (np.array([scores[place] for place in kept], np.float64) for scores in (one, other))
+    codes, number = cluster_codes(range(len(kept)) if clusters is None else [clusters[place] for place in kept])
+    method = "influence values, Fisher scale" + ("" if number == len(kept) else f", {number} clusters")
+    found = []
+    for figure, make in (("Pearson r", _pearson), ("Spearman rho", _spearman), ("Kendall tau-b", _kendall)):
+        label = f"{name} {figure}".strip()
+        reason = f"fewer than {_LEAST} items have both scores" if len(kept) < _LEAST else None
+        if reason is None and (np.ptp(x) == 0 or np.ptp(y) == 0):
+            reason = "a score is the same for all items"
+        if reason is not None:
+            found.append(undefined(label, reason, n=len(kept), n_missing=missing, method=method))
+            continue
+        value, influence = make(x, y)
+        bounds = _bounds(value, influence, codes, number, level)
+        why = None if bounds[0] is not None else "the scores agree fully, or there is one group only"
+        found.append(Estimate(label, value, *bounds, len(kept), missing, method, level, reason=why))
+    return found
+
+
+def _bounds(
+    value: float, influence: FloatArray, codes: NDArray[np.intp], number: int, level: float
+) -> tuple[float | None, float | None]:
+    if number < 2 or 1 - abs(value) < 1e-12:
+        return None, None
+    from scipy.special import stdtrit
+
+    sums = np.bincount(codes, weights=influence, minlength=number)
+    # Influence values understate the error in small samples, as residuals do; number - 3 as in Fisher's own interval.
+    error = np.sqrt(number / max(number - 3, 1) * (sums @ sums)) / len(influence)
+    half = float(stdtrit(number - 1, (1 + level) / 2) * error / (1 - value**2))
+    middle = np.arctanh(value)
+    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def _pearson(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
+    """Return r and its influence values, ``u v - r (u^2 + v^2) / 2`` in standard units."""
+    u, v = ((part - part.mean()) / part.std() for part in (x, y))
+    value = float(np.clip(np.mean(u * v), -1.0, 1.0))
+    return value, u * v - value * (u**2 + v**2) / 2
+
+
+def _signed(x: FloatArray, values: FloatArray) -> FloatArray:
+    """Return ``sum_i sign(x_i - x_m) values_i`` for each m, by sorting."""
+    distinct, places = np.unique(x, return_inverse=True)
+    sums = np.bincount(places, weights=values, minlength=len(distinct))
+    upto = np.cumsum(sums)
+    return np.asarray((upto[-1] - upto)[places] - (upto - sums)[places], np.float64)
+
+
+def _spearman(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
+    """Return rho and its influence values; the ranks depend on every item, so each item moves all of them."""
+    n, ones = len(x), np.ones(len(x))
+    ranks = tuple(-_signed(part, ones) / (2 * n) for part in (x, y))
+
+    def moment(p: int, q: int) -> tuple[float, FloatArray]:
+        a, b = ranks[p], ranks[q]
+        moved = (_signed((x, y)[p], b) + _signed((x, y)[q], a)) / (2 * n)
+        return float(np.mean(a * b)), a * b + moved
+
+    shared, own, others = moment(0, 1), moment(0, 0), moment(1, 1)
+    scale = np.sqrt(own[0] * others[0])
+    value = float(np.clip(shared[0] / scale, -1.0, 1.0))
+    return value, shared[1] / scale - value / 2 * (own[1] / own[0] + others[1] / others[0])
+
+
+def _kendall(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
+    """Return tau-b and its influence values, from the table of all pairs, some rows at a time."""
+    n = len(x)
+    rows = np.zeros((3, n))
+    for begin in range(0, n, _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        a, b = (np.sign(scores[part, None] - scores[None, :]) for scores in (x, y))
+        rows[:, part] = (a * b).sum(axis=1), np.abs(a).sum(axis=1), np.abs(b).sum(axis=1)
+    shared, own, others = rows.mean(axis=1)
+    scale = np.sqrt(own * others)
+    value = float(np.clip(shared / scale, -1.0, 1.0))
+    gaps = rows - np.array([[shared], [own], [others]])
+    return value, 2 * (gaps[0] / scale - value / 2 * (gaps[1] / own + gaps[2] / others))
