@@ -53,6 +53,7 @@ def _fed_messages(messages: Sequence[Message]) -> bytes:
 class Keys:
     """The ledger keys of one judge: sha256 of door, model, parameters, rendered messages and number of the vote.
 
+    Rubric, scale and pictures count where a question has them.
     For a judge that sees the candidates themselves, their prompts, texts and token ids count too: defusing a text for
     the messages can make two of them look alike.
     """
@@ -65,6 +66,9 @@ class Keys:
         """Return the key of a question, 32 bytes."""
         state = self._start.copy()
         state.update(_fed(str(vote), question.kind) + _fed_messages(question.messages))
+        if question.rubric_sha256 or question.scale or question.images:
+            pictures = [Path(path).stem for path in question.images]
+            state.update(_fed(question.rubric_sha256, str(question.scale), *pictures))
         if self._sees_candidates:
             for candidate in question.candidates:
                 state.update(_fed_messages(candidate.prompt))
