@@ -46,8 +46,8 @@ def digest(*parts: str) -> str:
 
     The parts are length-prefixed, so ``digest("ab", "c") != digest("a", "bc")``.
     """
-    joined = "".join(f"{len(part.encode('utf-8', 'surrogatepass'))}:{part}" for part in parts)
-    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join([b"%d:%s" % (len(part), part) for part in encoded])).hexdigest()[:16]
 
 
 def _call_text(call: Mapping[str, Any] | str) -> str:

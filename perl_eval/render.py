@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +20,13 @@ from typing import get_args
 
 import jinja2
 import jinja2.meta
+import jinja2.nodes
 import jinja2.sandbox
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Kind, Message, Order, Question, Scale, digest
 
-__all__ = ["Template", "load", "names", "neutralise", "parts", "question"]
+__all__ = ["Template", "load", "names", "neutralise", "parts", "question", "questions"]
 
 _SUFFIX = ".jinja2"
 _VARIABLES = frozenset(
@@ -50,6 +51,8 @@ _SPECIAL = re.compile(
     r"|<(?=</?SYS>>)|\[(?=/?INST\])|\[(?=\[)",
     re.IGNORECASE,
 )
+_SPECIAL_HAS = ("<", "[", "|>", "｜>")
+_HOLE = "\x00"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,8 @@ class Template:
         rubric: What to judge by, if the user gives it.
         rubric_sha256: Of the rubric's bytes.
         references: Known good answers by item, if the user gives them.
+        skeletons: What has been rendered around the values, where the prompt does nothing with them but put them into
+            their places; None where it does more. See `_messages`.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Template:
     rubric: str = ""
     rubric_sha256: str = ""
     references: Mapping[str, str] = field(default_factory=dict)
+    skeletons: dict[tuple[object, ...], list[tuple[str, str]]] | None = field(default=None, repr=False)
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -115,7 +121,8 @@ def load(name: str, folder: Path | None = None) -> Template:
         undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
     )
     try:
-        uses = jinja2.meta.find_undeclared_variables(environment.parse(text))
+        tree = environment.parse(text)
+        uses = jinja2.meta.find_undeclared_variables(tree)
         unknown = uses - _VARIABLES
         compiled = environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:
@@ -136,7 +143,22 @@ def load(name: str, folder: Path | None = None) -> Template:
         compiled=compiled,
         uses=frozenset(uses),
         scale=_scale(text, source) if kind == "score" else None,
+        skeletons={} if _HOLE not in text and _only_places(tree) else None,
     )
+
+
+def _only_places(tree: jinja2.nodes.Template) -> bool:
+    """Return whether the blocks of a prompt only place values, as they are, and branch on single ones."""
+
+    def plain(node: jinja2.nodes.Node) -> bool:
+        if isinstance(node, jinja2.nodes.Output):
+            return all(isinstance(part, (jinja2.nodes.TemplateData, jinja2.nodes.Name)) for part in node.nodes)
+        if isinstance(node, jinja2.nodes.If):
+            test = node.test.node if isinstance(node.test, jinja2.nodes.Not) else node.test
+            return isinstance(test, jinja2.nodes.Name) and all(map(plain, [*node.body, *node.elif_, *node.else_]))
+        return False
+
+    return all(plain(node) for block in tree.find_all(jinja2.nodes.Block) for node in block.body)
 
 
 def _scale(text: str, source: str) -> Scale:
@@ -164,8 +186,11 @@ def neutralise(text: str) -> str:
     Special tokens (``<|im_start|>``, ``[INST]``, ``<think>``) and double brackets (``[[A]]``) get a space inside;
     characters that nobody sees become U+FFFD.
     """
-    shown = _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return _SPECIAL.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", shown)
+    if not text.replace("\n", "").isprintable() or not text.isascii():
+        text = _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if not any(map(text.__contains__, _SPECIAL_HAS)):
+        return text
+    return _SPECIAL.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", text)
 
 
 def question(
@@ -184,37 +209,64 @@ def question(
     Raises:
         DataError: The prompt fails on these values.
     """
-    prompt, texts = _defused(candidates[0].prompt), [neutralise(candidate.text) for candidate in candidates]
-    aids = {"rubric": neutralise(template.rubric), "reference": neutralise(_reference(template, candidates[0].item))}
+    unit = tuple(reversed(candidates)) if order == "ba" else tuple(candidates)
+    return questions(template, unit, orders=(order,), id=id, reasoning=reasoning)[0]
+
+
+def questions(
+    template: Template, unit: tuple[Completion, ...], *, orders: Sequence[Order], id: str, reasoning: bool = False
+) -> list[Question]:
+    """Render the questions about one completion, or about a pair in some orders.
+
+    Args:
+        template: The prompt, with rubric and references if there are any.
+        unit: One completion, or a and b.
+        orders: The orders to show them in.
+        id: The id of the judgement that the questions belong to.
+        reasoning: Ask for reasons before the verdict.
+
+    Raises:
+        DataError: The prompt fails on these values.
+    """
+    prompt, texts = _defused(unit[0].prompt), [neutralise(candidate.text) for candidate in unit]
+    aids = {"rubric": neutralise(template.rubric), "reference": neutralise(_reference(template, unit[0].item))}
     hostile = [part for turn in prompt for part in (turn.role, turn.content)] + texts
-    code = _code([*hostile, *filter(None, aids.values())])
+    code = _code(sorted([*hostile, *filter(None, aids.values())]))
+    end = _mark("end", code)
     values: dict[str, object] = {
-        "conversation": "\n".join([*(_fenced(turn.role, turn.content, code) for turn in prompt), _mark("end", code)]),
+        "conversation": "\n".join([*[_fenced(turn.role, turn.content, code) for turn in prompt], end]),
         "code": code,
         "reasoning": reasoning,
     }
     for name, text in aids.items():
-        values[name] = f"{_fenced(name, text, code)}\n{_mark('end', code)}" if text else ""
+        values[name] = f"{_fenced(name, text, code)}\n{end}" if text else ""
     if template.scale:
         values |= {"low": template.scale.low, "high": template.scale.high}
-    if template.kind == "pairwise":
-        values["first"] = _fenced("answer A", texts[0], code)
-        values["second"] = f"{_fenced('answer B', texts[1], code)}\n{_mark('end', code)}"
-    else:
-        values["answer"] = f"{_fenced('answer', texts[0], code)}\n{_mark('end', code)}"
-    return Question(
-        id=id,
-        kind=template.kind,
-        order=order,
-        candidates=tuple(candidates),
-        messages=_messages(template, values),
-        prompt_sha256=template.sha256,
-        rubric_sha256=template.rubric_sha256,
-        scale=template.scale,
-        reasoning=reasoning,
-        images=candidates[0].images,
-        code=code,
-    )
+    asked = []
+    for order in orders:
+        shown = unit[::-1] if order == "ba" else unit
+        first, second = (texts[-1], texts[0]) if order == "ba" else (texts[0], texts[-1])
+        if template.kind == "pairwise":
+            values["first"] = _fenced("answer A", first, code)
+            values["second"] = f"{_fenced('answer B', second, code)}\n{end}"
+        else:
+            values["answer"] = f"{_fenced('answer', first, code)}\n{end}"
+        asked.append(
+            Question(
+                id=id,
+                kind=template.kind,
+                order=order,
+                candidates=shown,
+                messages=_messages(template, values),
+                prompt_sha256=template.sha256,
+                rubric_sha256=template.rubric_sha256,
+                scale=template.scale,
+                reasoning=reasoning,
+                images=shown[0].images,
+                code=code,
+            )
+        )
+    return asked
 
 
 def _reference(template: Template, item: str) -> str:
@@ -236,21 +288,47 @@ def parts(question: Question) -> tuple[str, str]:
 
 
 def _messages(template: Template, values: dict[str, object]) -> tuple[Message, ...]:
-    messages = []
+    """Render the messages; where the prompt only places its values, from what was rendered around holes before."""
+    if template.skeletons is None:
+        return tuple(Message(role, text) for role, text in _rendered(template, values) if text)
+    # Branches see whether a text is empty, and numbers and flags as they are; the rest of a text they cannot see.
+    shape = tuple([bool(value) if isinstance(value, str) else value for value in values.values()])
+    skeleton = template.skeletons.get(shape)
+    if skeleton is None:
+        holes = {name: _hole(name) if isinstance(value, str) and value else value for name, value in values.items()}
+        skeleton = [(role, _filled(text, values)) for role, text in _rendered(template, holes)]
+        template.skeletons[shape] = skeleton
+    shown = ((role, (text % values).strip()) for role, text in skeleton)
+    return tuple([Message(role, text) for role, text in shown if text])
+
+
+def _hole(name: str) -> str:
+    return f"{_HOLE}{name}{_HOLE}"
+
+
+def _filled(text: str, names: Iterable[str]) -> str:
+    """Return a format string with a place for each hole."""
+    text = text.replace("%", "%%")
+    for name in names:
+        text = text.replace(_hole(name), f"%({name})s")
+    return text
+
+
+def _rendered(template: Template, values: dict[str, object]) -> list[tuple[str, str]]:
+    """Let jinja2 render the messages: role and text."""
+    messages: list[tuple[str, str]] = []
     context = template.compiled.new_context(values)
     for role in ("system", "user"):
         if role in template.compiled.blocks:
             try:
-                text = "".join(template.compiled.blocks[role](context)).strip()
+                messages.append((role, "".join(template.compiled.blocks[role](context)).strip()))
             except _TEMPLATE_ERRORS as error:
                 raise DataError(
                     f"cannot be rendered for a {template.kind} question: {error}",
                     file=template.source,
                     fix="mend the prompt",
                 ) from None
-            if text:
-                messages.append(Message(role, text))
-    return tuple(messages)
+    return messages
 
 
 @lru_cache(maxsize=64)
@@ -259,9 +337,9 @@ def _defused(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _code(texts: Sequence[str]) -> str:
-    """Return 12 hex digits drawn from the texts, in any order, that occur in none of them."""
-    code = digest(*sorted(texts))[:12]
-    while any(code in text.lower() for text in texts):
+    """Return 12 hex digits drawn from some texts that occur in none of them."""
+    code, shown = digest(*texts)[:12], "\n".join(texts).lower()
+    while code in shown:
         code = digest(code)[:12]
     return code
 

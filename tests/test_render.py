@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -117,6 +118,40 @@ def test_hostile_answers_change_nothing_structurally(first: str, second: str) ->
 def test_any_text_leaves_the_structure_alone(first: str, second: str, prompt: str) -> None:
     text = rendered("dialogue", first, second, prompt=prompt)
     assert labels(text) == ["user", "end", "answer A", "answer B", "end"]
+
+
+@pytest.mark.parametrize("name", [*PAIRWISE, *YES_NO])
+@given(texts=st.tuples(*[st.text(max_size=30) | st.sampled_from(HOSTILE)] * 3), reasoning=st.booleans())
+def test_placing_values_is_what_jinja_would_render(name: str, texts: tuple[str, str, str], reasoning: bool) -> None:
+    template, candidates = render.load(name), [completion(text, prompt=texts[2]) for text in texts[:2]]
+    assert template.skeletons is not None
+    placed, rendered = (
+        render.question(loaded, candidates[: 1 + (name in PAIRWISE)], order="ab", id="j", reasoning=reasoning)
+        for loaded in (template, replace(template, skeletons=None))
+    )
+    assert placed == rendered
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ answer | upper }}",
+        "{{ answer }}{{ answer }}",
+        "{% if 'x' in answer %}yes{% endif %}{{ answer }}",
+        "{% if not reasoning %}100 %s {% else %}%(code)s{% endif %}{{ reasoning }} {{ answer }}",
+        "{% for letter in answer %}{{ letter }}.{% endfor %}",
+        "{% set mine = answer %}{{ mine }}",
+        "\x00answer\x00 {{ answer }}",
+    ],
+)
+def test_a_prompt_that_does_more_is_rendered_by_jinja(tmp_path: Path, body: str) -> None:
+    template = own(tmp_path, "{# kind: yes_no #}{% block user %}" + body + "{% endblock %}")
+    for text in ("x", "answer", "%s %(code)s"):
+        one, other = (
+            render.question(loaded, [completion(text)], order="none", id="j").messages
+            for loaded in (template, replace(template, skeletons=None))
+        )
+        assert one == other
 
 
 def test_a_candidate_that_holds_its_own_code_gets_another_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,7 @@ def plan(
     for unit in units:
         judgement = _judgement_id(unit, naming)
         orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
-        for order in orders:
-            shown = unit[::-1] if order == "ba" else unit
-            yield render.question(template, shown, order=order, id=judgement, reasoning=reasoning)
+        yield from render.questions(template, unit, orders=orders, id=judgement, reasoning=reasoning)
 
 
 def _naming(judge: Judge, template: render.Template) -> str:
