@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     0: ["errors"],
     1: ["records", "tables", "progress"],
-    2: ["runs", "render", "images", "rows", "sheets", "world", "passport", "stats", "bayes", "train.objectives"],
+    2: [
+        "runs",
+        "render",
+        "images",
+        "rows",
+        "sheets",
+        "world",
+        "passport",
+        "stats",
+        "bayes",
+        "train.objectives",
+        "train.matching",
+    ],
     3: ["models", "train.processes", "train.meter", "train.loop"],
     4: ["judges"],
     5: [
