@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import Encoded, pad
+from perl_eval.models.continuation import Continuation
+from perl_eval.models.encode import Encoded
 from perl_eval.records import digest
 
 __all__ = ["Rollout", "Sampling", "generate", "item_seed"]
@@ -64,48 +65,20 @@ def generate(
         One rollout a prompt, in order.
     """
     uniforms = np.stack([np.random.default_rng(seed).random(sampling.max_new_tokens) for seed in seeds])
-    rows = [Encoded(tuple(prompt), (False,) * len(prompt)) for prompt in prompts]
-    batch = pad(rows, pad_id=backbone.pad_id, left=True)
     sampled: list[list[int]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
-    active = torch.arange(len(prompts))
-    device = backbone.device
-    ends = torch.tensor(backbone.end_ids, device=device)
-    ids, live, positions = batch.ids.to(device), batch.live.to(device), batch.positions.to(device)
-    cache = None
+    active = np.arange(len(prompts))
+    growing = Continuation(backbone, prompts, sampling.temperature)
     for step in range(sampling.max_new_tokens):
-        with backbone.autocast():
-            output = backbone.causal(
-                input_ids=ids,
-                attention_mask=live.long(),
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        cache = output.past_key_values
-        chosen = _pick(output.logits[:, -1].float(), torch.from_numpy(uniforms[active.numpy(), step]), sampling)
+        growing.look()
+        chosen = growing.choose(torch.from_numpy(uniforms[active, step]))
         for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
             sampled[row].append(token)
             finished[row] = token in backbone.end_ids
-        going = (~torch.isin(chosen, ends)).nonzero().squeeze(-1)
-        if len(going) == 0:
+        active = active[growing.push(chosen).cpu().numpy()]
+        if len(active) == 0:
             break
-        if len(going) < len(active):
-            cache.batch_select_indices(going)
-            active, chosen, live, positions = active[going.cpu()], chosen[going], live[going], positions[going]
-        ids = chosen.unsqueeze(-1)
-        live = torch.cat([live, torch.ones_like(ids, dtype=torch.bool)], dim=-1)
-        positions = positions[:, -1:] + 1
     return [
         Rollout(tuple(prompt), tuple(tokens), done)
         for prompt, tokens, done in zip(prompts, sampled, finished, strict=True)
     ]
-
-
-def _pick(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    cumulative = torch.softmax(logits.double() / sampling.temperature, -1).cumsum(-1)
-    points = uniforms.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, points, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
