@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import data, figures, judging, pages, training
+from perl_eval.cli import auditing, data, figures, judging, labelling, pages, training
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,11 @@ app.command()(judging.judge)
 app.command()(judging.verify)
 app.command()(figures.score)
 app.command()(figures.agree)
+app.command()(auditing.audit)
+app.command()(auditing.power)
+app.command("import")(auditing.import_)
+app.command()(labelling.annotate)
+app.command()(labelling.export)
 app.command()(pages.report)
 app.command()(pages.demo)
 
