@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -43,7 +43,17 @@ _CONTESTANT: dict[Order, dict[str, Literal["a", "b"]]] = {
     "ba": {"first": "b", "second": "a"},
     "none": {"first": "a", "second": "b"},
 }
-_SINGLE = {"yes", "no", "scored"}
+_SINGLE_OUTCOMES: dict[str | None, Outcome] = {"yes": "yes", "no": "no", "scored": "scored"}
+_SINGLE = frozenset(_SINGLE_OUTCOMES)
+# By what the orders prefer.
+_OUTCOMES: dict[str, Outcome] = {
+    "a": "win",
+    "b": "loss",
+    "tie": "tie",
+    "a+b": "split",
+    "a+tie": "mixed",
+    "b+tie": "mixed",
+}
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:
@@ -60,31 +70,26 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
     votes: dict[Order, list[Ballot]] = {}
     for ballot in ballots:
         votes.setdefault(ballot.order, []).append(ballot)
-    single = {ballot.verdict for ballot in ballots} & _SINGLE
-    sizes = {len(cast) for cast in votes.values()}
-    if set(votes) not in ({"ab", "ba"}, {"none"}) or len(sizes) != 1 or (single and "none" not in votes):
+    single = not _SINGLE.isdisjoint([ballot.verdict for ballot in ballots])
+    orders, sizes = "+".join(sorted(votes)), {len(cast) for cast in votes.values()}
+    if orders not in ("ab+ba", "none") or len(sizes) != 1 or (single and orders != "none"):
         raise ValueError(f"ballots {[(ballot.order, ballot.verdict) for ballot in ballots]} are no judgement")
-    verdicts = {order: _most(cast, "" if single else "tie") for order, cast in votes.items()}
-    if None in verdicts.values():
+    verdicts = [(order, _most(cast, "" if single else "tie")) for order, cast in votes.items()]
+    if any(verdict is None for _, verdict in verdicts):
         reasons = [ballot.reason or "no verdict" for ballot in ballots if ballot.verdict is None]
         return Decision("unjudged", None, "; ".join(dict.fromkeys(reasons)) or "as many votes for yes as for no")
     given = [1.0 - b.p_first if b.order == "ba" else b.p_first for b in ballots if b.p_first is not None]
     p_a = sum(given) / len(given) if len(given) == len(ballots) else None
     if single:
-        singles: dict[str | None, Outcome] = {"yes": "yes", "no": "no", "scored": "scored"}
-        return Decision(singles[verdicts["none"]], p_a, None)
-    preferred = {_CONTESTANT[order].get(str(verdict), "tie") for order, verdict in verdicts.items()}
-    outcomes: dict[frozenset[str], Outcome] = {
-        frozenset({"a"}): "win",
-        frozenset({"b"}): "loss",
-        frozenset({"tie"}): "tie",
-        frozenset({"a", "b"}): "split",
-    }
-    return Decision(outcomes.get(frozenset(preferred), "mixed"), p_a, None)
+        return Decision(_SINGLE_OUTCOMES[verdicts[0][1]], p_a, None)
+    preferred = {_CONTESTANT[order].get(str(verdict), "tie") for order, verdict in verdicts}
+    return Decision(_OUTCOMES["+".join(sorted(preferred))], p_a, None)
 
 
 def _most(cast: Sequence[Ballot], drawn: str) -> str | None:
     """Return the verdict of most votes, ``drawn`` if none is ahead, None if half of them or more hold none."""
+    if len(cast) == 1:
+        return cast[0].verdict
     counts = Counter(ballot.verdict for ballot in cast if ballot.verdict is not None)
     if 2 * counts.total() <= len(cast):
         return None
@@ -143,9 +148,12 @@ def plan(
     """Yield the questions to ask, those of one pair next to each other."""
     naming = _naming(judge, template)
     for unit in units:
-        judgement = _judgement_id(unit, naming)
-        orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
-        yield from render.questions(template, unit, orders=orders, id=judgement, reasoning=reasoning)
+        yield from _asked(unit, judge, template, id=_judgement_id(unit, naming), reasoning=reasoning)
+
+
+def _asked(unit: Contestants, judge: Judge, template: render.Template, *, id: str, reasoning: bool) -> list[Question]:
+    orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
+    return render.questions(template, unit, orders=orders, id=id, reasoning=reasoning)
 
 
 def _naming(judge: Judge, template: render.Template) -> str:
@@ -165,33 +173,42 @@ def shuffled(units: Sequence[Contestants], seed: int) -> list[Contestants]:
 
 
 def judgements(
-    units: Sequence[Contestants],
+    units: Iterable[Contestants],
     judge: Judge,
     template: render.Template,
     *,
     put: Callable[[Iterable[Question]], Generator[Ballot, None, None]],
     reasoning: bool = False,
     votes: int = 1,
-) -> Iterator[Judgement]:
+) -> Generator[Judgement, None, None]:
     """Plan, ask and decide, unit by unit; if the ballots end early, so do the judgements.
 
     Args:
-        units: What to judge, in the order to ask.
+        units: What to judge, in the order to ask; taken as they are needed, some thousand ahead.
         judge: Whom to ask.
         template: What to ask.
         put: Asks: turns questions into ballots, in order, ``votes`` a question.
         reasoning: Ask for reasons before the verdict.
         votes: How often each question is asked.
     """
-    ballots = put(plan(units, judge, template, reasoning=reasoning))
     naming = _naming(judge, template)
-    with contextlib.closing(ballots):
+    planned: deque[tuple[str, Contestants, int]] = deque()
+
+    def questions() -> Iterator[Question]:
         for unit in units:
-            wanted = votes * (2 if len(unit) == 2 and judge.positional else 1)
-            cast = tuple(islice(ballots, wanted))
+            id = _judgement_id(unit, naming)
+            asked = _asked(unit, judge, template, id=id, reasoning=reasoning)
+            planned.append((id, unit, votes * len(asked)))
+            yield from asked
+
+    with contextlib.closing(put(questions())) as ballots:
+        # A unit is planned before its first ballot comes.
+        for ballot in ballots:
+            id, unit, wanted = planned.popleft()
+            cast = (ballot, *islice(ballots, wanted - 1))
             if len(cast) < wanted:
                 return
-            yield _judgement(_judgement_id(unit, naming), unit, cast, judge, template)
+            yield _judgement(id, unit, cast, judge, template)
 
 
 def _judgement(
