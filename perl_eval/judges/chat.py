@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from perl_eval import images
 from perl_eval.errors import JudgeError, Refused
-from perl_eval.judges import verdicts
 from perl_eval.judges.endpoint import Endpoint, Posted
 from perl_eval.judges.protocol import Finish, Reply, Sees
+from perl_eval.judges.reading import read_reply
 from perl_eval.records import Ballot, Question
 
 __all__ = ["ChatJudge", "ChatOptions"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
+# What a server may not take, and by which words its complaint is known.
+_OPTIONS = (
+    (frozenset({"temperature"}), ("temperature",)),
+    (frozenset({"logprobs", "top_logprobs"}), ("logprobs",)),
+    (frozenset({"response_format"}), ("response_format", "json_schema", "structured output", "guided")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class ChatJudge:
 
     def read(self, question: Question, reply: Reply) -> Ballot:
         """Read the verdict that the text commits to last."""
-        return verdicts.read_reply(question, reply)
+        return read_reply(question, reply)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""
@@ -135,7 +142,7 @@ class ChatJudge:
             sent = (self._limit_name, self._not_taken)
             body: dict[str, object] = {
                 "model": self.model,
-                "messages": [{"role": turn.role, "content": turn.content} for turn in question.messages],
+                "messages": _messages(question),
                 self._limit_name: max_tokens,
             }
             body |= {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
@@ -154,16 +161,9 @@ class ChatJudge:
         if self._options.logprobs:
             wishes |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
         if self._options.structured:
-            words = ["A", "B", "tie"] if question.kind == "pairwise" else ["yes", "no"]
-            schema = {
-                "type": "object",
-                "properties": {"verdict": {"type": "string", "enum": words}},
-                "required": ["verdict"],
-                "additionalProperties": False,
-            }
             wishes["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "verdict", "strict": True, "schema": schema},
+                "json_schema": {"name": "verdict", "strict": True, "schema": _schema(question)},
             }
         return wishes
 
@@ -172,9 +172,9 @@ class ChatJudge:
         if "max_completion_tokens" in complaint:
             self._limit_name = "max_completion_tokens"
             return
-        for name, part in (("temperature",) * 2, ("top_logprobs", "logprobs"), ("response_format",) * 2):
-            if part in complaint:
-                self._not_taken |= {name, part}
+        for names, parts in _OPTIONS:
+            if any(part in complaint for part in parts):
+                self._not_taken |= names
 
     def _reply(self, posted: Posted, latency_s: float) -> Reply:
         completion: Any = posted.content
@@ -201,6 +201,27 @@ class ChatJudge:
             cost_usd=self.price_usd(tokens_in, tokens_out),
             left=posted.left,
         )
+
+
+def _messages(question: Question) -> list[dict[str, object]]:
+    """Return the messages; pictures go before the text of the first one of the user."""
+    messages: list[dict[str, object]] = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+    if question.images:
+        first = next(message for message in messages if message["role"] == "user")
+        pictures = [{"type": "image_url", "image_url": {"url": images.data_url(path)}} for path in question.images]
+        first["content"] = [*pictures, {"type": "text", "text": first["content"]}]
+    return messages
+
+
+def _schema(question: Question) -> dict[str, object]:
+    """Return the JSON schema of a reply: its reasons, where they are asked for, come before the verdict."""
+    if question.scale is not None:
+        verdict: tuple[str, dict[str, object]] = ("score", {"type": "integer", "enum": list(question.scale.levels)})
+    else:
+        words = ["A", "B", "tie"] if question.kind == "pairwise" else ["yes", "no"]
+        verdict = ("verdict", {"type": "string", "enum": words})
+    properties = dict([("reasons", {"type": "string"}), verdict] if question.reasoning else [verdict])
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:

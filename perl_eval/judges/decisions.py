@@ -150,6 +150,8 @@ class DecisionJudge:
         for answer in decision.answers:
             if answer.type == "predicate":
                 answers.append({"yes": answer.probability, "no": 1.0 - answer.probability})
+            elif answer.type == "score":
+                answers.append({level.label: level.probability for level in answer.probabilities})
             elif answer.type == "choice":
                 answers.append({str(option.value): option.probability for option in answer.probabilities})
             else:
@@ -161,7 +163,7 @@ class DecisionJudge:
         content: Any = (await self._endpoint.post("/systemone", body)).content
         try:
             answers: list[dict[str, float] | None] = [
-                _of_system_one(content["answers"][str(place)]) for place in range(len(questions))
+                _of_system_one(question, content["answers"][str(place)]) for place, question in enumerate(questions)
             ]
             usage = content["usage"]["input_tokens"], content["usage"]["output_tokens"]
         except (KeyError, TypeError) as error:
@@ -172,17 +174,24 @@ class DecisionJudge:
 _Answered = tuple[str, tuple[int, int], list[dict[str, float] | None]]
 
 
-def _of_system_one(answer: Mapping[str, Any]) -> dict[str, float]:
+def _of_system_one(question: Question, answer: Mapping[str, Any]) -> dict[str, float]:
     if answer["type"] == "noul":
         return {"yes": float(answer["noul"]), "no": 1.0 - float(answer["noul"])}
-    return {str(option): float(probability) for option, probability in answer["probabilities"].items()}
+    given = {str(option): float(probability) for option, probability in answer["probabilities"].items()}
+    if question.scale is None:
+        return given
+    # The levels of a score come back by their place.
+    return {level: given[str(place)] for place, level in enumerate(options_of(question, tie=False))}
 
 
 def _openai_form(question: Question, *, tie: bool) -> dict[str, Any]:
     _, own = render.parts(question)
     if question.kind == "yes_no":
         return {"type": "predicate", "name": question.order, "instructions": own}
-    choices = [{"value": option, "description": DESCRIPTIONS[option]} for option in options_of("pairwise", tie=tie)]
+    if question.scale is not None:
+        levels = [{"label": level} for level in options_of(question, tie=False)]
+        return {"type": "score", "name": question.order, "instructions": own, "levels": levels}
+    choices = [{"value": option, "description": DESCRIPTIONS[option]} for option in options_of(question, tie=tie)]
     return {"type": "choice", "name": question.order, "instructions": own, "choices": choices}
 
 

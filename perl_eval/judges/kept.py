@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perl_eval.errors import UserError
-from perl_eval.judges import verdicts
 from perl_eval.judges.options import read_probabilities
 from perl_eval.judges.protocol import Judge, Reply, Sees
+from perl_eval.judges.reading import read_reply
 from perl_eval.judges.reward import RewardJudge
 from perl_eval.judges.scripted import ScriptedJudge
 from perl_eval.records import Ballot, Question, RunCard
@@ -63,7 +63,7 @@ class KeptJudge:
 
 def _reader(door: str, model: str, parameters: Mapping[str, Any]) -> Callable[[Question, Reply], Ballot]:
     if door == "chat":
-        return verdicts.read_reply
+        return read_reply
     if door in ("decisions", "local"):
         margin = float(parameters["tie_margin"])
         return lambda question, reply: read_probabilities(question, reply, tie_margin=margin)

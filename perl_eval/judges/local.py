@@ -91,7 +91,7 @@ class LocalJudge:
 
     def _answer(self, question: Question, scores: torch.Tensor) -> dict[str, float]:
         chances = [float(chance) for chance in scores.double().softmax(-1)]
-        return dict(zip(options_of(question.kind, tie=self._tie), chances, strict=True))
+        return dict(zip(options_of(question, tie=self._tie), chances, strict=True))
 
     @torch.no_grad()
     def _scores(self, prompts: Sequence[_Prompt], units: Sequence[str]) -> list[torch.Tensor]:

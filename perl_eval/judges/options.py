@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from perl_eval import render
 from perl_eval.judges.protocol import Reply
-from perl_eval.records import Ballot, Kind, Question, Verdict
+from perl_eval.judges.scores import mean_score
+from perl_eval.records import Ballot, Question, Verdict
 
-__all__ = ["DESCRIPTIONS", "OPTIONS", "options_of", "read_probabilities", "system_one"]
+__all__ = ["DESCRIPTIONS", "options_of", "read_probabilities", "system_one"]
 
-OPTIONS: Mapping[str, Verdict] = {"A": "first", "B": "second", "tie": "tie", "yes": "yes", "no": "no"}
-"""Every option that a question may have, and the verdict that it is."""
 DESCRIPTIONS = {"A": "answer A is the better one", "B": "answer B is the better one", "tie": "neither is better"}
 """What a judge is told about each option of a pair."""
 
@@ -24,8 +23,10 @@ def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -
         return reply.ballot(question, None, reason="the judge refused to answer")
     given: dict[str, float] = json.loads(reply.text)
     total = sum(given.values())
-    if not given.keys() <= OPTIONS.keys() or not 0.0 < total < float("inf"):
+    if not given.keys() <= set(options_of(question, tie=True)) or not 0.0 < total < float("inf"):
         return reply.ballot(question, None, reason=f"the probabilities are none: {reply.text[:80]}")
+    if question.scale is not None:
+        return reply.ballot(question, "scored", score=mean_score(given))
     if question.kind == "yes_no":
         p_first = given.get("yes", 0.0) / total
         return reply.ballot(question, "yes" if p_first > 0.5 else "no", p_first=p_first)
@@ -36,9 +37,11 @@ def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -
     return reply.ballot(question, verdict, p_first=first + tie / 2)
 
 
-def options_of(kind: Kind, *, tie: bool) -> tuple[str, ...]:
-    """Return the options of a question."""
-    if kind == "yes_no":
+def options_of(question: Question, *, tie: bool) -> tuple[str, ...]:
+    """Return the options of a question: of a score, the numbers of its scale."""
+    if question.scale is not None:
+        return tuple(map(str, question.scale.levels))
+    if question.kind == "yes_no":
         return ("yes", "no")
     return ("A", "B", "tie") if tie else ("A", "B")
 
@@ -50,7 +53,10 @@ def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
         shared, own = render.parts(question)
         asked[str(place)] = {"type": "noul", "instructions": own}
         if question.kind == "pairwise":
-            options = options_of(question.kind, tie=tie)
+            options = options_of(question, tie=tie)
             criteria = {option: DESCRIPTIONS[option] for option in options}
             asked[str(place)] = {"type": "choice", "instructions": own, "criteria": criteria}
+        elif question.scale is not None:
+            levels = list(options_of(question, tie=tie))
+            asked[str(place)] = {"type": "score", "instructions": own, "criteria": levels}
     return {"state": shared, "questions": asked}

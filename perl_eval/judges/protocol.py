@@ -42,7 +42,13 @@ class Reply:
     left: Allowance | None = None
 
     def ballot(
-        self, question: Question, verdict: Verdict | None, *, p_first: float | None = None, reason: str | None = None
+        self,
+        question: Question,
+        verdict: Verdict | None,
+        *,
+        p_first: float | None = None,
+        score: float | None = None,
+        reason: str | None = None,
     ) -> Ballot:
         """Return the ballot that this reply amounts to, once read."""
         return Ballot(
@@ -50,6 +56,7 @@ class Reply:
             verdict=verdict,
             reason=reason,
             p_first=p_first,
+            score=score,
             raw=self.text,
             model=self.model,
             tokens_in=self.tokens_in,

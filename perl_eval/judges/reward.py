@@ -57,7 +57,13 @@ class RewardJudge:
         self.parameters: Mapping[str, object] = {"threshold": threshold, "tie_margin": tie_margin}
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """Score all candidates in one call; a reply is the JSON list of its candidates' rewards."""
+        """Score all candidates in one call; a reply is the JSON list of its candidates' rewards.
+
+        Raises:
+            UserError: A score on a scale is asked for.
+        """
+        if any(question.scale for question in questions):
+            raise UserError("a reward is no score on a scale", "ask another judge, or for yes or no")
         rewards = [float(reward) for reward in self._score([c for question in questions for c in question.candidates])]
         wanted = sum(len(question.candidates) for question in questions)
         if len(rewards) != wanted:

@@ -25,9 +25,9 @@ class ScriptedJudge:
     """Prefers the answer of higher utility, but leans to the first one shown and errs at random.
 
     The margin is ``u(first) - u(second) + position_bias + noise * z``, with z standard normal; for a single answer
-    it is ``u(answer) - threshold + noise * z``. z depends on the seed, the item and the texts, not on their order:
-    swapping the answers turns its sign, and equal answers have none. ``p_first`` is the logistic function of the
-    margin.
+    it is ``u(answer) - threshold + noise * z``, which on a scale, cut to its ends, is the score. z depends on the seed,
+    the item and the texts, not on their order: swapping the answers turns its sign, and equal answers have none.
+    ``p_first`` is the logistic function of the margin.
 
     Args:
         utility: The utility of a completion, any unit.
@@ -85,6 +85,8 @@ class ScriptedJudge:
         """Turn a margin into a verdict and a probability."""
         margin = float(reply.text)
         verdict: Verdict
+        if question.scale is not None:
+            return reply.ballot(question, "scored", score=min(max(margin, question.scale.low), question.scale.high))
         if question.kind == "yes_no":
             verdict = "yes" if margin > 0 else "no"
         elif abs(margin) <= self._tie_margin:

@@ -14,16 +14,22 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from perl_eval.judges.protocol import Reply
-from perl_eval.records import Ballot, Kind, Question, Verdict
+from perl_eval.records import Kind, Verdict
 
-__all__ = ["Reading", "p_first", "read", "read_reply"]
+__all__ = ["Reading", "Spoken", "p_first", "read", "spoken"]
 
 
 class Reading(NamedTuple):
     """A verdict, or None and the reason why there is none."""
 
     verdict: Verdict | None
+    reason: str | None = None
+
+
+class Spoken(NamedTuple):
+    """What a reply says after its thinking, or the reason why it says nothing."""
+
+    text: str
     reason: str | None = None
 
 
@@ -97,15 +103,16 @@ _JSON_KEYS = (
 _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
 
 
-def read_reply(question: Question, reply: Reply) -> Ballot:
-    """Turn a reply in text, with or without the probabilities of its first token, into a ballot."""
-    if reply.finish == "refusal":
-        return reply.ballot(question, None, reason="the judge refused to answer")
-    if reply.finish == "length":
-        return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
-    reading = read(reply.text, question.kind)
-    probability = p_first(reply.logprobs, question.kind) if reading.verdict else None
-    return reply.ballot(question, reading.verdict, p_first=probability, reason=reading.reason)
+def spoken(text: str) -> Spoken:
+    """Return what a reply says after its thinking."""
+    thinking, end = False, 0
+    for tag in _THOUGHT_TAG.finditer(text):
+        thinking, end = not tag["end"], tag.end()
+    if thinking:
+        return Spoken("", "the reply ends inside its thinking")
+    if not text[end:].strip():
+        return Spoken("", "the reply is empty")
+    return Spoken(text[end:])
 
 
 def read(text: str, kind: Kind) -> Reading:
@@ -113,16 +120,12 @@ def read(text: str, kind: Kind) -> Reading:
 
     Args:
         text: The reply.
-        kind: What was asked.
+        kind: What was asked, not a score; see `scores` for those.
     """
-    thinking, spoken = False, 0
-    for tag in _THOUGHT_TAG.finditer(text):
-        thinking, spoken = not tag["end"], tag.end()
-    if thinking:
-        return Reading(None, "the reply ends inside its thinking")
-    text = text[spoken:]
-    if not text.strip():
-        return Reading(None, "the reply is empty")
+    said = spoken(text)
+    if said.reason is not None:
+        return Reading(None, said.reason)
+    text = said.text
     found = [*_structured(text, kind), *_worded(text, kind)]
     if not found:
         return Reading(None, "the reply commits to no verdict")

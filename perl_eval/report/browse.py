@@ -12,7 +12,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.records import Ballot, HumanLabel, Judgement, Message
 from perl_eval.report.gather import Folder, records
-from perl_eval.report.tally import Chosen
+from perl_eval.report.tally import ALONE, Chosen
 from perl_eval.report.text import clip, visible
 from perl_eval.stats.corrected import AS_LABEL
 
@@ -105,7 +105,9 @@ def _row(
         "outcome": judgement.outcome,
         "judge": visible(judgement.judge),
         "pair": visible(
-            f"{judgement.policy_a} against {judgement.policy_b}" if pairwise else f"{judgement.policy_a}, yes or no"
+            f"{judgement.policy_a} against {judgement.policy_b}"
+            if pairwise
+            else f"{judgement.policy_a}, {ALONE[judgement.kind]}"
         ),
         "dataset": visible(judgement.dataset),
         "prompt": prompt,

@@ -31,6 +31,7 @@ _KEY_NOTES = 6
 _BARS = {
     "pairwise": (("win", ("win",)), ("undecided", ("split", "tie", "mixed")), ("loss", ("loss",))),
     "yes_no": (("yes", ("yes",)), ("no", ("no",))),
+    "score": (("scored", ("scored",)),),
 }
 
 

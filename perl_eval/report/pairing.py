@@ -16,7 +16,7 @@ _LEARNED = "learned "
 _PEOPLE = re.compile(r"\bhuman-human\b|^human ceiling$")
 _JUDGE = re.compile(r"\b(?:human-judge|judge-human)\b|^judge at the ceiling's task$")
 _LEFT_OUT = "against the majority of the others"
-_RATES = {"pairwise": ("win rate", "win rate, undecided half"), "yes_no": ("yes rate",)}
+_RATES = {"pairwise": ("win rate", "win rate, undecided half"), "yes_no": ("yes rate",), "score": ("mean score",)}
 
 
 def _mentions(text: str, *names: str) -> bool:

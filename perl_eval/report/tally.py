@@ -11,9 +11,11 @@ from perl_eval.records import Judgement, Score, digest
 from perl_eval.report.gather import Folder, records
 from perl_eval.stats.position import verdicts
 
-__all__ = ["Chosen", "Missing", "Tally", "missing_scores", "survey"]
+__all__ = ["ALONE", "Chosen", "Missing", "Tally", "missing_scores", "survey"]
 
 _REASON_LIMIT = 160
+ALONE = {"yes_no": "yes or no", "score": "scored"}
+"""How answers are judged alone, in words."""
 
 
 @dataclass(slots=True)
@@ -25,9 +27,9 @@ class Tally:
     Attributes:
         folder: Place of the folder.
         judge: The judge's name.
-        kind: ``pairwise`` or ``yes_no``.
+        kind: ``pairwise``, ``yes_no`` or ``score``.
         a: Policy a.
-        b: Policy b; empty for yes or no.
+        b: Policy b; empty where answers are judged alone.
         dataset: Where the prompts come from.
         prompt_sha256: Of the judge's prompt.
         outcomes: Judgements by outcome.
@@ -65,7 +67,7 @@ class Tally:
     @property
     def pair(self) -> str:
         """The comparison in words."""
-        return f"{self.a} against {self.b}" if self.kind == "pairwise" else f"{self.a}, yes or no"
+        return f"{self.a} against {self.b}" if self.kind == "pairwise" else f"{self.a}, {ALONE[self.kind]}"
 
     def add(self, judgement: Judgement) -> None:
         """Count one more judgement."""

@@ -70,6 +70,8 @@ def estimate_agreement(
         judges.setdefault((record.judge, record.kind), []).append(record)
     found: list[Estimate] = []
     for (judge, kind), group in sorted(judges.items()):
+        if kind not in LABELS:  # people label no scores
+            continue
         joined = _join(group, by_unit, LABELS[kind])
         if not joined.judgements:
             continue

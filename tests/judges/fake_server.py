@@ -175,6 +175,16 @@ class FakeServer:
                 answers.append({"type": "refusal", "name": question["name"]})
             elif question["type"] == "predicate":
                 answers.append({"type": "predicate", "name": question["name"], "probability": 0.75})
+            elif question["type"] == "score":
+                # Half a chance each for the seventh and the ninth level.
+                levels = [level["label"] for level in question["levels"]]
+                chances = {label: 0.5 * (place in (6, 8)) for place, label in enumerate(levels)}
+                listed = [
+                    {"label": label, "probability": chances[label], "value": place}
+                    for place, label in enumerate(levels)
+                ]
+                named = {"type": "score", "name": question["name"], "score": 7.0, "confidence": 1.0}
+                answers.append({**named, "probabilities": listed})
             else:
                 options = [choice["value"] for choice in question["choices"]]
                 chances = shorter_is_likelier(question["instructions"], options)

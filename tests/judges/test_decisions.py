@@ -109,7 +109,7 @@ def test_one_order_from_the_ledger_leaves_the_other_alone_in_its_request(tmp_pat
         put(judge, tmp_path / "parts", questions[1:2])
         server.requests.clear()
         assert [ballot.p_first for ballot in put(judge, tmp_path / "parts", questions)] == [b.p_first for b in whole]
-        assert [len(body["questions"]) for body in server.requests] == [1, 2, 2]
+        assert sorted(len(body["questions"]) for body in server.requests) == [1, 2, 2]
 
 
 def test_a_refusal_is_unjudged(tmp_path: Path) -> None:
