@@ -6,7 +6,7 @@ import contextlib
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import islice, product
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
 
-__all__ = ["iterate", "read", "replace_file", "schema_of", "write"]
+__all__ = ["batches", "decoded", "iterate", "read", "replace_file", "schema_of", "write"]
 
 Record = TypeVar("Record")
 _BATCH_ROWS = 4096
@@ -212,6 +212,27 @@ def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
         UserError: The file is missing.
         DataError: It is not parquet, a column is missing or of another type, or a cell does not fit its field.
     """
+    row = 0
+    for batch in batches(path, record):
+        yield from decoded(batch, record, path, range(row, row + batch.num_rows))
+        row += batch.num_rows
+
+
+def batches(
+    path: Path, record: type, names: Sequence[str] = (), *, rows: int = _BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Read a file in batches, as it lies there, once its columns are known to fit.
+
+    Args:
+        path: The file.
+        record: What its rows are.
+        names: Which columns; all if none are named.
+        rows: Rows of a batch, at most.
+
+    Raises:
+        UserError: The file is missing.
+        DataError: It is not parquet, or a column is missing or of another type.
+    """
     if not path.is_file():
         raise UserError(f"no such file: {path}", "check the path")
     try:
@@ -221,40 +242,56 @@ def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
             f"is not a parquet file ({error})", file=path, fix="give the output of a perl-eval verb"
         ) from None
     with source:
-        present, later = source.schema_arrow, _added_later(typing.cast(type, record))
-        columns = schema_of(typing.cast(type, record))
-        wanted = pa.schema([part for part in columns if part.name in present.names or part.name not in later])
-        for column in wanted:
-            if column.name not in present.names:
-                raise DataError(
-                    f"no such column; present are {', '.join(present.names)}",
-                    file=path,
-                    field=column.name,
-                    fix=f"give a file of {record.__name__} records",
-                )
-            kind = present.field(column.name).type
-            if not _fits(kind, column.type):
-                raise DataError(
-                    f"the column has type {kind}, not {column.type}",
-                    file=path,
-                    field=column.name,
-                    fix=f"give a file of {record.__name__} records",
-                )
-        row = 0
-        for batch in _batches(source, path, wanted.names):
-            for cell in _cells(batch, wanted, path, row):
-                try:
-                    yield _from_row(record, cell)
-                except _Misfit as misfit:
-                    raise DataError(str(misfit), file=path, row=row, field=misfit.field) from None
-                row += 1
+        present = _present(source.schema_arrow, path, record).names
+        try:
+            yield from source.iter_batches(rows, columns=[name for name in present if name in names or not names])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"is a damaged parquet file ({error})", file=path, fix="make it again") from None
 
 
-def _batches(source: pq.ParquetFile, path: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from source.iter_batches(batch_size=_BATCH_ROWS, columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"is a damaged parquet file ({error})", file=path, fix="make it again") from None
+def _present(present: pa.Schema, path: Path, record: type) -> pa.Schema:
+    """Return what a file must have, which is all but the columns that came later, and check that it does."""
+    later = _added_later(record)
+    wanted = pa.schema([part for part in schema_of(record) if part.name in present.names or part.name not in later])
+    for column in wanted:
+        if column.name not in present.names:
+            raise DataError(
+                f"no such column; present are {', '.join(present.names)}",
+                file=path,
+                field=column.name,
+                fix=f"give a file of {record.__name__} records",
+            )
+        kind = present.field(column.name).type
+        if not _fits(kind, column.type):
+            raise DataError(
+                f"the column has type {kind}, not {column.type}",
+                file=path,
+                field=column.name,
+                fix=f"give a file of {record.__name__} records",
+            )
+    return wanted
+
+
+def decoded(batch: pa.RecordBatch, record: type[Record], path: Path, rows: Sequence[int]) -> Iterator[Record]:
+    """Turn a batch of a file into records.
+
+    Args:
+        batch: All columns of some rows; other columns are left out.
+        record: What a row is.
+        path: The file, for what is said about an error.
+        rows: Where in the file each of the rows lies.
+
+    Raises:
+        DataError: A cell does not fit its field.
+    """
+    kind = typing.cast(type, record)
+    names, later = batch.schema.names, _added_later(kind)
+    wanted = pa.schema([part for part in schema_of(kind) if part.name in names or part.name not in later])
+    for row, cell in zip(rows, _cells(batch, wanted, path, rows), strict=True):
+        try:
+            yield _from_row(record, cell)
+        except _Misfit as misfit:
+            raise DataError(str(misfit), file=path, row=row, field=misfit.field) from None
 
 
 def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
@@ -276,22 +313,22 @@ def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _cells(batch: pa.RecordBatch, wanted: pa.Schema, path: Path, first_row: int) -> list[dict[str, Any]]:
+def _cells(batch: pa.RecordBatch, wanted: pa.Schema, path: Path, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Return a batch as plain rows; a number that its column's type cannot hold is an error that names it."""
     loose = _nullable(wanted)
     table = pa.Table.from_batches([batch]).select(wanted.names)
     try:
-        rows: list[dict[str, Any]] = table.cast(loose).to_pylist()
+        cells: list[dict[str, Any]] = table.cast(loose).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
         for row, column in product(range(table.num_rows), loose):
             try:
                 table[column.name].slice(row, 1).cast(column.type).to_pylist()
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
                 raise DataError(
-                    f"does not fit its column ({error})", file=path, row=first_row + row, field=column.name
+                    f"does not fit its column ({error})", file=path, row=rows[row], field=column.name
                 ) from None
         raise
-    return rows
+    return cells
 
 
 def read(path: Path, record: type[Record]) -> list[Record]:
