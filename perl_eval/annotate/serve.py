@@ -68,6 +68,10 @@ class Address:
     port: int = 8000
     names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise UserError(f"there is no port {self.port}", "give a number from 0 (any free one) to 65535")
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
@@ -186,10 +190,9 @@ def _listening(address: Address) -> Iterator[socket.socket]:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         listener = socket.create_server((address.host.strip("[]"), address.port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise UserError(
-            f"cannot serve at {address.host}, port {address.port}: {reason}", "give another port, or 0 for any"
+            f"cannot serve at {address.host}, port {address.port}: {error.strerror}", "give another port, or 0 for any"
         ) from None
     with listener:
         yield listener

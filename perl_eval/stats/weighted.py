@@ -49,14 +49,15 @@ def inclusion_probabilities(sizes: ArrayLike, n: int) -> FloatArray:
 
 
 def draw(probabilities: ArrayLike, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw items with exactly the given inclusion probabilities: systematic sampling in random order.
+    """Draw items with exactly the given inclusion probabilities: systematic sampling.
 
-    The items stand in random order on a line, each as long as its probability; those at u, u + 1, u + 2 ... with u
-    uniform in [0, 1) are drawn. If the probabilities sum to n, exactly n are.
+    The items stand on a line, each as long as its probability, the likelier ones after the others and equal ones in
+    random order; those at u, u + 1, u + 2 ... with u uniform in [0, 1) are drawn. If the probabilities sum to n,
+    exactly n are, and of items of any probability nearly as many as expected.
 
     Args:
         probabilities: Shape (N,), in (0, 1].
-        rng: Generator of the order and the start.
+        rng: Generator of the order of equal items, and of the start.
 
     Returns:
         Places of the drawn items, ascending.
@@ -64,7 +65,7 @@ def draw(probabilities: ArrayLike, rng: np.random.Generator) -> NDArray[np.intp]
     Source: Madow, Annals of Mathematical Statistics 20 (1949), 333-354.
     """
     share = np.asarray(probabilities, np.float64)
-    order = rng.permutation(len(share))
+    order = np.lexsort((rng.random(len(share)), share))
     ends = np.cumsum(share[order])
     ends[-1] = round(float(ends[-1]), 9)  # rounding must not lose the last item where the sum is whole
     reached = np.ceil(ends - rng.random()).clip(0)  # marks that lie before the end of each item
