@@ -10,14 +10,16 @@ preferred in both orders. Judges without positions are asked once a pair.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from perl_eval import runs
 from perl_eval.judges.ask import Tally
-from perl_eval.judges.contest import Contestants, Decision, Pairs, decide, judgements, pairs, plan
+from perl_eval.judges.contest import Contestants, Decision, decide, judgements, plan
 from perl_eval.judges.forecast import Forecast, forecast
 from perl_eval.judges.ledger import Ledger
+from perl_eval.judges.matching import Pairs, pairs
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.replay import reread, verify
 from perl_eval.judges.resistance import attack
@@ -29,8 +31,10 @@ from perl_eval.judges.session import (
     judged,
     putting,
     queue_of,
+    scratch_in,
     template_of,
 )
+from perl_eval.ordering import write_sorted
 from perl_eval.records import Judgement
 
 __all__ = [
@@ -80,14 +84,22 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
     ) as started:
         if started.done:
             return started.folder
-        queue, left_over = queue_of(a, b, options)
-        tally = Tally()
-        with Ledger(options.ledger or started.folder / LEDGER) as ledger:
-            done = judged(queue, judge, template, put=putting(judge, ledger, options, tally), options=options)
-        started.write(done, Judgement)
-        counts = Counter(judgement.outcome for judgement in done)
-        started.notes.update({"judged": len(done), "outcomes": dict(counts), **left_over, "asking": asdict(tally)})
+        tally, counts = Tally(), Counter[str]()
+
+        def counted(done: Iterator[Judgement]) -> Iterator[Judgement]:
+            for judgement in done:
+                counts[judgement.outcome] += 1
+                yield judgement
+
+        with scratch_in(started.folder) as scratch:
+            queue, left_over = queue_of(a, b, template, options, scratch)
+            with Ledger(options.ledger or started.folder / LEDGER) as ledger:
+                put = putting(judge, ledger, options, tally)
+                done = counted(judged(queue, judge, template, put=put, options=options))
+                path = started.folder / runs.FILES[Judgement]
+                count = write_sorted(path, done, Judgement, by=("item", "id"), scratch=scratch)
+        started.notes.update({"judged": count, "outcomes": dict(counts), **left_over, "asking": asdict(tally)})
         started.notes["ledger"] = str(options.ledger or LEDGER)
         if tally.stopped:
-            started.notes["not_asked"] = len(queue) - len(done)
+            started.notes["not_asked"] = len(queue) - count
         return started.folder

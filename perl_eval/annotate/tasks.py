@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from perl_eval.errors import UserError
-from perl_eval.judges.contest import pairs
+from perl_eval.judges.matching import pairs
 from perl_eval.records import Completion, Judgement, Kind, Message, digest, unit_of
 from perl_eval.stats.weighted import draw, inclusion_probabilities
 

@@ -1,4 +1,4 @@
-"""A contest, purely: matching completions, the questions to ask about them, and what ballots come to."""
+"""A contest, purely: the questions to ask about completions that meet, and what ballots come to."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from perl_eval import render
-from perl_eval.errors import UserError
 from perl_eval.judges.protocol import Judge
 from perl_eval.records import Ballot, Completion, Judgement, Order, Outcome, Question, digest
 
-__all__ = ["Contestants", "Decision", "Pairs", "decide", "judgements", "pairs", "plan", "shuffled"]
-
-_EXAMPLES = 3
+__all__ = ["Contestants", "Decision", "decide", "judgements", "plan"]
 
 
 class Decision(NamedTuple):
@@ -27,14 +22,6 @@ class Decision(NamedTuple):
     outcome: Outcome
     p_a: float | None
     reason: str | None
-
-
-class Pairs(NamedTuple):
-    """Matched completions, and the ids of those left over."""
-
-    matched: list[tuple[Completion, Completion]]
-    only_a: list[str]
-    only_b: list[str]
 
 
 # Which contestant a position is, by order. A judge without positions is shown a first.
@@ -97,47 +84,6 @@ def _most(cast: Sequence[Ballot], drawn: str) -> str | None:
     return (drawn or None) if others and others[0][1] == most else leader
 
 
-def pairs(a: Iterable[Completion], b: Iterable[Completion]) -> Pairs:
-    """Match completions of the same item and draw.
-
-    Raises:
-        UserError: Nothing matches, one side has two completions of one item and draw, or a pair's prompts differ.
-    """
-    ours, theirs = _by_item(a, "A"), _by_item(b, "B")
-    shared = sorted(ours.keys() & theirs.keys())
-    if not shared:
-        raise UserError(
-            f"no item is in both: A has {_named(ours)}, B has {_named(theirs)}",
-            "sample both from the same prompts, with the same number of draws",
-        )
-    for key in shared:
-        if (ours[key].prompt, ours[key].images) != (theirs[key].prompt, theirs[key].images):
-            raise UserError(
-                f"item {key[0]!r} has one prompt in A and another in B", "sample both from the same prompts"
-            )
-    return Pairs(
-        [(ours[key], theirs[key]) for key in shared],
-        sorted(ours[key].id for key in ours.keys() - theirs.keys()),
-        sorted(theirs[key].id for key in theirs.keys() - ours.keys()),
-    )
-
-
-def _by_item(completions: Iterable[Completion], side: str) -> dict[tuple[str, int], Completion]:
-    found: dict[tuple[str, int], Completion] = {}
-    for completion in completions:
-        if found.setdefault((completion.item, completion.draw), completion) is not completion:
-            raise UserError(
-                f"{side} has two completions of item {completion.item!r}, draw {completion.draw}",
-                "give the completions of one policy",
-            )
-    return found
-
-
-def _named(found: dict[tuple[str, int], Completion]) -> str:
-    names = [f"{item!r} (draw {draw})" for item, draw in islice(sorted(found), _EXAMPLES)]
-    return f"{len(found)}, such as {', '.join(names)}" if names else "none"
-
-
 Contestants = tuple[Completion, ...]
 """One completion to judge alone, or a and b."""
 
@@ -164,12 +110,6 @@ def _naming(judge: Judge, template: render.Template) -> str:
 
 def _judgement_id(unit: Contestants, naming: str) -> str:
     return digest("judgement", naming, *(completion.id for completion in unit))
-
-
-def shuffled(units: Sequence[Contestants], seed: int) -> list[Contestants]:
-    """Return the units in a seeded random order that does not depend on the order they came in."""
-    ordered = sorted(units, key=lambda unit: [completion.id for completion in unit])
-    return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]
 
 
 def judgements(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from perl_eval.judges.ask import expected_tokens
@@ -14,6 +17,8 @@ from perl_eval.judges.session import LEDGER, JudgeOptions, queue_of, template_of
 from perl_eval.records import Message
 
 __all__ = ["Forecast", "forecast"]
+
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +57,32 @@ def forecast(a: Path, b: Path | None, *, judge: Judge, options: JudgeOptions, ou
         out: The output folder it would write; its ledger, if it has one, is looked up.
     """
     template = template_of(b, options)
-    queue, _ = queue_of(a, b, options)
-    keys = Keys(judge)
-    questions = {
-        keys.of(question, vote): question
-        for question in plan(queue, judge, template, reasoning=options.reasoning)
-        for vote in range(options.asking.votes)
-    }
-    example = next(iter(questions.values())).messages
+    keys, votes = Keys(judge), options.asking.votes
     path = options.ledger or (out / LEDGER if out is not None else None)
-    known: set[bytes] = set()
-    if path is not None and path.is_file():
-        with Ledger(path) as ledger:
-            known = set(ledger.find(list(questions)))
-    left = [question for key, question in questions.items() if key not in known]
-    tokens_in, tokens_out = round(sum(map(expected_tokens, left))), judge.longest * len(left)
+    seen: set[bytes] = set()
+    example: tuple[Message, ...] = ()
+    known, tokens_in = 0, 0.0
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ledger = stack.enter_context(Ledger(path)) if path is not None and path.is_file() else None
+        queue, _ = queue_of(a, b, template, options, scratch)
+        questions = plan(queue, judge, template, reasoning=options.reasoning)
+        while block := list(islice(questions, _BLOCK)):
+            example = example or block[0].messages
+            fresh = {keys.of(question, vote): question for question in block for vote in range(votes)}
+            fresh = {key: question for key, question in fresh.items() if key not in seen}
+            seen.update(fresh)
+            found = ledger.find(list(fresh)) if ledger is not None else {}
+            known += len(found)
+            tokens_in += sum(expected_tokens(question) for key, question in fresh.items() if key not in found)
+    left = len(seen) - known
     return Forecast(
         units=len(queue),
-        questions=len(questions),
-        from_ledger=len(known),
-        requests=math.ceil(len(left) / judge.group),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        cost_usd=judge.price_usd(tokens_in, tokens_out),
+        questions=len(seen),
+        from_ledger=known,
+        requests=math.ceil(left / judge.group),
+        tokens_in=round(tokens_in),
+        tokens_out=judge.longest * left,
+        cost_usd=judge.price_usd(round(tokens_in), judge.longest * left),
         example=example,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.judges.contest import Contestants
 from perl_eval.records import Completion
 
-__all__ = ["complete", "given", "read_references"]
+__all__ = ["given", "located", "read_references", "refuse_bare"]
 
 _EXAMPLES = 3
 
@@ -93,29 +93,31 @@ def _entry(path: Path, row: int, line: str) -> tuple[int, str, str]:
     return row, item, reference
 
 
-def complete(queue: Sequence[Contestants], references: Path | None, *, pictures: Path) -> list[Contestants]:
-    """Return what to judge with the paths of its pictures in place of their names.
+def refuse_bare(items: Iterable[str], template: render.Template, references: Path | None) -> None:
+    """Check that every item has a reference, if there are references.
+
+    Raises:
+        UserError: One has none.
+    """
+    bare = sorted({item for item in items if item not in template.references}) if references is not None else []
+    if bare:
+        raise UserError(
+            f"{references} has no reference for {len(bare)} items: {', '.join(map(repr, bare[:_EXAMPLES]))}, ...",
+            "give one for every item",
+        )
+
+
+def located(unit: Contestants, pictures: Path) -> Contestants:
+    """Return a unit with the paths of its pictures in place of their names.
 
     Args:
-        queue: What to judge.
-        references: The references, if there are any; then every item must have one.
+        unit: What to judge.
         pictures: The completions of contestant a, whose pictures are shown.
 
     Raises:
-        UserError: An item has no reference.
         DataError: A picture is missing.
     """
-    if references is not None:
-        known = read_references(references)
-        bare = sorted({unit[0].item for unit in queue if unit[0].item not in known})
-        if bare:
-            raise UserError(
-                f"{references} has no reference for {len(bare)} items: {', '.join(map(repr, bare[:_EXAMPLES]))}, ...",
-                "give one for every item",
-            )
-    return [_located(unit, pictures) if unit[0].images else unit for unit in queue]
-
-
-def _located(unit: Contestants, pictures: Path) -> Contestants:
+    if not unit[0].images:
+        return unit
     paths = images.locate(pictures, unit[0].images)
     return tuple(replace(answer, images=paths) for answer in unit)

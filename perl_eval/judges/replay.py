@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
-from perl_eval import runs
+from perl_eval import runs, tables
 from perl_eval.errors import UserError
 from perl_eval.judges.ask import NOT_KEPT, AskOptions, Tally
 from perl_eval.judges.ledger import Ledger
@@ -30,17 +32,23 @@ def reread(run: Path, out: Path, *, judge: Judge, prompts: Path | None = None) -
         UserError: The folder is no such run, or judge or prompt are others.
         DataError: An input does not match its card.
     """
-    stored, card = _stored(run)
+    card = _card(run)
     with runs.start(
         out, verb="reread", arguments=dict(card.arguments), inputs={"run": run}, simulated=judge.simulated
     ) as started:
         if started.done:
             return started.folder
-        again = _reread(run, stored, card, judge=judge, prompts=prompts)
-        started.write(again, Judgement)
-        changed = sum(old.outcome != new.outcome for old, new in zip(stored, again, strict=True))
-        started.notes.update({"judged": len(again), "changed": changed})
-        started.notes["outcomes"] = dict(Counter(judgement.outcome for judgement in again))
+        changed, counts = 0, Counter[str]()
+
+        def again() -> Iterator[Judgement]:
+            nonlocal changed
+            for old, new in _reread(run, card, judge=judge, prompts=prompts):
+                changed += old.outcome != new.outcome
+                counts[new.outcome] += 1
+                yield new
+
+        started.write(again(), Judgement)
+        started.notes.update({"judged": counts.total(), "changed": changed, "outcomes": dict(counts)})
         return started.folder
 
 
@@ -54,21 +62,19 @@ def verify(run: Path, *, judge: Judge, prompts: Path | None = None) -> list[str]
         UserError: The folder is no such run, or judge or prompt are others.
         DataError: An input or the output does not match its card.
     """
-    stored, card = _stored(run)
-    again = _reread(run, stored, card, judge=judge, prompts=prompts)
-    return [old.id for old, new in zip(stored, again, strict=True) if old != new]
+    return [old.id for old, new in _reread(run, _card(run), judge=judge, prompts=prompts) if old != new]
 
 
-def _stored(run: Path) -> tuple[list[Judgement], RunCard]:
+def _card(run: Path) -> RunCard:
     card = runs.read_card(run)
     if card is None or card.verb != "judge":
         raise UserError(f"{run} is no finished judge run", "give the output folder of `judge`")
-    return runs.read(run, Judgement), card
+    runs.fingerprint(runs.locate(run, Judgement))
+    return card
 
 
-def _reread(
-    run: Path, stored: Sequence[Judgement], card: RunCard, *, judge: Judge, prompts: Path | None
-) -> list[Judgement]:
+def _reread(run: Path, card: RunCard, *, judge: Judge, prompts: Path | None) -> Iterator[tuple[Judgement, Judgement]]:
+    """Yield every judgement of a run as it is stored, and as it comes out now."""
     arguments = card.arguments
     a, b = Path(arguments["a"]), Path(arguments["b"]) if "b" in arguments else None
     options = JudgeOptions(
@@ -88,17 +94,17 @@ def _reread(
     kept = run / LEDGER if card.notes["ledger"] == LEDGER else Path(card.notes["ledger"])
     if not kept.is_file():
         raise UserError(f"the ledger of the run is gone: {kept}", "put it back")
-    wanted = {(judgement.a, judgement.b) for judgement in stored}
-    queue = [unit for unit in queue_of(a, b, options)[0] if (unit[0].id, unit[1].id if len(unit) > 1 else "") in wanted]
-    given = {judgement.id: list(judgement.ballots) for judgement in stored}
-    with Ledger(kept) as ledger:
+    stored = runs.locate(run, Judgement)
+    noted = (ballot for judgement in tables.iterate(stored, Judgement) for ballot in judgement.ballots)
+    with tempfile.TemporaryDirectory() as scratch, Ledger(kept) as ledger:
+        queue, _ = queue_of(a, b, template, options, Path(scratch), run)
         ask_ledger = putting(judge, ledger, options, Tally())
 
         def put(questions: Iterable[Question]) -> Generator[Ballot, None, None]:
-            asked = list(questions)
-            noted = (given[question.id].pop(0) for question in asked for _ in range(options.asking.votes))
-            for was, ballot in zip(noted, ask_ledger(asked), strict=True):
+            for was, ballot in zip(noted, ask_ledger(questions), strict=True):
                 # Errors and cut-off replies are in no ledger: what the run noted about them stands.
                 yield was if ballot.reason == NOT_KEPT and was.verdict is None else ballot
 
-        return judged(queue, judge, template, put=put, options=options)
+        again = judged(queue, judge, template, put=put, options=options)
+        with contextlib.closing(again):
+            yield from zip(tables.iterate(stored, Judgement), again, strict=True)

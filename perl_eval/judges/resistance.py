@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from perl_eval import runs
 from perl_eval.judges.ask import Tally
 from perl_eval.judges.attacks import ATTACKS, attacked, attacked_id
+from perl_eval.judges.contest import Contestants
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.session import (
@@ -19,6 +21,7 @@ from perl_eval.judges.session import (
     judged,
     putting,
     queue_of,
+    scratch_in,
     template_of,
 )
 from perl_eval.records import Estimate, Judgement
@@ -58,21 +61,19 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
     ) as started:
         if started.done:
             return started.folder
-        queue, _ = queue_of(a, b, options)
         tally = Tally()
-        with Ledger(options.ledger or started.folder / LEDGER) as ledger:
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(scratch_in(started.folder))
+            ledger = stack.enter_context(Ledger(options.ledger or started.folder / LEDGER))
+            queue = list(queue_of(a, b, template, options, scratch)[0])
             put = putting(judge, ledger, options, tally)
-            before = judged(queue, judge, template, put=put, options=options)
-            tried = {
-                name: judged(
-                    [(*unit[:-1], attacked(unit[-1], name)) for unit in queue],
-                    judge,
-                    template,
-                    put=put,
-                    options=options,
-                )
-                for name in ATTACKS
-            }
+
+            def judged_as(units: Sequence[Contestants]) -> list[Judgement]:
+                done = judged(units, judge, template, put=put, options=options)
+                return sorted(done, key=lambda judgement: (judgement.item, judgement.id))
+
+            before = judged_as(queue)
+            tried = {name: judged_as([(*unit[:-1], attacked(unit[-1], name)) for unit in queue]) for name in ATTACKS}
         started.write([judgement for name in tried for judgement in tried[name]], Judgement)
         found = [entry for name in tried for entry in _aligned(name, before, tried[name])]
         rates = [_success_rate([entry for entry in found if entry[0] == name], name) for name in ATTACKS]

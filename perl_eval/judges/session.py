@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perl_eval import progress, render, runs
+import pyarrow as pa
+
+from perl_eval import progress, render, runs, tables
 from perl_eval.errors import UserError
-from perl_eval.judges import material
+from perl_eval.judges import matching, material
 from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.contest import Contestants, judgements, pairs, shuffled
+from perl_eval.judges.contest import Contestants, judgements
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
+from perl_eval.ordering import Ordered
 from perl_eval.records import Ballot, Completion, Judgement, Question
 
-__all__ = ["LEDGER", "JudgeOptions", "Put", "arguments_of", "inputs_of", "judged", "putting", "queue_of", "template_of"]
+__all__ = [
+    "LEDGER",
+    "JudgeOptions",
+    "Put",
+    "Queue",
+    "arguments_of",
+    "inputs_of",
+    "judged",
+    "putting",
+    "queue_of",
+    "scratch_in",
+    "template_of",
+]
 
 _EXAMPLES = 3
+_SCRATCH = ".scratch-"
 LEDGER = "ledger.sqlite"
 """The ledger's name inside an output folder."""
 
@@ -86,21 +105,88 @@ def inputs_of(a: Path, b: Path | None, options: JudgeOptions) -> dict[str, Path]
     return {name: path for name, path in given.items() if path is not None}
 
 
-def queue_of(a: Path, b: Path | None, options: JudgeOptions) -> tuple[Sequence[Contestants], dict[str, object]]:
-    """Return what to judge, in the order to ask, and what was left over when matching."""
-    ours = runs.read(a, Completion)
-    if b is None:
-        if not ours:
-            raise UserError(f"{a} holds no completions", "sample some first")
-        queue = shuffled([(completion,) for completion in ours], options.seed)[: options.limit]
-        return material.complete(queue, options.references, pictures=a), {}
-    matched, only_a, only_b = pairs(ours, runs.read(b, Completion))
-    queue = shuffled(matched, options.seed)[: options.limit]
-    return material.complete(queue, options.references, pictures=a), {
-        "unmatched_a": len(only_a),
-        "unmatched_b": len(only_b),
-        "unmatched_examples": [*only_a[:_EXAMPLES], *only_b[:_EXAMPLES]],
-    }
+class Queue:
+    """What to judge, in the order to ask, read from its files as it is needed; can be gone through more than once.
+
+    Args:
+        sides: The completions of each contestant, in that order.
+        pictures: Where contestant a's come from: its pictures lie beside it.
+    """
+
+    def __init__(self, sides: Sequence[Ordered[Completion]], pictures: Path) -> None:
+        self._sides, self._pictures = sides, pictures
+
+    def __len__(self) -> int:
+        return len(self._sides[0])
+
+    def __iter__(self) -> Iterator[Contestants]:
+        for unit in zip(*self._sides, strict=True):
+            yield material.located(unit, self._pictures)
+
+
+def queue_of(
+    a: Path, b: Path | None, template: render.Template, options: JudgeOptions, scratch: Path, run: Path | None = None
+) -> tuple[Queue, dict[str, object]]:
+    """Return what to judge and what was left over when matching.
+
+    Args:
+        a: Completions of contestant a.
+        b: Those of contestant b, if there is one.
+        template: What will be asked.
+        options: How to judge: the order to ask in, and how many.
+        scratch: An empty folder for as long as the queue is used.
+        run: A finished run: take what it judged, in the order of its judgements.
+
+    Raises:
+        UserError: Nothing matches, prompts differ, an item lacks its reference, or the inputs are not those of the run.
+        DataError: An input does not match its card, or is no table of completions.
+    """
+    files = [runs.locate(path, Completion) for path in (a, b) if path is not None]
+    for path in files:
+        runs.fingerprint(path)
+    indices = [matching.index(path) for path in files]
+    if not len(indices[0]) and b is None:
+        raise UserError(f"{a} holds no completions", "sample some first")
+    found = matching.match(indices[0], indices[1] if b is not None else None)
+    if run is None:
+        units = matching.drawn(found.units, options.seed, options.limit)
+    else:
+        judged = tables.batches(runs.locate(run, Judgement), Judgement, ("a", "b"))
+        units = matching.stored(found.units, pa.Table.from_batches(judged, matching.JUDGED))
+    material.refuse_bare(units["item"].to_pylist(), template, options.references)
+    sides = []
+    for name, path, rows in zip("ab", files, indices, strict=False):
+        (scratch / name).mkdir()
+        sides.append(Ordered(path, Completion, matching.placed(units[f"row_{name}"], len(rows)), scratch / name))
+    if b is not None:
+        matching.refuse_other_prompts(*sides)
+    examples = [*found.only_a[:_EXAMPLES], *found.only_b[:_EXAMPLES]]
+    left_over = {"unmatched_a": len(found.only_a), "unmatched_b": len(found.only_b), "unmatched_examples": examples}
+    return Queue(sides, a), left_over if b is not None else {}
+
+
+@contextlib.contextmanager
+def scratch_in(folder: Path) -> Iterator[Path]:
+    """Make a hidden folder for as long as the block lasts, and sweep away what killed processes left."""
+    for old in folder.glob(f"{_SCRATCH}*"):
+        if not _is_running(int(old.name.removeprefix(_SCRATCH))):
+            shutil.rmtree(old, ignore_errors=True)
+    scratch = folder / f"{_SCRATCH}{os.getpid()}"
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 Put = Callable[[Iterable[Question]], Generator[Ballot, None, None]]
@@ -113,9 +199,9 @@ def putting(judge: Judge, ledger: Ledger, options: JudgeOptions, tally: Tally) -
 
 
 def judged(
-    queue: Sequence[Contestants], judge: Judge, template: render.Template, *, put: Put, options: JudgeOptions
-) -> list[Judgement]:
-    """Judge a queue behind a progress bar; what comes back is sorted by item."""
+    queue: Queue | Sequence[Contestants], judge: Judge, template: render.Template, *, put: Put, options: JudgeOptions
+) -> Generator[Judgement, None, None]:
+    """Judge a queue behind a progress bar, in its order."""
     done = judgements(queue, judge, template, put=put, reasoning=options.reasoning, votes=options.asking.votes)
-    shown = progress.track(done, f"judging with {judge.model}", total=len(queue))
-    return sorted(shown, key=lambda judgement: (judgement.item, judgement.id))
+    with contextlib.closing(done):
+        yield from progress.track(done, f"judging with {judge.model}", total=len(queue))

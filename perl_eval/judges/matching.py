@@ -1,0 +1,206 @@
+"""Which completion meets which: the units of a contest, and the order to ask about them.
+
+Only ids, items and draws are held; the completions themselves are read from their files when it is their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from perl_eval import tables
+from perl_eval.errors import DataError, UserError
+from perl_eval.ordering import Ordered, Places
+from perl_eval.records import Completion
+
+__all__ = [
+    "JUDGED",
+    "Matching",
+    "Pairs",
+    "drawn",
+    "index",
+    "match",
+    "pairs",
+    "placed",
+    "refuse_other_prompts",
+    "stored",
+]
+
+_EXAMPLES = 3
+_INDEX = pa.schema([("id", pa.string()), ("item", pa.string()), ("draw", pa.int64())])
+_UNIT = ["item", "draw"]
+JUDGED = pa.schema([pa.field("a", pa.string(), nullable=False), pa.field("b", pa.string(), nullable=False)])
+"""The columns of judgements that say what was judged."""
+
+
+class Matching(NamedTuple):
+    """Units, a row each, sorted by item and draw, and the ids of what is left over.
+
+    The columns of ``units`` are ``item``, ``draw``, ``id_a``, ``row_a`` and, of pairs, ``id_b`` and ``row_b``; without
+    a contestant b ``id_b`` is empty.
+    """
+
+    units: pa.Table
+    only_a: list[str]
+    only_b: list[str]
+
+
+class Pairs(NamedTuple):
+    """Matched completions, and the ids of those left over."""
+
+    matched: list[tuple[Completion, Completion]]
+    only_a: list[str]
+    only_b: list[str]
+
+
+def pairs(a: Iterable[Completion], b: Iterable[Completion]) -> Pairs:
+    """Match completions of the same item and draw.
+
+    Raises:
+        UserError: Nothing matches, one side has two completions of one item and draw, or a pair's prompts differ.
+    """
+    ours, theirs = list(a), list(b)
+    found = match(_index_of(ours), _index_of(theirs))
+    rows = zip(found.units["row_a"].to_pylist(), found.units["row_b"].to_pylist(), strict=True)
+    matched = [(ours[one], theirs[other]) for one, other in rows]
+    for one, other in matched:
+        if (one.prompt, one.images) != (other.prompt, other.images):
+            raise _other_prompt(one.item)
+    return Pairs(matched, found.only_a, found.only_b)
+
+
+def _index_of(completions: Sequence[Completion]) -> pa.Table:
+    columns = ([one.id for one in completions], [one.item for one in completions], [one.draw for one in completions])
+    return pa.table(list(columns), schema=_INDEX)
+
+
+def index(path: Path) -> pa.Table:
+    """Read id, item and draw of the completions in a file.
+
+    Raises:
+        UserError: There is no such file.
+        DataError: It is no table of completions, or one of them lacks its id, item or draw.
+    """
+    batches = [batch.select(_INDEX.names) for batch in tables.batches(path, Completion, _INDEX.names)]
+    if not batches:
+        return _INDEX.empty_table()
+    table = pa.Table.from_batches(batches)
+    for name in _INDEX.names:
+        if table[name].null_count:
+            raise DataError("is empty", file=path, row=pc.index(table[name].is_null(), True).as_py(), field=name)
+    try:
+        return table.cast(_INDEX)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"does not fit its column ({error})", file=path, field="draw") from None
+
+
+def match(a: pa.Table, b: pa.Table | None) -> Matching:
+    """Match completions of the same item and draw, or take those of a alone.
+
+    Args:
+        a: Id, item and draw of each completion of contestant a.
+        b: Those of contestant b, if there is one.
+
+    Raises:
+        UserError: Nothing matches, or one side has two completions of one item and draw.
+    """
+    order = [(name, "ascending") for name in _UNIT]
+    if b is None:
+        empty = pa.array([""] * len(a), pa.string())
+        return Matching(_numbered(a, "a").append_column("id_b", empty).sort_by(order), [], [])
+    for side, completions in (("A", a), ("B", b)):
+        _refuse_twins(completions, side)
+    joined = _numbered(a, "a").join(_numbered(b, "b"), keys=_UNIT, join_type="full outer").sort_by(order)
+    only_a, only_b = joined.filter(pc.field("row_b").is_null()), joined.filter(pc.field("row_a").is_null())
+    units = joined.filter(pc.field("row_a").is_valid() & pc.field("row_b").is_valid())
+    if not len(units):
+        raise UserError(
+            f"no item is in both: A has {_named(a)}, B has {_named(b)}",
+            "sample both from the same prompts, with the same number of draws",
+        )
+    return Matching(units, sorted(only_a["id_a"].to_pylist()), sorted(only_b["id_b"].to_pylist()))
+
+
+def _numbered(completions: pa.Table, side: str) -> pa.Table:
+    rows = pa.array(np.arange(len(completions)))
+    return completions.rename_columns([f"id_{side}", *_UNIT]).append_column(f"row_{side}", rows)
+
+
+def _refuse_twins(completions: pa.Table, side: str) -> None:
+    counts = completions.group_by(_UNIT).aggregate([([], "count_all")])
+    twins = counts.filter(pc.field("count_all") > 1)
+    if len(twins):
+        twin = twins.sort_by([(name, "ascending") for name in _UNIT]).slice(0, 1).to_pylist()[0]
+        raise UserError(
+            f"{side} has two completions of item {twin['item']!r}, draw {twin['draw']}",
+            "give the completions of one policy",
+        )
+
+
+def _named(completions: pa.Table) -> str:
+    shown = completions.sort_by([(name, "ascending") for name in _UNIT]).slice(0, _EXAMPLES).to_pylist()
+    names = [f"{one['item']!r} (draw {one['draw']})" for one in shown]
+    return f"{len(completions)}, such as {', '.join(names)}" if names else "none"
+
+
+def drawn(units: pa.Table, seed: int, limit: int | None) -> pa.Table:
+    """Return the units in a seeded random order that does not depend on the order of rows; at most so many of them.
+
+    Any beginning of it is a random sample of all units.
+    """
+    by_id = units.sort_by([("id_a", "ascending"), ("id_b", "ascending")])
+    return by_id.take(np.random.default_rng(seed).permutation(len(by_id))[:limit])
+
+
+def stored(units: pa.Table, judged: pa.Table) -> pa.Table:
+    """Return the units in the order of judgements about them.
+
+    Args:
+        units: All units.
+        judged: The ids of contestants ``a`` and ``b`` of each judgement.
+
+    Raises:
+        UserError: A judgement is about something else.
+    """
+    numbered = judged.append_column("place", pa.array(np.arange(len(judged))))
+    found = numbered.join(units, keys=["a", "b"], right_keys=["id_a", "id_b"], join_type="left outer")
+    missing = found.filter(pc.field("row_a").is_null())
+    if len(missing):
+        raise UserError(
+            f"the run judged completion {missing['a'][0].as_py()!r}, which its inputs do not hold",
+            "put the inputs of the run back",
+        )
+    return found.sort_by("place")
+
+
+def placed(rows: pa.ChunkedArray, count: int) -> Places:
+    """Return the place of each of ``count`` rows, from the rows in the order they are wanted in; -1 for all others."""
+    places = np.full(count, -1, np.int64)
+    places[rows.to_numpy()] = np.arange(len(rows))
+    return places
+
+
+def refuse_other_prompts(a: Ordered[Completion], b: Ordered[Completion]) -> None:
+    """Check that paired completions answer the same prompt, before anybody is asked about them.
+
+    Raises:
+        UserError: They do not.
+    """
+    for ours, theirs in zip(a.tables(), b.tables(), strict=True):
+        for name in ("prompt", "images"):
+            one, other = (side[name] if name in side.column_names else None for side in (ours, theirs))
+            if one is None or other is None or not one.equals(other):
+                absent: list[object] = [None] * len(ours)
+                left, right = (absent if column is None else column.to_pylist() for column in (one, other))
+                for row, (mine, yours) in enumerate(zip(left, right, strict=True)):
+                    if (mine or []) != (yours or []):
+                        raise _other_prompt(ours["item"][row].as_py())
+
+
+def _other_prompt(item: str) -> UserError:
+    return UserError(f"item {item!r} has one prompt in A and another in B", "sample both from the same prompts")
