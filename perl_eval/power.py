@@ -222,6 +222,8 @@ def _taken(
     judged = [record for record in records if record.outcome != "unjudged"]
     if records and len({(r.judge, r.kind, r.policy_a, r.policy_b, r.dataset) for r in records}) > 1:
         raise ValueError("the pilot holds several judges, policies or data sets")
+    if any(record.kind == "score" for record in records):
+        raise ValueError("the pilot holds scores; plans are for pairs and for yes or no")
     if records and not judged:
         raise ValueError("the pilot has no judged unit")
     scores = np.array([_score(record) for record in judged])

@@ -210,6 +210,11 @@ class Run:
         self._begun_s = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="microseconds")
 
+    @property
+    def simulated(self) -> bool:
+        """Whether simulated people or judges come in, here or in an input."""
+        return bool(self._plan["simulated"])
+
     def __enter__(self) -> Run:
         return self
 

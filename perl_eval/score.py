@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations, permutations
-from math import isfinite
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from perl_eval import runs
+from perl_eval import runs, sheets
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score, unit_of
+from perl_eval.records import Completion, Estimate, Judgement
 from perl_eval.stats.bootstrap import Resampling
-from perl_eval.stats.classification import label_quality, pair_accuracy, probabilities_of, reliability_curve
 from perl_eval.stats.diversity import diversity
-from perl_eval.stats.intervals import about
-from perl_eval.stats.length import alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
-from perl_eval.stats.paired import paired_outcomes
+from perl_eval.stats.graded import mean_score
+from perl_eval.stats.intervals import about, mean, resampled_mean
+from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
+from perl_eval.stats.paired import paired_differences, paired_outcomes
 from perl_eval.stats.position import position_bias, verdicts
 from perl_eval.stats.ranking import Comparison, rank
 from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
 
-__all__ = ["ScoreOptions", "estimate_judgements", "run", "run_diversity", "run_labels"]
+__all__ = ["ScoreOptions", "estimate_judgements", "run", "run_diversity"]
 
 Key = tuple[str, str, str, str, str, str]
 """Kind, judge, policies a and b, data set and prompt."""
@@ -38,16 +37,17 @@ class ScoreOptions:
         intervals: ``analytic`` (Wilson, t), or ``bootstrap`` over groups.
         draws: Bootstrap draws.
         seed: Seed of the draws.
-        scale: What reward scores are: ``logit`` or ``probability`` of a good answer.
         length_control: ``ratio`` reads the win rate at equal length; ``alpaca`` adds AlpacaEval's figure (slow).
+        gamed: AlpacaEval's file of instruction difficulties and gamed baselines (``df_gamed.csv``), for its own data;
+            the judgements must be those of all its instructions, in its order. Without, its figure has neither term.
     """
 
     level: float = 0.95
     intervals: Literal["analytic", "bootstrap"] = "analytic"
     draws: int = 2000
     seed: int = 0
-    scale: Literal["logit", "probability"] = "logit"
     length_control: Literal["ratio", "alpaca"] = "ratio"
+    gamed: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -61,13 +61,14 @@ class ScoreOptions:
         return Resampling(draws=self.draws, seed=self.seed, level=self.level)
 
 
-def run(judgements: Path, out: Path, *, options: ScoreOptions | None = None) -> Path:
+def run(judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions | None = None) -> Path:
     """Estimate win rates and position bias, or rates of yes and no, from judgements.
 
-    Judgements are taken apart by judge, policies, data set and prompt; none are pooled.
+    Judgements are taken apart by judge, policies, data set and prompt; none are pooled. Policies that met the same
+    baseline on the same items, in one run or several, are compared item by item, and more than two policies are ranked.
 
     Args:
-        judgements: A file or run folder of Judgement records.
+        judgements: A file or run folder of Judgement records, or several.
         out: Output folder.
         options: How figures are estimated.
 
@@ -79,22 +80,34 @@ def run(judgements: Path, out: Path, *, options: ScoreOptions | None = None) -> 
         DataError: A judgement occurs twice, or has a probability that is none.
     """
     how = options or ScoreOptions()
-    records = runs.read(judgements, Judgement)
-    simulated_input = _is_simulated(judgements)
+    sources = [judgements] if isinstance(judgements, str | Path) else list(judgements)
+    read = [(Path(source), runs.read(Path(source), Judgement)) for source in sources]
+    inputs = {"judgements" if not place else f"judgements {place + 1}": path for place, (path, _) in enumerate(read)}
     started = runs.start(
         out,
         verb="score",
         arguments=asdict(how),
         seed=how.seed,
-        inputs={"judgements": judgements},
-        simulated=simulated_input or any(record.simulated for record in records),
+        inputs=inputs if how.gamed is None else {**inputs, "gamed": how.gamed},
+        simulated=any(record.simulated for _, records in read for record in records),
     )
     with started as progress:
         if progress.done:
             return progress.folder
-        _refuse_bad_judgements(records, judgements)
-        progress.write(about(estimate_judgements(records, how), simulated=simulated_input), Estimate)
+        _refuse_bad_judgements(read)
+        found = estimate_judgements([record for _, records in read for record in records], how)
+        found += [estimate for path, _ in read for estimate in _anytime(path)]
+        progress.write(about(found, simulated=any(_is_simulated(path) for path, _ in read)), Estimate)
     return progress.folder
+
+
+def _anytime(judged: Path) -> list[Estimate]:
+    """Return the anytime intervals of a judge run that stopped when it was decided: theirs hold, fixed ones do not."""
+    folder = judged if judged.is_dir() else judged.parent
+    card = runs.read_card(folder)
+    if card is None or card.notes.get("decided after") is None or not (folder / runs.FILES[Estimate]).is_file():
+        return []
+    return [estimate for estimate in runs.read(folder, Estimate) if estimate.name.endswith(", anytime")]
 
 
 def _is_simulated(path: Path) -> bool:
@@ -103,19 +116,20 @@ def _is_simulated(path: Path) -> bool:
     return card is not None and card.simulated
 
 
-def _refuse_bad_judgements(records: Sequence[Judgement], file: Path) -> None:
-    if not records:
-        raise UserError(f"{file} holds no judgements", "judge something first")
+def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> None:
     seen: set[tuple[str, ...]] = set()
-    for row, record in enumerate(records):
-        key = (*_kind_of(record), record.unit)
-        if key in seen:
-            raise DataError(
-                f"judgement {record.id} of the same pair by the same judge occurs twice", file=file, row=row
-            )
-        seen.add(key)
-        if record.p_a is not None and not 0 <= record.p_a <= 1:
-            raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")
+    for file, records in read:
+        if not records:
+            raise UserError(f"{file} holds no judgements", "judge something first")
+        for row, record in enumerate(records):
+            key = (*_kind_of(record), record.unit)
+            if key in seen:
+                raise DataError(
+                    f"judgement {record.id} of the same pair by the same judge occurs twice", file=file, row=row
+                )
+            seen.add(key)
+            if record.p_a is not None and not 0 <= record.p_a <= 1:
+                raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")
 
 
 def _kind_of(record: Judgement) -> Key:
@@ -140,7 +154,7 @@ def estimate_judgements(records: Iterable[Judgement], options: ScoreOptions | No
         subject += f", judge {judge}"
         subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
         subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
-        estimates = _pairwise(group, how) if kind == "pairwise" else _yes_no(group, how)
+        estimates = _FIGURES[kind](group, how)
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
     return [*found, *_compare_policies(compared, how)]
 
@@ -171,12 +185,38 @@ def _length_control(group: Sequence[Judgement], how: ScoreOptions) -> list[Estim
         equal_length_win_rate(scores, a, b, clusters=clusters, level=how.level),
         longer_preferred_rate(scores, a, b, clusters=clusters, level=how.level),
     ]
-    if how.length_control == "alpaca":
-        soft = [score if record.p_a is None else record.p_a for record, score in zip(judged, scores, strict=True)]
-        gaps = [other - own for own, other in zip(a, b, strict=True)]
-        found.append(alpaca_win_rate(soft, gaps, resampling=how.resampling))
     missing = len(group) - len(judged)
-    return [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in found]
+    found = [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in found]
+    return [*found, _alpaca(group, how)] if how.length_control == "alpaca" else found
+
+
+def _alpaca(group: Sequence[Judgement], how: ScoreOptions) -> Estimate:
+    """Return AlpacaEval's length-controlled win rate; its difficulties and gamed baselines only on its own data."""
+    chances = [
+        None if r.outcome == "unjudged" else float(outcome_scores([r.outcome])[0]) if r.p_a is None else r.p_a
+        for r in group
+    ]
+    gaps = [len(record.text_b) - len(record.text_a) for record in group]
+    groups = [record.group for record in group]
+    if how.gamed is None:
+        return alpaca_win_rate(chances, gaps, clusters=groups, resampling=how.resampling)
+    columns = ("index", "preference", "std_delta_len", "instruction_difficulty")
+    sheet = sheets.read(how.gamed, columns)
+    index, preferences, apart, hard = ([cell or 0.0 for cell in sheet.numbers(column)] for column in columns)
+    difficulty = dict(zip(index, hard, strict=True))
+    if sorted(difficulty) != list(range(len(group))):
+        raise UserError(
+            f"{how.gamed} is about {len(difficulty)} instructions, and there are {len(group)} judgements",
+            "score the judgements of all its instructions, imported in the order of the annotations",
+        )
+    return alpaca_win_rate(
+        chances,
+        gaps,
+        difficulties=[difficulty[place] for place in range(len(group))],
+        gamed=Gamed(preferences, apart, hard),
+        clusters=groups,
+        resampling=how.resampling,
+    )
 
 
 def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
@@ -189,6 +229,25 @@ def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
     )
 
 
+def _scores(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    boot = how.resampling if how.intervals == "bootstrap" else None
+    clusters = [record.group for record in group]
+    return [mean_score([record.score for record in group], clusters=clusters, level=how.level, resampling=boot)]
+
+
+_FIGURES = {"pairwise": _pairwise, "yes_no": _yes_no, "score": _scores}
+
+
+def _scored(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Return the mean of scores on a scale."""
+    known = [(record.score, record.group) for record in group if record.score is not None]
+    values, groups = [value for value, _ in known], [name for _, name in known]
+    missing = len(group) - len(known)
+    if how.intervals == "bootstrap":
+        return [resampled_mean("mean score", values, clusters=groups, n_missing=missing, resampling=how.resampling)]
+    return [mean("mean score", values, clusters=groups, n_missing=missing, level=how.level)]
+
+
 def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
     """Compare policies that met the same baseline on the same items, and rank more than two policies.
 
@@ -196,7 +255,7 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
         compared: Judgements by what was compared, see `_kind_of`.
         how: How figures are estimated.
     """
-    found: list[Estimate] = []
+    found = _compare_scores(compared, how)
     settings = sorted({(key[1], *key[4:]) for key in compared if key[0] == "pairwise"})
     for judge, dataset, prompt in settings:
         here = {
@@ -213,6 +272,25 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
         if len({policy for pair in here for policy in pair}) > 2:
             for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
                 found += about([estimate], f"{policy}, judge {judge}", simulated=simulated)
+    return found
+
+
+def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+    """Compare the scores of policies by the same judge and prompt, item by item."""
+    found: list[Estimate] = []
+    for (key, one), (other_key, other) in combinations(sorted(compared.items()), 2):
+        if key[0] == other_key[0] == "score" and (key[1], *key[3:]) == (other_key[1], *other_key[3:]):
+            ours, theirs = _by_draw(one), _by_draw(other)
+            places = list(ours.keys() | theirs.keys())
+            gaps = paired_differences(
+                [ours[place].score if place in ours else None for place in sorted(places)],
+                [theirs[place].score if place in theirs else None for place in sorted(places)],
+                name="mean score difference",
+                clusters=[(ours.get(place) or theirs[place]).group for place in sorted(places)],
+                resampling=how.resampling,
+            )
+            simulated = any(record.simulated for record in (*one, *other))
+            found += about(gaps, f"{key[2]} minus {other_key[2]}, judge {key[1]}", simulated=simulated)
     return found
 
 
@@ -245,103 +323,6 @@ def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> dict[str, Estim
     scores = outcome_scores([record.outcome for record in judged]).tolist()
     met = [Comparison(r.policy_a, r.policy_b, score) for r, score in zip(judged, scores, strict=True)]
     return rank(met, clusters=[record.group for record in judged], resampling=how.resampling)
-
-
-def run_labels(scores: Path, labels: Path, out: Path, *, options: ScoreOptions | None = None) -> Path:
-    """Estimate how well rewards predict human labels: of single answers, of pairs, or both.
-
-    A label of one answer is found by the completion's unit, a label of a pair by the units of pairs of completions of
-    one item. Each label counts once, whoever gave it; ties among pairs say nothing and are counted as missing.
-
-    Args:
-        scores: A file or run folder of Score records.
-        labels: A file or run folder of HumanLabel records.
-        out: Output folder.
-        options: How figures are estimated.
-
-    Returns:
-        The output folder, with ``estimates.parquet``.
-
-    Raises:
-        UserError: No label belongs to a scored completion, or scores are not on the scale given.
-    """
-    how = options or ScoreOptions()
-    rewards, given = runs.read(scores, Score), runs.read(labels, HumanLabel)
-    simulated = _is_simulated(scores) or _is_simulated(labels) or any(label.simulated for label in given)
-    started = runs.start(
-        out,
-        verb="score labels",
-        arguments=asdict(how),
-        seed=how.seed,
-        inputs={"scores": scores, "labels": labels},
-        simulated=simulated,
-    )
-    with started as progress:
-        if progress.done:
-            return progress.folder
-        _refuse_bad_scores(rewards, scores)
-        found: list[Estimate] = []
-        for metric in sorted({reward.metric for reward in rewards}):
-            own = [reward for reward in rewards if reward.metric == metric]
-            subject = f"{metric} against people"
-            found += about([*_labelled_answers(own, given, how), *_labelled_pairs(own, given, how)], subject)
-        if not found:
-            labelled = given[0].unit if given else "none"
-            scored = unit_of(rewards[0].completion) if rewards else "none"
-            raise UserError(
-                f"no label belongs to a scored completion (units of labels: {labelled}, ...; of scores: {scored}, ...)",
-                "give labels and scores of the same completions",
-            )
-        progress.write(about(found, simulated=simulated), Estimate)
-    return progress.folder
-
-
-def _refuse_bad_scores(rewards: Sequence[Score], file: Path) -> None:
-    for row, reward in enumerate(rewards):
-        if reward.value is not None and not isfinite(reward.value):
-            raise DataError(f"{reward.value} is no number", file=file, row=row, field="value")
-
-
-def _labelled_answers(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: ScoreOptions) -> list[Estimate]:
-    by_unit = {unit_of(reward.completion): reward for reward in rewards}
-    joined = [
-        (by_unit[label.unit], label) for label in labels if label.label in ("yes", "no") and label.unit in by_unit
-    ]
-    known = [(reward.value, label.label == "yes", label.group) for reward, label in joined if reward.value is not None]
-    if not joined:
-        return []
-    values, truth, groups = ([row[part] for row in known] for part in range(3))
-    try:
-        chances = probabilities_of(values, how.scale)
-    except ValueError as error:
-        raise UserError(str(error), "say what the scores are with scale") from None
-    missing = len(joined) - len(known)
-    quality = label_quality(values, truth, clusters=groups, scale=how.scale, resampling=how.resampling)
-    curve = reliability_curve(chances, truth, clusters=groups, level=how.level)
-    found = [replace(estimate, n_missing=missing) for estimate in quality]
-    for part in curve:
-        found += about([part.observed], f"predicted {part.low:g} to {part.high:g}, mean {part.predicted:.3f}")
-    return found
-
-
-def _labelled_pairs(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: ScoreOptions) -> list[Estimate]:
-    items: dict[str, list[Score]] = {}
-    for reward in rewards:
-        items.setdefault(reward.item, []).append(reward)
-    units = {
-        unit_of(one.completion, other.completion): (one, other)
-        for group in items.values()
-        for one, other in permutations(group, 2)
-    }
-    joined = [(units[label.unit], label) for label in labels if label.unit in units]
-    margins, groups = [], []
-    for (one, other), label in joined:
-        if label.label in ("win", "loss") and one.value is not None and other.value is not None:
-            margins.append((one.value - other.value) * (1 if label.label == "win" else -1))
-            groups.append(label.group)
-    if not joined:
-        return []
-    return pair_accuracy(margins, clusters=groups, n_missing=len(joined) - len(margins), level=how.level)
 
 
 def run_diversity(completions: Path, out: Path, *, options: ScoreOptions | None = None) -> Path:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from perl_eval.errors import DataError, UserError
 
-__all__ = ["Sheet", "read"]
+__all__ = ["Sheet", "columns", "read"]
 
 FloatArray = NDArray[np.float64]
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -116,20 +116,7 @@ def read(source: Any, columns: Iterable[str], *, optional: Iterable[str] = ()) -
         DataError: The file is none of these, or lacks a column; it names those present.
     """
     wanted = list(dict.fromkeys(columns))
-    table, name = _dataset(source) if hasattr(source, "column_names") else (None, str(source))
-    present = table.column_names if table is not None else None
-    path = Path(name)
-    if table is None:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder", "give a .parquet, .csv or .jsonl file")
-        if not path.is_file():
-            raise UserError(f"no such file: {path}", "check the path")
-        if path.suffix not in (".csv", *_JSON_LINES):
-            present = _parquet_columns(path)
-        else:
-            table = _text_table(path)
-            present = table.column_names
-    assert present is not None
+    whole, present, name = _opened(source)
     for column in wanted:
         if column not in present:
             raise DataError(
@@ -139,7 +126,28 @@ def read(source: Any, columns: Iterable[str], *, optional: Iterable[str] = ()) -
                 fix="name the column that holds it",
             )
     chosen = [*wanted, *(column for column in dict.fromkeys(optional) if column in present and column not in wanted)]
-    return Sheet(pq.read_table(path, columns=chosen) if table is None else table.select(chosen), name)
+    return Sheet(pq.read_table(Path(name), columns=chosen) if whole is None else whole.select(chosen), name)
+
+
+def columns(source: Any) -> list[str]:
+    """Return the names of a table's columns; see `read`."""
+    return _opened(source)[1]
+
+
+def _opened(source: Any) -> tuple[pa.Table | None, list[str], str]:
+    """Return a table, or None for a parquet file, which is read by column; its columns; and what to call it."""
+    if hasattr(source, "column_names"):
+        table, name = _dataset(source)
+        return table, list(table.column_names), name
+    path = Path(source)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", "give a .parquet, .csv or .jsonl file")
+    if not path.is_file():
+        raise UserError(f"no such file: {path}", "check the path")
+    if path.suffix not in (".csv", *_JSON_LINES):
+        return None, _parquet_columns(path), str(path)
+    table = _text_table(path)
+    return table, list(table.column_names), str(path)
 
 
 def _dataset(source: Any) -> tuple[pa.Table, str]:

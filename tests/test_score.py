@@ -9,7 +9,7 @@ import pytest
 
 from perl_eval import runs, score, tables
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Score, unit_of
+from perl_eval.records import Ballot, Completion, Estimate, Judgement
 
 VERDICTS = {
     "win": ("first", "second"),
@@ -160,6 +160,46 @@ def test_more_than_two_policies_are_ranked(tmp_path: Path) -> None:
     assert strengths["rl"] > strengths["sft"] > strengths["base"]
 
 
+def test_several_runs_are_compared_and_ranked_as_one(tmp_path: Path) -> None:
+    other = [replace(record, policy_a="base", a=f"c{place}", outcome="loss") for place, record in enumerate(PAIRS[:20])]
+    for name, records in (("one", PAIRS), ("two", other)):
+        tables.write(tmp_path / name / "judgements.parquet", records, Judgement)
+    both = runs.read(score.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out"), Estimate)
+    gap = next(e for e in both if e.name == "win rate difference")
+    assert (gap.subject, gap.n) == ("base minus rl, both against sft, judge scripted", 20)
+    assert gap.value == pytest.approx(-12 / 20)
+    card = runs.read_card(tmp_path / "out")
+    assert card is not None
+    assert len(card.inputs) == 2
+    with pytest.raises(DataError, match=r"one.*row 0.*occurs twice"):
+        score.run([tmp_path / "one", tmp_path / "one" / "judgements.parquet"], tmp_path / "again")
+
+
+def test_a_run_that_stopped_when_decided_brings_its_own_interval(tmp_path: Path) -> None:
+    anytime = Estimate("win rate, undecided half, anytime", 0.7, 0.52, 0.9, 27, 0, "anytime interval")
+    with runs.start(tmp_path / "judged", verb="judge", arguments={}) as run:
+        run.write(PAIRS, Judgement)
+        run.write([anytime, replace(anytime, name="attack success rate")], Estimate)
+        run.notes["decided after"] = 27
+    found = runs.read(score.run(tmp_path / "judged", tmp_path / "scores"), Estimate)
+    assert anytime in found
+    assert not any(estimate.name == "attack success rate" for estimate in found)
+
+
+def test_alpacas_own_file_needs_its_own_judgements(tmp_path: Path) -> None:
+    rows = ["index,preference,std_delta_len,instruction_difficulty"]
+    rows += [f"{place},{0.3 + place / 100},{(-1) ** place},{place / 10 - 1}" for place in range(24)]
+    gamed = tmp_path / "df_gamed.csv"
+    gamed.write_text("\n".join(rows))
+    sized = [replace(r, text_a="x" * (10 + i % 7), text_b="x" * (8 + i % 5)) for i, r in enumerate(PAIRS[:24])]
+    found = scored(tmp_path / "a", sized, length_control="alpaca", gamed=gamed, draws=30)
+    plain = scored(tmp_path / "b", sized, length_control="alpaca", draws=30)
+    name = ("rl against sft, judge scripted", "win rate, AlpacaEval length control")
+    assert found[name].value != pytest.approx(plain[name].value, abs=1e-6)
+    with pytest.raises(UserError, match=r"24 instructions, and there are 20 judgements"):
+        scored(tmp_path / "c", sized[:20], length_control="alpaca", gamed=gamed)
+
+
 def test_the_same_run_is_not_done_twice_and_another_is_refused(tmp_path: Path) -> None:
     scored(tmp_path, PAIRS)
     before = (tmp_path / "scores" / "estimates.parquet").stat().st_mtime_ns
@@ -193,58 +233,6 @@ def test_bad_judgements_are_refused(tmp_path: Path) -> None:
             scored(tmp_path / str(place), records)
     with pytest.raises(UserError, match="no such file"):
         score.run(tmp_path / "absent", tmp_path / "out")
-
-
-def reward(completion: str, value: float | None, item: str = "i", group: str = "g") -> Score:
-    return Score(completion, item, group, "rl", "reward", value)
-
-
-def labelled(folder: Path, scores: list[Score], labels: list[HumanLabel], **options: object) -> list[Estimate]:
-    tables.write(folder / "scores.parquet", scores, Score)
-    tables.write(folder / "labels.parquet", labels, HumanLabel)
-    options_ = score.ScoreOptions(draws=50, **options)
-    out = score.run_labels(folder / "scores.parquet", folder / "labels.parquet", folder / "out", options=options_)
-    return runs.read(out, Estimate)
-
-
-def test_rewards_against_labels_of_answers(tmp_path: Path) -> None:
-    values = [2.0, 1.0, -1.0, 0.5, -2.0, None]
-    answers = ["yes", "yes", "yes", "no", "no", "no"]
-    rewards = [reward(f"c{place}", value, item=f"i{place}") for place, value in enumerate(values)]
-    labels = [HumanLabel(unit_of(f"c{p}"), f"i{p}", f"g{p}", "ann", label, True) for p, label in enumerate(answers)]
-    found = {estimate.name: estimate for estimate in labelled(tmp_path, rewards, labels)}
-    # Above zero: c0, c1, c3. Right: c0, c1, c4.
-    assert found["accuracy"].value == pytest.approx(3 / 5)
-    assert (found["accuracy"].n, found["accuracy"].n_missing) == (5, 1)
-    # Of the six yes-no pairs, c2 against c3 is the one ranked wrong.
-    assert found["AUC"].value == pytest.approx(5 / 6)
-    assert found["accuracy"].subject == "reward against people"
-    assert all(estimate.simulated for estimate in found.values())
-    assert "pair accuracy" not in found
-
-
-def test_rewards_against_labels_of_pairs(tmp_path: Path) -> None:
-    rewards = [reward("a", 1.0), reward("b", 0.0), reward("c", None), reward("z", 5.0, item="other")]
-    pairs = [("a", "b", "win"), ("b", "a", "win"), ("b", "a", "loss")]
-    pairs += [("a", "b", "tie"), ("a", "c", "win"), ("a", "z", "win")]
-    labels = [
-        HumanLabel(unit_of(one, other), "i", f"g{place}", f"p{place}", label)
-        for place, (one, other, label) in enumerate(pairs)
-    ]
-    found = {estimate.name: estimate for estimate in labelled(tmp_path, rewards, labels)}
-    # Two labels right, one wrong; a tie and a missing reward say nothing; pairs across items are not pairs.
-    assert found["pair accuracy"].value == pytest.approx(2 / 3)
-    assert (found["pair accuracy"].n, found["pair accuracy"].n_missing) == (3, 2)
-
-
-def test_rewards_without_labels_and_wrong_scales_are_refused(tmp_path: Path) -> None:
-    label = HumanLabel(unit_of("c0"), "i", "g", "ann", "yes")
-    with pytest.raises(UserError, match=f"units of labels: {label.unit}.*of scores: {unit_of('c1')}"):
-        labelled(tmp_path / "a", [reward("c1", 0.0)], [label])
-    with pytest.raises(UserError, match="outside"):
-        labelled(tmp_path / "b", [reward("c0", 3.0)], [label], scale="probability")
-    with pytest.raises(DataError, match="row 0, field 'value'"):
-        labelled(tmp_path / "c", [reward("c0", float("inf"))], [label])
 
 
 def test_completions_become_diversity(tmp_path: Path) -> None:

@@ -89,8 +89,9 @@ def _outcome(given: Mapping[str, str | None], names: Columns, row: int, chance: 
     ballots: tuple[Ballot, ...] = ()
     if "outcome" in given:
         outcome = told("outcome", "unjudged").strip().lower()
-        if outcome not in OUTCOMES:
-            raise ValueError(f"outcome {outcome!r} is none of {', '.join(OUTCOMES)}")
+        known = [name for name in OUTCOMES if name != "scored"]
+        if outcome not in known:
+            raise ValueError(f"outcome {outcome!r} is none of {', '.join(known)}")
     else:
         ballots = tuple(
             _cast(told(column, ""), column, order) for column, order in (("verdict_ab", "ab"), ("verdict_ba", "ba"))

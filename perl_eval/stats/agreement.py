@@ -249,7 +249,8 @@ def krippendorff_alpha(
 
     Args:
         ratings: Labels by rater, one mapping a unit.
-        labels: All labels there can be, in order; for ``interval`` they stand for 0, 1, 2, ...
+        labels: All labels there can be, in order; for ``interval`` they are the numbers that they spell, ascending, or
+            0, 1, 2, ... if they spell none.
         name: Name of the figure.
         scale: ``nominal``, ``ordinal`` or ``interval``.
         clusters: What shares a source, one a unit.
@@ -261,6 +262,7 @@ def krippendorff_alpha(
     raters = counts.sum(axis=1)
     live = (raters >= 2).astype(np.float64)
     size = len(labels)
+    places = _places(labels)
     products = counts[:, :, None] * counts[:, None, :]
     products[:, np.arange(size), np.arange(size)] -= counts
     rows = (products / np.maximum(raters - 1, 1)[:, None, None] * live[:, None, None]).reshape(len(counts), size * size)
@@ -268,7 +270,7 @@ def krippendorff_alpha(
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         coincidences = sums.reshape(len(sums), size, size)
         shares = coincidences.sum(axis=2)
-        distance = _distances(shares, scale)
+        distance = _distances(shares, scale, places)
         total = np.maximum(shares.sum(axis=1) - 1, 0)
         expected = (shares[:, :, None] * shares[:, None, :] * distance).sum(axis=(1, 2))
         observed = (coincidences * distance).sum(axis=(1, 2)) * total
@@ -280,14 +282,21 @@ def krippendorff_alpha(
     import krippendorff
 
     value = krippendorff.alpha(
-        value_counts=counts[live > 0].astype(int), value_domain=list(range(size)), level_of_measurement=scale
+        value_counts=counts[live > 0].astype(int), value_domain=places.tolist(), level_of_measurement=scale
     )
     return replace(found, value=float(value))
 
 
-def _distances(shares: FloatArray, scale: Scale) -> FloatArray:
+def _places(labels: Sequence[str]) -> FloatArray:
+    try:
+        spelt = np.array([float(label) for label in labels])
+    except ValueError:
+        return np.arange(len(labels), dtype=np.float64)
+    return spelt if np.isfinite(spelt).all() and (np.diff(spelt) > 0).all() else np.arange(len(labels), dtype=float)
+
+
+def _distances(shares: FloatArray, scale: Scale, places: FloatArray) -> FloatArray:
     """Return squared distances between labels, shape (draws or 1, labels, labels)."""
-    places = np.arange(shares.shape[1], dtype=np.float64)
     if scale == "nominal":
         return 1 - np.eye(len(places))[None]
     middle = places[None, :] if scale == "interval" else np.cumsum(shares, axis=1) - shares / 2

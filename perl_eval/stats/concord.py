@@ -70,10 +70,12 @@ def estimate_agreement(
         judges.setdefault((record.judge, record.kind), []).append(record)
     found: list[Estimate] = []
     for (judge, kind), group in sorted(judges.items()):
-        if kind not in LABELS:  # people label no scores
-            continue
         joined = _join(group, by_unit, LABELS[kind])
         if not joined.judgements:
+            continue
+        if kind == "score":
+            estimates = [*_counts(group, joined, labels, repeated), *_scores(joined, how), _auc(joined, how)]
+            found += about(estimates, f"judge {judge}, {kind}", simulated=any_simulated(joined.judgements, labels))
             continue
         subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
         simulated = any_simulated(joined.judgements, labels)
@@ -120,12 +122,14 @@ def estimate_cascade(
     names = sorted({record.judge for record in strong})
     if len(names) != 1:
         raise UserError(f"the judge to correct by is {', '.join(names) or 'nobody'}", "give judgements by one judge")
-    trusted = {record.unit: {names[0]: AS_LABEL[record.outcome]} for record in strong if record.outcome != "unjudged"}
+    trusted = {record.unit: {names[0]: AS_LABEL[record.outcome]} for record in strong if record.outcome in AS_LABEL}
     judges: dict[tuple[str, str], list[Judgement]] = {}
     for record in cheap:
         judges.setdefault((record.judge, record.kind), []).append(record)
     found: list[Estimate] = []
     for (judge, kind), group in sorted(judges.items()):
+        if kind == "score":  # a score is no rate
+            continue
         joined = _join(group, trusted, LABELS[kind])
         if not joined.judgements:
             continue
@@ -254,18 +258,26 @@ def _person(name: str, test: Person, method: str) -> list[Estimate]:
 
 def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:
     """Correlate the judge's score of a unit, its probability where it gives one, with the mean of people's."""
-    judge = [_WORTH[AS_LABEL[record.outcome]] if record.p_a is None else record.p_a for record in joined.judgements]
+    judge = [_chance(record) for record in joined.judgements]
     people = [sum(_WORTH[label] for label in unit.values()) / len(unit) for unit in joined.ratings]
     return correlations(judge, people, name="human-judge", clusters=joined.groups, level=boot.level)
+
+
+def _chance(record: Judgement) -> float | None:
+    """Return what the judge gave a unit: a score, else a probability, else what its verdict is worth."""
+    if record.kind == "score":
+        return record.score
+    return _WORTH[AS_LABEL[record.outcome]] if record.p_a is None else record.p_a
 
 
 def _auc(joined: _Joined, boot: Resampling) -> Estimate:
     """Return the AUC of the judge's probability of yes against the majority label, where there is one."""
     name = "human-judge AUC, majority"
     rows = [
-        (record.p_a, majority(ratings)[0] == "yes", record.group)
+        (chance, majority(ratings)[0] == "yes", record.group)
         for record, ratings in zip(joined.judgements, joined.ratings, strict=True)
-        if record.p_a is not None and len(majority(ratings)) == 1
+        for chance in (record.score if record.kind == "score" else record.p_a,)
+        if chance is not None and len(majority(ratings)) == 1
     ]
     chances, truth, groups = ([row[part] for row in rows] for part in range(3))
     if not rows:

@@ -13,7 +13,7 @@ from perl_eval.stats.weighted import WeightedSample, weighted_prediction_powered
 
 __all__ = ["AS_LABEL", "LABELS", "corrected_rates"]
 
-LABELS = {"pairwise": ("win", "tie", "loss"), "yes_no": ("no", "yes")}
+LABELS = {"pairwise": ("win", "tie", "loss"), "yes_no": ("no", "yes"), "score": ("no", "yes")}
 """What people can say of a unit, by the kind of question, in order."""
 AS_LABEL = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
 """What a person would have to say to agree with an outcome; an unjudged unit agrees with nothing."""

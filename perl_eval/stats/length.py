@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, select, spread_of
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select, spread_of
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["Gamed", "alpaca_win_rate", "equal_length_win_rate", "longer_preferred_rate"]
@@ -111,11 +111,12 @@ class _Design:
 
 
 def alpaca_win_rate(
-    preferences: ArrayLike,
+    preferences: Sequence[float | None] | FloatArray,
     length_gaps: ArrayLike,
     *,
     difficulties: ArrayLike | None = None,
     gamed: Gamed | None = None,
+    clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
     """Estimate AlpacaEval 2's length-controlled win rate, with an interval that refits on every draw.
@@ -127,41 +128,63 @@ def alpaca_win_rate(
     refitted.
 
     Args:
-        preferences: Probability that a is preferred, in [0, 1]; shape (n,).
+        preferences: Probability that a is preferred, in [0, 1]; shape (n,). Pairs without one (None) are not fitted,
+            but the figure is read on them too, as the tool does.
         length_gaps: Characters of b's answer less those of a's; shape (n,).
         difficulties: Difficulty of each instruction, where known; shape (n,).
         gamed: Gamed baselines; need difficulties.
+        clusters: What shares a source, one a pair; they are resampled whole.
         resampling: Draws, seed and level; the interval is by percentile.
 
     Source: Dubois et al., arXiv 2404.04475.
     Deviations: Draws keep the penalty that was chosen on the data, and keep the gamed rows as they are.
     """
     name, how = "win rate, AlpacaEval length control", resampling or Resampling(draws=200)
-    data, gaps = np.asarray(preferences, np.float64), np.asarray(length_gaps, np.float64)
-    hard = None if difficulties is None else np.asarray(difficulties, np.float64)
-    if gamed is not None and hard is None:
+    if gamed is not None and difficulties is None:
         raise ValueError("gamed baselines need difficulties")
-    n, method = len(data), f"penalised logistic regression, refitted on {how.draws} bootstrap draws"
-    if n < _FOLDS or np.ptp(gaps) == 0:
-        return undefined(name, "the lengths do not differ in enough pairs", n=n, method=method)
-    design = _design(data, gaps, hard, gamed)
+    hard = None if difficulties is None else np.asarray(difficulties, np.float64)
+    known = np.array([value is not None for value in preferences], bool)
+    filled = np.array([0.0 if value is None else value for value in preferences], np.float64)
+    pairs = _Pairs(filled, known, np.asarray(length_gaps, np.float64), hard)
+    n, method = int(known.sum()), f"penalised logistic regression, refitted on {how.draws} bootstrap draws"
+    missing = len(known) - n
+    if n < _FOLDS or np.ptp(pairs.gaps) == 0:
+        reason = "the lengths do not differ in enough pairs"
+        return undefined(name, reason, n=n, n_missing=missing, method=method)
+    design = _design(pairs, gamed)
     penalty = _choose_penalty(design)
     value = _controlled(_fit(design, penalty), hard)
+    codes, number = cluster_codes(np.arange(len(known)) if clusters is None else clusters)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=number))[:-1])
     rng = np.random.default_rng(how.seed)
     drawn = []
     for _ in range(how.draws):
-        taken = rng.integers(0, n, n)
-        own = None if hard is None else hard[taken]
-        if np.ptp(gaps[taken]) > 0:
-            drawn.append(_controlled(_fit(_design(data[taken], gaps[taken], own, gamed), penalty), own))
+        taken = pairs.take(np.concatenate([members[code] for code in rng.integers(0, number, number)]))
+        if taken.known.any() and np.ptp(taken.gaps) > 0:
+            drawn.append(_controlled(_fit(_design(taken, gamed), penalty), taken.hard))
     spread = spread_of(value, np.array(drawn), replace(how, kind="percentile"))
-    return Estimate(name, value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason)
+    return Estimate(name, value, spread.low, spread.high, n, missing, method, how.level, reason=spread.reason)
 
 
-def _design(data: FloatArray, gaps: FloatArray, hard: FloatArray | None, gamed: Gamed | None) -> _Design:
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Judged pairs: preference (0 where not known), whether it is known, length gap and difficulty; shape (n,) each."""
+
+    preferences: FloatArray
+    known: NDArray[np.bool_]
+    gaps: FloatArray
+    hard: FloatArray | None
+
+    def take(self, rows: NDArray[np.intp]) -> _Pairs:
+        hard = None if self.hard is None else self.hard[rows]
+        return _Pairs(self.preferences[rows], self.known[rows], self.gaps[rows], hard)
+
+
+def _design(pairs: _Pairs, gamed: Gamed | None) -> _Design:
     """Return the rows to fit: the model's own, then the gamed baselines', without their term for the model."""
-    columns = [np.tanh(gaps / gaps.std(ddof=1)), *([] if hard is None else [hard]), np.ones_like(data)]
-    own = np.column_stack(columns)
+    known, data = pairs.known, pairs.preferences[pairs.known]
+    shape = np.tanh(pairs.gaps / pairs.gaps.std(ddof=1))[known]
+    own = np.column_stack([shape, *([] if pairs.hard is None else [pairs.hard[known]]), np.ones_like(data)])
     if gamed is None:
         return _Design(own, data, np.ones_like(data))
     extra = np.column_stack([np.tanh(gamed.length_gaps), gamed.difficulties, np.zeros(len(gamed.preferences))])
