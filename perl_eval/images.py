@@ -15,7 +15,7 @@ from pathlib import Path
 from perl_eval.errors import DataError
 from perl_eval.tables import replace_file
 
-__all__ = ["FOLDER", "data_url", "keep", "locate", "read"]
+__all__ = ["FOLDER", "data_url", "keep", "kind_and_base64", "locate", "read"]
 
 FOLDER = "images"
 # How files of each kind begin; between the two words of WebP stands its length.
@@ -89,5 +89,15 @@ def data_url(path: Path | str) -> str:
     Raises:
         DataError: It cannot be read, was changed, or is no picture.
     """
+    kind, content = kind_and_base64(path)
+    return f"data:image/{kind};base64,{content}"
+
+
+def kind_and_base64(path: Path | str) -> tuple[str, str]:
+    """Return what kind of picture a file is, and its bytes in base64.
+
+    Raises:
+        DataError: It cannot be read, was changed, or is no picture.
+    """
     content = read(path)
-    return f"data:image/{_kind(content, path)};base64,{base64.b64encode(content).decode('ascii')}"
+    return _kind(content, path), base64.b64encode(content).decode("ascii")

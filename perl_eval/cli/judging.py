@@ -40,10 +40,18 @@ def judge(
     prompt: Annotated[
         str,
         typer.Option(
-            help="dialogue, summary, helpful (pairs); harmful, action (yes or no).", rich_help_panel=_QUESTION
+            help="dialogue, summary, helpful (pairs); harmful, action (yes or no); quality, summary_quality (a score).",
+            rich_help_panel=_QUESTION,
         ),
     ] = "",
     prompts: Prompts = None,
+    rubric: Annotated[
+        Path | None, typer.Option(help="Text file of what to judge by.", rich_help_panel=_QUESTION)
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Known good answers: JSON lines, or completions.", rich_help_panel=_QUESTION),
+    ] = None,
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="Ask for reasons before the verdict.", rich_help_panel=_QUESTION)
     ] = False,
@@ -159,7 +167,15 @@ def judge(
         max_cost_usd=max_cost,
     )
     options = verb.JudgeOptions(
-        prompt=prompt, prompts=prompts, ledger=ledger, seed=seed, limit=limit, reasoning=reasoning, asking=asking
+        prompt=prompt,
+        prompts=prompts,
+        ledger=ledger,
+        seed=seed,
+        limit=limit,
+        reasoning=reasoning,
+        rubric=rubric,
+        references=references,
+        asking=asking,
     )
     if dry_run:
         _show_forecast(door, prompt, verb.forecast(a, b, judge=opened, options=options, out=out))

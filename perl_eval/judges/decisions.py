@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from perl_eval import render
+from perl_eval import images, render
 from perl_eval.errors import JudgeError
 from perl_eval.judges.endpoint import Endpoint
 from perl_eval.judges.options import DESCRIPTIONS, options_of, read_probabilities, system_one
@@ -91,9 +91,9 @@ class DecisionJudge:
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send the questions that share their input as one request."""
-        shared: dict[str, list[int]] = {}
+        shared: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         for place, question in enumerate(questions):
-            shared.setdefault(render.parts(question)[0], []).append(place)
+            shared.setdefault((render.parts(question)[0], question.images), []).append(place)
         replies: dict[int, Reply] = {}
         for places in shared.values():
             answered = await self._ask([questions[place] for place in places])
@@ -141,7 +141,7 @@ class DecisionJudge:
         asked = [_openai_form(question, tie=self._options.tie) for question in questions]
         decision = await self._endpoint.client().decisions.create(
             model=self.model,
-            input=render.parts(questions[0])[0],
+            input=_input(questions[0]),  # type: ignore[arg-type]  # a plain dict of the typed dict's shape
             questions=asked,  # type: ignore[arg-type]  # plain dicts of the typed dicts' shape
         )
         if not getattr(decision, "answers", None):
@@ -172,6 +172,15 @@ class DecisionJudge:
 
 
 _Answered = tuple[str, tuple[int, int], list[dict[str, float] | None]]
+
+
+def _input(question: Question) -> str | list[dict[str, Any]]:
+    """Return what the questions are about: a text, or a message of pictures and the text."""
+    text, _ = render.parts(question)
+    if not question.images:
+        return text
+    pictures = [{"type": "input_image", "image_url": images.data_url(path)} for path in question.images]
+    return [{"role": "user", "content": [*pictures, {"type": "input_text", "text": text}]}]
 
 
 def _of_system_one(question: Question, answer: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 The prompt is the one of System One (``transformers.decision``), so ``transformers serve`` gives the same probabilities
 for the same model. What both orders of a pair share is computed once, and several pairs go through the model together.
+A vision-language model sees the pictures; its questions go through it one by one.
 
 Importing this module loads torch and transformers.
 """
@@ -31,7 +32,8 @@ class LocalJudge:
 
     Args:
         model: A causal language model, on its device.
-        tokenizer: Its tokenizer; ``A``, ``B``, ``Yes`` and ``No`` (and ``C``, for a tie) must be single tokens.
+        tokenizer: Its tokenizer, or the processor of a vision-language model; ``A``, ``B``, ``Yes`` and ``No`` must be
+            single tokens, ``C`` too for a tie, and a letter for each number of a scale.
         name: What the model is called; answers are kept under it, so it must change when the weights do.
         tie: Offer a tie as an option of a pair.
         tie_margin: Without that option: a pair is a tie if the two probabilities differ by no more.
@@ -50,7 +52,9 @@ class LocalJudge:
         self.model = name
         self.group = group
         self.parameters: Mapping[str, object] = {"tie": tie, "tie_margin": tie_margin}
-        self._lm, self._tokenizer = model.eval(), tokenizer
+        self._lm, self._processor = model.eval(), tokenizer
+        self._tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        self._sees_pictures = getattr(tokenizer, "image_processor", None) is not None
         self._tie, self._tie_margin = tie, tie_margin
         self._config = DecisionConfig()
 
@@ -58,7 +62,10 @@ class LocalJudge:
         """Read the probabilities of all options of all questions."""
         begun_s = time.perf_counter()
         prompts = [self._prompt(question) for question in questions]
-        scores = self._scores(prompts, [question.id for question in questions])
+        if self._sees_pictures:
+            scores = [self._score(prompt) for prompt in prompts]
+        else:
+            scores = self._scores(prompts, [question.id for question in questions])
         latency_s = (time.perf_counter() - begun_s) / len(questions)
         return [
             Reply(
@@ -82,16 +89,37 @@ class LocalJudge:
         """Do nothing: the model belongs to whoever gave it."""
 
     def _prompt(self, question: Question) -> _Prompt:
-        ((inputs, typed),) = self._config.prepare_inputs(system_one([question], tie=self._tie), self._tokenizer)
+        body = system_one([question], tie=self._tie)
         try:
+            ((inputs, typed),) = self._config.prepare_inputs(body, self._processor)
             labels = label_token_ids(self._tokenizer, tuple(typed[0].labels))
         except ValueError as error:
-            raise UserError(f"{self.model} cannot judge: {error}", "choose a model with such tokens") from None
-        return _Prompt(inputs["input_ids"][0], inputs["marks"], typed, labels)
+            raise UserError(f"{self.model} cannot judge: {error}", "choose another model or prompt") from None
+        pixels = {name: value for name, value in inputs.items() if name not in ("input_ids", "marks")}
+        return _Prompt(inputs["input_ids"][0], inputs["marks"], typed, labels, pixels)
 
     def _answer(self, question: Question, scores: torch.Tensor) -> dict[str, float]:
         chances = [float(chance) for chance in scores.double().softmax(-1)]
         return dict(zip(options_of(question, tie=self._tie), chances, strict=True))
+
+    @torch.no_grad()
+    def _score(self, prompt: _Prompt) -> torch.Tensor:
+        """Return the option scores of a prompt with pictures, shape (options,)."""
+        device = self._lm.device
+        pixels = {name: value.to(device) for name, value in prompt.pixels.items()}
+        given = {
+            "input_ids": prompt.ids[None].to(device),
+            "attention_mask": torch.ones_like(prompt.ids[None]).to(device),
+        }
+        last = prompt.marks - 1
+        logits = self._lm(**given, **pixels, use_cache=False, logits_to_keep=last.to(device)).logits[0].cpu()
+        return self._processed(prompt, logits[0])
+
+    def _processed(self, prompt: _Prompt, logits: torch.Tensor) -> torch.Tensor:
+        """Return the option scores from the logits of shape (vocabulary,) where the answer stands."""
+        given = (self._config, prompt.ids[None], prompt.marks, prompt.typed, [logits[prompt.labels]])
+        score: torch.Tensor = process_scores(*given)[0]
+        return score
 
     @torch.no_grad()
     def _scores(self, prompts: Sequence[_Prompt], units: Sequence[str]) -> list[torch.Tensor]:
@@ -122,19 +150,21 @@ class LocalJudge:
             use_cache=True,
             logits_to_keep=kept.to(device),
         ).logits.cpu()
-        return [
-            process_scores(
-                self._config, prompt.ids[None], prompt.marks, prompt.typed, [logits[row, places[row], prompt.labels]]
-            )[0]
-            for row, prompt in enumerate(prompts)
-        ]
+        return [self._processed(prompt, logits[row, places[row]]) for row, prompt in enumerate(prompts)]
 
 
 class _Prompt:
-    """One tokenized question: ids of shape (tokens,), the place it is answered at, and the tokens of its options."""
+    """One tokenized question: ids of shape (tokens,), the place of the answer, tokens of the options, pixels."""
 
-    def __init__(self, ids: torch.Tensor, marks: torch.Tensor, typed: Sequence[Any], labels: Sequence[int]) -> None:
-        self.ids, self.marks, self.typed, self.labels = ids, marks, typed, list(labels)
+    def __init__(
+        self,
+        ids: torch.Tensor,
+        marks: torch.Tensor,
+        typed: Sequence[Any],
+        labels: Sequence[int],
+        pixels: Mapping[str, torch.Tensor],
+    ) -> None:
+        self.ids, self.marks, self.typed, self.labels, self.pixels = ids, marks, typed, list(labels), pixels
 
 
 def _shared_beginnings(rows: Sequence[torch.Tensor], units: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -168,20 +198,33 @@ def _padded(rows: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, 
 
 
 def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group: int = 16) -> LocalJudge:
-    """Open a folder of a model and its tokenizer.
+    """Open a folder of a language model and its tokenizer, or of a vision-language model and its processor.
+
+    It computes on the GPU if there is one.
 
     Raises:
         UserError: There is no such folder, or no model in it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     from perl_eval import runs
+    from perl_eval.models.placement import Placement
 
     if not path.is_dir():
         raise UserError(f"no such folder: {path}", "give the folder of a model")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True)
+        kind = AutoConfig.from_pretrained(path, local_files_only=True).model_type
+        sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        reader, opener = (AutoProcessor, AutoModelForImageTextToText) if sees else (AutoTokenizer, AutoModelForCausalLM)
+        tokenizer = reader.from_pretrained(path, local_files_only=True)
+        model = opener.from_pretrained(path, local_files_only=True).to(Placement().resolve())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no causal language model ({error})", "give the folder of a model") from None
     name = f"{path.name}@{runs.fingerprint(path)[:12]}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from perl_eval import render
+from perl_eval import images, render
 from perl_eval.judges.protocol import Reply
 from perl_eval.judges.scores import mean_score
 from perl_eval.records import Ballot, Question, Verdict
@@ -47,7 +47,10 @@ def options_of(question: Question, *, tie: bool) -> tuple[str, ...]:
 
 
 def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
-    """Return the body of a System One request, but for the model: one state, and the questions by their place."""
+    """Return the body of a System One request, but for the model: one state, and the questions by their place.
+
+    Pictures are assets; the names that stand for them in the state hold the code of the fence, which no text holds.
+    """
     asked: dict[str, dict[str, Any]] = {}
     for place, question in enumerate(questions):
         shared, own = render.parts(question)
@@ -59,4 +62,14 @@ def system_one(questions: Sequence[Question], *, tie: bool) -> dict[str, Any]:
         elif question.scale is not None:
             levels = list(options_of(question, tie=tie))
             asked[str(place)] = {"type": "score", "instructions": own, "criteria": levels}
-    return {"state": shared, "questions": asked}
+    body: dict[str, Any] = {"state": shared, "questions": asked}
+    if pictures := questions[0].images:
+        names = [f"picture-{questions[0].code}-{place}" for place in range(len(pictures))]
+        body["state"] = "\n".join([*names, shared])
+        body["assets"] = {name: _asset(path) for name, path in zip(names, pictures, strict=True)}
+    return body
+
+
+def _asset(path: str) -> dict[str, str]:
+    kind, content = images.kind_and_base64(path)
+    return {"type": "image", "format": kind, "data_base64": content}

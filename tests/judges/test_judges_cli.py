@@ -266,6 +266,18 @@ def test_a_model_here_is_verified_without_loading_it(
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
 
+def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, tmp_path: Path) -> None:
+    (tmp_path / "rubric.txt").write_text("Say please.")
+    a, b = pairs.split()
+    with serving(FakeServer(answer=lambda _: "9")) as server:
+        line = f"judge {a} --out {tmp_path}/out --prompt quality --judge chat:m --base-url {server.url}"
+        shown = command(f"{line} --rubric {tmp_path}/rubric.txt --references {b} --limit 1")
+    assert shown.out.startswith("1 judged: 1 scored\n")
+    text = server.requests[0]["messages"][-1]["content"]
+    assert "Say please." in text
+    assert "=== reference |" in text
+
+
 # ---------------------------------------------------------------------------------------------------- mistakes
 
 
