@@ -14,7 +14,7 @@ from perl_eval import runs
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Message
 
-__all__ = ["Row", "read", "splits"]
+__all__ = ["Row", "columns", "read", "splits"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 
@@ -44,6 +44,14 @@ def _files(folder: Path, split: str) -> list[Path]:
 def splits(folder: Path) -> list[str]:
     """Return the names of the splits in a folder."""
     return sorted({path.stem.split("-")[0] for path in Path(folder).glob("*.parquet")})
+
+
+def columns(folder: Path, split: str) -> set[str]:
+    """Return the columns of one split, empty if there is no such split or its file is broken: `read` says so."""
+    try:
+        return {name for path in _files(Path(folder), split) for name in pq.read_schema(path).names}
+    except (pa.ArrowInvalid, OSError):
+        return set()
 
 
 def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:

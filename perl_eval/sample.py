@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from perl_eval import rows, runs
 from perl_eval.errors import UserError
-from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
+from perl_eval.models.backbone import Backbone, base_of, has_base, has_head, is_adapter, open_backbone
 from perl_eval.models.encode import encode_prompt, pad
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
-from perl_eval.models.limits import at_least_one, not_negative, prompt_room
+from perl_eval.models.limits import at_least_one, not_negative, prompt_room, valid_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.placement import Placement
 from perl_eval.progress import track
 from perl_eval.records import Completion, digest
 from perl_eval.rows import Row
@@ -39,6 +40,7 @@ class SampleOptions:
     max_new_tokens: int = 64
     max_tokens: int = 512
     batch: int = 64
+    placement: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
         at_least_one(self, "draws", "max_new_tokens", "max_tokens", "batch")
@@ -62,35 +64,44 @@ def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = N
     """
     options = options or SampleOptions()
     inputs = {"model": Path(model), "data": Path(data)}
-    with runs.start(out, verb="sample", arguments=asdict(options), seed=seed, inputs=inputs) as going:
+    with runs.start(out, verb="sample", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder
         distinct = {row.prompt: row for row in reversed(rows.read(data, options.split))}
         found = sorted(distinct.values(), key=lambda row: row.id)
         if options.limit:
             found = sorted(found, key=lambda row: digest("limit", row.id))[: options.limit]
-        backbone = open_backbone(model)
+        backbone = open_backbone(model, options.placement)
+        if has_head(model):
+            raise UserError(f"{model} is a reward model, which answers nothing", "give a `train policy` folder")
         adapter = _ADAPTER if is_adapter(model) else None
         if adapter:
             backbone.attach_saved(adapter, Path(model))
-            if adapter in backbone.heads:
-                raise UserError(f"{model} is a reward model, which answers nothing", "give a `train policy` folder")
+        prior = _prior(backbone, Path(model), options)
         work = [(row, draw) for row in found for draw in range(options.draws)]
         name = options.name or Path(model).name
-        going.write(_completions(backbone, adapter, work, options, name=name, seed=seed), Completion)
+        roles = ((backbone, adapter), (prior, None))
+        going.write(_completions(roles, work, options, name=name, seed=seed), Completion)
         going.notes |= {"prompts": len(found), "completions": len(work), "policy": name}
     return going.folder
 
 
+def _prior(backbone: Backbone, model: Path, options: SampleOptions) -> Backbone:
+    """Return the model that KL is measured from: the backbone itself, or what a fully tuned policy was trained from."""
+    if is_adapter(model) or not has_base(model):
+        return backbone
+    return open_backbone(Path(base_of(model)["path"]), options.placement)
+
+
 def _completions(
-    backbone: Backbone,
-    adapter: str | None,
+    roles: tuple[tuple[Backbone, str | None], tuple[Backbone, None]],
     work: Sequence[tuple[Row, int]],
     options: SampleOptions,
     *,
     name: str,
     seed: int,
 ) -> list[Completion]:
+    (backbone, adapter), (anchor, _) = roles
     sampling = Sampling(options.temperature, options.max_new_tokens)
     room = prompt_room(options.max_tokens, options.max_new_tokens)
     encoded = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row, _ in work]
@@ -102,12 +113,13 @@ def _completions(
         with backbone.adapter(adapter):
             rollouts = generate(backbone, [encoded[index] for index in chunk], seeds, sampling)
             own = _log_probs(backbone, rollouts, options.temperature)
-        with backbone.adapter(None):
-            prior = _log_probs(backbone, rollouts, options.temperature) if adapter else own
+        prior = own
+        if adapter or anchor is not backbone:
+            with anchor.adapter(None):
+                prior = _log_probs(anchor, rollouts, options.temperature)
         for place, index in enumerate(chunk):
             row, draw = work[index]
             rollout = rollouts[place]
-            ids = rollout.ids[:-1] if rollout.finished else rollout.ids
             result[index] = Completion(
                 id=digest("completion", row.id, name, str(draw)),
                 item=row.id,
@@ -115,7 +127,7 @@ def _completions(
                 dataset=row.dataset,
                 policy=name,
                 prompt=row.prompt,
-                text=backbone.tokenizer.decode(ids).strip(),
+                text=rollout.text,
                 finish="stop" if rollout.finished else "length",
                 draw=draw,
                 token_ids=rollout.ids,

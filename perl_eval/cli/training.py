@@ -23,6 +23,31 @@ from perl_eval.cli.options import (
 from perl_eval.cli.shown import done, show
 from perl_eval.errors import UserError
 
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes the GPU if there is one.")]
+Dtype = Annotated[str, typer.Option(help="fp32, or bf16: products and frozen weights in bfloat16.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice to spare memory.")]
+MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 0 for the whole batch.")]
+Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
+Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
+Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see the options' text.")]
+
+
+def _resources(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:
+    from perl_eval.models.placement import Placement
+    from perl_eval.train.resources import Resources
+
+    one_of("--dtype", dtype, ("fp32", "bf16"))
+    placement = Placement(device, "bf16" if dtype == "bf16" else "fp32", checkpointing)
+    placement.resolve()
+    return Resources(placement, micro_batch, tracker)
+
+
+def _shape(rank: int, targets: str, method: str, dropout: float = 0.0) -> Any:
+    from dataclasses import replace
+
+    return replace(lora_shape(rank, targets), method=method, dropout=dropout)
+
 
 def train_sft(
     data: Data,
@@ -30,31 +55,39 @@ def train_sft(
     model: Annotated[str, typer.Option(help="Model folder, or scratch:tiny|small|medium.")] = "scratch:tiny",
     epochs: float = 3.0,
     batch: int = 64,
-    learning_rate: float = 2e-3,
+    learning_rate: LearningRate = None,
     max_tokens: MaxTokens = 512,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
+    ] = False,
+    rank: Rank = 8,
+    targets: Targets = "attention",
+    method: Method = "lora",
+    patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01 for whole models, 0 for adapters.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
     seed: Seed = 0,
 ) -> None:
     """Demonstration rows to a model, by imitation of the assistant's turns."""
     require_torch()
     from perl_eval.train import sft
 
-    options = sft.SftOptions(model, epochs, batch, learning_rate, max_tokens)
-    done(sft.run(data, out, options=options, seed=seed))
-
-
-def _reward_options(
-    epochs: float, batch: int, learning_rate: float, max_tokens: int, max_new_tokens: int, rank: int, targets: str
-) -> Any:
-    from perl_eval.train.reward import RewardOptions
-
-    return RewardOptions(
+    options = sft.SftOptions(
+        model,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
         max_tokens=max_tokens,
-        max_new_tokens=max_new_tokens,
-        lora=lora_shape(rank, targets),
+        lora=_shape(rank, targets, method) if lora else None,
+        weight_decay=weight_decay,
+        patience=patience,
+        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
     )
+    done(sft.run(data, out, options=options, seed=seed))
 
 
 def train_reward(
@@ -63,17 +96,43 @@ def train_reward(
     out: Out,
     epochs: float = 2.0,
     batch: int = 64,
-    learning_rate: float = 2e-3,
+    learning_rate: LearningRate = None,
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
     targets: Targets = "attention",
+    method: Method = "lora",
+    full: Full = False,
+    weight_decay: float = 0.0,
+    dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    evaluations: Annotated[int, typer.Option(min=1, help="How often the validation loss is taken.")] = 8,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
     seed: Seed = 0,
 ) -> None:
-    """Rating or Preference rows to a LoRA reward model; or, with --folds, its grouped cross-validation."""
+    """Rating or Preference rows to a reward model; or, with --folds, its grouped cross-validation."""
     require_torch()
-    options = _reward_options(epochs, batch, learning_rate, max_tokens, max_new_tokens, rank, targets)
+    from perl_eval.train.reward import RewardOptions
+
+    options = RewardOptions(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        evaluations=evaluations,
+        max_new_tokens=max_new_tokens,
+        lora=_shape(rank, targets, method, dropout),
+        full=full,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        patience=patience,
+        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
+    )
     if folds:
         from perl_eval.train import folds as verb
 
@@ -83,35 +142,59 @@ def train_reward(
         return
     from perl_eval.train import reward
 
-    done(reward.run(data, prior, out, options=options, seed=seed))
+    folder = reward.run(data, prior, out, options=options, seed=seed)
+    if (folder / "estimates.parquet").is_file():  # there were held-out rows
+        show(folder)
+    done(folder)
 
 
 def train_policy(
     data: Data,
     prior: Prior,
-    reward: Annotated[Path, typer.Option(help="Output folder of `train reward` on the same prior.")],
     out: Out,
+    reward: Annotated[
+        list[Path] | None, typer.Option(help="Output of `train reward` on the same prior; several make an ensemble.")
+    ] = None,
+    reward_function: Annotated[str, typer.Option(help="module:function of rows and rollouts, instead.")] = "",
+    ensemble: Annotated[str, typer.Option(help="mean, minimum, or mean-std (less --caution x std).")] = "mean",
+    caution: float = 1.0,
     steps: int = 100,
     batch: int = 64,
     group: Annotated[int, typer.Option(help="Samples a prompt; above 1 their mean score is the baseline.")] = 1,
-    learning_rate: float = 1e-3,
+    learning_rate: LearningRate = None,
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
     kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
+    kl: Annotated[str, typer.Option(help="Where the KL enters: in the reward of each token, or as a loss.")] = "reward",
     temperature: float = 1.0,
+    missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
     targets: Targets = "attention",
+    method: Method = "lora",
+    full: Full = False,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
     seed: Seed = 0,
 ) -> None:
-    """Prompts to a LoRA policy: REINFORCE with a value baseline and KL to the prior."""
+    """Prompts to a policy: REINFORCE with a value baseline and KL to the prior."""
     one_of("--value", value, ("head", "adapter"))
+    one_of("--kl", kl, ("reward", "loss"))
+    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
     if kl_weight is not None and not 0 <= kl_weight < 1:
         raise UserError(f"--kl-weight {kl_weight} is outside [0, 1)", "give b as in the paper, such as 0.05")
+    if bool(reward) == bool(reward_function):
+        raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
     require_torch()
+    from perl_eval.models.ensemble import EnsembleRule
     from perl_eval.train import policy
+    from perl_eval.train.rewarding import function_named
 
+    rule: Any = ensemble
     options = policy.PolicyOptions(
         steps=steps,
         batch=batch,
@@ -119,13 +202,41 @@ def train_policy(
         learning_rate=learning_rate,
         beta=beta,
         kl_weight=kl_weight,
+        kl="loss" if kl == "loss" else "reward",
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         max_tokens=max_tokens,
         value="adapter" if value == "adapter" else "head",
-        lora=lora_shape(rank, targets),
+        missing_end_reward=missing_end_reward,
+        lora=_shape(rank, targets, method),
+        full=full,
+        ensemble=EnsembleRule(rule, caution),
+        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
     )
-    done(policy.run(data, prior, reward, out, options=options, seed=seed))
+    given = function_named(reward_function) if reward_function else reward or []
+    done(policy.run(data, prior, given, out, options=options, seed=seed))
+
+
+def average_rewards(
+    rewards: Annotated[list[Path], typer.Argument(help="Reward models: LoRA adapters on one prior.")],
+    data: Data,
+    prior: Prior,
+    out: Out,
+    max_new_tokens: NewTokens = 64,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Reward models to one whose weights are their average (WARM)."""
+    require_torch()
+    from perl_eval.train import average
+
+    options = average.AverageOptions(
+        max_new_tokens=max_new_tokens, placement=_resources(device, dtype, False, 0, "").placement
+    )
+    folder = average.run(rewards, data, prior, out, options=options, seed=seed)
+    show(folder)
+    done(folder)
 
 
 def sample(
@@ -140,11 +251,14 @@ def sample(
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     batch: int = 64,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
     seed: Seed = 0,
 ) -> None:
     """Prompts to completions."""
     require_torch()
     from perl_eval import sample as verb
 
-    options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch)
+    placement = _resources(device, dtype, False, 0, "").placement
+    options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
     done(verb.run(model, data, out, options=options, seed=seed))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,21 @@ import torch
 from torch import nn
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, LoraShape, config_of
+from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, METHODS, LoraShape, config_of
 from perl_eval.models.encode import PaddedBatch, end_of_turn
 from perl_eval.models.placement import Placement
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "Backbone", "LoraShape", "base_of", "is_adapter", "open_backbone"]
+__all__ = [
+    "ALL_PROJECTIONS",
+    "ATTENTION",
+    "Backbone",
+    "LoraShape",
+    "base_of",
+    "has_base",
+    "has_head",
+    "is_adapter",
+    "open_backbone",
+]
 
 _HEAD = "head.safetensors"
 _BASE = "base.json"
@@ -32,6 +42,16 @@ _BASE = "base.json"
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds an adapter rather than a whole model."""
     return (Path(folder) / "adapter_config.json").is_file()
+
+
+def has_base(folder: Path) -> bool:
+    """Return whether a folder names the model it was trained from."""
+    return (Path(folder) / _BASE).is_file()
+
+
+def has_head(folder: Path) -> bool:
+    """Return whether a folder holds a scalar head, as reward models do."""
+    return (Path(folder) / _HEAD).is_file()
 
 
 def open_backbone(path: Path, placement: Placement | None = None, *, frozen: bool = True) -> Backbone:
@@ -274,6 +294,23 @@ class Backbone:
         base = {"path": str(self.path), "sha256": self.sha256}
         (folder / _BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
 
+    def merge(self, name: str) -> Any:
+        """Add an adapter to the weights and return the plain model; the backbone is used up."""
+        return self._peft.merge_and_unload(adapter_names=[name])
+
+    def average(self, names: Sequence[str], name: str) -> None:
+        """Make an adapter that adds the mean of what others add, with a head at zero.
+
+        Raises:
+            UserError: One of them is not plain LoRA.
+        """
+        if any(_method(self._peft.peft_config[one]) not in ("lora", "rslora") for one in names):
+            raise UserError("only plain LoRA adapters can be averaged", "train the members with method lora")
+        with _quiet_peft():
+            self._peft.add_weighted_adapter(list(names), [1 / len(names)] * len(names), name, combination_type="cat")
+        self.attach_head(name)
+        self._freeze()
+
     def save_head(self, name: str, folder: Path) -> None:
         """Write a head, if there is one of that name."""
         from safetensors.torch import save_file
@@ -396,6 +433,17 @@ class Backbone:
         """Return the bytes of all weights in memory: own, adapters and heads."""
         parameters = [*self.causal.parameters(), *(p for head in self.heads.values() for p in head.parameters())]
         return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+def _method(config: Any) -> str:
+    """Return the name that a peft config goes by here."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    named = {
+        name
+        for name, (peft_type, extra) in METHODS.items()
+        if peft_type == kind and all(getattr(config, key, None) == value for key, value in extra.items())
+    }
+    return max(named, key=lambda name: len(METHODS[name][1]), default=kind.lower())
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -30,11 +30,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Token ids as sampled, the end token included if it came; ``finished`` says whether it did."""
+    """Token ids as sampled, the end token included if it came; ``finished`` says whether it did.
+
+    ``text`` is what they say, the end token left out.
+    """
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     finished: bool
+    text: str = ""
 
     @property
     def encoded(self) -> Encoded:
@@ -78,7 +82,8 @@ def generate(
         active = active[growing.push(chosen).cpu().numpy()]
         if len(active) == 0:
             break
+    said = [tokens[:-1] if done else tokens for tokens, done in zip(sampled, finished, strict=True)]
     return [
-        Rollout(tuple(prompt), tuple(tokens), done)
-        for prompt, tokens, done in zip(prompts, sampled, finished, strict=True)
+        Rollout(tuple(prompt), tuple(tokens), done, backbone.tokenizer.decode(spoken).strip())
+        for prompt, tokens, done, spoken in zip(prompts, sampled, finished, said, strict=True)
     ]

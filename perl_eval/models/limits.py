@@ -6,7 +6,7 @@ import math
 
 from perl_eval.errors import UserError
 
-__all__ = ["at_least_one", "not_negative", "positive", "prompt_room"]
+__all__ = ["at_least_one", "not_negative", "positive", "prompt_room", "valid_seed"]
 
 
 def at_least_one(options: object, *names: str) -> None:
@@ -56,3 +56,14 @@ def prompt_room(max_tokens: int, max_new_tokens: int) -> int:
             f"max_tokens {max_tokens} leaves no room for a prompt beside max_new_tokens {max_new_tokens}", "raise it"
         )
     return room
+
+
+def valid_seed(seed: int) -> int:
+    """Return a seed that every generator takes.
+
+    Raises:
+        UserError: It is negative, or wider than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}", "give one from 0 to 4294967295")
+    return seed

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.special import expit
 
 from perl_eval.errors import DataError
-from perl_eval.models.backbone import Backbone
+from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
 from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt, pad
+from perl_eval.models.generate import Sampling, generate, item_seed
+from perl_eval.models.limits import prompt_room
 from perl_eval.records import Completion, Message
+from perl_eval.rows import Row
 
-__all__ = ["REWARD", "RewardScorer", "Scale", "read_scale", "rewards"]
+__all__ = ["REWARD", "RewardScorer", "Scale", "prior_scale", "read_scale", "rewards"]
 
 REWARD = "reward"
 """The adapter name that reward models go by on a backbone."""
@@ -28,12 +33,23 @@ class Scale:
     ``mean`` and ``std`` are of its logits on samples of the prior: ``(logit - mean) / std`` is the normalised reward,
     in units that make beta mean the same for every reward model. ``loss`` is ``pointwise`` (a logit above 0 means
     thumbs up) or ``pairwise`` (only differences mean something). ``max_tokens`` is the longest input it was trained on.
+    ``slope`` and ``intercept``, set on validation rows, turn logits into probabilities that come true, see
+    `probability`.
     """
 
     loss: str
     mean: float
     std: float
     max_tokens: int
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def probability(self, logit: float) -> float:
+        """Return the calibrated chance of a thumbs up, or for a difference of logits that the first is preferred.
+
+        Source: Platt (1999); pairs have no intercept, since which comes first means nothing.
+        """
+        return float(expit(self.slope * logit + self.intercept))
 
     def normalised(self, logit: float) -> float:
         """Return a logit in prior standard deviations from the prior's mean."""
@@ -59,29 +75,49 @@ def read_scale(folder: Path) -> Scale:
         ) from None
 
 
-def rewards(backbone: Backbone, sequences: Sequence[Encoded], *, name: str = REWARD) -> torch.Tensor:
-    """Return the head's output at each sequence's last token, (B,), in float32, with whatever adapter is on."""
+def rewards(
+    backbone: Backbone, sequences: Sequence[Encoded], *, name: str = REWARD, dropout: float = 0.0
+) -> torch.Tensor:
+    """Return the head's output at each sequence's last token, (B,), in float32, with whatever adapter is on.
+
+    Args:
+        backbone: The model.
+        sequences: What is scored.
+        name: The head.
+        dropout: Share of the head's input that is dropped; 0 everywhere but in training.
+    """
     batch = pad(sequences, pad_id=backbone.pad_id)
     hidden = backbone.hidden(batch)
     last = (batch.live.sum(1) - 1).to(hidden.device)
-    return backbone.scalars(name, hidden[torch.arange(len(last), device=hidden.device), last])
+    final = hidden[torch.arange(len(last), device=hidden.device), last]
+    return backbone.scalars(name, torch.nn.functional.dropout(final, dropout) if dropout else final)
 
 
 class RewardScorer:
-    """Scores completions with a reward adapter, on the token ids as sampled where there are any.
+    """Scores completions with a reward model, on the token ids as sampled where there are any.
 
     Args:
         folder: The output of ``train reward``.
-        backbone: The backbone it was trained on; its adapter is loaded onto it unless it is there.
+        backbone: The backbone its adapter was trained on, which gains it unless it is there. A fully tuned reward
+            model has weights of its own, and is loaded unless it is the backbone.
         batch: Sequences a forward pass.
+        name: What adapter and head go by on the backbone.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone, *, batch: int = 64) -> None:
-        if REWARD not in backbone.heads:
-            backbone.attach_saved(REWARD, Path(folder))
-        self.backbone = backbone
+    def __init__(self, folder: Path, backbone: Backbone, *, batch: int = 64, name: str = REWARD) -> None:
+        folder = Path(folder)
         self.scale = read_scale(folder)
-        self.batch = batch
+        self.head, self.batch = name, batch
+        self.adapter: str | None = name
+        if not is_adapter(folder):
+            self.adapter = None
+            if name not in backbone.heads:
+                if backbone.path.resolve() != folder.resolve():
+                    backbone = open_backbone(folder, backbone.placement)
+                backbone.load_head(name, folder)
+        elif name not in backbone.heads:
+            backbone.attach_saved(name, folder)
+        self.backbone = backbone
 
     def encode(self, completion: Completion) -> Encoded:
         """Return prompt and completion as the reward model reads them."""
@@ -97,15 +133,45 @@ class RewardScorer:
         """Return one raw reward a sequence; sequences of like length share a batch."""
         order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
         result = [0.0] * len(sequences)
-        with self.backbone.adapter(REWARD):
+        with self.backbone.adapter(self.adapter):
             for start in range(0, len(order), self.batch):
                 chunk = order[start : start + self.batch]
-                scores = rewards(self.backbone, [sequences[index] for index in chunk]).tolist()
+                scores = rewards(self.backbone, [sequences[index] for index in chunk], name=self.head).tolist()
                 for index, score in zip(chunk, scores, strict=True):
                     result[index] = score
         return result
+
+    def normalised(self, sequences: Sequence[Encoded]) -> list[float]:
+        """Return one reward a sequence in prior standard deviations from the prior's mean."""
+        return [self.scale.normalised(logit) for logit in self.logits(sequences)]
 
     def __call__(self, completions: Sequence[Completion]) -> list[float]:
         """Return one reward a completion: the raw logit for a pointwise model, the normalised one for a pairwise."""
         logits = self.logits([self.encode(completion) for completion in completions])
         return logits if self.scale.loss == "pointwise" else [self.scale.normalised(logit) for logit in logits]
+
+
+def prior_scale(
+    prior: Backbone, scorer: RewardScorer, found: Sequence[Row], count: int, max_new_tokens: int, *, seed: int
+) -> tuple[float, float]:
+    """Return mean and standard deviation of a reward model's logits on samples of the prior.
+
+    Args:
+        prior: The model to sample from, its adapters off.
+        scorer: The reward model.
+        found: Rows with prompts.
+        count: The most prompts to sample for, once each.
+        max_new_tokens: The longest sample.
+        seed: Seeds the choice of prompts and the samples.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(found))[:count]
+    room = prompt_room(scorer.scale.max_tokens, max_new_tokens)
+    prompts = [encode_prompt(prior.tokenizer, found[row].prompt, max_tokens=room) for row in chosen]
+    seeds = [item_seed(seed, found[row].id, 0) for row in chosen]
+    rollouts = []
+    with prior.adapter(None):
+        for start in range(0, len(prompts), scorer.batch):
+            span = slice(start, start + scorer.batch)
+            rollouts += generate(prior, prompts[span], seeds[span], Sampling(max_new_tokens=max_new_tokens))
+    logits = scorer.logits([rollout.encoded for rollout in rollouts])
+    return float(np.mean(logits)), max(float(np.std(logits)), 1e-6)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "pair_accuracy",
     "probabilities_of",
     "reliability_curve",
+    "within_context_accuracy",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -63,6 +65,37 @@ def pair_accuracy(
         hits = data > 0
         accuracy = proportion("pair accuracy", hits, clusters=clusters, n_missing=n_missing, level=level)
     return [accuracy, count("pair ties", ties, n=len(data), n_missing=n_missing)]
+
+
+def within_context_accuracy(
+    scores: ArrayLike, labels: ArrayLike, contexts: Sequence[Hashable], *, clusters: Clusters = None
+) -> Estimate:
+    """Estimate how often, of two answers to the very same context, the one liked scores above the one disliked.
+
+    AUC over all items also rewards a model that only tells contexts apart; this does not. Equal scores count half.
+
+    Args:
+        scores: Shape (n,), on any scale.
+        labels: Whether the label is yes, shape (n,).
+        contexts: What each item answers, shape (n,).
+        clusters: What shares a source, one an item; by default the context.
+
+    Returns:
+        ``within-context pair accuracy`` over all pairs of a yes and a no of one context.
+    """
+    data, truth = np.asarray(scores, np.float64), np.asarray(labels, bool)
+    sides: dict[Hashable, tuple[list[int], list[int]]] = {}
+    for place, context in enumerate(contexts):
+        sides.setdefault(context, ([], []))[int(truth[place])].append(place)
+    pairs = [pair for disliked, liked in sides.values() for pair in product(disliked, liked)]
+    name = "within-context pair accuracy"
+    if not pairs:
+        return undefined(name, "no context has answers of both labels")
+    low, high = np.array(pairs).T
+    margins = data[high] - data[low]
+    named = list(contexts if clusters is None else clusters)
+    groups = [named[place] for place in low]
+    return mean(name, (margins > 0) + (margins == 0) / 2, clusters=groups, bounds=(0.0, 1.0))
 
 
 def probabilities_of(scores: ArrayLike, scale: Scale) -> FloatArray:

@@ -17,6 +17,7 @@ from perl_eval import rows, runs, tables
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.encode import encode_dialogue
+from perl_eval.models.limits import valid_seed
 from perl_eval.models.scorer import REWARD, RewardScorer, Scale
 from perl_eval.records import Estimate, Score, digest
 from perl_eval.rows import Row
@@ -53,7 +54,9 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
     """
     options = options or FoldOptions()
     inputs = {"data": Path(data), "prior": Path(prior)}
-    with runs.start(out, verb="train reward folds", arguments=asdict(options), seed=seed, inputs=inputs) as going:
+    with runs.start(
+        out, verb="train reward folds", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs
+    ) as going:
         if going.done:
             return going.folder
         found = [row for split in rows.splits(data) for row in rows.read(data, split, need=("completion", "label"))]
@@ -79,6 +82,8 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
                 for row, value in zip(found, values, strict=True)
             ]
             quality = classification.label_quality(list(values), labels, clusters=groups, scale="logit")
+            prompts = [row.prompt for row in found]
+            quality.append(classification.within_context_accuracy(values, labels, prompts, clusters=groups))
             estimates += intervals.about(quality, name)
         going.write(scores, Score)
         going.write(estimates, Estimate)
@@ -115,9 +120,10 @@ def _learned(
     chooses = [int(digest("choose", str(seed), row.group), 16) % 10 == 0 for row in train]
     learn = [row for row, held in zip(train, chooses, strict=True) if not held]
     held_out = [row for row, held in zip(train, chooses, strict=True) if held]
-    backbone = open_backbone(prior)
+    backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
     fit_reward(backbone, learn, held_out, options, folder=work, seed=seed)
-    backbone.save(REWARD, work)
+    if not options.full:  # a tuned model is scored where it is
+        backbone.save(REWARD, work)
     Scale("pointwise", 0.0, 1.0, options.max_tokens).save(work)
     encoded = [
         encode_dialogue(backbone.tokenizer, row.prompt, row.completion or (), max_tokens=options.max_tokens)

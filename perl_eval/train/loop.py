@@ -1,4 +1,4 @@
-"""The one training loop: optimizer, schedule, curve, best checkpoint, exact resume.
+"""The one training loop: optimizer, schedule, curve, best checkpoint, early stopping, exact resume.
 
 A step's randomness is a function of the run's seed and the step number, so parameters, optimizer moments and the
 curve are the whole state. They are written every ``checkpoint_every_s`` seconds to a hidden folder, atomically; a run
@@ -8,9 +8,10 @@ that was killed goes on from there and ends with the same weights.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from perl_eval import tables
 from perl_eval.errors import PerlEvalError
 from perl_eval.progress import track
 from perl_eval.records import Measurement
+from perl_eval.train.processes import Processes
 
-__all__ = ["Diverged", "Fit", "LoopOptions", "optimise"]
+__all__ = ["Diverged", "Fit", "LoopOptions", "Task", "optimise"]
 
 _FOLDER = ".checkpoint"
 
@@ -37,7 +39,7 @@ class LoopOptions:
     """How long and how fast to learn.
 
     ``learning_rate`` rises linearly over ``warmup`` steps, then falls linearly to a tenth. ``evaluate_every`` steps the
-    validation figure is taken; 0 never.
+    validation figure is taken; 0 never. After ``patience`` evaluations without a lower loss the run stops; 0 never.
     """
 
     steps: int
@@ -46,15 +48,43 @@ class LoopOptions:
     clip_norm: float = 1.0
     weight_decay: float = 0.0
     evaluate_every: int = 0
+    patience: int = 0
     checkpoint_every_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What is learned.
+
+    Attributes:
+        name: For the progress bar.
+        parts: What to train, by part and name; fixed for the whole run. Each part's gradient is clipped apart, so that
+            a value head with large errors cannot shrink the policy's step.
+        learn: Given the step, computes a loss of this process's share, calls ``backward`` and returns figures of the
+            whole step for the curve.
+        evaluate: Returns validation figures; the first is a loss, and the weights with the lowest stay.
+        log: Gets each step's figures as they come.
+    """
+
+    name: str
+    parts: Mapping[str, Mapping[str, nn.Parameter]]
+    learn: Callable[[int], Mapping[str, float]]
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    log: Callable[[int, Mapping[str, float]], None] | None = None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters by part and name."""
+        return {f"{part}.{name}": one for part, named in self.parts.items() for name, one in named.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """What training gave: the curve, the step whose weights are in place, and seconds spent learning."""
+    """What training gave: the curve, the step whose weights are in place, steps taken, and seconds spent learning."""
 
     curve: list[Measurement]
     best_step: int
+    steps: int
     seconds: float
 
 
@@ -65,58 +95,75 @@ def _rate(options: LoopOptions, step: int) -> float:
     return 1.0 - 0.9 * progress
 
 
-def optimise(
-    parameters: Mapping[str, nn.Parameter],
-    learn: Callable[[int], Mapping[str, float]],
-    options: LoopOptions,
-    *,
-    folder: Path,
-    description: str,
-    evaluate: Callable[[], Mapping[str, float]] | None = None,
-) -> Fit:
-    """Run ``learn`` step by step and move the parameters down its gradient.
+def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Processes | None = None) -> Fit:
+    """Run a task step by step and move its parameters down their gradient.
 
     Args:
-        parameters: What to train, by name; fixed for the whole run.
-        learn: Given the step, computes a loss, calls ``backward`` and returns figures for the curve.
+        task: What is learned.
         options: Steps and rates.
         folder: The run folder; checkpoints go to a hidden folder in it.
-        description: For the progress bar.
-        evaluate: Returns validation figures; the first is a loss, and the weights with the lowest stay.
+        processes: Who shares the work; the main one writes the checkpoints, and all read them.
 
     Raises:
-        Diverged: A figure whose name ends in ``loss``, or the gradient, is not finite.
+        Diverged: A figure whose name ends in ``loss``, or a gradient, is not finite.
     """
+    processes = processes or Processes()
+    parameters = task.parameters
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay
     )
     state = _State(folder / _FOLDER, parameters, optimizer)
     first = state.load()
     begun_s = saved_s = time.monotonic()
-    for step in track(range(first, options.steps), description):
+    ahead: Iterable[int] = range(first, options.steps)
+    for step in track(ahead, task.name, total=options.steps - first) if processes.is_main else ahead:
+        if options.patience and state.stale >= options.patience:
+            break
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * _rate(options, step)
         optimizer.zero_grad(set_to_none=True)
-        figures = learn(step)
-        if not all(torch.isfinite(torch.tensor(value)) for name, value in figures.items() if name.endswith("loss")):
-            raise Diverged(f"{description}: the loss is not finite at step {step}; use a smaller learning rate")
-        norm = nn.utils.clip_grad_norm_(list(parameters.values()), options.clip_norm)
-        if not torch.isfinite(norm):
-            raise Diverged(f"{description}: the gradient is not finite at step {step}; use a smaller learning rate")
+        figures = dict(task.learn(step))
+        processes.sum_gradients(parameters.values())
+        figures |= _clip(task, options.clip_norm)
+        _refuse_if_diverged(task.name, step, figures)
         optimizer.step()
-        state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
-        state.curve.append(Measurement(step, "gradient norm", float(norm)))
         last = step + 1 == options.steps
-        if evaluate is not None and options.evaluate_every and ((step + 1) % options.evaluate_every == 0 or last):
-            state.keep_best(step, evaluate())
-        if not last and time.monotonic() - saved_s > options.checkpoint_every_s:
+        state.steps = step + 1
+        if task.evaluate and options.evaluate_every and ((step + 1) % options.evaluate_every == 0 or last):
+            optimizer.zero_grad(set_to_none=True)
+            checked = task.evaluate()
+            figures |= checked
+            state.keep_best(step, next(iter(checked.values())))
+        state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
+        if task.log and processes.is_main:
+            task.log(step, figures)
+        if processes.is_main and not last and time.monotonic() - saved_s > options.checkpoint_every_s:
             state.seconds += time.monotonic() - begun_s
-            state.save(step + 1)
+            state.save()
             begun_s = saved_s = time.monotonic()
+    optimizer.zero_grad(set_to_none=True)
     state.seconds += time.monotonic() - begun_s
-    best_step = state.restore_best(options.steps - 1)
-    shutil.rmtree(folder / _FOLDER, ignore_errors=True)
-    return Fit(state.curve, best_step, state.seconds)
+    best_step = state.restore_best()
+    processes.wait()
+    if processes.is_main:
+        shutil.rmtree(folder / _FOLDER, ignore_errors=True)
+    return Fit(state.curve, best_step, state.steps, state.seconds)
+
+
+def _clip(task: Task, clip_norm: float) -> dict[str, float]:
+    """Clip each part's gradient to a norm, and return the norms as they were."""
+    norms = {}
+    for part, named in task.parts.items():
+        name = "gradient norm" if len(task.parts) == 1 else f"{part} gradient norm"
+        norms[name] = float(nn.utils.clip_grad_norm_(list(named.values()), clip_norm))
+    return norms
+
+
+def _refuse_if_diverged(name: str, step: int, figures: Mapping[str, float]) -> None:
+    for figure, value in figures.items():
+        what = "loss" if figure.endswith("loss") else "gradient" if figure.endswith("gradient norm") else ""
+        if what and not math.isfinite(value):
+            raise Diverged(f"{name}: the {what} is not finite at step {step}; use a smaller learning rate")
 
 
 class _State:
@@ -128,26 +175,28 @@ class _State:
         self.optimizer = optimizer
         self.curve: list[Measurement] = []
         self.seconds = 0.0
+        self.steps = 0
+        self.stale = 0
         self.best: dict[str, torch.Tensor] = {}
         self.best_step = -1
         self.best_loss = float("inf")
 
-    def keep_best(self, step: int, figures: Mapping[str, float]) -> None:
-        self.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
-        loss = next(iter(figures.values()))
+    def keep_best(self, step: int, loss: float) -> None:
+        self.stale += 1
         if loss < self.best_loss:
-            self.best_loss, self.best_step = loss, step
-            self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+            self.best_loss, self.best_step, self.stale = loss, step, 0
+            # in the machine's memory, not the GPU's, which full tuning fills
+            self.best = {name: one.detach().to("cpu", copy=True) for name, one in self.parameters.items()}
 
-    def restore_best(self, last_step: int) -> int:
+    def restore_best(self) -> int:
         if not self.best:
-            return last_step
+            return self.steps - 1
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.best[name])
         return self.best_step
 
-    def save(self, step: int) -> None:
+    def save(self) -> None:
         from safetensors.torch import save_file
 
         tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
@@ -156,8 +205,9 @@ class _State:
             moments: dict[str, Any] = self.optimizer.state[parameter]
             tensors |= {f"moment/{key}/{name}": torch.as_tensor(value) for key, value in moments.items()}
         header = {
-            "step": step,
+            "steps": self.steps,
             "seconds": self.seconds,
+            "stale": self.stale,
             "best_step": self.best_step,
             "best_loss": self.best_loss if self.best else None,
             "curve": [asdict(point) for point in self.curve],
@@ -184,12 +234,18 @@ class _State:
                     if f"best/{name}" in names:
                         self.best[name] = saved.get_tensor(f"best/{name}")
                     self.optimizer.state[parameter] = {
-                        key.split("/", 2)[1]: saved.get_tensor(key)
+                        key.split("/", 2)[1]: _moment(saved.get_tensor(key), parameter)
                         for key in names
                         if key.startswith("moment/") and key.split("/", 2)[2] == name
                     }
         self.curve = [Measurement(**point) for point in header["curve"]]
-        self.seconds, self.best_step = header["seconds"], header["best_step"]
+        self.seconds, self.best_step, self.stale = header["seconds"], header["best_step"], header["stale"]
         if header["best_loss"] is not None:
             self.best_loss = header["best_loss"]
-        return int(header["step"])
+        self.steps = int(header["steps"])
+        return self.steps
+
+
+def _moment(saved: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """Put a moment where its parameter is; Adam counts steps on the CPU."""
+    return saved if saved.dim() == 0 else saved.to(parameter.device)

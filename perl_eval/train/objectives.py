@@ -1,6 +1,9 @@
 """The losses and returns of training, as pure functions of tensors.
 
-Shapes: B sequences, T tokens. Masks are True where a token counts. Everything is in nats and reward units.
+Shapes: B sequences, T tokens. Masks are True where a token counts. Everything is in nats and reward units. A batch
+may be a piece of a step, shared between micro-batches and processes: ``count`` is then what the whole step's loss is
+divided by, so that the pieces' losses and gradients add up to those of the step in one piece; without it the batch is
+the step.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 __all__ = [
     "beta_of",
+    "kl_loss",
     "language_modelling_loss",
     "leave_one_out",
     "pairwise_loss",
@@ -43,35 +47,38 @@ def beta_of(kl_weight: float) -> float:
     return kl_weight / (1 - kl_weight)
 
 
-def language_modelling_loss(log_probs: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+def language_modelling_loss(log_probs: torch.Tensor, live: torch.Tensor, *, count: float | None = None) -> torch.Tensor:
     """Return the mean negative log-probability per token, in nats.
 
     Args:
         log_probs: (B, T), of the tokens that are there.
         live: (B, T), True where the token is to be imitated.
+        count: Tokens of the whole step.
     """
-    return -(log_probs * live).sum() / live.sum().clamp(min=1)
+    return -(log_probs * live).sum() / (live.sum().clamp(min=1) if count is None else count)
 
 
-def pairwise_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+def pairwise_loss(chosen: torch.Tensor, rejected: torch.Tensor, *, count: float | None = None) -> torch.Tensor:
     """Return the Bradley-Terry loss, mean of ``-log sigmoid(r_chosen - r_rejected)``.
 
     Args:
         chosen: (B,), rewards of the preferred answers.
         rejected: (B,), rewards of the others.
+        count: Pairs of the whole step.
 
     Source:
         arXiv 2403.10704, section 3.2.
     """
-    return -logsigmoid(chosen - rejected).mean()
+    return -logsigmoid(chosen - rejected).sum() / (len(chosen) if count is None else count)
 
 
-def pointwise_loss(rewards: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def pointwise_loss(rewards: torch.Tensor, labels: torch.Tensor, *, count: float | None = None) -> torch.Tensor:
     """Return the binary cross-entropy, mean of ``-(p log sigmoid(r) + (1 - p) log sigmoid(-r))``.
 
     Args:
         rewards: (B,), in logits.
         labels: (B,), p in [0, 1].
+        count: Labels of the whole step.
 
     Source:
         arXiv 2403.10704, section 3.2.
@@ -79,7 +86,8 @@ def pointwise_loss(rewards: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Deviations:
         The paper prints ``sigmoid(1 - r)`` in the second term, a misprint: it is no probability of the other label.
     """
-    return binary_cross_entropy_with_logits(rewards, labels.to(rewards.dtype))
+    summed = binary_cross_entropy_with_logits(rewards, labels.to(rewards.dtype), reduction="sum")
+    return summed / (len(rewards) if count is None else count)
 
 
 def token_rewards(scores: torch.Tensor, log_ratio: torch.Tensor, live: torch.Tensor, *, beta: float) -> torch.Tensor:
@@ -135,27 +143,55 @@ def leave_one_out(scores: torch.Tensor, *, group: int) -> torch.Tensor:
     return (rows - others).view(-1)
 
 
-def reinforce_loss(log_probs: torch.Tensor, advantages: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+def reinforce_loss(
+    log_probs: torch.Tensor, advantages: torch.Tensor, live: torch.Tensor, *, count: float | None = None
+) -> torch.Tensor:
     """Return ``-sum_t log pi(a_t) stopgrad(return_t - V_t)``, summed over tokens and averaged over sequences.
 
     Args:
         log_probs: (B, T), with gradient.
         advantages: (B, T); no gradient flows into them.
         live: (B, T).
+        count: Sequences of the whole step.
 
     Source:
         arXiv 2403.10704, section 3.3 (no clipping, no importance ratio).
     """
-    return -(log_probs * advantages.detach() * live).sum(1).mean()
+    return -(log_probs * advantages.detach() * live).sum() / (len(live) if count is None else count)
 
 
-def value_loss(values: torch.Tensor, returns: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+def kl_loss(
+    log_probs: torch.Tensor, log_ratio: torch.Tensor, live: torch.Tensor, *, count: float | None = None
+) -> torch.Tensor:
+    """Return a surrogate whose gradient is an unbiased estimate of the gradient of ``KL(pi || prior)``.
+
+    ``sum_t log pi(a_t) stopgrad(sum_{s >= t} log pi(a_s) - log prior(a_s))``, averaged over sequences. An action is
+    charged with the KL paid from it on. The value of the surrogate means nothing.
+
+    Args:
+        log_probs: (B, T), with gradient.
+        log_ratio: (B, T), log pi - log prior of the sampled tokens; no gradient flows into it.
+        live: (B, T).
+        count: Sequences of the whole step.
+
+    Deviations:
+        The plain mean of ``log_ratio`` (k1) as a loss has gradient zero in expectation, hence no anchor; k2 and k3 a
+        token leave out what a token does to the KL of later ones. None of them is offered.
+    """
+    ahead = returns_to_go(log_ratio.detach() * live)
+    return (log_probs * ahead * live).sum() / (len(live) if count is None else count)
+
+
+def value_loss(
+    values: torch.Tensor, returns: torch.Tensor, live: torch.Tensor, *, count: float | None = None
+) -> torch.Tensor:
     """Return the squared error of the values, averaged over live tokens.
 
     Args:
         values: (B, T), V_t, which may use the prompt and the tokens before t only.
         returns: (B, T); no gradient flows into them.
         live: (B, T).
+        count: Live tokens of the whole step.
 
     Source:
         arXiv 2403.10704, section 3.3.
@@ -163,4 +199,5 @@ def value_loss(values: torch.Tensor, returns: torch.Tensor, live: torch.Tensor) 
     Deviations:
         Mean instead of sum over tokens: a scale that belongs to the learning rate.
     """
-    return ((values - returns.detach()).square() * live).sum() / live.sum().clamp(min=1)
+    squares = ((values - returns.detach()).square() * live).sum()
+    return squares / (live.sum().clamp(min=1) if count is None else count)

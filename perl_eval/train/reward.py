@@ -1,9 +1,9 @@
-"""Reward models: Preference or Rating rows to a LoRA adapter with a scalar head on the frozen prior."""
+"""Reward models: Preference or Rating rows to a scalar head, on an adapter of the frozen prior or on a tuned copy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,45 +11,80 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from perl_eval import rows, runs
+from perl_eval import rows
 from perl_eval.errors import UserError
-from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt
-from perl_eval.models.generate import Sampling, generate, item_seed
-from perl_eval.models.limits import at_least_one, positive, prompt_room
-from perl_eval.models.scorer import REWARD, RewardScorer, Scale, rewards
-from perl_eval.records import Measurement, Score
+from perl_eval.models.adapters import LoraShape
+from perl_eval.models.backbone import Backbone, open_backbone
+from perl_eval.models.card import model_card
+from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue
+from perl_eval.models.generate import item_seed
+from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room, valid_seed
+from perl_eval.models.scorer import REWARD, RewardScorer, Scale, prior_scale, rewards
+from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.rows import Row
-from perl_eval.train.loop import Fit, LoopOptions, optimise
+from perl_eval.train.calibration import held_out_quality, platt
+from perl_eval.train.loop import Fit, LoopOptions, Task, optimise
+from perl_eval.train.meter import Meter, byte_account
+from perl_eval.train.metrics import glossary
 from perl_eval.train.objectives import pairwise_loss, pointwise_loss
+from perl_eval.train.processes import Processes
+from perl_eval.train.resources import Resources, pieces, tracked
 
-__all__ = ["RewardOptions", "fit_reward", "run"]
+__all__ = [
+    "NEED",
+    "Example",
+    "RewardOptions",
+    "RewardTrainer",
+    "encoded",
+    "fit_reward",
+    "held_out_scores",
+    "kind_of",
+    "run",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class RewardOptions:
     """``loss`` follows from the rows if not given: ``pointwise`` for ratings, ``pairwise`` for preferences.
 
-    ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
+    An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
+    it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). ``dropout`` is on what the head reads
+    and, with LoRA, on what the adapters read. With ``patience`` the run stops after that many evaluations without a
+    lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
     epochs: float = 2.0
     batch: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
     max_tokens: int = 512
     evaluations: int = 8
     normalise_on: int = 256
     max_new_tokens: int = 64
     lora: LoraShape = field(default_factory=LoraShape)
+    full: bool = False
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    patience: int = 0
+    resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "evaluations", "normalise_on", "max_new_tokens")
-        positive(self, "epochs", "learning_rate")
+        positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
+        not_negative(self, "weight_decay", "patience")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}", "give a share in [0, 1)")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, given or by default."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-4 if self.full else 2e-3
 
 
 @dataclass(frozen=True, slots=True)
-class _Example:
+class Example:
     """One training example: the sequences whose rewards enter its loss, and the label (ratings only)."""
 
     row: Row
@@ -58,40 +93,174 @@ class _Example:
 
     @property
     def length(self) -> int:
+        """Tokens of the longest sequence."""
         return max(len(sequence.ids) for sequence in self.sequences)
 
 
-def _kind(found: Sequence[Row], options: RewardOptions) -> str:
+NEED = {"pointwise": ("completion", "label"), "pairwise": ("chosen", "rejected")}
+"""The columns that each loss reads."""
+
+
+def kind_of(data: Path, split: str, options: RewardOptions) -> Literal["pointwise", "pairwise"]:
+    """Return the loss that was asked for, or that fits the columns.
+
+    Raises:
+        UserError: The rows are neither ratings nor preferences.
+    """
     if options.loss:
         return options.loss
-    if found and found[0].label is not None:
+    present = rows.columns(data, split)
+    if not present:
+        rows.read(data, split)  # says what is wrong with it
+    if "label" in present:
         return "pointwise"
-    if found and found[0].chosen is not None:
+    if {"chosen", "rejected"} & present:
         return "pairwise"
     raise UserError("the rows are neither ratings nor preferences", "give a config with label, or chosen and rejected")
 
 
-def _examples(backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int) -> list[_Example]:
+def encoded(backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int) -> list[Example]:
+    """Return rows as the reward model reads them: one sequence each (pointwise), or chosen and rejected."""
+
     def encode(row: Row, answer: Any) -> Encoded:
         return encode_dialogue(backbone.tokenizer, row.prompt, answer, max_tokens=max_tokens)
 
     if kind == "pointwise":
-        if any(row.completion is None or row.label is None for row in found):
-            raise UserError("a pointwise reward model needs rows with completion and label", "give a ratings config")
-        return [_Example(row, (encode(row, row.completion),), float(bool(row.label))) for row in found]
-    if any(row.chosen is None or row.rejected is None for row in found):
-        raise UserError("a pairwise reward model needs rows with chosen and rejected", "give a preference config")
-    return [_Example(row, (encode(row, row.chosen), encode(row, row.rejected)), 1.0) for row in found]
+        return [Example(row, (encode(row, row.completion),), float(bool(row.label))) for row in found]
+    return [Example(row, (encode(row, row.chosen), encode(row, row.rejected)), 1.0) for row in found]
 
 
-def _batch_loss(backbone: Backbone, batch: Sequence[_Example], kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss and the rewards, (B,) pointwise or (2, B) pairwise (chosen, rejected)."""
-    scores = rewards(backbone, [sequence for example in batch for sequence in example.sequences])
-    if kind == "pointwise":
-        labels = torch.tensor([example.label for example in batch], device=scores.device)
-        return pointwise_loss(scores, labels), scores
-    pairs = scores.view(len(batch), 2).T
-    return pairwise_loss(pairs[0], pairs[1]), pairs
+class RewardTrainer:
+    """The reward model's step.
+
+    Args:
+        backbone: The frozen prior, which gains the adapter ``reward`` and its head; with ``full`` a model of its own,
+            all of which is trained.
+        train: Rows to learn from.
+        held_out: Rows for the validation loss; empty to keep the last weights.
+        options: See `RewardOptions`; the loss follows from the first row if it is not given.
+        seed: Seeds adapter, head, order and dropout.
+        processes: Who shares the work.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        train: Sequence[Row],
+        held_out: Sequence[Row],
+        options: RewardOptions,
+        *,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.backbone, self.options, self.seed = backbone, options, seed
+        self.processes = processes or Processes()
+        self.kind = options.loss or ("pointwise" if train[0].label is not None else "pairwise")
+        self.examples = encoded(backbone, train, self.kind, options.max_tokens)
+        self.checks = encoded(backbone, held_out, self.kind, options.max_tokens)
+        self.name = None if options.full else REWARD
+        if options.full:
+            backbone.attach_head(REWARD, seed=seed)
+        else:
+            backbone.attach(REWARD, options.lora, seed=seed, head=True)
+        if self.kind == "pointwise":
+            up = min(max(float(np.mean([example.label for example in self.examples])), 0.01), 0.99)
+            backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))
+        backbone.train_only(*self.parts)
+        self.lengths = [example.length for example in self.examples]
+        self.steps = max(1, round(options.epochs * len(self.examples) / options.batch))
+
+    @property
+    def parts(self) -> tuple[str | None, ...]:
+        """What is trained, as the backbone names it."""
+        return (None, REWARD) if self.options.full else (REWARD,)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return what is trained, by name."""
+        return {name: one for part in self.parts for name, one in self.backbone.parameters_of(part).items()}
+
+    def train(self, folder: Path, meter: Meter) -> Fit:
+        """Run all steps."""
+        options = self.options
+        loop = LoopOptions(
+            steps=self.steps,
+            learning_rate=options.rate,
+            weight_decay=options.weight_decay,
+            evaluate_every=max(1, self.steps // options.evaluations) if self.checks else 0,
+            patience=options.patience,
+        )
+
+        def learn(step: int) -> dict[str, float]:
+            with meter.part("learning"):
+                figures, tokens = self.learn(step)
+            meter.tokens += tokens
+            return figures
+
+        def evaluate() -> dict[str, float]:
+            with meter.part("validating"):
+                return self.evaluate()
+
+        with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
+            parts = {"reward": self.parameters()}
+            task = Task("train reward", parts, learn, evaluate if self.checks else None, log)
+            return optimise(task, loop, folder=folder, processes=self.processes)
+
+    def learn(self, step: int) -> tuple[dict[str, float], float]:
+        """Take the gradient of one step; return its figures and the tokens of its rows."""
+        batch = [
+            self.examples[row] for row in batch_of_step(self.lengths, step, size=self.options.batch, seed=self.seed)
+        ]
+        figures = {"loss": 0.0, "accuracy": 0.0}
+        drawn = item_seed(self.seed, f"dropout {step}", self.processes.index) % 2**32
+        with self.backbone.adapter(self.name), self.backbone.dropping(drawn):
+            for piece in pieces(self.processes.share(batch), _length, self.options.resources.micro_batch):
+                loss, right = self._loss(piece, len(batch), dropout=self.options.dropout)
+                loss.backward()  # type: ignore[no-untyped-call]
+                figures = {"loss": figures["loss"] + float(loss.detach()), "accuracy": figures["accuracy"] + right}
+        tokens = sum(len(sequence.ids) for example in batch for sequence in example.sequences)
+        return self.processes.totals(figures), float(tokens)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Return loss and accuracy on the held-out rows."""
+        figures = {"validation loss": 0.0, "validation accuracy": 0.0}
+        size = self.options.resources.micro_batch or self.options.batch
+        with self.backbone.adapter(self.name):
+            for piece in pieces(self.processes.share(self.checks), _length, size):
+                loss, right = self._loss(piece, len(self.checks))
+                figures["validation loss"] += float(loss)
+                figures["validation accuracy"] += right
+        return self.processes.totals(figures)
+
+    def _loss(self, piece: Sequence[Example], count: int, *, dropout: float = 0.0) -> tuple[torch.Tensor, float]:
+        """Return the share of a step's loss, and of its accuracy, that some examples have."""
+        sequences = [sequence for example in piece for sequence in example.sequences]
+        scores = rewards(self.backbone, sequences, dropout=dropout)
+        if self.kind == "pointwise":
+            labels = torch.tensor([example.label for example in piece], device=scores.device)
+            right = float(((scores > 0) == (labels > 0.5)).sum())
+            return pointwise_loss(scores, labels, count=count), right / count
+        chosen, rejected = scores.view(len(piece), 2).T
+        return pairwise_loss(chosen, rejected, count=count), float((chosen > rejected).sum()) / count
+
+    def notes(self, fit: Fit) -> dict[str, Any]:
+        """Return the figures for the run card."""
+        return {
+            **self.backbone.counts(*self.parts),
+            **byte_account([self.backbone], self.parameters().values()),
+            "learning rate": self.options.rate,
+            "loss": self.kind,
+            "rows": len(self.examples),
+            "steps": fit.steps,
+            "best step": fit.best_step,
+            "seconds a step": fit.seconds / fit.steps,
+            "backbone sha256": self.backbone.sha256,
+            "processes": self.processes.count,
+        }
+
+
+def _length(example: Example) -> int:
+    return example.length
 
 
 def fit_reward(
@@ -103,92 +272,29 @@ def fit_reward(
     folder: Path,
     seed: int,
 ) -> Fit:
-    """Train a fresh reward adapter on a backbone and leave the weights with the lowest held-out loss in place.
+    """Train a fresh reward model on a backbone and leave the weights with the lowest held-out loss in place.
 
     Args:
-        backbone: The frozen prior; gains the adapter ``reward`` and its head.
+        backbone: See `RewardTrainer`.
         train: Rows to learn from.
         held_out: Rows for the validation loss; empty to keep the last weights.
         options: See `RewardOptions`.
         folder: Where checkpoints lie meanwhile.
-        seed: Seeds adapter, head and order.
+        seed: Seeds adapter, head, order and dropout.
     """
-    kind = _kind(train, options)
-    examples = _examples(backbone, train, kind, options.max_tokens)
-    checks = _examples(backbone, held_out, kind, options.max_tokens)
-    backbone.attach(REWARD, options.lora, seed=seed, head=True)
-    if kind == "pointwise":
-        up = min(max(float(np.mean([example.label for example in examples])), 0.01), 0.99)
-        backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))
-    lengths = [example.length for example in examples]
-    steps = max(1, round(options.epochs * len(examples) / options.batch))
-
-    def learn(step: int) -> dict[str, float]:
-        chosen = [examples[row] for row in batch_of_step(lengths, step, size=options.batch, seed=seed)]
-        with backbone.adapter(REWARD):
-            loss, scores = _batch_loss(backbone, chosen, kind)
-            loss.backward()  # type: ignore[no-untyped-call]
-        figures = {"loss": float(loss.detach())}
-        if kind == "pairwise":
-            figures["pair accuracy"] = float((scores[0] > scores[1]).float().mean())
-        return figures
-
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        total = 0.0
-        with backbone.adapter(REWARD):
-            for start in range(0, len(checks), options.batch):
-                chunk = checks[start : start + options.batch]
-                total += float(_batch_loss(backbone, chunk, kind)[0]) * len(chunk)
-        return {"validation loss": total / len(checks)}
-
-    backbone.train_only(REWARD)
-    loop = LoopOptions(
-        steps=steps,
-        learning_rate=options.learning_rate,
-        evaluate_every=max(1, steps // options.evaluations) if checks else 0,
-    )
-    return optimise(
-        backbone.parameters_of(REWARD),
-        learn,
-        loop,
-        folder=folder,
-        description="train reward",
-        evaluate=evaluate if checks else None,
-    )
-
-
-def _prior_scale(
-    backbone: Backbone,
-    found: Sequence[Row],
-    options: RewardOptions,
-    score: Callable[[list[Encoded]], list[float]],
-    *,
-    seed: int,
-) -> tuple[float, float]:
-    """Return mean and standard deviation of the reward on samples of the prior."""
-    chosen = np.random.default_rng(seed).permutation(len(found))[: options.normalise_on]
-    room = prompt_room(options.max_tokens, options.max_new_tokens)
-    prompts = [encode_prompt(backbone.tokenizer, found[row].prompt, max_tokens=room) for row in chosen]
-    seeds = [item_seed(seed, found[row].id, 0) for row in chosen]
-    sampling = Sampling(max_new_tokens=options.max_new_tokens)
-    rollouts = []
-    with backbone.adapter(None):
-        for start in range(0, len(prompts), options.batch):
-            span = slice(start, start + options.batch)
-            rollouts += generate(backbone, prompts[span], seeds[span], sampling)
-    logits = score([rollout.encoded for rollout in rollouts])
-    return float(np.mean(logits)), max(float(np.std(logits)), 1e-6)
+    trainer = RewardTrainer(backbone, train, held_out, options, seed=seed)
+    return trainer.train(folder, Meter(backbone.device))
 
 
 def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = None, seed: int = 0) -> Path:
-    """Train a reward model on the ``train`` split, on the frozen prior as backbone.
+    """Train a reward model on the ``train`` split, on the prior: an adapter of it, or a tuned copy.
 
     Args:
         data: A folder of Rating rows (pointwise loss) or Preference rows (pairwise loss).
         prior: The SFT model.
-        out: The run folder: adapter, head, scale, ``curve.parquet`` and, for the held-out splits, ``scores.parquet``
-            with the raw reward of every answer (metric ``reward``, or ``reward chosen`` and ``reward rejected``).
+        out: The run folder: adapter (with ``full`` the whole model), head, scale, ``curve.parquet`` and, for the
+            held-out splits, ``scores.parquet`` with the raw reward of every answer (metric ``reward``, or
+            ``reward chosen`` and ``reward rejected``) and ``estimates.parquet`` with accuracy and calibration.
         options: See `RewardOptions`.
         seed: Seeds adapter, head, order and the prior's samples.
 
@@ -199,43 +305,59 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
     options = options or RewardOptions()
     prompt_room(options.max_tokens, options.max_new_tokens)
     inputs = {"data": Path(data), "prior": Path(prior)}
-    with runs.start(out, verb="train reward", arguments=asdict(options), seed=seed, inputs=inputs) as going:
+    processes = Processes.current()
+    plan = {"verb": "train reward", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
+    with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
-        train = rows.read(data, "train")
-        kind = _kind(train, options)
-        held_out = rows.read(data, "validation") if "validation" in rows.splits(data) else []
-        backbone = open_backbone(prior)
-        fit = fit_reward(backbone, train, held_out, options, folder=going.folder, seed=seed)
-        backbone.save(REWARD, going.folder)
-        Scale(kind, 0.0, 1.0, options.max_tokens).save(going.folder)
-        scorer = RewardScorer(going.folder, backbone)
-        mean, std = _prior_scale(backbone, train, options, scorer.logits, seed=seed)
-        Scale(kind, mean, std, options.max_tokens).save(going.folder)
-        test = rows.read(data, "test") if "test" in rows.splits(data) else []
-        going.write(_scores(scorer, [*held_out, *test], kind, options), Score)
-        going.write(fit.curve, Measurement)
-        going.notes |= {
-            "loss": kind,
-            "rows": len(train),
-            "best step": fit.best_step,
-            "prior reward mean": mean,
-            "prior reward std": std,
-            "backbone sha256": backbone.sha256,
-            "seconds learning": fit.seconds,
-            **backbone.counts(REWARD),
-        }
+        kind = kind_of(data, "train", options)
+        split = {name: rows.read(data, name, need=NEED[kind]) for name in rows.splits(data)}
+        if not split.get("train"):
+            raise UserError(f"{data} has no rows in its train split", "build a config with some")
+        with Meter(options.resources.placement.resolve()) as meter:
+            backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
+            held_out = split.get("validation", [])
+            trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
+            fit = trainer.train(going.folder, meter)
+        if processes.is_main:
+            going.notes |= {**trainer.notes(fit), **meter.notes()}
+            going.notes |= _save(trainer, prior, going.folder)
+            scorer = RewardScorer(going.folder, trainer.backbone)
+            both = [*held_out, *split.get("test", [])]
+            examples = encoded(trainer.backbone, both, trainer.kind, options.max_tokens)
+            scores = held_out_scores(scorer, examples, trainer.kind)
+            going.write(scores, Score)
+            line = (going.notes["calibration slope"], going.notes["calibration intercept"])
+            if scores:
+                going.write(held_out_quality(split, scores, trainer.kind, line), Estimate)
+            going.write(fit.curve, Measurement)
+            model_card(going.folder, "train reward", str(prior), going.notes, glossary("train reward"))
+        processes.wait()
     return going.folder
 
 
-def _scores(scorer: RewardScorer, found: Sequence[Row], kind: str, options: RewardOptions) -> list[Score]:
+def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]:
+    """Write weights, head and scale, and return what the scale was set on."""
+    backbone, options = trainer.backbone, trainer.options
+    backbone.save(trainer.name, folder)
+    backbone.save_head(REWARD, folder)
+    Scale(trainer.kind, 0.0, 1.0, options.max_tokens).save(folder)
+    scorer = RewardScorer(folder, backbone)
+    sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)
+    prompts = [example.row for example in trainer.examples]
+    scale = prior_scale(sampled, scorer, prompts, options.normalise_on, options.max_new_tokens, seed=trainer.seed)
+    slope, intercept = platt(scorer, [(check.sequences, check.label) for check in trainer.checks], trainer.kind)
+    Scale(trainer.kind, *scale, options.max_tokens, slope, intercept).save(folder)
+    line = {"calibration slope": slope, "calibration intercept": intercept}
+    return {"prior reward mean": scale[0], "prior reward std": scale[1], **line}
+
+
+def held_out_scores(scorer: RewardScorer, examples: Sequence[Example], kind: str) -> list[Score]:
+    """Return the raw reward of every answer: metric ``reward``, or ``reward chosen`` and ``reward rejected``."""
     metrics = ("reward",) if kind == "pointwise" else ("reward chosen", "reward rejected")
-    examples = _examples(scorer.backbone, found, kind, options.max_tokens)
-    flat = scorer.logits([sequence for example in examples for sequence in example.sequences])
-    result = []
-    for index, example in enumerate(examples):
-        for offset, metric in enumerate(metrics):
-            value = flat[index * len(metrics) + offset]
-            row = example.row
-            result.append(Score(row.id, row.id, row.group, "", metric, value))
-    return result
+    flat = iter(scorer.logits([sequence for example in examples for sequence in example.sequences]))
+    return [
+        Score(example.row.id, example.row.id, example.row.group, "", metric, next(flat))
+        for example in examples
+        for metric in metrics
+    ]

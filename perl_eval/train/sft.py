@@ -3,64 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from perl_eval import rows, runs
+from perl_eval import rows
 from perl_eval.errors import UserError
+from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
+from perl_eval.models.card import model_card
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, pad
-from perl_eval.models.limits import at_least_one, positive
+from perl_eval.models.limits import at_least_one, not_negative, positive, valid_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.merge import merged
 from perl_eval.models.scratch import make_model, make_tokenizer, size_of
 from perl_eval.records import Measurement
 from perl_eval.rows import Row
-from perl_eval.train.loop import LoopOptions, optimise
+from perl_eval.train.loop import Fit, LoopOptions, Task, optimise
+from perl_eval.train.meter import Meter, byte_account
+from perl_eval.train.metrics import glossary
 from perl_eval.train.objectives import language_modelling_loss
+from perl_eval.train.processes import Processes
+from perl_eval.train.resources import Resources, pieces, tracked
 
-__all__ = ["SftOptions", "run"]
+__all__ = ["SftOptions", "SftTrainer", "run"]
 
 _SCRATCH = "scratch:"
+_ADAPTER = "sft"
 
 
 @dataclass(frozen=True, slots=True)
 class SftOptions:
-    """``model`` is a folder, or ``scratch:tiny|small|medium`` for one made from nothing; ``epochs`` over the rows."""
+    """``model`` is a folder, or ``scratch:tiny|small|medium`` for one made from nothing; ``epochs`` over the rows.
+
+    All weights are trained; with ``lora`` only an adapter of that shape, which is added to the weights at the end.
+    ``learning_rate`` by default is 2e-3 for an adapter or a model made from nothing, and a tenth of it for tuning all
+    of a trained one; ``weight_decay`` is 0.01 for whole models and 0 for adapters. With ``patience`` the run stops
+    after that many evaluations without a lower validation loss.
+    """
 
     model: str = "scratch:tiny"
     epochs: float = 3.0
     batch: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
     max_tokens: int = 512
     evaluations: int = 4
+    lora: LoraShape | None = None
+    weight_decay: float | None = None
+    patience: int = 0
+    resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "evaluations")
-        positive(self, "epochs", "learning_rate")
+        positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
+        not_negative(self, "patience", *(["weight_decay"] if self.weight_decay is not None else []))
+        if self.lora is not None and self.start is None:
+            raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
 
     @property
     def start(self) -> Path | None:
         """The folder of the model to start from, or None if one is made from nothing."""
         return None if self.model.startswith(_SCRATCH) else Path(self.model)
 
+    @property
+    def rate(self) -> float:
+        """The learning rate, given or by default."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-3 if self.lora is not None or self.start is None else 2e-4
+
+    @property
+    def decay(self) -> float:
+        """The weight decay, given or by default."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return 0.01 if self.lora is None else 0.0
+
 
 def _texts(found: Sequence[Row]) -> list[str]:
     return [turn.content for row in found for turn in (*row.prompt, *(row.completion or ()))]
 
 
-def _model(options: SftOptions, found: Sequence[Row], seed: int) -> tuple[Any, Any]:
-    """Return model and tokenizer."""
+def _backbone(options: SftOptions, found: Sequence[Row], folder: Path, seed: int) -> Backbone:
+    """Return the model to train, opened or made from nothing."""
+    placement = options.resources.placement
     if options.start is None:
         size = size_of(options.model.removeprefix(_SCRATCH))
         tokenizer = make_tokenizer(_texts(found), size.vocabulary)
-        return make_model(size, tokenizer, seed=seed), tokenizer
+        return Backbone(make_model(size, tokenizer, seed=seed), tokenizer, folder, placement, frozen=False)
     if is_adapter(options.start):
         raise UserError(f"{options.start} is an adapter, which has no weights of its own", "give a whole model")
-    backbone = open_backbone(options.start)
-    return backbone.causal, backbone.tokenizer
+    return open_backbone(options.start, placement, frozen=options.lora is not None)
 
 
 def _encode(tokenizer: Any, found: Sequence[Row], options: SftOptions) -> list[Encoded]:
@@ -83,79 +118,154 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
         seed: Seeds weights and order.
 
     Returns:
-        The run folder: config, safetensors weights, tokenizer, ``curve.parquet`` and the run card.
+        The run folder: config, safetensors weights, tokenizer, ``curve.parquet`` and the run card; of an adapter its
+        weights too, under ``adapter``, as plain peft loads them.
 
     Raises:
         UserError: No such data or model, or a model that is an adapter.
         DataError: A broken row or a changed input.
     """
     inputs = {"data": Path(data)} | ({"model": options.start} if options.start else {})
-    with runs.start(out, verb="train sft", arguments=asdict(options), seed=seed, inputs=inputs) as going:
+    processes = Processes.current()
+    plan = {"verb": "train sft", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
+    with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
         found = rows.read(data, "train", need=("completion",))
-        model, tokenizer = _model(options, found, seed)
-        encoded = _encode(tokenizer, found, options)
         held_out = []
         if "validation" in rows.splits(data):
-            held_out = _encode(tokenizer, rows.read(data, "validation", need=("completion",)), options)
-        backbone = Backbone(model, tokenizer, going.folder)
-        curve = _fit(backbone, encoded, held_out, options, going, seed)
-        model.save_pretrained(going.folder, safe_serialization=True)
-        tokenizer.save_pretrained(going.folder)
-        going.write(curve, Measurement)
+            held_out = rows.read(data, "validation", need=("completion",))
+        with Meter(options.resources.placement.resolve()) as meter:
+            backbone = _backbone(options, found, going.folder, seed)
+            trainer = SftTrainer(backbone, found, held_out, options, seed=seed, processes=processes)
+            fit = trainer.train(going.folder, meter)
+        if processes.is_main:
+            _save(trainer.backbone, options, going.folder)
+            going.notes |= {**trainer.notes(fit), **meter.notes()}
+            going.write(fit.curve, Measurement)
+            model_card(
+                going.folder, "train sft", str(options.start or options.model), going.notes, glossary("train sft")
+            )
+        processes.wait()
     return going.folder
 
 
-def _fit(
-    backbone: Backbone,
-    encoded: Sequence[Encoded],
-    held_out: Sequence[Encoded],
-    options: SftOptions,
-    going: runs.Run,
-    seed: int,
-) -> list[Measurement]:
-    backbone.causal.requires_grad_(True)
-    parameters = dict(backbone.causal.named_parameters())
-    lengths = [len(row.ids) for row in encoded]
-    steps = max(1, round(options.epochs * len(encoded) / options.batch))
+def _save(backbone: Backbone, options: SftOptions, folder: Path) -> None:
+    """Write a whole model; an adapter is added to weights in float32, once, whatever precision it was trained in."""
+    if options.lora is None:
+        backbone.causal.save_pretrained(folder, safe_serialization=True)
+    else:
+        backbone.save(_ADAPTER, folder / "adapter")
+        merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
+    backbone.tokenizer.save_pretrained(folder)
 
-    def loss_of(batch_rows: Sequence[Encoded]) -> tuple[torch.Tensor, int]:
-        batch = pad(batch_rows, pad_id=backbone.pad_id)
-        log_probs = token_log_probs(backbone, backbone.hidden(batch), batch, 1.0)
-        live = batch.trained.clone()
-        live[:, 0] = False
-        return language_modelling_loss(log_probs, live.to(log_probs.device)), int(live.sum())
 
-    def learn(step: int) -> dict[str, float]:
-        loss, _ = loss_of([encoded[row] for row in batch_of_step(lengths, step, size=options.batch, seed=seed)])
-        loss.backward()  # type: ignore[no-untyped-call]
-        return {"loss": float(loss.detach())}
+class SftTrainer:
+    """The imitation step.
+
+    Args:
+        backbone: The model; all its weights are trained, or with ``lora`` an adapter that it gains.
+        found: Rows to learn from.
+        held_out: Rows for the validation loss; may be empty.
+        options: See `SftOptions`.
+        seed: Seeds the adapter and the order.
+        processes: Who shares the work.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        found: Sequence[Row],
+        held_out: Sequence[Row],
+        options: SftOptions,
+        *,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.backbone, self.options, self.seed = backbone, options, seed
+        self.processes = processes or Processes()
+        self.encoded = _encode(backbone.tokenizer, found, options)
+        self.held_out = _encode(backbone.tokenizer, held_out, options) if held_out else []
+        self.name = None if options.lora is None else _ADAPTER
+        if options.lora is not None:
+            backbone.attach(_ADAPTER, options.lora, seed=seed)
+        backbone.train_only(self.name)
+        self.lengths = [len(row.ids) for row in self.encoded]
+        self.steps = max(1, round(options.epochs * len(self.encoded) / options.batch))
+
+    def train(self, folder: Path, meter: Meter) -> Fit:
+        """Run all steps."""
+        options, steps = self.options, self.steps
+        loop = LoopOptions(
+            steps=steps,
+            learning_rate=options.rate,
+            warmup=min(50, steps // 10 + 1),
+            weight_decay=options.decay,
+            evaluate_every=max(1, steps // options.evaluations) if self.held_out else 0,
+            patience=options.patience,
+        )
+
+        def learn(step: int) -> dict[str, float]:
+            with meter.part("learning"):
+                figures, tokens = self.learn(step)
+            meter.tokens += tokens
+            return figures
+
+        with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
+            parts = {"model": self.backbone.parameters_of(self.name)}
+            task = Task("train sft", parts, learn, self.evaluate if self.held_out else None, log)
+            return optimise(task, loop, folder=folder, processes=self.processes)
+
+    def learn(self, step: int) -> tuple[dict[str, float], float]:
+        """Take the gradient of one step; return its figures and the tokens of its rows."""
+        chosen = batch_of_step(self.lengths, step, size=self.options.batch, seed=self.seed)
+        batch = [self.encoded[row] for row in chosen]
+        count = sum(_imitated(row) for row in batch)
+        loss = 0.0
+        with self.backbone.adapter(self.name):
+            for piece in pieces(self.processes.share(batch), _length, self.options.resources.micro_batch):
+                part = self._loss(piece, count)
+                part.backward()  # type: ignore[no-untyped-call]
+                loss += float(part.detach())
+        return self.processes.totals({"loss": loss}), float(sum(map(_length, batch)))
 
     @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        total, tokens = 0.0, 0
-        for start in range(0, len(held_out), options.batch):
-            loss, count = loss_of(held_out[start : start + options.batch])
-            total, tokens = total + float(loss) * count, tokens + count
-        return {"validation loss": total / tokens}
+    def evaluate(self) -> dict[str, float]:
+        """Return the loss on the held-out rows."""
+        count = sum(_imitated(row) for row in self.held_out)
+        size = self.options.resources.micro_batch or self.options.batch
+        with self.backbone.adapter(self.name):
+            own = pieces(self.processes.share(self.held_out), _length, size)
+            loss = sum(float(self._loss(piece, count)) for piece in own)
+        return self.processes.totals({"validation loss": loss})
 
-    loop = LoopOptions(
-        steps=steps,
-        learning_rate=options.learning_rate,
-        warmup=min(50, steps // 10 + 1),
-        weight_decay=0.01,
-        evaluate_every=max(1, steps // options.evaluations) if held_out else 0,
-    )
-    fit = optimise(
-        parameters, learn, loop, folder=going.folder, description="train sft", evaluate=evaluate if held_out else None
-    )
-    going.notes |= {
-        "parameters": sum(parameter.numel() for parameter in parameters.values()),
-        "rows": len(encoded),
-        "tokens": sum(lengths),
-        "steps": steps,
-        "best step": fit.best_step,
-        "seconds a step": fit.seconds / steps,
-    }
-    return fit.curve
+    def _loss(self, piece: Sequence[Encoded], count: int) -> torch.Tensor:
+        batch = pad(piece, pad_id=self.backbone.pad_id)
+        log_probs = token_log_probs(self.backbone, self.backbone.hidden(batch), batch, 1.0)
+        live = batch.trained.clone()
+        live[:, 0] = False
+        return language_modelling_loss(log_probs, live.to(log_probs.device), count=count)
+
+    def notes(self, fit: Fit) -> dict[str, Any]:
+        """Return the figures for the run card."""
+        counts = self.backbone.counts(self.name)
+        return {
+            **counts,
+            **byte_account([self.backbone], self.backbone.parameters_of(self.name).values()),
+            "learning rate": self.options.rate,
+            "rows": len(self.encoded),
+            "tokens": sum(self.lengths),
+            "steps": fit.steps,
+            "best step": fit.best_step,
+            "seconds a step": fit.seconds / fit.steps,
+            "processes": self.processes.count,
+        }
+
+
+def _length(row: Encoded) -> int:
+    return len(row.ids)
+
+
+def _imitated(row: Encoded) -> int:
+    """Return how many tokens of a row a loss is taken on; nothing stands before the first."""
+    return sum(row.trained[1:])

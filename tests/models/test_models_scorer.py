@@ -120,7 +120,10 @@ def test_scales_come_back_and_others_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_adapter_is_refused(backbone: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no adapter at"):
+    with pytest.raises(DataError, match="is not a reward model's scale"):
+        RewardScorer(tmp_path, backbone)
+    Scale("pairwise", 0.0, 1.0, 40).save(tmp_path)
+    with pytest.raises(UserError, match="no model at"):
         RewardScorer(tmp_path, backbone)
 
 

@@ -18,6 +18,7 @@ from perl_eval.stats.classification import (
     pair_accuracy,
     probabilities_of,
     reliability_curve,
+    within_context_accuracy,
 )
 
 QUICK = Resampling(draws=50)
@@ -123,3 +124,20 @@ def test_intervals_cover() -> None:
         held["balanced accuracy"] += found["balanced accuracy"].low <= threshold <= found["balanced accuracy"].high
     for name, times in held.items():
         assert 0.93 <= times / runs <= 0.97, (name, times / runs)
+
+
+def test_within_context_accuracy_by_hand() -> None:
+    """Context a: liked 2 against disliked 1 and 3; b: a tie; c has one label only. (1 + 0 + 0.5) / 3."""
+    found = within_context_accuracy([2.0, 1.0, 3.0, 5.0, 5.0, 9.0], [1, 0, 0, 1, 0, 1], ["a", "a", "a", "b", "b", "c"])
+    assert (found.name, found.n) == ("within-context pair accuracy", 3)
+    assert found.value == pytest.approx(0.5)
+
+
+def test_telling_contexts_apart_is_not_telling_answers_apart() -> None:
+    """Scores that know the context only: AUC is high, within contexts it is chance."""
+    contexts = [str(place // 4) for place in range(40)]
+    labels = [place % 4 < (3 if place < 20 else 1) for place in range(40)]
+    scores = [float(place < 20) for place in range(40)]
+    assert area_under_curve(scores, labels, resampling=QUICK).value == pytest.approx(0.75)
+    assert within_context_accuracy(scores, labels, contexts).value == 0.5
+    assert within_context_accuracy(scores[:3], [1, 1, 1], contexts[:3]).value is None

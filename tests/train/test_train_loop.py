@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,15 @@ import torch
 from torch import nn
 
 from perl_eval.records import Measurement
-from perl_eval.train.loop import Diverged, Fit, LoopOptions, optimise
+from perl_eval.train.loop import Diverged, Fit, LoopOptions, Task, optimise
 
 
 class Killed(BaseException):
     """Stands for a signal."""
+
+
+def one(weight: nn.Parameter, learn: Callable[[int], Mapping[str, float]]) -> Task:
+    return Task("fit", {"all": {"w": weight}}, learn)
 
 
 class Regression:
@@ -52,7 +57,8 @@ class Regression:
         chosen = LoopOptions(
             **{"steps": 20, "learning_rate": 0.05, "warmup": 3, "weight_decay": 0.01, "evaluate_every": 2, **options}
         )
-        return optimise(self.parameters, self.learn, chosen, folder=folder, description="fit", evaluate=self.evaluate)
+        task = Task("fit", {"all": self.parameters}, self.learn, self.evaluate)
+        return optimise(task, chosen, folder=folder)
 
 
 @pytest.mark.parametrize("killed_at", [1, 7, 18])
@@ -102,7 +108,7 @@ def test_the_weights_with_the_lowest_validation_loss_stay(tmp_path: Path) -> Non
         return task.evaluate()
 
     options = LoopOptions(steps=20, learning_rate=0.05, evaluate_every=3)
-    fit = optimise(task.parameters, task.learn, options, folder=tmp_path, description="fit", evaluate=evaluate)
+    fit = optimise(Task("fit", {"all": task.parameters}, task.learn, evaluate), options, folder=tmp_path)
     losses = {point.step: point.value for point in fit.curve if point.metric == "validation loss"}
     assert list(losses) == [2, 5, 8, 11, 14, 17, 19]
     assert fit.best_step == min(losses, key=lambda step: losses[step]) == 11
@@ -112,7 +118,7 @@ def test_the_weights_with_the_lowest_validation_loss_stay(tmp_path: Path) -> Non
 def test_without_evaluation_the_last_weights_stay(tmp_path: Path) -> None:
     task = Regression()
     options = LoopOptions(steps=5, learning_rate=0.05)
-    fit = optimise(task.parameters, task.learn, options, folder=tmp_path, description="fit")
+    fit = optimise(Task("fit", {"all": task.parameters}, task.learn), options, folder=tmp_path)
     assert fit.best_step == 4
     assert [point.metric for point in fit.curve] == ["loss", "gradient norm"] * 5
     assert not list(tmp_path.iterdir())
@@ -129,7 +135,7 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_a_tenth(tmp_path: Path) ->
         return {"loss": 0.0}
 
     options = LoopOptions(steps=14, learning_rate=0.5, warmup=4)
-    optimise({"w": weight}, learn, options, folder=tmp_path, description="fit")
+    optimise(one(weight, learn), options, folder=tmp_path)
     lengths = -torch.tensor([*places, float(weight.detach())]).diff()
     falling = [1 - 0.9 * place / 10 for place in range(10)]
     assert lengths.numpy() == pytest.approx([0.5 * rate for rate in (0.25, 0.5, 0.75, 1.0, *falling)], rel=1e-4)
@@ -151,7 +157,7 @@ def test_the_gradient_is_clipped_and_its_norm_kept(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.optim, "AdamW", Watching)
         options = LoopOptions(steps=1, learning_rate=0.1, clip_norm=2.0)
-        fit = optimise({"w": weight}, learn, options, folder=tmp_path, description="fit")
+        fit = optimise(one(weight, learn), options, folder=tmp_path)
     assert Measurement(0, "gradient norm", 20.0) in fit.curve
     assert clipped == pytest.approx([2.0], rel=1e-4)
 
@@ -168,14 +174,9 @@ def figures(name: str, values: Iterator[float], weight: nn.Parameter) -> Callabl
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, name: str, value: float) -> None:
     weight = nn.Parameter(torch.zeros(1))
+    task = replace(one(weight, figures(name, iter([1.0, 1.0, value]), weight)), name="train it")
     with pytest.raises(Diverged, match=r"^train it: the loss is not finite at step 2; use a smaller .*$") as caught:
-        optimise(
-            {"w": weight},
-            figures(name, iter([1.0, 1.0, value]), weight),
-            LoopOptions(steps=9, learning_rate=0.1),
-            folder=tmp_path,
-            description="train it",
-        )
+        optimise(task, LoopOptions(steps=9, learning_rate=0.1), folder=tmp_path)
     assert "\n" not in str(caught.value)
     assert torch.isfinite(weight).all()
 
@@ -188,7 +189,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weight
         return {"loss": 0.0}
 
     with pytest.raises(Diverged, match="the gradient is not finite at step 0"):
-        optimise({"w": weight}, learn, LoopOptions(steps=1, learning_rate=0.1), folder=tmp_path, description="fit")
+        optimise(one(weight, learn), LoopOptions(steps=1, learning_rate=0.1), folder=tmp_path)
     assert weight.tolist() == [0.0]
 
 

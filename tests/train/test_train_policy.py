@@ -19,8 +19,10 @@ from perl_eval.models.generate import Rollout
 from perl_eval.models.scorer import RewardScorer
 from perl_eval.records import Completion, Measurement
 from perl_eval.rows import Row
-from perl_eval.train import policy, reward
+from perl_eval.train import policy, reinforce, reward
+from perl_eval.train.metrics import METRICS
 from perl_eval.train.policy import POLICY, VALUE, PolicyOptions, PolicyTrainer
+from perl_eval.train.reinforce import cast
 
 OPTIONS = PolicyOptions(
     steps=25,
@@ -56,13 +58,14 @@ def golds(backbone: Backbone) -> policy.Reward:
 
 
 def trainer(backbone: Backbone, data: Path, options: PolicyOptions = OPTIONS) -> PolicyTrainer:
-    return PolicyTrainer(backbone, rows.read(data, "train"), golds(backbone), options, seed=0)
+    roles = cast(backbone, options, seed=0)
+    return PolicyTrainer(roles, rows.read(data, "train"), golds(backbone), options, seed=0)
 
 
 def trained(prior: Path, data: Path, folder: Path, options: PolicyOptions) -> dict[str, list[float]]:
     """Return the curve of a run on the counted reward, by figure."""
     curve: dict[str, list[float]] = {}
-    for point in trainer(open_backbone(prior), data, options).train(folder):
+    for point in trainer(open_backbone(prior), data, options).train(folder).curve:
         curve.setdefault(point.metric, []).append(point.value)
     return curve
 
@@ -121,7 +124,7 @@ def test_the_first_step(backbone: Backbone, data: Path, tmp_path: Path, value: s
     """A fresh policy is the prior: KL exactly 0; one step moves every B of it and nothing of the backbone."""
     before = backbone.weights_sha256()
     own = {name: p.data_ptr() for name, p in backbone.causal.named_parameters()}
-    curve = trainer(backbone, data, replace(OPTIONS, steps=1, value=value)).train(tmp_path)
+    curve = trainer(backbone, data, replace(OPTIONS, steps=1, value=value)).train(tmp_path).curve
     figures = {point.metric: point.value for point in curve}
     assert figures["KL to prior"] == 0.0
     for name, parameter in backbone.parameters_of(POLICY).items():
@@ -147,9 +150,9 @@ def test_the_reward_rises_and_a_larger_beta_keeps_the_policy_nearer_to_the_prior
 
 def test_a_sample_that_never_ends_gets_the_missing_end_reward(backbone: Backbone, data: Path) -> None:
     options = replace(OPTIONS, max_new_tokens=1, missing_end_reward=-7.5)
-    figures = PolicyTrainer(
-        backbone, rows.read(data, "train"), lambda _, rollouts: [10.0] * len(rollouts), options, seed=0
-    ).learn(0)
+    made = trainer(backbone, data, options)
+    made.reward = lambda _, rollouts: [10.0] * len(rollouts)
+    figures = made.learn(0)
     assert figures["never ended"] > 0.9
     assert figures["reward"] == pytest.approx(10 - 17.5 * figures["never ended"], abs=1e-5)
     assert figures["length"] == 1.0
@@ -162,7 +165,9 @@ def test_the_reward_is_given_rows_and_rollouts_side_by_side(backbone: Backbone, 
         seen.extend(zip(asked, rollouts, strict=True))
         return [0.0] * len(rollouts)
 
-    PolicyTrainer(backbone, rows.read(data, "train"), score, replace(OPTIONS, batch=20), seed=0).learn(0)
+    made = trainer(backbone, data, replace(OPTIONS, batch=20))
+    made.reward = score
+    made.learn(0)
     assert len(seen) == 20
     for row, rollout in seen:
         assert row.prompt[0].content in backbone.tokenizer.decode(rollout.prompt_ids)
@@ -173,8 +178,8 @@ def test_a_killed_run_ends_with_the_same_bits(
 ) -> None:
     options = replace(OPTIONS, steps=6, batch=8)
     whole = trainer(open_backbone(prior), data, options)
-    expected = whole.train(tmp_path / "whole")
-    monkeypatch.setattr(policy, "LoopOptions", functools.partial(policy.LoopOptions, checkpoint_every_s=-1))
+    expected = whole.train(tmp_path / "whole").curve
+    monkeypatch.setattr(reinforce, "LoopOptions", functools.partial(reinforce.LoopOptions, checkpoint_every_s=-1))
     broken = trainer(open_backbone(prior), data, options)
     learn = broken.learn
 
@@ -187,7 +192,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         broken.train(tmp_path / "broken")
     again = trainer(open_backbone(prior), data, options)
-    assert again.train(tmp_path / "broken") == expected
+    assert again.train(tmp_path / "broken").curve == expected
     for name in (POLICY, VALUE):
         for one, two in zip(
             again.backbone.parameters_of(name).values(), whole.backbone.parameters_of(name).values(), strict=True
@@ -202,11 +207,7 @@ def tuned(room: Path, prior: Path, rewarded: Path, data: Path) -> Path:
 
 def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, prior: Path) -> None:
     curve = runs.read(tuned, Measurement)
-    figures = {point.metric for point in curve}
-    assert figures == {
-        *("reward", "KL to prior", "entropy", "policy loss", "value loss", "gradient norm"),
-        *("length", "never ended", "distinct samples"),
-    }
+    assert {point.metric for point in curve} == METRICS["train policy"].keys() - {"KL loss"}
     rewards = [point.value for point in curve if point.metric == "reward"]
     assert np.mean(rewards[-5:]) > np.mean(rewards[:3]) + 0.3
     card = runs.read_card(tuned)
@@ -268,7 +269,7 @@ def test_impossible_options(options: dict[str, float], message: str) -> None:
 
 def test_no_prompts(backbone: Backbone) -> None:
     with pytest.raises(UserError, match="there are no prompts"):
-        PolicyTrainer(backbone, [], golds(backbone), OPTIONS, seed=0)
+        PolicyTrainer(cast(backbone, OPTIONS, seed=0), [], golds(backbone), OPTIONS, seed=0)
 
 
 def test_groups_are_samples_of_one_prompt_side_by_side(backbone: Backbone, data: Path) -> None:

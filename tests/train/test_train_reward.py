@@ -19,6 +19,7 @@ from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.scorer import REWARD, RewardScorer, read_scale
 from perl_eval.records import Completion, Measurement, Score
 from perl_eval.train import reward
+from perl_eval.train.metrics import METRICS
 
 OPTIONS = reward.RewardOptions(
     epochs=4, batch=16, learning_rate=1e-2, max_tokens=48, max_new_tokens=8, normalise_on=200, lora=LoraShape(8)
@@ -123,7 +124,7 @@ def test_the_first_loss_of_pairs_is_near_log_two(pairwise: Path) -> None:
     losses = [point.value for point in curve if point.metric == "loss"]
     assert losses[0] < 1.5
     assert np.mean(losses[-5:]) < 0.35
-    assert {point.metric for point in curve} == {"loss", "pair accuracy", "gradient norm", "validation loss"}
+    assert {point.metric for point in curve} == METRICS["train reward"].keys()
 
 
 def test_the_backbone_stays_and_only_the_adapter_is_written(pairwise: Path, prior: Path) -> None:
@@ -158,12 +159,12 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path, prior: Path, preferen
     asked = tiny_models.write_rows(tmp_path / "prompts", train=tiny_models.prompts(0, 4))
     for data, options, message in (
         (asked, OPTIONS, "neither ratings nor preferences"),
-        (preferences, replace(OPTIONS, loss="pointwise"), "needs rows with completion and label"),
-        (ratings, replace(OPTIONS, loss="pairwise"), "needs rows with chosen and rejected"),
+        (preferences, replace(OPTIONS, loss="pointwise"), "field 'completion': no such column"),
+        (ratings, replace(OPTIONS, loss="pairwise"), "field 'chosen': no such column"),
         (ratings, replace(OPTIONS, max_new_tokens=48), "leaves no room for a prompt"),
     ):
         with pytest.raises(UserError, match=message):
-            reward.run(data, prior, tmp_path / message[:9], options=options)
+            reward.run(data, prior, tmp_path / message[-9:], options=options)
 
 
 @torch.no_grad()

@@ -89,7 +89,7 @@ def test_the_best_validation_weights_are_written(prior: Path, demonstrations: Pa
 
 def test_what_is_written(prior: Path) -> None:
     suffixes = {path.suffix for path in prior.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".parquet", ".jinja"}
+    assert suffixes <= {".safetensors", ".json", ".parquet", ".jinja", ".md"}
     card = runs.read_card(prior)
     assert card is not None
     assert card.outputs.keys() >= {"model.safetensors", "config.json", "tokenizer.json", "curve.parquet"}

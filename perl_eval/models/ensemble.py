@@ -1,0 +1,118 @@
+"""Several reward models as one: their mean, their minimum, or their mean less their disagreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from perl_eval.errors import UserError
+from perl_eval.models.backbone import Backbone
+from perl_eval.models.encode import Encoded
+from perl_eval.models.limits import not_negative
+from perl_eval.models.scorer import REWARD, RewardScorer
+
+__all__ = ["Ensemble", "EnsembleRule", "averaged", "combined"]
+
+_RULES = ("mean", "minimum", "mean-std")
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleRule:
+    """How members' normalised rewards become one.
+
+    ``mean``; ``minimum``, the most cautious member; or ``mean-std``, the mean less ``caution`` standard deviations over
+    members (divided by their number).
+
+    Source: Coste et al., arXiv 2310.02743, section 3 (mean, worst case, uncertainty-weighted).
+
+    Deviations:
+        The standard deviation instead of the variance, so that ``caution`` has no unit.
+    """
+
+    rule: Literal["mean", "minimum", "mean-std"] = "mean"
+    caution: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in _RULES:
+            raise UserError(f"ensemble rule {self.rule!r} is not known", f"choose from {', '.join(_RULES)}")
+        not_negative(self, "caution")
+
+
+def combined(scores: Sequence[Sequence[float]], rule: EnsembleRule) -> list[float]:
+    """Return one reward a sequence from those of every member.
+
+    Args:
+        scores: (members, sequences), normalised.
+        rule: See `EnsembleRule`.
+    """
+    table = np.asarray(scores, np.float64)
+    if rule.rule == "minimum":
+        return [float(value) for value in table.min(axis=0)]
+    mean = table.mean(axis=0)
+    if rule.rule == "mean-std":
+        mean = mean - rule.caution * table.std(axis=0)
+    return [float(value) for value in mean]
+
+
+class Ensemble:
+    """Reward models on one backbone, one adapter a member; the frozen weights are there once.
+
+    Args:
+        folders: Outputs of ``train reward``.
+        backbone: The backbone of their adapters, which gains them.
+        rule: How their rewards become one.
+        batch: Sequences a forward pass.
+
+    Raises:
+        UserError: No member.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], backbone: Backbone, rule: EnsembleRule | None = None, *, batch: int = 64
+    ) -> None:
+        if not folders:
+            raise UserError("there is no reward model", "give one or more")
+        self.rule = rule or EnsembleRule()
+        names = [REWARD, *(f"{REWARD}-{number}" for number in range(1, len(folders)))]
+        self.members = [
+            RewardScorer(folder, backbone, batch=batch, name=name) for folder, name in zip(folders, names, strict=True)
+        ]
+
+    def normalised(self, sequences: Sequence[Encoded]) -> list[float]:
+        """Return one reward a sequence, in prior standard deviations."""
+        return combined([member.normalised(sequences) for member in self.members], self.rule)
+
+
+def averaged(members: Sequence[RewardScorer], name: str) -> None:
+    """Put the weight average of reward adapters on their backbone, as one adapter with one head.
+
+    What is averaged is what the adapters add, ``mean_k(s_k B_k A_k)``, and the heads. The sum of K products of rank r
+    is one of rank K r, so the average is exact and still an adapter.
+
+    Args:
+        members: Reward models on one backbone, LoRA each.
+        name: What the new adapter is called.
+
+    Raises:
+        UserError: A member has no LoRA adapter on the same backbone.
+
+    Source: Ramé et al., arXiv 2401.12187 (WARM), section 3.1.
+
+    Deviations:
+        The paper averages whole weights of fully tuned models; on one frozen backbone the deltas are all that differs.
+    """
+    backbone = members[0].backbone
+    adapters = [member.adapter for member in members if member.backbone is backbone and member.adapter]
+    if len(adapters) < len(members):
+        raise UserError("a member has no adapter on the common backbone", "average reward models trained with LoRA")
+    backbone.average(adapters, name)
+    with torch.no_grad():
+        head = backbone.heads[name]
+        for key, parameter in head.named_parameters():
+            stacked = torch.stack([dict(backbone.heads[one].named_parameters())[key] for one in adapters])
+            parameter.copy_(stacked.mean(0))

@@ -1,0 +1,132 @@
+"""Several processes at one run, one device each, as ``accelerate launch`` starts them.
+
+Each takes its share of a step's rows; losses are divided by counts over all of them and gradients are added up, so
+that two processes take the step that one would. There is no wrapper around the model: which parameters are summed is
+an explicit list, and adapters that idle in a step need no special care.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from perl_eval import runs
+
+__all__ = ["Processes"]
+
+Item = TypeVar("Item")
+_BUCKET = 2**24
+"""Gradient numbers sent at once: 64 MiB in float32."""
+
+
+class Processes:
+    """The processes of this run; of one, every method gives back what it got.
+
+    Attributes:
+        count: How many there are.
+        index: Which one this is; 0 is the one that writes.
+    """
+
+    def __init__(self, count: int = 1, index: int = 0) -> None:
+        self.count, self.index = count, index
+
+    @classmethod
+    def current(cls) -> Processes:
+        """Return the processes that the launcher started, joining them if there are several."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        from accelerate import PartialState
+
+        state = PartialState()
+        return cls(state.num_processes, state.process_index)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.index == 0
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """Return this process's items: every ``count``-th, so that lengths even out."""
+        return list(items[self.index :: self.count])
+
+    def totals(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Return the sums of figures over all processes."""
+        if self.count == 1:
+            return dict(figures)
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        summed = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(summed)
+        return dict(zip(figures, summed.tolist(), strict=True))
+
+    def gather(self, items: Sequence[Item]) -> list[Item]:
+        """Return the items of all processes in the order that `share` took them from, in every process."""
+        if self.count == 1:
+            return list(items)
+        shares: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(shares, list(items))
+        longest = max(len(share) for share in shares)
+        return [share[place] for place in range(longest) for share in shares if place < len(share)]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients over all processes, in place; who has none counts as zero."""
+        if self.count == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        size = 0
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            bucket.append(parameter.grad)
+            size += parameter.grad.numel()
+            if size >= _BUCKET:
+                _sum_together(bucket)
+                bucket, size = [], 0
+        if bucket:
+            _sum_together(bucket)
+
+    def start(self, out: Path, **plan: Any) -> runs.Run:
+        """Open a run folder as `runs.start` does; only the main process writes to it."""
+        if self.count == 1:
+            return runs.start(out, **plan)
+        shared: list[Any] = [None]
+        run = None
+        if self.is_main:
+            run = runs.start(out, **plan)
+            shared = [run.done]
+        torch.distributed.broadcast_object_list(shared)
+        return run or _Bystander(Path(out), done=shared[0])
+
+    def wait(self) -> None:
+        """Let all processes come to this point."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+class _Bystander(runs.Run):
+    """A run folder that another process writes."""
+
+    def __init__(self, folder: Path, *, done: bool) -> None:
+        super().__init__(folder, {}, None)
+        self.done = done
+
+    def __exit__(self, *_: object) -> None:
+        self.done = True
+
+    def write(self, records: Iterable[Any], record: type) -> Path:
+        """Write nothing."""
+        del records
+        return self.folder / runs.FILES[record]
+
+
+def _sum_together(gradients: Sequence[torch.Tensor]) -> None:
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
