@@ -56,7 +56,9 @@ GIVEN = [
 ]
 
 
-def audited(folder: Path, *, again: list[Judgement] | None = None, **options: object) -> dict[str, Estimate]:
+def audited(
+    folder: Path, *, again: list[Judgement] | None = None, attack: Path | None = None, **options: object
+) -> dict[str, Estimate]:
     tables.write(folder / "judged.parquet", JUDGED, Judgement)
     tables.write(folder / "labels.parquet", GIVEN, HumanLabel)
     if again is not None:
@@ -65,7 +67,7 @@ def audited(folder: Path, *, again: list[Judgement] | None = None, **options: ob
         folder / "judged.parquet",
         folder / "labels.parquet",
         folder / "passport",
-        sources=audit.Sources(None if again is None else folder / "again.parquet"),
+        sources=audit.Sources(None if again is None else folder / "again.parquet", attack),
         options=audit.AuditOptions(draws=50, **options),
     )
     return {e.name: e for e in runs.read(out, Estimate) if e.subject == "judge j"}
@@ -140,3 +142,57 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
     for wrong in ({"level": 0.0}, {"draws": 0}):
         with pytest.raises(UserError):
             audit.AuditOptions(**wrong)
+
+
+def attacked(folder: Path, judge: str) -> Path:
+    """Write what `attack` leaves behind."""
+    rates = [Estimate("attack success rate", rate, rate, rate, 9, 0, "Wilson", subject=name) for name, rate in RATES]
+    with runs.start(folder / f"attack {judge}", verb="attack", arguments={}) as run:
+        run.write([replace(JUDGED[0], judge=judge)], Judgement)
+        run.write([*rates, replace(rates[0], name="win rate")], Estimate)
+    return run.folder
+
+
+RATES = (("verdict A", 0.25), ("all attacks", 0.125))
+
+
+def test_attacks_stand_in_the_passport(tmp_path: Path) -> None:
+    audited(tmp_path, attack=attacked(tmp_path, "j"))
+    found = runs.read(tmp_path / "passport", Estimate)
+    rates = {e.subject: e.value for e in found if e.name == "attack success rate"}
+    assert rates == {f"judge j, {name}": rate for name, rate in RATES}
+    with pytest.raises(UserError, match="attacks somebody else, not j"):
+        audited(tmp_path / "other", attack=attacked(tmp_path, "somebody else"))
+
+
+def test_a_family_is_known_by_part_of_a_name(tmp_path: Path) -> None:
+    assert audited(tmp_path, family=("OUR",))["self-preference"].value is not None
+    both = audited(tmp_path / "both", family=("ours", "theirs"))["self-preference"]
+    assert both.reason == "no labelled pair has one side of the judge's family"
+
+
+def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> None:
+    hostile = "j|\n# x <script>`*"
+    tables.write(tmp_path / "judged.parquet", [replace(r, judge=hostile) for r in JUDGED], Judgement)
+    tables.write(tmp_path / "labels.parquet", GIVEN, HumanLabel)
+    out = audit.run(tmp_path / "judged.parquet", tmp_path / "labels.parquet", tmp_path / "passport")
+    page = (out / audit.PAGE).read_text("utf-8")
+    assert page.startswith("# Passport of judge j\\| \\# x \\<script\\>\\`\\*\n")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## Agreement with people",
+        "## Position",
+        "## Repeatability, length, family, attacks",
+        "## Failures and price",
+    ]
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| figure")]
+    assert all(line.replace("\\|", "").count("|") == 6 for line in rows)
+    # Labels: 24 wins and 24 losses.
+    assert "| share of people's labels (label win) | 0.5 | 0.364 to 0.636 | 48 |" in page
+    assert "none: no pair was asked again" in page
+
+
+def test_anchors_can_be_given_as_the_file(tmp_path: Path) -> None:
+    audited(tmp_path)
+    by_file = audit.drift(tmp_path / "passport" / audit.ANCHORS, tmp_path / "judged.parquet", tmp_path / "by file")
+    found = {estimate.name: estimate.value for estimate in runs.read(by_file, Estimate)}
+    assert (found["flip rate"], found["drift alarm"]) == (0.0, 0.0)

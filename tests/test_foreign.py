@@ -178,3 +178,53 @@ def test_mt_bench_pairs_keep_both_orders(tmp_path: Path) -> None:
     assert (judged[0].policy_a, judged[0].judge, judged[0].group) == ("vicuna", "gpt-4, pair-v2", "80")
     with pytest.raises(DataError, match="'draw' is none of"):
         foreign.read_judgements(written(tmp_path, "odd.jsonl", [{**rows[0], "g1_winner": "draw"}]), "mt-bench")
+
+
+def test_tables_of_outcomes(tmp_path: Path) -> None:
+    rows = [
+        {
+            "outcome": "win",
+            "item": "q1",
+            "policy_a": "rl",
+            "policy_b": "sft",
+            "text_a": "long",
+            "text_b": "x",
+            "p_a": 0.8,
+        },
+        {"outcome": "Unjudged", "item": "q2", "policy_a": "rl", "policy_b": "sft"},
+        {"outcome": "yes", "item": "q3", "policy_a": "rl"},
+    ]
+    for name in ("t.csv", "t.parquet", "t.jsonl"):
+        path = tmp_path / name
+        frame = pd.DataFrame(rows)
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        elif path.suffix == ".parquet":
+            frame.to_parquet(path)
+        else:
+            written(tmp_path, name, rows)
+        judged = foreign.read_outcomes(path)
+        assert [record.outcome for record in judged] == ["win", "unjudged", "yes"], name
+        assert [record.kind for record in judged] == ["pairwise", "pairwise", "yes_no"]
+        assert (judged[0].p_a, judged[0].text_a, judged[0].policy_b) == (0.8, "long", "sft")
+        assert (judged[2].b, judged[2].policy_b, judged[1].p_a) == ("", "", None)
+
+
+def test_two_orders_of_a_table_are_decided_here(tmp_path: Path) -> None:
+    orders = [("a", "a"), ("A ", "b"), ("tie", "tie"), ("tie", "b"), ("b", None)]
+    rows = [{"verdict_ab": ab, "verdict_ba": ba} for ab, ba in orders]
+    judged = foreign.read_outcomes(written(tmp_path, "orders.jsonl", rows))
+    assert [record.outcome for record in judged] == ["win", "split", "tie", "mixed", "unjudged"]
+    # The pair won in both orders was first in one and second in the other.
+    assert [ballot.verdict for ballot in judged[0].ballots] == ["first", "second"]
+    out = foreign.run(tmp_path / "orders.jsonl", tmp_path / "judged", form="outcomes")
+    assert len(runs.read(out, Judgement)) == 5
+
+
+def test_tables_of_outcomes_name_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 0: outcome 'victory' is none of win, loss"):
+        foreign.read_outcomes(written(tmp_path, "a.jsonl", [{"outcome": "victory"}]))
+    with pytest.raises(DataError, match=r"row 0: verdict_ba 'left' is none of b, a, tie"):
+        foreign.read_outcomes(written(tmp_path, "b.jsonl", [{"verdict_ab": "a", "verdict_ba": "left"}]))
+    with pytest.raises(DataError, match=r"field 'verdict_ab': no such column; present are result"):
+        foreign.read_outcomes(written(tmp_path, "c.jsonl", [{"result": "win"}]))

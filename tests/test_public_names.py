@@ -14,13 +14,18 @@ NAMES = [
 ]
 VERBS = {
     "perl_eval.agree": "run",
+    "perl_eval.audit": "run",
     "perl_eval.build": "run",
     "perl_eval.demo": "run",
+    "perl_eval.foreign": "run",
     "perl_eval.judge": "run",
+    "perl_eval.power": "run",
     "perl_eval.recorded": "run",
     "perl_eval.report": "run",
+    "perl_eval.rewards": "run",
     "perl_eval.sample": "run",
     "perl_eval.score": "run",
+    "perl_eval.tasks": "run",
     "perl_eval.train.folds": "run",
     "perl_eval.train.policy": "run",
     "perl_eval.train.reward": "run",

@@ -57,7 +57,7 @@ def score(
     one_of("--intervals", intervals, ("analytic", "bootstrap"))
     one_of("--length-control", length_control, ("ratio", "alpaca"))
     given = {"data": data, "against": against, "judged": judged, "rule": rule, "labels": labels, "column": column}
-    kind = _kind(sources)
+    kind = None if column else _kind(sources)
     if kind is Completion and data is not None:
         _refuse(given, "completions with --data", ("labels", "column"))
         result = _score_tasks(_only(sources), data, out, against=against, judged=judged, rules=rule, how=how)
