@@ -224,8 +224,10 @@ def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group:
         sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
         reader, opener = (AutoProcessor, AutoModelForImageTextToText) if sees else (AutoTokenizer, AutoModelForCausalLM)
         tokenizer = reader.from_pretrained(path, local_files_only=True)
-        model = opener.from_pretrained(path, local_files_only=True).to(Placement().resolve())
+        model: Any = opener.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no causal language model ({error})", "give the folder of a model") from None
     name = f"{path.name}@{runs.fingerprint(path)[:12]}"
-    return LocalJudge(model, tokenizer, name=name, tie=tie, tie_margin=tie_margin, group=group)
+    return LocalJudge(
+        model.to(Placement().resolve()), tokenizer, name=name, tie=tie, tie_margin=tie_margin, group=group
+    )
