@@ -1,8 +1,14 @@
-"""How fast the engine asks: pairs in both orders against a server with a fixed latency, in its own process.
+"""How fast the engine asks, and in how much memory.
 
-    python benchmarks/judge_engine.py --pairs 2000 --latency-s 0.02
+    python benchmarks/judge_engine.py
 
-prints calls a second against the server, pairs a second out of the ledger, and the peak memory of this process.
+judges 2,000 pairs in both orders against a server with 20 ms latency in its own process, at the verb's default
+settings: calls a second, then pairs a second out of the ledger, and the peak memory of a process that does only this.
+
+    python benchmarks/judge_engine.py --stream 1000000 --folder DIR
+
+runs the verb ``judge`` on so many pairs, from completion files to sorted judgements, with a scripted judge, twice: the
+second time every answer comes out of the ledger.
 """
 
 from __future__ import annotations
@@ -13,34 +19,41 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from perl_eval import judge, render
+from perl_eval import judge, render, tables
 from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.chat import ChatJudge, ChatOptions
 from perl_eval.judges.ledger import Ledger
+from perl_eval.judges.protocol import Judge
+from perl_eval.judges.scripted import ScriptedJudge
 from perl_eval.records import Completion, Message
 
 SERVER = Path(__file__).resolve().parent.parent / "tests" / "judges" / "fake_server.py"
 
 
+def completion(policy: str, item: int) -> Completion:
+    """Make an answer of some twenty words."""
+    prompt = (Message("user", f"order {item}: a large flat white with oat milk, and an almond croissant, to go"),)
+    text = " ".join([f"{policy} {item}", *["one more word of the answer"] * (4 + (item + len(policy)) % 3)])
+    return Completion(f"{policy}-{item}", f"item{item:08}", "g", "bench", policy, prompt, text, "stop", 0)
+
+
 def contest(count: int) -> list[judge.Contestants]:
-    """Make pairs of answers of some twenty words."""
-
-    def completion(policy: str, item: int) -> Completion:
-        prompt = (Message("user", f"order {item}: a large flat white with oat milk, and an almond croissant, to go"),)
-        text = " ".join([f"{policy} {item}", *["one more word of the answer"] * (4 + item % 3)])
-        return Completion(f"{policy}-{item}", str(item), "g", "bench", policy, prompt, text, "stop", 0)
-
+    """Make pairs of answers."""
     return [(completion("a", item), completion("b", item)) for item in range(count)]
 
 
-def timed(units: list[judge.Contestants], by: ChatJudge, path: Path, concurrency: int) -> tuple[float, Tally]:
+def peak_mb() -> float:
+    """Return the peak resident set of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOptions) -> tuple[float, Tally]:
     """Judge all pairs and return the seconds it took."""
-    tally, begun_s = Tally(), time.perf_counter()
-    template = render.load("dialogue")
+    template, tally = render.load("dialogue"), Tally()
+    begun_s = time.perf_counter()
     with Ledger(path) as ledger:
-        options = AskOptions(max_concurrency=concurrency)
         for _ in judge.judgements(
             units, by, template, put=lambda questions: ask(questions, by, ledger, options=options, tally=tally)
         ):
@@ -48,36 +61,70 @@ def timed(units: list[judge.Contestants], by: ChatJudge, path: Path, concurrency
     return time.perf_counter() - begun_s, tally
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--latency-s", type=float, default=0.02)
-    parser.add_argument("--concurrency", type=int, default=64)
-    given = parser.parse_args()
-    units = contest(given.pairs)
-    server = subprocess.Popen(
-        [sys.executable, str(SERVER), "--latency-s", str(given.latency_s)], stdout=subprocess.PIPE, text=True
-    )
+def overhead(pairs: int, latency_s: float, options: AskOptions) -> None:
+    """Judge against the fake server, then out of the ledger."""
+    from perl_eval.judges.chat import ChatJudge, ChatOptions
+
+    imported_mb = peak_mb()
+    units = contest(pairs)
+    server = subprocess.Popen([sys.executable, str(SERVER), "--latency-s", str(latency_s)], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         by = ChatJudge("fake", ChatOptions(base_url=f"http://127.0.0.1:{int(server.stdout.readline())}/v1"))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ledger.sqlite"
             idle_s = time.process_time()
-            cold_s, tally = timed(units, by, path, given.concurrency)
+            cold_s, tally = timed(units, by, path, options)
             busy_s = time.process_time() - idle_s
-            warm_s, again = timed(units, by, path, given.concurrency)
+            warm_s, again = timed(units, by, path, options)
     finally:
         server.terminate()
         server.wait()
-    assert (tally.asked, again.asked) == (2 * given.pairs, 0)
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert (tally.asked, again.asked) == (2 * pairs, 0)
     print(
         f"asked:       {tally.asked} calls in {cold_s:.2f} s, {tally.asked / cold_s:,.0f} calls/s ({busy_s:.2f} s busy)"
     )
-    print(f"from ledger: {given.pairs} pairs in {warm_s:.2f} s, {given.pairs / warm_s:,.0f} pairs/s")
-    print(f"peak memory: {peak_bytes / 1e6:.0f} MB")
+    print(f"from ledger: {pairs} pairs in {warm_s:.3f} s, {pairs / warm_s:,.0f} pairs/s")
+    print(f"peak memory: {peak_mb():.0f} MB, {imported_mb:.0f} MB of it before the first pair was made")
+
+
+def stream(pairs: int, folder: Path) -> None:
+    """Run the verb on files of completions."""
+    inputs = {policy: folder / policy / "completions.parquet" for policy in "ab"}
+    for policy, path in inputs.items():
+
+        def rows(policy: str = policy) -> Iterator[Completion]:
+            return (completion(policy, item) for item in range(pairs))
+
+        if not path.is_file():
+            tables.write(path, rows(), Completion)
+    made_mb = peak_mb()
+    by = ScriptedJudge(lambda answer: float(len(answer.text)), name="length", position_bias=0.5)
+    options = judge.JudgeOptions("dialogue", ledger=folder / "ledger.sqlite")
+    for name in ("asked", "from ledger"):
+        begun_s = time.perf_counter()
+        judge.run(inputs["a"], inputs["b"], folder / name.replace(" ", "-"), judge=by, options=options)
+        took_s = time.perf_counter() - begun_s
+        print(
+            f"{name}: {pairs:,} pairs in {took_s:.0f} s, {pairs / took_s:,.0f} pairs/s; peak memory {peak_mb():.0f} MB"
+        )
+    print(f"(peak memory was {made_mb:.0f} MB when the inputs were there)")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--latency-s", type=float, default=0.02)
+    parser.add_argument("--concurrency", type=int, default=AskOptions().max_concurrency)
+    parser.add_argument("--stream", type=int, metavar="PAIRS")
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    if given.stream:
+        with tempfile.TemporaryDirectory() as folder:
+            stream(given.stream, given.folder or Path(folder))
+        return
+    overhead(given.pairs, given.latency_s, AskOptions(max_concurrency=given.concurrency))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from perl_eval import tables
 
-__all__ = ["Ordered", "Places", "write_sorted"]
+__all__ = ["Ordered", "Places", "column", "write_sorted"]
 
 Record = TypeVar("Record")
 Places = npt.NDArray[np.int64]
@@ -27,6 +27,12 @@ _BLOCK_ROWS = 16_384
 _MOST_BLOCKS = 256  # files that are open at one time
 _DECODED_ROWS = 1024
 _PLACE, _ROW = "place of the row", "row of the file"
+
+
+def column(numbers: Places) -> pa.Array:
+    """Return whole numbers as an arrow array; what pyarrow has for it loads pandas first."""
+    numbers = np.ascontiguousarray(numbers, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 class Ordered(Generic[Record]):
@@ -81,10 +87,10 @@ class Ordered(Generic[Record]):
             rows = np.arange(row, row + batch.num_rows)
             place = places[rows]
             row += batch.num_rows
-            whole = batch.append_column(_PLACE, pa.array(place)).append_column(_ROW, pa.array(rows))
+            whole = batch.append_column(_PLACE, column(place)).append_column(_ROW, column(rows))
             blocks = np.where(place < 0, -1, place // self._size)
             for block in np.unique(blocks[blocks >= 0]):
-                yield int(block), whole.filter(pa.array(blocks == block))
+                yield int(block), whole.take(column(np.flatnonzero(blocks == block)))
 
 
 def _spilt(pieces: Iterator[tuple[int, pa.RecordBatch]], count: int, scratch: Path) -> list[Path]:

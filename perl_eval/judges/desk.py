@@ -24,7 +24,7 @@ from perl_eval.records import Ballot, Question
 __all__ = ["NOT_KEPT", "Desk"]
 
 _BLOCK = 256
-_WINDOW = 4096
+_WINDOW = 2048
 _FLUSH_S = 0.25
 _FLUSH_ROWS = 1024
 _HOPELESS = 20

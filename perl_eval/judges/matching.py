@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from perl_eval import tables
 from perl_eval.errors import DataError, UserError
-from perl_eval.ordering import Ordered, Places
+from perl_eval.ordering import Ordered, Places, column
 from perl_eval.records import Completion
 
 __all__ = [
@@ -32,8 +32,9 @@ __all__ = [
 ]
 
 _EXAMPLES = 3
+# As arrow scalars: of anything else pyarrow asks pandas, which it loads for that.
+_BETWEEN, _NOWHERE = pa.scalar("/"), pa.scalar(-1, pa.int32())
 _INDEX = pa.schema([("id", pa.string()), ("item", pa.string()), ("draw", pa.int64())])
-_UNIT = ["item", "draw"]
 JUDGED = pa.schema([pa.field("a", pa.string(), nullable=False), pa.field("b", pa.string(), nullable=False)])
 """The columns of judgements that say what was judged."""
 
@@ -109,41 +110,50 @@ def match(a: pa.Table, b: pa.Table | None) -> Matching:
     Raises:
         UserError: Nothing matches, or one side has two completions of one item and draw.
     """
-    order = [(name, "ascending") for name in _UNIT]
     if b is None:
-        empty = pa.array([""] * len(a), pa.string())
-        return Matching(_numbered(a, "a").append_column("id_b", empty).sort_by(order), [], [])
-    for side, completions in (("A", a), ("B", b)):
-        _refuse_twins(completions, side)
-    joined = _numbered(a, "a").join(_numbered(b, "b"), keys=_UNIT, join_type="full outer").sort_by(order)
-    only_a, only_b = joined.filter(pc.field("row_b").is_null()), joined.filter(pc.field("row_a").is_null())
-    units = joined.filter(pc.field("row_a").is_valid() & pc.field("row_b").is_valid())
-    if not len(units):
+        rows = np.arange(len(a))
+        return Matching(_units(a, rows).append_column("id_b", pa.array([""] * len(a), pa.string())), [], [])
+    keys, others = _keys(a, "A"), _keys(b, "B")
+    partners = pc.index_in(keys, others).fill_null(_NOWHERE).to_numpy()
+    rows = np.flatnonzero(partners >= 0)
+    if not len(rows):
         raise UserError(
             f"no item is in both: A has {_named(a)}, B has {_named(b)}",
             "sample both from the same prompts, with the same number of draws",
         )
-    return Matching(units, sorted(only_a["id_a"].to_pylist()), sorted(only_b["id_b"].to_pylist()))
+    only_a, only_b = np.flatnonzero(partners < 0), np.setdiff1d(np.arange(len(b)), partners)
+    found = _units(a, rows)
+    found = found.append_column("id_b", b["id"].take(column(partners[rows])))
+    found = found.append_column("row_b", column(partners[rows]))
+    left_over = [sorted(side["id"].take(column(rest)).to_pylist()) for side, rest in ((a, only_a), (b, only_b))]
+    return Matching(found.sort_by([("item", "ascending"), ("draw", "ascending")]), *left_over)
 
 
-def _numbered(completions: pa.Table, side: str) -> pa.Table:
-    rows = pa.array(np.arange(len(completions)))
-    return completions.rename_columns([f"id_{side}", *_UNIT]).append_column(f"row_{side}", rows)
+def _units(completions: pa.Table, rows: Places) -> pa.Table:
+    chosen = completions.take(column(rows)).rename_columns(["id_a", "item", "draw"])
+    return chosen.append_column("row_a", column(rows))
 
 
-def _refuse_twins(completions: pa.Table, side: str) -> None:
-    counts = completions.group_by(_UNIT).aggregate([([], "count_all")])
-    twins = counts.filter(pc.field("count_all") > 1)
-    if len(twins):
-        twin = twins.sort_by([(name, "ascending") for name in _UNIT]).slice(0, 1).to_pylist()[0]
+def _keys(completions: pa.Table, side: str) -> pa.Array:
+    """Return one text for item and draw of each completion, and refuse two of the same.
+
+    Raises:
+        UserError: There are two.
+    """
+    draws = completions["draw"].cast(pa.string())
+    keys = pc.binary_join_element_wise(draws, completions["item"], _BETWEEN).combine_chunks()
+    counts = pc.value_counts(keys)
+    if len(counts) < len(keys):
+        twins = counts.field("values").filter(pc.greater(counts.field("counts"), pa.scalar(1)))
+        draw, _, item = pc.min(twins).as_py().partition("/")
         raise UserError(
-            f"{side} has two completions of item {twin['item']!r}, draw {twin['draw']}",
-            "give the completions of one policy",
+            f"{side} has two completions of item {item!r}, draw {draw}", "give the completions of one policy"
         )
+    return keys
 
 
 def _named(completions: pa.Table) -> str:
-    shown = completions.sort_by([(name, "ascending") for name in _UNIT]).slice(0, _EXAMPLES).to_pylist()
+    shown = completions.sort_by([("item", "ascending"), ("draw", "ascending")]).slice(0, _EXAMPLES).to_pylist()
     names = [f"{one['item']!r} (draw {one['draw']})" for one in shown]
     return f"{len(completions)}, such as {', '.join(names)}" if names else "none"
 
@@ -154,7 +164,7 @@ def drawn(units: pa.Table, seed: int, limit: int | None) -> pa.Table:
     Any beginning of it is a random sample of all units.
     """
     by_id = units.sort_by([("id_a", "ascending"), ("id_b", "ascending")])
-    return by_id.take(np.random.default_rng(seed).permutation(len(by_id))[:limit])
+    return by_id.take(column(np.random.default_rng(seed).permutation(len(by_id))[:limit]))
 
 
 def stored(units: pa.Table, judged: pa.Table) -> pa.Table:
@@ -167,15 +177,19 @@ def stored(units: pa.Table, judged: pa.Table) -> pa.Table:
     Raises:
         UserError: A judgement is about something else.
     """
-    numbered = judged.append_column("place", pa.array(np.arange(len(judged))))
-    found = numbered.join(units, keys=["a", "b"], right_keys=["id_a", "id_b"], join_type="left outer")
-    missing = found.filter(pc.field("row_a").is_null())
-    if len(missing):
+    known, wanted = _both_ids(units, "id_a", "id_b"), _both_ids(judged, "a", "b")
+    rows = pc.index_in(wanted, known).fill_null(_NOWHERE).to_numpy()
+    if (rows < 0).any():
+        missing = judged["a"][int(np.flatnonzero(rows < 0)[0])].as_py()
         raise UserError(
-            f"the run judged completion {missing['a'][0].as_py()!r}, which its inputs do not hold",
-            "put the inputs of the run back",
+            f"the run judged completion {missing!r}, which its inputs do not hold", "put the inputs of the run back"
         )
-    return found.sort_by("place")
+    return units.take(column(rows))
+
+
+def _both_ids(table: pa.Table, a: str, b: str) -> pa.Array:
+    lengths = pc.binary_length(table[a]).cast(pa.string())  # in front, so that no two pairs of ids look alike
+    return pc.binary_join_element_wise(lengths, table[a], table[b], _BETWEEN).combine_chunks()
 
 
 def placed(rows: pa.ChunkedArray, count: int) -> Places:
