@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from perl_eval import runs
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Message
+from perl_eval.records import Message, digest
 
-__all__ = ["Row", "columns", "read", "splits"]
+__all__ = ["Row", "asked", "columns", "read", "splits"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 
@@ -77,6 +77,23 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
         have = ", ".join(splits(folder)) or "none"
         raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
     return [row for path in files for row in _rows(path, need)]
+
+
+def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
+    """Return the prompts of a split that are to be answered, each dialogue once.
+
+    Args:
+        folder: One config's folder.
+        split: The split.
+        limit: This many at most, the same ones whatever else the split holds; 0 for all.
+
+    Raises:
+        UserError: No such folder or split.
+        DataError: The files do not match their run card.
+    """
+    distinct = {row.prompt: row for row in reversed(read(folder, split))}
+    found = sorted(distinct.values(), key=lambda row: row.id)
+    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else found
 
 
 def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:

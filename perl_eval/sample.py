@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,13 @@ from perl_eval.models.placement import Placement
 from perl_eval.progress import track
 from perl_eval.records import Completion, digest
 from perl_eval.rows import Row
+from perl_eval.spread import Spread, here
 
 __all__ = ["SampleOptions", "run"]
 
 _ADAPTER = "policy"
+Draw = tuple[Row, int]
+"""A prompt, and which of its completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,15 @@ class SampleOptions:
         prompt_room(self.max_tokens, self.max_new_tokens)
 
 
-def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = None, seed: int = 0) -> Path:
+def run(
+    model: Path,
+    data: Path,
+    out: Path,
+    *,
+    options: SampleOptions | None = None,
+    seed: int = 0,
+    spread: Spread = here,
+) -> Path:
     """Sample completions for the prompts of a split.
 
     Args:
@@ -57,6 +68,7 @@ def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = N
         out: The run folder; gets ``completions.parquet``.
         options: See `SampleOptions`.
         seed: Run seed; each draw's own seed is a hash of it, the item's id and the draw number.
+        spread: Where the batches are done; the completions are the same wherever.
 
     Raises:
         UserError: No such model, data or split.
@@ -67,23 +79,78 @@ def run(model: Path, data: Path, out: Path, *, options: SampleOptions | None = N
     with runs.start(out, verb="sample", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder
-        distinct = {row.prompt: row for row in reversed(rows.read(data, options.split))}
-        found = sorted(distinct.values(), key=lambda row: row.id)
-        if options.limit:
-            found = sorted(found, key=lambda row: digest("limit", row.id))[: options.limit]
-        backbone = open_backbone(model, options.placement)
-        if has_head(model):
-            raise UserError(f"{model} is a reward model, which answers nothing", "give a `train policy` folder")
-        adapter = _ADAPTER if is_adapter(model) else None
-        if adapter:
-            backbone.attach_saved(adapter, Path(model))
-        prior = _prior(backbone, Path(model), options)
+        found = rows.asked(data, options.split, limit=options.limit)
         work = [(row, draw) for row in found for draw in range(options.draws)]
-        name = options.name or Path(model).name
-        roles = ((backbone, adapter), (prior, None))
-        going.write(_completions(roles, work, options, name=name, seed=seed), Completion)
-        going.notes |= {"prompts": len(found), "completions": len(work), "policy": name}
+        answering = _Answering(Path(model), options, options.name or Path(model).name, seed)
+        going.write(_completions(answering, work, spread), Completion)
+        going.notes |= {"prompts": len(found), "completions": len(work), "policy": answering.name}
     return going.folder
+
+
+def _completions(answering: _Answering, work: Sequence[Draw], spread: Spread) -> list[Completion]:
+    """Answer all work, prompts of about one length together."""
+    lengths = [sum(len(turn.content) for turn in row.prompt) for row, _ in work]
+    order = sorted(range(len(work)), key=lambda index: lengths[index])
+    size = answering.options.batch
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    done = spread(answering, [[work[index] for index in chunk] for chunk in chunks])
+    result: dict[int, Completion] = {}
+    for chunk, answers in zip(chunks, track(done, f"sample {answering.name}", total=len(chunks)), strict=True):
+        result.update(zip(chunk, answers, strict=True))
+    return [result[index] for index in range(len(work))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """What answers batches of prompts, once a worker has opened it."""
+
+    model: Path
+    options: SampleOptions
+    name: str
+    seed: int
+
+    def __call__(self) -> Callable[[Sequence[Draw]], list[Completion]]:
+        """Load the model, and return what answers a batch."""
+        backbone = open_backbone(self.model, self.options.placement)
+        if has_head(self.model):
+            raise UserError(f"{self.model} is a reward model, which answers nothing", "give a `train policy` folder")
+        adapter = _ADAPTER if is_adapter(self.model) else None
+        if adapter:
+            backbone.attach_saved(adapter, self.model)
+        prior = _prior(backbone, self.model, self.options)
+        return lambda batch: self._answer(batch, backbone, adapter, prior)
+
+    def _answer(
+        self, batch: Sequence[Draw], backbone: Backbone, adapter: str | None, anchor: Backbone
+    ) -> list[Completion]:
+        options = self.options
+        room = prompt_room(options.max_tokens, options.max_new_tokens)
+        encoded = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row, _ in batch]
+        seeds = [item_seed(self.seed, row.id, draw) for row, draw in batch]
+        with backbone.adapter(adapter):
+            rollouts = generate(backbone, encoded, seeds, Sampling(options.temperature, options.max_new_tokens))
+            own = _log_probs(backbone, rollouts, options.temperature)
+        prior = own
+        if adapter or anchor is not backbone:
+            with anchor.adapter(None):
+                prior = _log_probs(anchor, rollouts, options.temperature)
+        return [
+            Completion(
+                id=digest("completion", row.id, self.name, str(draw)),
+                item=row.id,
+                group=row.group,
+                dataset=row.dataset,
+                policy=self.name,
+                prompt=row.prompt,
+                text=rollouts[place].text,
+                finish="stop" if rollouts[place].finished else "length",
+                draw=draw,
+                token_ids=rollouts[place].ids,
+                logprob=own[place],
+                prior_logprob=prior[place],
+            )
+            for place, (row, draw) in enumerate(batch)
+        ]
 
 
 def _prior(backbone: Backbone, model: Path, options: SampleOptions) -> Backbone:
@@ -91,50 +158,6 @@ def _prior(backbone: Backbone, model: Path, options: SampleOptions) -> Backbone:
     if is_adapter(model) or not has_base(model):
         return backbone
     return open_backbone(Path(base_of(model)["path"]), options.placement)
-
-
-def _completions(
-    roles: tuple[tuple[Backbone, str | None], tuple[Backbone, None]],
-    work: Sequence[tuple[Row, int]],
-    options: SampleOptions,
-    *,
-    name: str,
-    seed: int,
-) -> list[Completion]:
-    (backbone, adapter), (anchor, _) = roles
-    sampling = Sampling(options.temperature, options.max_new_tokens)
-    room = prompt_room(options.max_tokens, options.max_new_tokens)
-    encoded = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row, _ in work]
-    order = sorted(range(len(work)), key=lambda index: len(encoded[index]))
-    chunks = [order[start : start + options.batch] for start in range(0, len(order), options.batch)]
-    result: list[Completion | None] = [None] * len(work)
-    for chunk in track(chunks, f"sample {name}"):
-        seeds = [item_seed(seed, work[index][0].id, work[index][1]) for index in chunk]
-        with backbone.adapter(adapter):
-            rollouts = generate(backbone, [encoded[index] for index in chunk], seeds, sampling)
-            own = _log_probs(backbone, rollouts, options.temperature)
-        prior = own
-        if adapter or anchor is not backbone:
-            with anchor.adapter(None):
-                prior = _log_probs(anchor, rollouts, options.temperature)
-        for place, index in enumerate(chunk):
-            row, draw = work[index]
-            rollout = rollouts[place]
-            result[index] = Completion(
-                id=digest("completion", row.id, name, str(draw)),
-                item=row.id,
-                group=row.group,
-                dataset=row.dataset,
-                policy=name,
-                prompt=row.prompt,
-                text=rollout.text,
-                finish="stop" if rollout.finished else "length",
-                draw=draw,
-                token_ids=rollout.ids,
-                logprob=own[place],
-                prior_logprob=prior[place],
-            )
-    return [completion for completion in result if completion is not None]
 
 
 @torch.no_grad()
