@@ -10,8 +10,9 @@ import torch
 
 from perl_eval import rows, runs
 from perl_eval.errors import UserError
-from perl_eval.models.backbone import Backbone, base_of, has_base, has_head, is_adapter, open_backbone
+from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.encode import encode_prompt, pad
+from perl_eval.models.folders import base_of, has_base, has_head, is_adapter
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.limits import at_least_one, not_negative, prompt_room, valid_seed
 from perl_eval.models.log_probs import token_log_probs

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,11 @@ from torch import nn
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, METHODS, LoraShape, config_of
 from perl_eval.models.encode import PaddedBatch, end_of_turn
+from perl_eval.models.families import end_ids, logit_shape, recomputing_layers
+from perl_eval.models.folders import BASE, HEAD, base_of, is_adapter
 from perl_eval.models.placement import Placement
 
-__all__ = [
-    "ALL_PROJECTIONS",
-    "ATTENTION",
-    "Backbone",
-    "LoraShape",
-    "base_of",
-    "has_base",
-    "has_head",
-    "is_adapter",
-    "open_backbone",
-]
-
-_HEAD = "head.safetensors"
-_BASE = "base.json"
-
-
-def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds an adapter rather than a whole model."""
-    return (Path(folder) / "adapter_config.json").is_file()
-
-
-def has_base(folder: Path) -> bool:
-    """Return whether a folder names the model it was trained from."""
-    return (Path(folder) / _BASE).is_file()
-
-
-def has_head(folder: Path) -> bool:
-    """Return whether a folder holds a scalar head, as reward models do."""
-    return (Path(folder) / _HEAD).is_file()
+__all__ = ["ALL_PROJECTIONS", "ATTENTION", "Backbone", "LoraShape", "open_backbone"]
 
 
 def open_backbone(path: Path, placement: Placement | None = None, *, frozen: bool = True) -> Backbone:
@@ -84,19 +58,6 @@ def open_backbone(path: Path, placement: Placement | None = None, *, frozen: boo
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
     return Backbone(model, tokenizer, path, placement, frozen=frozen)
-
-
-def base_of(folder: Path) -> Mapping[str, str]:
-    """Return path and sha256 of the model that an adapter, or a fully tuned policy, was trained from.
-
-    Raises:
-        DataError: The folder does not name it.
-    """
-    try:
-        saved = json.loads((folder / _BASE).read_text("utf-8"))
-        return {"path": str(saved["path"]), "sha256": str(saved["sha256"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"does not name the adapter's backbone ({error})", file=folder / _BASE) from None
 
 
 class Backbone:
@@ -133,9 +94,9 @@ class Backbone:
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
         model.requires_grad_(False)
         model.eval()
-        self.end_ids = _end_ids(model, tokenizer)
-        self.logit_factor, self.logit_cap = _logit_shape(model.config.get_text_config())
-        self._layers = _recomputing_layers(model) if self.placement.checkpointing else []
+        self.end_ids = end_ids(model, tokenizer)
+        self.logit_factor, self.logit_cap = logit_shape(model.config.get_text_config())
+        self._layers = recomputing_layers(model) if self.placement.checkpointing else []
 
     @property
     def width(self) -> int:
@@ -234,10 +195,10 @@ class Backbone:
 
         head = _new_head(self.width)
         try:
-            head.load_state_dict(load_file(folder / _HEAD))
+            head.load_state_dict(load_file(folder / HEAD))
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"is no scalar head of this model ({reason})", file=folder / _HEAD) from None
+            raise DataError(f"is no scalar head of this model ({reason})", file=folder / HEAD) from None
         self._add_head(name, head)
 
     def attach_saved(self, name: str, folder: Path) -> None:
@@ -266,7 +227,7 @@ class Backbone:
                     self._peft.load_adapter(folder, adapter_name=name, torch_device=device)
             except ValueError as error:
                 raise UserError(f"cannot put {folder} on {self.path}: {error}", "use one method for all") from None
-        if (folder / _HEAD).is_file():
+        if (folder / HEAD).is_file():
             self.load_head(name, folder)
         self._freeze()
 
@@ -292,7 +253,7 @@ class Backbone:
             config.save_pretrained(folder)
             self.save_head(name, folder)
         base = {"path": str(self.path), "sha256": self.sha256}
-        (folder / _BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
+        (folder / BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
 
     def merge(self, name: str) -> Any:
         """Add an adapter to the weights and return the plain model; the backbone is used up."""
@@ -316,7 +277,7 @@ class Backbone:
         from safetensors.torch import save_file
 
         if name in self.heads:
-            save_file({key: value.cpu() for key, value in self.heads[name].state_dict().items()}, folder / _HEAD)
+            save_file({key: value.cpu() for key, value in self.heads[name].state_dict().items()}, folder / HEAD)
 
     def _freeze(self) -> None:
         """Undo what peft switched on by loading or switching: only what `train_only` named takes gradients."""
@@ -444,34 +405,6 @@ def _method(config: Any) -> str:
         if peft_type == kind and all(getattr(config, key, None) == value for key, value in extra.items())
     }
     return max(named, key=lambda name: len(METHODS[name][1]), default=kind.lower())
-
-
-def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Return the tokenizer's end id and those that the model's generation config adds; padding ends nothing."""
-    config = getattr(model, "generation_config", None)
-    more = getattr(config, "eos_token_id", None)
-    ends = [tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])]
-    return tuple(dict.fromkeys(int(end) for end in ends if end is not None and end != tokenizer.pad_token_id))
-
-
-def _logit_shape(config: Any) -> tuple[float, float]:
-    """Return what some families do to their logits: a factor (Cohere, Granite), and a soft cap (Gemma)."""
-    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return factor, float(getattr(config, "final_logit_softcapping", None) or 0.0)
-
-
-def _recomputing_layers(model: Any) -> list[Any]:
-    """Switch checkpointing on, without reentry, and return the layers it works on.
-
-    Raises:
-        UserError: The model cannot do it.
-    """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    if not model.supports_gradient_checkpointing:
-        raise UserError(f"{type(model).__name__} cannot compute activations anew", "leave checkpointing out")
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 @contextlib.contextmanager

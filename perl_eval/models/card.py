@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from perl_eval.models.backbone import has_head, is_adapter
+from perl_eval.models.folders import has_head, is_adapter
 
 __all__ = ["model_card"]
 

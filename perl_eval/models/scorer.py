@@ -12,8 +12,9 @@ import torch
 from scipy.special import expit
 
 from perl_eval.errors import DataError
-from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
+from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt, pad
+from perl_eval.models.folders import is_adapter
 from perl_eval.models.generate import Sampling, generate, item_seed
 from perl_eval.models.limits import prompt_room
 from perl_eval.records import Completion, Message

@@ -12,9 +12,10 @@ import torch
 from perl_eval import rows
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
-from perl_eval.models.backbone import Backbone, is_adapter, open_backbone
+from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.card import model_card
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, pad
+from perl_eval.models.folders import is_adapter
 from perl_eval.models.limits import at_least_one, not_negative, positive, valid_seed
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged

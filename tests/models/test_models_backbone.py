@@ -11,8 +11,9 @@ import torch
 from tiny_models import SIZE, stir
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.backbone import ALL_PROJECTIONS, Backbone, LoraShape, is_adapter, open_backbone
+from perl_eval.models.backbone import ALL_PROJECTIONS, Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.folders import is_adapter
 from perl_eval.models.scorer import rewards
 
 SHAPE = LoraShape(rank=4, alpha=8.0, targets=ALL_PROJECTIONS)

@@ -1,0 +1,46 @@
+"""What families of models do differently: ends of samples, shaped logits, layers that can be computed anew."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch.utils.checkpoint import checkpoint
+
+from perl_eval.errors import UserError
+
+__all__ = ["end_ids", "logit_shape", "recomputing_layers"]
+
+
+def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the tokenizer's end id and those that the model's generation config adds; padding ends nothing."""
+    config = getattr(model, "generation_config", None)
+    more = getattr(config, "eos_token_id", None)
+    ends = [tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])]
+    return tuple(dict.fromkeys(int(end) for end in ends if end is not None and end != tokenizer.pad_token_id))
+
+
+def logit_shape(config: Any) -> tuple[float, float]:
+    """Return what some families do to their logits: a factor (Cohere, Granite), and a soft cap (Gemma); 0 for none."""
+    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return factor, float(getattr(config, "final_logit_softcapping", None) or 0.0)
+
+
+def recomputing_layers(model: Any) -> list[Any]:
+    """Prepare a model's layers for computing their activations anew on the way back, without reentry; return them.
+
+    A layer does so while its own ``training`` flag is on; dropout inside it looks at its own flag.
+
+    Raises:
+        UserError: The model cannot do it.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(f"{type(model).__name__} cannot compute activations anew", "leave checkpointing out")
+    for layer in layers:
+        # by hand, since the model's own switch has one name in one release of transformers and another in the next
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+    return layers
