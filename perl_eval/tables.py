@@ -101,30 +101,57 @@ class _Misfit(Exception):
         self.field = field
 
 
-def _decode(hint: Any, value: Any, field: str) -> Any:
-    hint, optional = _optional(hint)
-    if value is None:
-        if optional:
-            return None
-        raise _Misfit(field, "is empty")
+Decoder = Callable[[Any], Any]
+"""Turns a cell, as plain Python, into a field's value."""
+
+
+@cache
+def _decoder(hint: Any, field: str) -> Decoder | None:
+    """Return what turns a cell of a field into its value; None where every cell but an empty one is its value."""
+    hint, _ = _optional(hint)
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise _Misfit(field, f"{value!r} is none of {', '.join(map(repr, get_args(hint)))}")
-        return value
+        allowed = dict.fromkeys(get_args(hint))
+
+        def chosen(value: Any) -> Any:
+            if value not in allowed:
+                raise _Misfit(field, f"{value!r} is none of {', '.join(map(repr, allowed))}")
+            return value
+
+        return chosen
     if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        if inner in _SCALARS and None not in value:
-            return tuple(value)
-        return tuple(_decode(inner, part, field) for part in value)
+        part = _present_decoder(get_args(hint)[0], field)
+        if get_args(hint)[0] in _SCALARS:
+            return lambda value: tuple(map(part, value)) if None in value else tuple(value)
+        return lambda value: tuple([part(one) for one in value])
     if is_dataclass(hint):
-        return _from_row(typing.cast(type, hint), value)
-    return value
+        return _row_decoder(typing.cast(type, hint))
+    return None
 
 
-def _from_row(record: type[Record], row: dict[str, Any]) -> Record:
-    hints, later = _hints(typing.cast(type, record)), _added_later(typing.cast(type, record))
-    given = {name: hint for name, hint in hints.items() if name in row or name not in later}
-    return record(**{name: _decode(hint, row[name], name) for name, hint in given.items()})
+@cache
+def _present_decoder(hint: Any, field: str) -> Decoder:
+    """Return a decoder that takes empty cells too: as None where the field allows it, else as a misfit."""
+    decode, optional = _decoder(hint, field), _optional(hint)[1]
+
+    def present(value: Any) -> Any:
+        if value is None:
+            if optional:
+                return None
+            raise _Misfit(field, "is empty")
+        return decode(value) if decode else value
+
+    return present
+
+
+@cache
+def _row_decoder(record: type) -> Callable[[dict[str, Any]], Any]:
+    hints, later = _hints(record), _added_later(record)
+    parts = [(name, _present_decoder(hint, name)) for name, hint in hints.items()]
+
+    def decode(row: dict[str, Any]) -> Any:
+        return record(**{name: part(row[name]) for name, part in parts if name in row or name not in later})
+
+    return decode
 
 
 @cache
@@ -287,9 +314,10 @@ def decoded(batch: pa.RecordBatch, record: type[Record], path: Path, rows: Seque
     kind = typing.cast(type, record)
     names, later = batch.schema.names, _added_later(kind)
     wanted = pa.schema([part for part in schema_of(kind) if part.name in names or part.name not in later])
+    decode = _row_decoder(kind)
     for row, cell in zip(rows, _cells(batch, wanted, path, rows), strict=True):
         try:
-            yield _from_row(record, cell)
+            yield decode(cell)
         except _Misfit as misfit:
             raise DataError(str(misfit), file=path, row=row, field=misfit.field) from None
 

@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 _EXAMPLES = 3
-# As arrow scalars: of anything else pyarrow asks pandas, which it loads for that.
-_BETWEEN, _NOWHERE = pa.scalar("/"), pa.scalar(-1, pa.int32())
 _INDEX = pa.schema([("id", pa.string()), ("item", pa.string()), ("draw", pa.int64())])
 JUDGED = pa.schema([pa.field("a", pa.string(), nullable=False), pa.field("b", pa.string(), nullable=False)])
 """The columns of judgements that say what was judged."""
@@ -114,7 +112,7 @@ def match(a: pa.Table, b: pa.Table | None) -> Matching:
         rows = np.arange(len(a))
         return Matching(_units(a, rows).append_column("id_b", pa.array([""] * len(a), pa.string())), [], [])
     keys, others = _keys(a, "A"), _keys(b, "B")
-    partners = pc.index_in(keys, others).fill_null(_NOWHERE).to_numpy()
+    partners = pc.index_in(keys, others).fill_null(-1).to_numpy()
     rows = np.flatnonzero(partners >= 0)
     if not len(rows):
         raise UserError(
@@ -141,10 +139,10 @@ def _keys(completions: pa.Table, side: str) -> pa.Array:
         UserError: There are two.
     """
     draws = completions["draw"].cast(pa.string())
-    keys = pc.binary_join_element_wise(draws, completions["item"], _BETWEEN).combine_chunks()
+    keys = pc.binary_join_element_wise(draws, completions["item"], "/").combine_chunks()
     counts = pc.value_counts(keys)
     if len(counts) < len(keys):
-        twins = counts.field("values").filter(pc.greater(counts.field("counts"), pa.scalar(1)))
+        twins = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
         draw, _, item = pc.min(twins).as_py().partition("/")
         raise UserError(
             f"{side} has two completions of item {item!r}, draw {draw}", "give the completions of one policy"
@@ -178,7 +176,7 @@ def stored(units: pa.Table, judged: pa.Table) -> pa.Table:
         UserError: A judgement is about something else.
     """
     known, wanted = _both_ids(units, "id_a", "id_b"), _both_ids(judged, "a", "b")
-    rows = pc.index_in(wanted, known).fill_null(_NOWHERE).to_numpy()
+    rows = pc.index_in(wanted, known).fill_null(-1).to_numpy()
     if (rows < 0).any():
         missing = judged["a"][int(np.flatnonzero(rows < 0)[0])].as_py()
         raise UserError(
@@ -189,7 +187,7 @@ def stored(units: pa.Table, judged: pa.Table) -> pa.Table:
 
 def _both_ids(table: pa.Table, a: str, b: str) -> pa.Array:
     lengths = pc.binary_length(table[a]).cast(pa.string())  # in front, so that no two pairs of ids look alike
-    return pc.binary_join_element_wise(lengths, table[a], table[b], _BETWEEN).combine_chunks()
+    return pc.binary_join_element_wise(lengths, table[a], table[b], "/").combine_chunks()
 
 
 def placed(rows: pa.ChunkedArray, count: int) -> Places:
