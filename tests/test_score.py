@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
+import pandas as pd
 import pytest
 
 from perl_eval import runs, score, tables
@@ -233,6 +235,49 @@ def test_bad_judgements_are_refused(tmp_path: Path) -> None:
             scored(tmp_path / str(place), records)
     with pytest.raises(UserError, match="no such file"):
         score.run(tmp_path / "absent", tmp_path / "out")
+
+
+@pytest.mark.parametrize("intervals", ["analytic", "bootstrap"])
+def test_a_table_of_outcomes_says_what_the_judgements_say(tmp_path: Path, intervals: str) -> None:
+    grouped = [replace(record, group=f"g{place // 2}", p_a=0.5) for place, record in enumerate(PAIRS)]
+    table = pd.DataFrame({"said": OUTCOMES, "doc": [record.group for record in grouped], "p": 0.5})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = score.ScoreOptions(intervals=intervals, draws=100)
+    out = score.run_table(
+        tmp_path / "t.csv", tmp_path / "out", columns=score.Columns("said", "doc", "p"), options=options
+    )
+    subject = "rl against sft, judge scripted"
+    rates = scored(tmp_path / "judged", grouped, intervals=intervals, draws=100)
+    for estimate in runs.read(out, Estimate):
+        assert replace(estimate, subject=subject) == rates[subject, estimate.name]
+
+
+def test_tables_of_answers_and_broken_tables(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"outcome": ["yes", "no", "no", "unjudged"]})
+    found = {estimate.name: estimate for estimate in score.of_table(rows)}
+    assert found["no rate"].value == pytest.approx(2 / 3)
+    for place, (column, value, said) in enumerate(
+        (("outcome", "victory", "row 1, field 'outcome': 'victory' is none of"), ("p_a", 1.5, "1.5 is no probability"))
+    ):
+        cells = {"outcome": ["win", "win"], "p_a": [0.5, 0.5]}
+        cells[column][1] = value
+        path = tmp_path / f"{place}.jsonl"
+        pd.DataFrame(cells).to_json(path, orient="records", lines=True)
+        with pytest.raises(DataError, match=said):
+            score.of_table(path)
+
+
+def test_scores_on_a_scale_are_averaged_and_compared(tmp_path: Path) -> None:
+    graded = [
+        replace(single(place, "scored"), kind="score", policy_a=policy, a=f"{policy}{place}", score=value)
+        for policy, values in (("rl", [4.0, 5.0, 3.0, None]), ("sft", [3.0, 5.0, 1.0, 2.0]))
+        for place, value in enumerate(values)
+    ]
+    found = scored(tmp_path, graded, draws=50)
+    assert found["rl, judge scripted", "mean score"].value == pytest.approx(4.0)
+    assert found["rl, judge scripted", "mean score"].n_missing == 1
+    gap = found["rl minus sft, judge scripted", "mean score difference"]
+    assert (gap.value, gap.n, gap.n_missing) == (pytest.approx(1.0), 3, 1)
 
 
 def test_completions_become_diversity(tmp_path: Path) -> None:

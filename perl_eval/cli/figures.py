@@ -35,7 +35,7 @@ def score(
     scale: Annotated[str, typer.Option(help="Scores are logit or probability of a good answer.")] = "logit",
     column: Annotated[
         list[str] | None,
-        typer.Option(help="Where a table keeps what: score=NAME, label=, chosen=, rejected=, group=."),
+        typer.Option(help="Where a table keeps what: outcome=NAME, p_a=; score=, label=, chosen=, rejected=; group=."),
     ] = None,
     intervals: Annotated[str, typer.Option(help="analytic, or bootstrap over groups.")] = "analytic",
     length_control: Annotated[str, typer.Option(help="ratio, or alpaca: AlpacaEval's figure too (slow).")] = "ratio",
@@ -48,7 +48,7 @@ def score(
 
     Judgements: win rates, position bias, length control, or rates of yes and no; runs against one baseline are compared
     item by item, more than two policies ranked. Completions: diversity; with --data VQA or action accuracy. Scores of a
-    reward model: accuracy, AUC, calibration, with --data, --labels, or from a table.
+    reward model: accuracy, AUC, calibration, with --data, --labels, or from a table. A table of outcomes: win rates.
     """
     from perl_eval.records import Completion, Score
 
@@ -76,8 +76,7 @@ def score(
             result = rewards.run(_only(sources), out, labels=labels, data=data, options=quality)
         else:
             _refuse(given, "a table", ("data", "labels"))
-            where = rewards.Columns(**columns_of(column, rewards.Columns()))
-            result = rewards.run_table(_only(sources), out, columns=where, options=quality)
+            result = _score_table(_only(sources), out, column, how, quality, intervals)
     else:
         _refuse(given, "judgements", tuple(given))
         from perl_eval import score as verb
@@ -124,7 +123,7 @@ def _kind_of_parquet(file: Path) -> type | None:
     fitting = [kind for kind in (Judgement, Completion, Score) if present >= set(tables.schema_of(kind).names)]
     if fitting:
         return fitting[0]
-    return None if present & {"score", "chosen", "label"} else Judgement
+    return None if present & {"score", "chosen", "outcome"} else Judgement
 
 
 def _score_tasks(completions: Path, data: Path, out: Path, **given: Any) -> Path:
@@ -132,6 +131,20 @@ def _score_tasks(completions: Path, data: Path, out: Path, **given: Any) -> Path
 
     options = tasks.TaskOptions(tuple(given["rules"] or ("smallest_box",)), given["how"])
     return tasks.run(completions, data, out, beside=tasks.Beside(given["against"], given["judged"]), options=options)
+
+
+def _score_table(source: Path, out: Path, column: list[str] | None, how: Any, quality: Any, intervals: str) -> Path:
+    """Score a table of outcomes, where it has such a column or one is named, else one of scores."""
+    from perl_eval import rewards, sheets
+    from perl_eval import score as verb
+
+    named = {entry.partition("=")[0] for entry in column or ()}
+    if "outcome" not in named and (named or "outcome" not in sheets.columns(source)):
+        where = rewards.Columns(**columns_of(column, rewards.Columns()))
+        return rewards.run_table(source, out, columns=where, options=quality)
+    by: Any = intervals
+    options = verb.ScoreOptions(level=how.level, intervals=by, draws=how.draws, seed=how.seed)
+    return verb.run_table(source, out, columns=verb.Columns(**columns_of(column, verb.Columns())), options=options)
 
 
 def _only(sources: list[Path]) -> Path:
