@@ -165,6 +165,9 @@ def train_policy(
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
     kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
     kl: Annotated[str, typer.Option(help="Where the KL enters: in the reward of each token, or as a loss.")] = "reward",
+    objective: Annotated[
+        str, typer.Option(help="reinforce, kl_rl, forward_kl, js or tv; the last three need --group.")
+    ] = ("kl_rl"),
     temperature: float = 1.0,
     missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
@@ -181,10 +184,11 @@ def train_policy(
     tracker: Tracker = "",
     seed: Seed = 0,
 ) -> None:
-    """Prompts to a policy: REINFORCE with a value baseline and KL to the prior."""
+    """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
     one_of("--value", value, ("head", "adapter"))
     one_of("--kl", kl, ("reward", "loss"))
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
+    one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv"))
     if kl_weight is not None and not 0 <= kl_weight < 1:
         raise UserError(f"--kl-weight {kl_weight} is outside [0, 1)", "give b as in the paper, such as 0.05")
     if bool(reward) == bool(reward_function):
@@ -195,6 +199,7 @@ def train_policy(
     from perl_eval.train.rewarding import function_named
 
     rule: Any = ensemble
+    aim: Any = objective
     options = policy.PolicyOptions(
         steps=steps,
         batch=batch,
@@ -203,6 +208,7 @@ def train_policy(
         beta=beta,
         kl_weight=kl_weight,
         kl="loss" if kl == "loss" else "reward",
+        objective=aim,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         max_tokens=max_tokens,

@@ -30,9 +30,10 @@ from typing import Literal, get_args
 import torch
 from torch.nn.functional import softplus
 
-from perl_eval.train.objectives import leave_one_out, token_rewards
+from perl_eval.train.objectives import leave_one_out
 
 __all__ = [
+    "NEED_Z",
     "OBJECTIVES",
     "Aim",
     "Objective",
@@ -40,12 +41,12 @@ __all__ = [
     "gap_below",
     "log_inverse_ratio",
     "sample_rewards",
-    "step_rewards",
 ]
 
 Objective = Literal["reinforce", "kl_rl", "forward_kl", "js", "tv"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-_NEED_Z = ("forward_kl", "js", "tv")
+NEED_Z: tuple[Objective, ...] = ("forward_kl", "js", "tv")
+"""Objectives whose rewards need Z, so several samples a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,9 @@ class Aim:
     group: int = 1
 
     def __post_init__(self) -> None:
-        if self.objective in _NEED_Z and not self.beta > 0:
+        if self.objective in NEED_Z and not self.beta > 0:
             raise ValueError(f"{self.objective} needs a target, and with beta {self.beta} there is none")
-        if self.objective in _NEED_Z and self.group < 2:
+        if self.objective in NEED_Z and self.group < 2:
             raise ValueError(f"{self.objective} takes Z from the samples of a prompt, and group is {self.group}")
 
 
@@ -118,7 +119,8 @@ def divergence_rewards(log_inverse: torch.Tensor, objective: Objective) -> torch
 def sample_rewards(scores: torch.Tensor, log_ratio: torch.Tensor, aim: Aim) -> torch.Tensor:
     """Return the reward of each sample, the baseline taken off: the mean reward of its prompt's other samples.
 
-    For ``reinforce`` and ``kl_rl`` that is the score; the KL of ``kl_rl`` is paid token by token, see `step_rewards`.
+    For ``reinforce`` and ``kl_rl`` that is the score; the KL of ``kl_rl`` is paid token by token, as
+    `perl_eval.train.objectives.token_rewards` has it, or as a loss.
 
     Args:
         scores: (B,), one reward a sequence.
@@ -128,26 +130,9 @@ def sample_rewards(scores: torch.Tensor, log_ratio: torch.Tensor, aim: Aim) -> t
     Returns:
         (B,).
     """
-    if aim.objective not in _NEED_Z:
+    if aim.objective not in NEED_Z:
         return leave_one_out(scores, group=aim.group)
     return leave_one_out(divergence_rewards(log_inverse_ratio(scores, log_ratio, aim), aim.objective), group=aim.group)
-
-
-def step_rewards(scores: torch.Tensor, log_ratio: torch.Tensor, live: torch.Tensor, aim: Aim) -> torch.Tensor:
-    """Return the reward of each token: its sample's at the last one, and for ``kl_rl`` the KL at each.
-
-    Args:
-        scores: (B,), one reward a sequence.
-        log_ratio: (B, T), log policy - log prior of the sampled tokens, no gradient.
-        live: (B, T), True at sampled tokens.
-        aim: What is aimed at.
-
-    Returns:
-        (B, T), zero off the live tokens; see `perl_eval.train.objectives.token_rewards`.
-    """
-    summed = (log_ratio.detach() * live).sum(1)
-    rewards = sample_rewards(scores, summed, aim)
-    return token_rewards(rewards, log_ratio, live, beta=aim.beta if aim.objective == "kl_rl" else 0.0)
 
 
 def gap_below(scores: torch.Tensor, log_ratio: torch.Tensor, aim: Aim) -> tuple[float, float]:

@@ -36,6 +36,11 @@ METRICS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "explained variance": ("share", "1 - variance of what the values miss / variance of the returns"),
         "length": ("tokens", "mean sample, the end token included"),
         "never ended": ("share", "samples cut off by the token limit"),
+        "gap, at least": (
+            "reward",
+            "lower bound of beta log Z - J from a prompt's own samples, where beta is above 0 and group above 1",
+        ),
+        "effective samples": ("samples", "effective sample size a prompt of the importance weights behind the gap"),
         "distinct samples": ("share", "distinct token sequences among the samples"),
         "policy gradient norm": ("", _GRADIENT),
         "value gradient norm": ("", _GRADIENT),

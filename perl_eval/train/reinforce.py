@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +24,11 @@ from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room
 from perl_eval.rows import Row
 from perl_eval.train.loop import Fit, LoopOptions, Task, optimise
+from perl_eval.train.matching import NEED_Z, OBJECTIVES, Aim, Objective, gap_below, sample_rewards
 from perl_eval.train.meter import Meter
 from perl_eval.train.objectives import (
     beta_of,
     kl_loss,
-    leave_one_out,
     reinforce_loss,
     returns_to_go,
     token_rewards,
@@ -48,10 +48,12 @@ class PolicyOptions:
 
     ``kl_weight``, if given, is PE-RLHF's b and sets ``beta = b / (1 - b)``. ``kl`` says where the KL enters: token by
     token in the ``reward``, where the value baseline predicts it too, or as a ``loss`` term of its own; both have the
-    same gradient in expectation. With ``group`` above 1 each prompt of a batch is sampled that often, and the mean
-    score of its other samples is taken off each score. ``value`` is a linear head on the policy's own trunk without
-    gradient into it (``head``), or an adapter and head of its own (``adapter``). A sample that never ended gets
-    ``missing_end_reward`` instead of its score. ``max_tokens`` bounds prompt and sample together.
+    same gradient in expectation. ``objective`` is what the policy is trained towards, see `perl_eval.train.matching`;
+    ``reinforce`` takes the KL away and leaves beta for the figures. With ``group`` above 1 each prompt of a batch is
+    sampled that often, and the mean reward of its other samples is taken off each reward. ``value`` is a linear head on
+    the policy's own trunk without gradient into it (``head``), or an adapter and head of its own (``adapter``). A
+    sample that never ended gets ``missing_end_reward`` instead of its score. ``max_tokens`` bounds prompt and sample
+    together.
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
@@ -64,6 +66,7 @@ class PolicyOptions:
     beta: float = 0.05
     kl_weight: float | None = None
     kl: Literal["reward", "loss"] = "reward"
+    objective: Objective = "kl_rl"
     temperature: float = 1.0
     max_new_tokens: int = 64
     max_tokens: int = 512
@@ -84,6 +87,14 @@ class PolicyOptions:
         prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss"):
             raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss")
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"objective {self.objective!r} is not known", f"choose from {', '.join(OBJECTIVES)}")
+        if self.kl == "loss" and self.objective != "kl_rl":
+            raise UserError(f"objective {self.objective} has no KL loss", "leave kl out, or take objective kl_rl")
+        try:
+            _ = self.aim
+        except ValueError as error:
+            raise UserError(str(error), "raise beta or group, or take objective kl_rl") from None
         if self.lora.dropout:
             raise UserError(f"dropout is {self.lora.dropout}", "train a policy without: it must be what it samples as")
 
@@ -91,6 +102,11 @@ class PolicyOptions:
     def kl_strength(self) -> float:
         """beta, whichever way it was given."""
         return self.beta if self.kl_weight is None else beta_of(self.kl_weight)
+
+    @property
+    def aim(self) -> Aim:
+        """What is aimed at."""
+        return Aim(self.objective, self.kl_strength, self.group)
 
     @property
     def rate(self) -> float:
@@ -102,11 +118,12 @@ class PolicyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One sample of a step, and its score less the baseline of its group."""
+    """One sample of a step, its place in it, its score, and its reward less the baseline of its group."""
 
     rollout: Rollout
+    place: int
     score: float
-    centred: float
+    centred: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +167,7 @@ def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     Source: arXiv 2403.10704, section 3.3.
     """
     in_reward = options.kl == "reward"
-    beta = options.kl_strength
+    beta = options.kl_strength if options.objective == "kl_rl" else 0.0
     rewarded = token_rewards(piece.scores, piece.log_ratio, piece.live, beta=beta if in_reward else 0.0)
     returns = returns_to_go(rewarded)
     advantages = returns - piece.values
@@ -235,19 +252,39 @@ class PolicyTrainer:
             padded = [self._padded(batch) for batch in batches]
             with torch.no_grad(), self.roles.prior.on():
                 priors = [self.roles.prior.log_probs(batch, options.temperature)[0] for batch in padded]
+            ratios = self._ratios(batches, padded, priors) if options.objective in NEED_Z else [0.0] * len(sampled)
+            rewards = _rewards(sampled, ratios, options.aim)
         own = {"sequences": len(rollouts), "tokens": sum(len(rollout.ids) for rollout in rollouts)}
         counts = {name: int(total) for name, total in self.processes.totals(own).items()}
         sums: dict[str, float] = {}
         with meter.part("learning"):
             for batch, whole, prior in zip(batches, padded, priors, strict=True):
-                for name, value in self._descend(batch, whole, prior, counts).items():
+                rewarded = [replace(one, centred=rewards[one.place]) for one in batch]
+                found, summed = self._descend(rewarded, whole, prior, counts)
+                for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + value
+                for one, ratio in zip(batch, summed, strict=True):
+                    ratios[one.place] = ratio
         meter.tokens += sum(len(rollout.encoded.ids) for rollout in rollouts)
         ids = self.processes.gather([rollout.ids for rollout in rollouts])
-        return {**_figures(self.processes.totals(sums), **counts), "distinct samples": len(set(ids)) / len(ids)}
+        gap = _convergence(self.processes.totals(_gap_sums(sampled, ratios, options.aim)))
+        return {**_figures(self.processes.totals(sums), **counts), **gap, "distinct samples": len(set(ids)) / len(ids)}
+
+    @torch.no_grad()
+    def _ratios(
+        self, batches: Sequence[Sequence[Sampled]], padded: Sequence[PaddedBatch], priors: Sequence[torch.Tensor]
+    ) -> list[float]:
+        """Return log pi - log prior of every sample; Z of a prompt needs them all before any is learned from."""
+        found = [0.0] * sum(map(len, batches))
+        with self.roles.policy.on():
+            for batch, whole, prior in zip(batches, padded, priors, strict=True):
+                own = self.roles.policy.log_probs(whole, self.options.temperature)[0]
+                for one, ratio in zip(batch, (own - prior).sum(1).tolist(), strict=True):
+                    found[one.place] = ratio
+        return found
 
     def _scored(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Sampled]:
-        """Return the samples with their scores, and with those less the mean of the others of their prompt."""
+        """Return the samples with their scores."""
         given = self.reward(prompts, rollouts) if rollouts else []
         scores = [
             float(score) if rollout.finished else self.options.missing_end_reward
@@ -255,16 +292,15 @@ class PolicyTrainer:
         ]
         if not all(math.isfinite(score) for score in scores):
             raise UserError("the reward gave a number that is not finite", "mend the reward")
-        centred = leave_one_out(torch.tensor(scores), group=self.options.group).tolist()
-        return [Sampled(*one) for one in zip(rollouts, scores, centred, strict=True)]
+        return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
 
     def _padded(self, batch: Sequence[Sampled]) -> PaddedBatch:
         return pad([one.rollout.encoded for one in batch], pad_id=self.backbone.pad_id)
 
     def _descend(
         self, batch: Sequence[Sampled], padded: PaddedBatch, prior: torch.Tensor, counts: dict[str, int]
-    ) -> dict[str, float]:
-        """Add a micro-batch's gradient, and return its share of the step's sums.
+    ) -> tuple[dict[str, float], list[float]]:
+        """Add a micro-batch's gradient; return its share of the step's sums, and log pi - log prior of its samples.
 
         Each role's way back runs while its adapter is on: with checkpointing the layers are computed anew there.
         """
@@ -285,11 +321,40 @@ class PolicyTrainer:
             weighted.backward()  # type: ignore[no-untyped-call]
         with roles.policy.on():
             torch.stack(list(losses.policy.values())).sum().backward()  # type: ignore[no-untyped-call]
-        return {
+        sums = {
             **{name: float(loss.detach()) for name, loss in losses.policy.items()},
             "value loss": float(losses.value.detach()),
             **_sums(batch, piece, losses),
         }
+        return sums, piece.log_ratio.sum(1).tolist()
+
+
+def _rewards(sampled: Sequence[Sampled], ratios: Sequence[float], aim: Aim) -> list[float]:
+    """Return the reward of each sample less the mean of the others of its prompt."""
+    if not sampled:
+        return []
+    scores = torch.tensor([one.score for one in sampled])
+    rewards: list[float] = sample_rewards(scores, torch.tensor(ratios), aim).tolist()
+    return rewards
+
+
+def _gap_sums(sampled: Sequence[Sampled], ratios: Sequence[float], aim: Aim) -> dict[str, float]:
+    """Return the sums over prompts that `_convergence` reads; of no prompts where no gap can be told."""
+    prompts = len(sampled) // aim.group
+    if not (aim.beta > 0 and aim.group > 1 and prompts):
+        return {"prompts": 0.0, "gap": 0.0, "effective": 0.0}
+    gap, effective = gap_below(torch.tensor([one.score for one in sampled]), torch.tensor(ratios), aim)
+    return {"prompts": float(prompts), "gap": gap * prompts, "effective": effective * prompts}
+
+
+def _convergence(sums: dict[str, float]) -> dict[str, float]:
+    """Return how far the policy is from its target at least, where several samples a prompt can tell."""
+    if not sums["prompts"]:
+        return {}
+    return {
+        "gap, at least": sums["gap"] / sums["prompts"],
+        "effective samples": sums["effective"] / sums["prompts"],
+    }
 
 
 def _sums(batch: Sequence[Sampled], piece: Piece, losses: Losses) -> dict[str, float]:

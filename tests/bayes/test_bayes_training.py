@@ -16,14 +16,25 @@ from perl_eval.train.matching import (
     gap_below,
     log_inverse_ratio,
     sample_rewards,
-    step_rewards,
 )
-from perl_eval.train.objectives import beta_of, reinforce_loss, returns_to_go
+from perl_eval.train.objectives import beta_of
+from perl_eval.train.reinforce import Piece, PolicyOptions, reinforce
 
 torch.set_num_threads(1)
 LIVE = torch.tensor(STATES >= 0)
 PLACES = torch.tensor(np.maximum(STATES, 0))
 SYMBOLS = torch.tensor(TOKENS)
+
+
+def options_of(aim: Aim, batch: int) -> PolicyOptions:
+    return PolicyOptions(objective=aim.objective, beta=aim.beta, group=aim.group, batch=batch)
+
+
+def loss_of(own: torch.Tensor, ratio: torch.Tensor, live: torch.Tensor, scores: torch.Tensor, aim: Aim) -> torch.Tensor:
+    """Return the policy's loss as `train policy` takes it, with values of zero."""
+    rewards = sample_rewards(scores, ratio.sum(1), aim)
+    piece = Piece(own, torch.zeros_like(own), ratio, rewards, live, len(own), int(live.sum()))
+    return torch.stack(list(reinforce(piece, options_of(aim, len(own))).policy.values())).sum()
 
 
 class Tabular:
@@ -48,9 +59,7 @@ class Tabular:
         """Return the loss of some samples by the trainer's functions; a prompt's samples stand side by side."""
         own = self.token_log_probs(torch.log_softmax(self.logits, -1), rows)
         ratio = (own - self.token_log_probs(self.prior, rows)).detach()
-        live = LIVE[rows]
-        returns = returns_to_go(step_rewards(self.scores[rows], ratio, live, self.aim))
-        return reinforce_loss(own, returns, live)
+        return loss_of(own, ratio, LIVE[rows], self.scores[rows], self.aim)
 
     def train(self, *, steps: int, batch: int, learning_rate: float) -> np.ndarray:
         optimizer = torch.optim.Adam([self.logits], lr=learning_rate)
@@ -128,16 +137,21 @@ def test_rewards_by_hand() -> None:
 
 
 def test_kl_is_paid_by_the_token_in_kl_rl_only() -> None:
-    scores, ratio = torch.tensor([1.0, 1.0]), torch.tensor([[0.5, 0.25], [0.5, 9.0]])
+    """Gradients by each token's log-probability are minus its return over the number of sequences."""
+    scores, ratio = torch.tensor([1.0, 1.0]), torch.tensor([[0.5, 0.25], [0.5, 0.0]])
     live = torch.tensor([[True, True], [True, False]])
-    paid = step_rewards(scores, ratio, live, Aim("kl_rl", 2.0, 1))
-    assert paid.tolist() == [[-1.0, 0.5], [0.0, 0.0]]
-    free = step_rewards(scores, ratio, live, Aim("reinforce", 2.0, 1))
-    assert free.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+    def returns(aim: Aim) -> list[list[float]]:
+        own = torch.full((2, 2), -1.0, requires_grad=True)
+        (slope,) = torch.autograd.grad(loss_of(own, ratio, live, scores, aim), own)
+        return (-2 * slope).tolist()
+
+    assert returns(Aim("kl_rl", 2.0, 1)) == [[pytest.approx(-0.5), pytest.approx(0.5)], [pytest.approx(0.0), 0.0]]
+    assert returns(Aim("reinforce", 2.0, 1)) == [[1.0, 1.0], [1.0, 0.0]]
     # Whole samples count: ratios 0.75 and 0.5, so weights over Z of exp(-+0.125) / cosh(0.125).
-    matched = step_rewards(scores, ratio, live, Aim("forward_kl", 2.0, 2))
-    assert matched[0, 1] == pytest.approx(-2 * math.tanh(0.125), abs=1e-6)
-    assert matched[1, 0] == pytest.approx(2 * math.tanh(0.125), abs=1e-6)
+    better = pytest.approx(2 * math.tanh(0.125), abs=1e-6)
+    worse = pytest.approx(-2 * math.tanh(0.125), abs=1e-6)
+    assert returns(Aim("forward_kl", 2.0, 2)) == [[worse, worse], [better, 0.0]]
 
 
 @pytest.mark.parametrize("objective", ["forward_kl", "js", "tv"])
