@@ -76,18 +76,19 @@ class Desk:
                     return
                 await self._until(waiting[0][1])
                 ready: list[Ballot] = []
+                read = self._judge.read
                 while waiting:
                     question, answer = waiting[0]
-                    if isinstance(answer, asyncio.Future):
-                        if not answer.done():
+                    if not isinstance(answer, (Reply, JudgeError)):
+                        if answer is not None and not answer.done():
                             break
-                        answer = answer.result()
-                    if answer is None:
-                        yield ready
-                        await asyncio.gather(*self._tasks)
-                        return
+                        answer = answer.result() if answer is not None else None
+                        if answer is None:
+                            yield ready
+                            await asyncio.gather(*self._tasks)
+                            return
                     waiting.popleft()
-                    ready.append(self._read(question, answer))
+                    ready.append(read(question, answer) if isinstance(answer, Reply) else _unanswered(question, answer))
                 yield ready
         finally:
             tasks = [*self._tasks, *([self._sender] if self._sender is not None else [])]
@@ -283,10 +284,9 @@ class Desk:
             if self._broken is not None and not self._broken.done():
                 self._broken.set_exception(error)
 
-    def _read(self, question: Question, answer: Reply | JudgeError) -> Ballot:
-        if isinstance(answer, JudgeError):
-            return Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
-        return self._judge.read(question, answer)
+
+def _unanswered(question: Question, error: JudgeError) -> Ballot:
+    return Ballot(question.order, None, reason=f"{type(error).__name__}: {error}")
 
 
 def _grouped(missing: _Group, size: int) -> Iterator[_Group]:

@@ -12,12 +12,13 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.judges.protocol import Judge, Reply
 from perl_eval.records import Message, Question
 
-__all__ = ["Keys", "Ledger"]
+__all__ = ["Answering", "Keys", "Ledger"]
 
 _VERSION = 1
 _LOOKUP = 500
@@ -40,14 +41,27 @@ CREATE TABLE IF NOT EXISTS reply (
 _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd"
 
 
+class Answering(Protocol):
+    """Who gave a reply: a judge, or a model behind a server that was sampled."""
+
+    door: str
+    model: str
+
+
 def _fed(*parts: str) -> bytes:
     """Return the bytes to hash of some strings, so that no two lists of them look alike: each with its length."""
-    content = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return b"".join([b"%d:%s" % (len(part), part) for part in content])
+    fed = []
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass")
+        fed += [b"%d:" % len(content), content]
+    return b"".join(fed)
 
 
-def _fed_messages(messages: Sequence[Message]) -> bytes:
-    return _fed(str(len(messages)), *[part for turn in messages for part in (turn.role, turn.content)])
+def _parts(messages: Sequence[Message]) -> list[str]:
+    parts = [str(len(messages))]
+    for turn in messages:
+        parts += (turn.role, turn.content)
+    return parts
 
 
 class Keys:
@@ -65,14 +79,14 @@ class Keys:
     def of(self, question: Question, vote: int = 0) -> bytes:
         """Return the key of a question, 32 bytes."""
         state = self._start.copy()
-        state.update(_fed(str(vote), question.kind) + _fed_messages(question.messages))
+        state.update(_fed(str(vote), question.kind, *_parts(question.messages)))
         if question.rubric_sha256 or question.scale or question.images:
             pictures = [Path(path).stem for path in question.images]
             state.update(_fed(question.rubric_sha256, str(question.scale), *pictures))
         if self._sees_candidates:
             for candidate in question.candidates:
-                state.update(_fed_messages(candidate.prompt))
-                state.update(_fed(candidate.item, candidate.text, " ".join(map(str, candidate.token_ids))))
+                ids = " ".join(map(str, candidate.token_ids))
+                state.update(_fed(*_parts(candidate.prompt), candidate.item, candidate.text, ids))
         return state.digest()
 
 
@@ -136,15 +150,26 @@ class Ledger:
             part = keys[start : start + _LOOKUP]
             marks = ",".join("?" * len(part))
             # Only question marks are put into the statement; the keys are bound.
-            for key, text, finish, logprobs, *rest in self._database.execute(
-                f"SELECT key, text, finish, logprobs, answered, tokens_in, tokens_out, latency_s, cost_usd FROM reply "
-                f"WHERE key IN ({marks})",
+            for (
+                key,
+                text,
+                finish,
+                logprobs,
+                answered,
+                tokens_in,
+                tokens_out,
+                latency_s,
+                cost_usd,
+            ) in self._database.execute(
+                "SELECT key, text, finish, logprobs, answered, tokens_in, tokens_out, latency_s, cost_usd "
+                f"FROM reply WHERE key IN ({marks})",
                 part,
             ):
-                found[key] = Reply(text, finish, tuple(map(tuple, json.loads(logprobs))) if logprobs else (), *rest)
+                tokens = tuple(map(tuple, json.loads(logprobs))) if logprobs else ()
+                found[key] = Reply(text, finish, tokens, answered, tokens_in, tokens_out, latency_s, cost_usd)
         return found
 
-    def add(self, judge: Judge, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
+    def add(self, who: Answering, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
         """Keep some replies in one transaction; of two replies to one question the earlier stays.
 
         Returns:
@@ -156,8 +181,8 @@ class Ledger:
         rows = [
             (
                 key,
-                judge.door,
-                judge.model,
+                who.door,
+                who.model,
                 reply.model,
                 reply.text,
                 reply.finish,

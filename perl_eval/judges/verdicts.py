@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from perl_eval.records import Kind, Verdict
@@ -75,6 +76,7 @@ _STARTS = 100
 _LITERAL = 1000
 _LINE = 300
 _LEAST_MASS = 0.5
+_SHORT = 64
 
 
 def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
@@ -122,6 +124,11 @@ def read(text: str, kind: Kind) -> Reading:
         text: The reply.
         kind: What was asked, not a score; see `scores` for those.
     """
+    # Most replies are one of a few words; long ones hardly come twice.
+    return _read_short(text, kind) if len(text) <= _SHORT else _read(text, kind)
+
+
+def _read(text: str, kind: Kind) -> Reading:
     said = spoken(text)
     if said.reason is not None:
         return Reading(None, said.reason)
@@ -130,6 +137,9 @@ def read(text: str, kind: Kind) -> Reading:
     if not found:
         return Reading(None, "the reply commits to no verdict")
     return Reading(max(found, key=lambda place: place[0])[1])
+
+
+_read_short = lru_cache(maxsize=4096)(_read)
 
 
 def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
