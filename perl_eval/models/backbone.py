@@ -168,6 +168,7 @@ class Backbone:
                     self._peft.add_adapter(name, config)
             except ValueError as error:
                 raise UserError(f"cannot put an adapter on {self.path}: {error}", "name projections it has") from None
+            self.causal.eval()  # a new adapter's dropout comes switched on
             if head:
                 self._add_head(name, _new_head(self.width))
         self._freeze()
@@ -227,6 +228,7 @@ class Backbone:
                     self._peft.load_adapter(folder, adapter_name=name, torch_device=device)
             except ValueError as error:
                 raise UserError(f"cannot put {folder} on {self.path}: {error}", "use one method for all") from None
+        self.causal.eval()
         if (folder / HEAD).is_file():
             self.load_head(name, folder)
         self._freeze()
