@@ -53,6 +53,8 @@ _SPECIAL = re.compile(
 )
 _SPECIAL_HAS = ("<", "[", "|>", "｜>")
 _HOLE = "\x00"
+_PLACE = "%%(%s)s"
+_FIRST, _SECOND = _PLACE % "first", _PLACE % "second"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,7 +244,10 @@ def questions(
         values[name] = f"{_fenced(name, text, code)}\n{end}" if text else ""
     if template.scale:
         values |= {"low": template.scale.low, "high": template.scale.high}
-    asked = []
+    # Branches see whether a text is empty, and numbers and flags as they are; the rest of a text they cannot see. The
+    # answers, which follow, are never empty: their fences belong to them.
+    shape = tuple([bool(value) if isinstance(value, str) else value for value in values.values()])
+    asked: list[Question] = []
     for order in orders:
         shown = unit[::-1] if order == "ba" else unit
         first, second = (texts[-1], texts[0]) if order == "ba" else (texts[0], texts[-1])
@@ -257,7 +262,7 @@ def questions(
                 kind=template.kind,
                 order=order,
                 candidates=shown,
-                messages=_messages(template, values),
+                messages=_messages(template, values, shape, asked[0].messages if asked else ()),
                 prompt_sha256=template.sha256,
                 rubric_sha256=template.rubric_sha256,
                 scale=template.scale,
@@ -287,30 +292,43 @@ def parts(question: Question) -> tuple[str, str]:
     return (text[:start].rstrip(), text[start:]) if start > 0 else ("", text)
 
 
-def _messages(template: Template, values: dict[str, object]) -> tuple[Message, ...]:
-    """Render the messages; where the prompt only places its values, from what was rendered around holes before."""
+def _messages(
+    template: Template, values: dict[str, object], shape: tuple[object, ...], before: tuple[Message, ...]
+) -> tuple[Message, ...]:
+    """Render the messages; where the prompt only places its values, from what was rendered around holes before.
+
+    Args:
+        template: The prompt.
+        values: What to place.
+        shape: What branches can see of the values.
+        before: The messages of another order of the same answers; those that do not show the answers are the same.
+    """
     if template.skeletons is None:
         return tuple(Message(role, text) for role, text in _rendered(template, values) if text)
-    # Branches see whether a text is empty, and numbers and flags as they are; the rest of a text they cannot see.
-    shape = tuple([bool(value) if isinstance(value, str) else value for value in values.values()])
     skeleton = template.skeletons.get(shape)
     if skeleton is None:
         holes = {name: _hole(name) if isinstance(value, str) and value else value for name, value in values.items()}
-        skeleton = [(role, _filled(text, values)) for role, text in _rendered(template, holes)]
+        skeleton = [(role, _with_places(text, values)) for role, text in _rendered(template, holes) if text]
         template.skeletons[shape] = skeleton
-    shown = ((role, (text % values).strip()) for role, text in skeleton)
-    return tuple([Message(role, text) for role, text in shown if text])
+    if not before:
+        return tuple([Message(role, (text % values).strip()) for role, text in skeleton])
+    return tuple(
+        [
+            Message(role, (text % values).strip()) if _FIRST in text or _SECOND in text else same
+            for (role, text), same in zip(skeleton, before, strict=True)
+        ]
+    )
 
 
 def _hole(name: str) -> str:
     return f"{_HOLE}{name}{_HOLE}"
 
 
-def _filled(text: str, names: Iterable[str]) -> str:
+def _with_places(text: str, names: Iterable[str]) -> str:
     """Return a format string with a place for each hole."""
     text = text.replace("%", "%%")
     for name in names:
-        text = text.replace(_hole(name), f"%({name})s")
+        text = text.replace(_hole(name), _PLACE % name)
     return text
 
 
