@@ -19,6 +19,7 @@ __all__ = [
     "best_of_n_kl",
     "best_of_n_law",
     "best_of_n_means",
+    "best_of_n_tilts",
     "importance_resampled",
     "rows_of",
 ]
@@ -177,12 +178,11 @@ def best_of_n_means(rewards: ArrayLike, values: ArrayLike, n: int) -> FloatArray
     return found
 
 
-def best_of_n_kl(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray:
-    """Estimate ``KL(best-of-n || prior)`` of each prompt from N draws of the prior and their log-probabilities.
+def best_of_n_tilts(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray:
+    """Estimate ``log best-of-n - log prior`` at N draws of the prior.
 
-    ``sum_k w_k log((F_k^n - (F_k - p_k)^n) / p_k)``: w the chance to be best of n, F the place of the draw's reward
-    among the others, p the prior's mass of the answer. So atoms bring the figure below the bound as they should. Where
-    different answers have equal rewards it comes out too large. The error is of order ``n / N``.
+    ``log((F^n - (F - p)^n) / p)``: p the prior's mass of the answer, which is known, F where its reward stands among
+    the other draws. Where different answers have equal rewards it comes out too large. The error is of order ``n / N``.
 
     Args:
         rewards: Shape (prompts, N).
@@ -190,7 +190,7 @@ def best_of_n_kl(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray
         n: Draws, at most N.
 
     Returns:
-        Shape (prompts,), at most `best_of_n_bound`.
+        Shape (prompts, N).
 
     Source:
         arXiv 2401.01879, lemma 1, with the empirical distribution function.
@@ -203,6 +203,23 @@ def best_of_n_kl(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray
         below = np.cumsum(times) - times
         # The atom's mass is known; where it stands among the rest is counted. Half a draw keeps the lowest off 0.
         under = ((below + 0.5) / (size - times + 1))[level] * (1 - own)
-        tilts[row] = np.log(((under + own) ** n - under**n) / own)
-    found = best_of_n_means(scores, tilts, n)
+        growth = n * np.log1p(own / under)
+        tilts[row] = n * np.log(under) + growth + np.log(-np.expm1(-growth)) - np.log(own)
+    return tilts
+
+
+def best_of_n_kl(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray:
+    """Estimate ``KL(best-of-n || prior)`` of each prompt from N draws of the prior and their log-probabilities.
+
+    The mean of `best_of_n_tilts` over the best of n draws. Atoms bring the figure below the bound as they should.
+
+    Args:
+        rewards: Shape (prompts, N).
+        log_prior: Shape (prompts, N).
+        n: Draws, at most N.
+
+    Returns:
+        Shape (prompts,), between 0 and `best_of_n_bound`.
+    """
+    found = best_of_n_means(rewards, best_of_n_tilts(rewards, log_prior, n), n)
     return np.clip(found, 0.0, best_of_n_bound(n))

@@ -64,7 +64,7 @@ def pessimistic(rewards: ArrayLike, *, spread: float) -> FloatArray:
     """Return ``mean - c spread`` over an ensemble: a reward that counts what the members disagree on against an answer.
 
     Args:
-        rewards: Shape (members, ...); the spread is the standard deviation over members, n - 1 in the denominator.
+        rewards: Shape (members, ...); the spread is the standard deviation over members, divided by their number.
         spread: c, 0 or more; 0 is the plain mean.
 
     Returns:
@@ -74,8 +74,8 @@ def pessimistic(rewards: ArrayLike, *, spread: float) -> FloatArray:
         ValueError: c is below 0, or above 0 with fewer than two members.
 
     Source:
-        Coste et al., arXiv 2310.02743 (uncertainty-weighted optimisation), with the standard deviation in place of the
-        variance, so that c has no unit.
+        Coste et al., arXiv 2310.02743, section 3 (uncertainty-weighted optimisation), with the standard deviation in
+        place of the variance, so that c has no unit.
     """
     values = np.asarray(rewards, np.float64)
     if not spread >= 0:
@@ -84,7 +84,7 @@ def pessimistic(rewards: ArrayLike, *, spread: float) -> FloatArray:
         return np.asarray(values.mean(0), np.float64)
     if len(values) < 2:
         raise ValueError("one reward model has no spread")
-    return np.asarray(values.mean(0) - spread * values.std(0, ddof=1), np.float64)
+    return np.asarray(values.mean(0) - spread * values.std(0), np.float64)
 
 
 def composed(*log_evidence: ArrayLike) -> FloatArray:

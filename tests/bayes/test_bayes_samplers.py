@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from small_language import SEQUENCES, SmallLanguage, SmallWorld, chi_square, kl, places
 
 from perl_eval.bayes import rejection, selection
-from perl_eval.bayes.selection import Sampled, best_of_n_bound, best_of_n_kl, best_of_n_law, best_of_n_means
+from perl_eval.bayes.selection import (
+    Sampled,
+    best_of_n_bound,
+    best_of_n_kl,
+    best_of_n_law,
+    best_of_n_means,
+    best_of_n_tilts,
+)
 from perl_eval.bayes.smc import sequential, systematic
 from perl_eval.bayes.target import Target, constrained
 
@@ -183,6 +190,18 @@ def test_best_of_n_kl_from_draws_nears_the_exact_one(world: SmallWorld, n: int) 
     assert error(256) < 0.02
     assert error(256) < error(16)
     assert error(64) < 0.5 * (best_of_n_bound(n) - exact).max()
+
+
+def test_best_of_n_tilts_are_the_laws(world: SmallWorld) -> None:
+    """With many draws, log best-of-n - log prior of each answer; tiny masses lose no digits."""
+    drawn = world.prior.draw(np.zeros(20_000, np.int64), np.arange(20_000))
+    index = places(drawn.sequences)
+    found = best_of_n_tilts(world.rewards[:1, index], world.prior.exact[:1, index], 4)[0]
+    exact = (best_of_n_law(world.prior.exact[0], world.rewards[0], 4) - world.prior.exact[0])[index]
+    assert np.average(np.abs(found - exact)) < 0.02
+    tiny = best_of_n_tilts(np.arange(10.0)[None], np.full((1, 10), -60.0), 3)
+    # Without mass the tilt is n F^(n - 1): 3 (9.5 / 10)^2 for the best of ten.
+    assert tiny[0, -1] == pytest.approx(math.log(3 * 0.95**2), abs=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
