@@ -30,7 +30,7 @@ LAYERS = {
     3: ["models", "train.processes", "train.meter", "train.loop"],
     4: ["judges"],
     5: [
-        *("build", "sample", "recorded", "judge", "score", "tasks", "rewards", "agree", "audit", "power", "foreign"),
+        *("build", "sample", "recorded", "judge", "jury", "score", "tasks", "rewards", "agree", "audit", "power", "foreign"),
         *("train", "scale"),
     ],
     6: ["report", "annotate"],

@@ -1,7 +1,8 @@
-"""The verbs judge and verify."""
+"""The verbs judge, jury and verify."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,11 +32,13 @@ def judge(
     *,
     out: Out,
     door: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--judge", help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME.", metavar="DOOR"
+            "--judge",
+            help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
+            metavar="DOOR",
         ),
-    ] = "",
+    ] = None,
     seed: Seed = 0,
     prompt: Annotated[
         str,
@@ -60,7 +63,7 @@ def judge(
     ledger: Annotated[
         Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
     ] = None,
-    max_concurrency: Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)] = 32,
+    max_concurrency: Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)] = 100,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)] = None,
     max_cost: Annotated[float | None, typer.Option(help="US dollars, at most.", rich_help_panel=_LIMITS)] = None,
@@ -117,46 +120,40 @@ def judge(
     if reread is not None:
         _reread(reread, a, out, prompts)
         return
-    if a is None:
-        raise UserError("no completions are given", "give the output folder of `sample`")
-    if not door or not prompt:
-        raise UserError(f"--{'prompt' if door else 'judge'} is missing", "see --help for what there is")
+    doors = door or []
+    a = _given(a, doors, prompt)
     one_of("--verdict-by", verdict_by, _VERDICTS)
     one_of("--form", form, _FORMS)
     if reasoning and verdict_by == "logprobs":
         raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
-    if votes > 1 and not (door.startswith("chat:") and temperature > 0):
-        raise UserError(
-            f"{door} says the same {votes} times", "give --votes with a chat judge and --temperature above 0"
-        )
-    if door.startswith(("reward:", "local:")):
+    if votes > 1:
+        _refuse_same_votes(doors, votes, temperature)
+    if any(spec.startswith(("reward:", "local:")) for spec in doors):
         require_torch()
     from perl_eval import judge as verb
     from perl_eval.judges.ask import AskOptions
     from perl_eval.judges.doors import DoorOptions, open_judge
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
-    opened = open_judge(
-        door,
-        DoorOptions(
-            position_bias=position_bias,
-            noise=noise,
-            tie_margin=tie_margin,
-            threshold=threshold,
-            base_url=base_url,
-            seed=seed,
-            temperature=temperature,
-            max_tokens=max_reply_tokens,
-            tie_option=tie_option,
-            timeout_s=timeout,
-            price_in_usd=price_in,
-            price_out_usd=price_out,
-            key_file=key_file,
-            group=local_batch,
-            **reading,
-        ),
+    told = DoorOptions(
+        position_bias=position_bias,
+        noise=noise,
+        tie_margin=tie_margin,
+        threshold=threshold,
+        base_url=base_url,
+        seed=seed,
+        temperature=temperature,
+        max_tokens=max_reply_tokens,
+        tie_option=tie_option,
+        timeout_s=timeout,
+        price_in_usd=price_in,
+        price_out_usd=price_out,
+        key_file=key_file,
+        group=local_batch,
+        **reading,
     )
-    if max_cost is not None and opened.price_usd(1, 1) is None:
+    opened = [open_judge(spec, told) for spec in doors]
+    if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
     asking = AskOptions(
         max_concurrency=max_concurrency,
@@ -177,14 +174,60 @@ def judge(
         references=references,
         asking=asking,
     )
-    if dry_run:
-        _show_forecast(door, prompt, verb.forecast(a, b, judge=opened, options=options, out=out))
-    elif attack:
-        result = verb.attack(a, b, out, judge=opened, options=options)
-        show(result)
-        done(result)
-    else:
-        _show_outcomes(verb.run(a, b, out, judge=opened, options=options))
+    folders = _folders(out, doors)
+    for spec, one, folder in zip(doors, opened, folders, strict=True):
+        if dry_run:
+            _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
+        elif attack:
+            _show_estimates(verb.attack(a, b, folder, judge=one, options=options))
+        else:
+            _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+    if len(doors) > 1 and not (dry_run or attack):
+        jury(folders, out / "jury")
+
+
+def jury(
+    members: Annotated[list[Path], typer.Argument(help="Output folders of `judge`, one a judge.")],
+    out: Out,
+    labels: Annotated[
+        Path | None, typer.Option(help="Human labels of the same units, to know the judges' errors by.")
+    ] = None,
+) -> None:
+    """Several judges' judgements to what they say together, and how alike they are."""
+    from perl_eval import jury as verb
+
+    _show_estimates(verb.run(members, out, labels=labels))
+
+
+def _given(a: Path | None, doors: Sequence[str], prompt: str) -> Path:
+    """Return the completions of a, if all that a judge needs is given."""
+    if a is None:
+        raise UserError("no completions are given", "give the output folder of `sample`")
+    if not doors or not prompt:
+        raise UserError(f"--{'prompt' if doors else 'judge'} is missing", "see --help for what there is")
+    return a
+
+
+def _refuse_same_votes(doors: Sequence[str], votes: int, temperature: float) -> None:
+    """Refuse several votes of judges that draw nothing."""
+    still = [spec for spec in doors if not spec.startswith("chat:") or temperature == 0]
+    if still:
+        raise UserError(
+            f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"
+        )
+
+
+def _show_estimates(folder: Path) -> None:
+    show(folder)
+    done(folder)
+
+
+def _folders(out: Path, doors: Sequence[str]) -> list[Path]:
+    """Return each judge's own folder: the output folder, or numbered ones in it."""
+    if len(doors) == 1:
+        return [out]
+    plain = ["".join(char if char.isalnum() else "-" for char in spec)[-40:].strip("-") for spec in doors]
+    return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
 def verify(

@@ -266,6 +266,24 @@ def test_a_model_here_is_verified_without_loading_it(
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
 
+def test_several_judges_are_a_jury(command: Command, pairs: str, tmp_path: Path) -> None:
+    more = "--judge scripted:length --judge scripted:constant --judge scripted:world --position-bias 0.5"
+    shown = command(judge(pairs, tmp_path / "out", more))
+    assert (shown.code, shown.out.splitlines()[-1]) == (None, str(tmp_path / "out" / "jury"))
+    members = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert members == ["1-scripted-length", "2-scripted-constant", "3-scripted-world", "jury"]
+    rows = runs.read(tmp_path / "out" / "jury", Judgement)
+    # Only one of three judges sees more than the position.
+    assert {row.outcome for row in rows if row.judge == "jury of 3, majority"} == {"split"}
+    assert len(rows) == 16
+    for member in members[:3]:
+        assert command(f"verify {tmp_path}/out/{member}").code is None
+    again = command(judge(pairs, tmp_path / "out", more))
+    assert again.out.splitlines()[-1] == str(tmp_path / "out" / "jury")
+    alone = command(f"jury {tmp_path}/out/1-scripted-length {tmp_path}/out/2-scripted-constant --out {tmp_path}/two")
+    assert "effective" in alone.out
+
+
 def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, tmp_path: Path) -> None:
     (tmp_path / "rubric.txt").write_text("Say please.")
     a, b = pairs.split()

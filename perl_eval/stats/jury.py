@@ -1,0 +1,111 @@
+"""How alike several judges are, and how many different ones they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
+from perl_eval.stats.intervals import resampled, undefined
+
+__all__ = ["CORRELATION", "EIGENVALUE", "KISH", "likeness"]
+
+FloatArray = NDArray[np.float64]
+CORRELATION = "correlation"
+KISH = "effective number of judges, equal correlations"
+EIGENVALUE = "effective number of judges, eigenvalues"
+_STILL = 1e-12
+"""A variance up to this is that of a judge who does not vary in a draw."""
+
+
+def likeness(
+    values: ArrayLike,
+    names: Sequence[str],
+    *,
+    of: str,
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> list[Estimate]:
+    """Estimate how far judges err, or speak, alike, and the effective number of them.
+
+    With the correlations r_ij of n judges and rho the mean of those of different judges: ``n / (1 + (n - 1) rho)``, the
+    number of uncorrelated judges whose mean has the variance of theirs if all correlations are equal; and
+    ``(sum lambda)^2 / sum lambda^2 = n^2 / sum_ij r_ij^2``, with lambda the eigenvalues of the correlations. Both are n
+    for judges without correlation and 1 for judges that are the same.
+
+    Args:
+        values: What each judge gave each item, or how far it was off, shape (items, judges).
+        names: Of the judges.
+        of: What the values are, such as ``errors``: goes into the names of the figures.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed and level of the bootstrap over clusters.
+
+    Returns:
+        The correlation of each two judges, the mean of them, and both effective numbers. Undefined where a judge gives
+        the same for all items.
+
+    Source:
+        Kish, Survey Sampling (1965), chapter 5 (the design effect 1 + (n - 1) rho); Bretherton et al., Journal of
+        Climate 12 (1999), 1990-2009 (eigenvalues).
+    """
+    data = np.asarray(values, np.float64)
+    if data.ndim != 2 or data.shape[1] != len(names):
+        raise ValueError(f"the values have shape {data.shape}, for {len(names)} judges")
+    pairs = list(combinations(range(len(names)), 2))
+    figures = [(f"{CORRELATION} of {of}", f"{names[i]} and {names[j]}", [(i, j)]) for i, j in pairs]
+    figures.append((f"mean {CORRELATION} of {of}", "", pairs))
+    rows = _sums(data, clusters)
+    still = [name for name, column in zip(names, data.T, strict=True) if len(data) == 0 or np.ptp(column) == 0]
+
+    def estimate(name: str, subject: str, made_of: _Figure) -> Estimate:
+        if still:
+            return replace(undefined(name, f"{still[0]} gives the same for all items"), n=len(data), subject=subject)
+        found = resampled(name, rows, made_of, n=len(data), resampling=resampling)
+        return replace(found, subject=subject)
+
+    count = len(names)
+    found = [estimate(name, subject, _Figure(count, chosen, "mean")) for name, subject, chosen in figures]
+    found += [
+        estimate(f"{name}, {of}", "", _Figure(count, pairs, form))
+        for name, form in ((KISH, "kish"), (EIGENVALUE, "eigen"))
+    ]
+    return found
+
+
+def _sums(data: FloatArray, clusters: Clusters) -> FloatArray:
+    """Return the sums that correlations are made of, by cluster: count, values, products; centred to keep digits."""
+    centred = data - (data.mean(axis=0) if len(data) else 0.0)
+    products = centred[:, :, None] * centred[:, None, :]
+    ones = np.ones((len(data), 1))
+    flat = products.reshape(len(data), data.shape[1] ** 2)
+    return cluster_sums(np.concatenate([ones, centred, flat], axis=1), clusters)
+
+
+class _Figure:
+    """A figure made of correlations, as the numerator and denominator that a bootstrap of ratios takes."""
+
+    def __init__(self, count: int, pairs: Sequence[tuple[int, int]], form: str) -> None:
+        self._count, self._form = count, form
+        self._first, self._second = np.array(pairs).T
+
+    def __call__(self, sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return numerators and denominators, shape (draws,); a denominator of 0 where a judge does not vary."""
+        n = sums[:, :1]
+        means = sums[:, 1 : 1 + self._count] / n
+        products = sums[:, 1 + self._count :].reshape(len(sums), self._count, self._count) / n[:, :, None]
+        covariances = products - means[:, :, None] * means[:, None, :]
+        variances = np.diagonal(covariances, axis1=1, axis2=2)
+        live = np.asarray((variances > _STILL).all(axis=1), np.float64)
+        spread = np.sqrt(np.where(live[:, None] > 0, variances, 1.0))
+        chosen = covariances[:, self._first, self._second] / (spread[:, self._first] * spread[:, self._second])
+        if self._form == "eigen":
+            return np.full(len(sums), float(self._count) ** 2), live * (self._count + 2 * (chosen**2).sum(axis=1))
+        rho = np.asarray(chosen.mean(axis=1), np.float64)
+        if self._form == "kish":
+            return np.full(len(sums), float(self._count)), live * (1.0 + (self._count - 1) * rho)
+        return rho, live
