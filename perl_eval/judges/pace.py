@@ -47,11 +47,21 @@ class Turn(NamedTuple):
 
 @dataclass(slots=True)
 class _Stock:
-    """What the server would still take of something when we had sent so much of it, and when it has more."""
+    """What the server would still take of something.
+
+    Attributes:
+        left: How much, at its last word.
+        sent: How much we had sent by then.
+        until_s: When there is more, on the monotonic clock.
+        span_s: How long that was to wait.
+        most: The most that was ever left.
+    """
 
     left: float
     sent: float
     until_s: float
+    span_s: float
+    most: float
 
 
 class Pace:
@@ -122,8 +132,13 @@ class Pace:
         when_s = 0.0
         for kind, sent, needed in (("requests", self._requests, 1.0), ("tokens", self._tokens, tokens)):
             stock = self._stock.get(kind)
-            if stock is not None and stock.left - (sent - stock.sent) < needed:
+            if stock is None or stock.left - (sent - stock.sent) >= needed:
+                continue
+            if time.monotonic() < stock.until_s:
                 when_s = max(when_s, stock.until_s)
+            else:
+                # Filled up again, with at least what there was at most so far; the next answer will tell.
+                stock.left, stock.sent, stock.until_s = stock.most, sent, time.monotonic() + stock.span_s
         return when_s
 
     def leave(self, turn: Turn, *, answered: bool, left: Allowance | None = None) -> None:
@@ -164,7 +179,9 @@ class Pace:
             known = self._stock.get(kind)
             # Replies may overtake one another: what the later request was told is newer.
             if remaining is not None and reset_s is not None and (known is None or sent >= known.sent):
-                self._stock[kind] = _Stock(remaining, sent, now + min(reset_s, LONGEST_WAIT_S))
+                span_s = min(reset_s, LONGEST_WAIT_S)
+                most = max(remaining, known.most if known is not None else 0.0)
+                self._stock[kind] = _Stock(remaining, sent, now + span_s, span_s, most)
 
     def _release(self) -> None:
         self._on_way -= 1

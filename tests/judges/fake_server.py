@@ -13,9 +13,11 @@ import hashlib
 import json
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 Body = dict[str, Any]
@@ -76,6 +78,10 @@ class FakeServer:
         requests: Every request, as it came.
         answered: How often each request was answered in full, by its sha256.
         headers: Request headers as they came, without the request line.
+        answered_at: When each answered request was, on the monotonic clock, and its sha256.
+        window: Requests that it takes in so many seconds; it says what is left, and answers 429 beyond.
+        style: In whose headers it says so: ``openai`` or ``anthropic``.
+        lanes: Requests that it works on at one time; the others wait.
     """
 
     answer: Callable[[Body], str] = prefer_shorter
@@ -98,6 +104,14 @@ class FakeServer:
     attempts: Counter[str] = field(default_factory=Counter)
     at_once: int = 0
     most_at_once: int = 0
+    answered_at: list[tuple[float, str]] = field(default_factory=list)
+    window: tuple[int, float] | None = None
+    style: str = "openai"
+    lanes: int | None = None
+    taken: int = 0
+    window_ends_s: float = 0.0
+    refused: int = 0
+    lane: asyncio.Semaphore | None = None
 
     @property
     def url(self) -> str:
@@ -125,8 +139,11 @@ class FakeServer:
             self.requests.append(body)
             self.headers.append(head)
         self.attempts[key] += 1
-        if self.latency_s:
-            await asyncio.sleep(self.latency_s)
+        left = self._left()
+        if left is None:
+            self.refused += 1
+            return await self._write(writer, 429, {"error": {"message": "slow down"}}, self._limits(0))
+        await self._work()
         fault = self._drawn(body, key)
         if fault == "drop":
             return False
@@ -157,7 +174,37 @@ class FakeServer:
             return await self._send(writer, 200, half[: len(half) // 2], {})
         if fault is None:
             self.answered[key] += 1
-        return await self._write(writer, 200, reply, {})
+            self.answered_at.append((time.monotonic(), key))
+        return await self._write(writer, 200, reply, self._limits(left))
+
+    async def _work(self) -> None:
+        if self.lanes is None:
+            await asyncio.sleep(self.latency_s)
+            return
+        self.lane = self.lane or asyncio.Semaphore(self.lanes)
+        async with self.lane:
+            await asyncio.sleep(self.latency_s)
+
+    def _left(self) -> int | None:
+        """Take a request out of the window and return what is left in it, or None if it was empty."""
+        if self.window is None:
+            return 0
+        if time.monotonic() >= self.window_ends_s:
+            self.taken, self.window_ends_s = 0, time.monotonic() + self.window[1]
+        self.taken += 1
+        return self.window[0] - self.taken if self.taken <= self.window[0] else None
+
+    def _limits(self, left: int) -> dict[str, str]:
+        if self.window is None:
+            return {}
+        wait_s = max(0.0, self.window_ends_s - time.monotonic())
+        if self.style == "openai":
+            return {"x-ratelimit-remaining-requests": str(left), "x-ratelimit-reset-requests": f"{wait_s * 1000:.0f}ms"}
+        ends = datetime.now(UTC) + timedelta(seconds=wait_s)
+        return {
+            "anthropic-ratelimit-requests-remaining": str(left),
+            "anthropic-ratelimit-requests-reset": ends.isoformat(),
+        }
 
     def _drawn(self, body: Body, key: str) -> str | None:
         attempt = self.attempts[key]
