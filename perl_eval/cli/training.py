@@ -246,7 +246,7 @@ def average_rewards(
 
 
 def sample(
-    model: Annotated[Path, typer.Option(help="Model folder, or output of `train policy`.")],
+    model: Annotated[str, typer.Option(help="Model folder, or output of `train policy`; with --server a name there.")],
     data: Data,
     out: Out,
     name: Annotated[str, typer.Option(help="What to call the policy; default the folder's name.")] = "",
@@ -259,12 +259,23 @@ def sample(
     batch: int = 64,
     device: Device = "auto",
     dtype: Dtype = "fp32",
+    server: Annotated[str, typer.Option(help="Address up to and with /v1 of a server that has the model.")] = "",
+    max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
+    key_file: Annotated[Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Prompts to completions."""
+    """Prompts to completions, by a model here or behind a server (vLLM, or any that speaks OpenAI's chat form)."""
+    if server:
+        from perl_eval.scale import server as behind
+
+        wanted = behind.ServerOptions(
+            name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
+        )
+        done(behind.run(server, model, data, out, options=wanted, seed=seed))
+        return
     require_torch()
     from perl_eval import sample as verb
 
     placement = _resources(device, dtype, False, 0, "").placement
     options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
-    done(verb.run(model, data, out, options=options, seed=seed))
+    done(verb.run(Path(model), data, out, options=options, seed=seed))

@@ -63,13 +63,13 @@ class Endpoint:
         if self.base_url is not None:
             parts = urlsplit(self.base_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UserError(f"the judge's address is {parts.scheme or 'no scheme'}://...", "give an http address")
+                raise UserError(f"the server's address is {parts.scheme or 'no scheme'}://...", "give an http address")
             if parts.username or parts.password or parts.query:
                 raise UserError(
-                    "the judge's address holds a user, a password or a query", "put the key in the environment"
+                    "the server's address holds a user, a password or a query", "put the key in the environment"
                 )
         if not self._key() and self.base_url is None:
-            raise UserError(f"{self.key_variable} is not set", "put the judge's key there, or into a file")
+            raise UserError(f"{self.key_variable} is not set", "put the key there, or into a file")
 
     def _key(self) -> str:
         """Return the key, read afresh, or nothing."""
@@ -175,10 +175,10 @@ def _refusal(answer: Answer, content: bytes) -> JudgeError | UserError:
     if status == 429:
         return RateLimited(said, retry_after_s(answer.headers))
     if status in (401, 403, 404):
-        return UserError(f"the judge's server answered {said}", "check key, address and model")
+        return UserError(f"the server answered {said}", "check key, address and model")
     if 300 <= status < 400:
         place = answer.headers.get("location", "nowhere")
-        return UserError(f"the judge's server sends us on to {place}", "give that address, if you trust it")
+        return UserError(f"the server sends us on to {place}", "give that address, if you trust it")
     if status in (408, 409) or status >= 500:
         return JudgeError(said)
     return Refused(said)
