@@ -198,3 +198,54 @@ def test_checkpoints_are_safetensors_and_whole(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         task.fit(tmp_path, checkpoint_every_s=-1)
     assert [path.name for path in (tmp_path / ".checkpoint").iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("killed_at", [None, 13])
+def test_it_stops_after_so_many_evaluations_without_gain(tmp_path: Path, killed_at: int | None) -> None:
+    """The validation loss is made worse from step 12 on, so three checks fail to gain. A kill changes nothing."""
+    task = Regression(killed_at=-1 if killed_at is None else killed_at)
+    if killed_at is not None:
+        with pytest.raises(Killed):
+            task.fit(tmp_path, patience=3, checkpoint_every_s=-1)
+        task = Regression()
+    fit = task.fit(tmp_path, patience=3, checkpoint_every_s=-1)
+    checked = [point.step for point in fit.curve if point.metric == "validation loss"]
+    assert checked == [1, 3, 5, 7, 9, 11, 13, 15, 17]
+    assert (fit.best_step, fit.steps) == (11, 18)
+    assert not (tmp_path / ".checkpoint").exists()
+
+
+def test_parts_are_clipped_apart_and_named(tmp_path: Path) -> None:
+    small, large = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4))
+    seen: list[tuple[float, float]] = []
+
+    def learn(_: int) -> Mapping[str, float]:
+        (small * 0.25 + large * 1000).sum().backward()
+        return {"loss": 0.0}
+
+    class Watching(torch.optim.AdamW):
+        def step(self, closure: Callable[[], float] | None = None) -> None:
+            one, two = (parameter.grad for parameter in self.param_groups[0]["params"])
+            seen.append((float(one.norm()), float(two.norm())))
+            super().step(closure)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.optim, "AdamW", Watching)
+        task = Task("fit", {"policy": {"w": small}, "value": {"w": large}}, learn)
+        fit = optimise(task, LoopOptions(steps=1, learning_rate=0.1), folder=tmp_path)
+    assert seen == [(0.5, pytest.approx(1.0, rel=1e-4))]
+    norms = {point.metric: point.value for point in fit.curve if point.metric != "loss"}
+    assert norms == {"policy gradient norm": 0.5, "value gradient norm": 2000.0}
+
+
+def test_weight_decay_pulls_towards_zero(tmp_path: Path) -> None:
+    """Decoupled: without a gradient a weight shrinks by rate x decay a step."""
+    weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def learn(_: int) -> Mapping[str, float]:
+        (0.0 * weight).sum().backward()
+        return {"loss": 0.0}
+
+    options = LoopOptions(steps=1, learning_rate=0.1, warmup=1, weight_decay=0.5)
+    optimise(one(weight, learn), options, folder=tmp_path)
+    assert float(weight.detach()) == pytest.approx(1 - 0.1 * 0.5)

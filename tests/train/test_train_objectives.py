@@ -15,6 +15,7 @@ from scipy.special import expit, log_expit
 
 from perl_eval.train.objectives import (
     beta_of,
+    kl_loss,
     language_modelling_loss,
     leave_one_out,
     pairwise_loss,
@@ -154,12 +155,15 @@ class Language:
     def log_probs(self, sequence: tuple[int, ...]) -> torch.Tensor:
         return torch.log_softmax(self.logits, -1)[self.places(sequence), list(sequence)]
 
+    def prior_log_probs(self, sequence: tuple[int, ...]) -> torch.Tensor:
+        return self.prior[self.places(sequence), list(sequence)]
+
     def objective(self, beta: float) -> torch.Tensor:
         """Return E[r] - beta KL(pi || prior), written out over all sequences."""
         total = double(0.0)
         for sequence in SEQUENCES:
             own = self.log_probs(sequence).sum()
-            prior = self.prior[self.places(sequence), list(sequence)].sum()
+            prior = self.prior_log_probs(sequence).sum()
             total = total + own.exp() * (self.reward[sequence] - beta * (own - prior))
         return total
 
@@ -167,7 +171,7 @@ class Language:
         """Return the gradient that the trainer's functions give for one sampled sequence, padded on both sides."""
         own = self.log_probs(sequence)
         size = len(sequence)
-        ratio = (own - self.prior[self.places(sequence), list(sequence)]).detach()
+        ratio = (own - self.prior_log_probs(sequence)).detach()
         pad = torch.nn.functional.pad
         live = pad(torch.ones(1, size, dtype=torch.bool), (1, 2))
         rewards = token_rewards(double([self.reward[sequence]]), pad(ratio[None], (1, 2), value=5.0), live, beta=beta)
@@ -250,3 +254,72 @@ def test_leave_one_out_keeps_the_gradient(beta: float) -> None:
             language.reward = {sequence: reward}
             total += chance[one] * chance[two] * language.sampled_gradient(sequence, beta, nothing) / 2
     assert float((total - exact).abs().max()) < 1e-12
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_pieces_of_a_step_add_up_to_its_loss(data: st.DataObject) -> None:
+    """With the step's count as divisor the losses of any two pieces sum to the loss of the whole."""
+    rows, cut = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 5))
+    cut = min(cut, rows - 1)
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    table, other = double(random.normal(size=(rows, 4))), double(random.normal(size=(rows, 4)))
+    live = torch.tensor(random.random((rows, 4)) < 0.6)
+    live[:, 0] = True
+    labels = double(random.integers(0, 2, rows))
+    tokens = int(live.sum())
+    parts = (slice(0, cut), slice(cut, rows))
+
+    def added(loss: Callable[..., torch.Tensor], *tensors: torch.Tensor, count: int) -> float:
+        return sum(float(loss(*(tensor[part] for tensor in tensors), count=count)) for part in parts)
+
+    for loss, tensors, count in (
+        (language_modelling_loss, (table, live), tokens),
+        (pairwise_loss, (table[:, 0], other[:, 0]), rows),
+        (pointwise_loss, (table[:, 0], labels), rows),
+        (reinforce_loss, (table, other, live), rows),
+        (kl_loss, (table, other, live), rows),
+        (value_loss, (table, other, live), tokens),
+    ):
+        assert added(loss, *tensors, count=count) == pytest.approx(float(loss(*tensors)), abs=1e-9)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_kl_loss_has_the_gradient_of_the_kl(seed: int) -> None:
+    """Summed over all sequences by their chance; the mean of k1 as a loss, beside it, has no gradient at all."""
+    language = Language(seed)
+    chance = {sequence: language.log_probs(sequence).sum().exp() for sequence in SEQUENCES}
+    kl = sum(chance[one] * (language.log_probs(one) - language.prior_log_probs(one)).sum() for one in SEQUENCES)
+    (exact,) = torch.autograd.grad(kl, language.logits)
+    total, plain = torch.zeros_like(exact), torch.zeros_like(exact)
+    for one in SEQUENCES:
+        log_probs = language.log_probs(one).unsqueeze(0)
+        ratio = log_probs - language.prior_log_probs(one)
+        live = torch.ones_like(ratio, dtype=torch.bool)
+        weight = float(chance[one].detach())
+        (found,) = torch.autograd.grad(kl_loss(log_probs, ratio, live), language.logits, retain_graph=True)
+        (k1,) = torch.autograd.grad(ratio.sum(), language.logits)
+        total, plain = total + weight * found, plain + weight * k1
+    assert float((total - exact).abs().max()) < 1e-12
+    assert float(exact.abs().max()) > 0.01
+    assert float(plain.abs().max()) < 1e-12
+
+
+def test_the_kl_as_a_loss_and_in_the_reward_have_one_gradient() -> None:
+    """The way it enters changes the estimate of a sample only through the baseline."""
+    language = Language(4)
+    total = {}
+    for how in ("loss", "reward"):
+        total[how] = torch.zeros_like(language.logits)
+        for one in SEQUENCES:
+            log_probs = language.log_probs(one).unsqueeze(0)
+            ratio = (log_probs - language.prior_log_probs(one)).detach()
+            live = torch.ones_like(ratio, dtype=torch.bool)
+            inside = 0.4 if how == "reward" else 0.0
+            returns = returns_to_go(token_rewards(double([language.reward[one]]), ratio, live, beta=inside))
+            loss = reinforce_loss(log_probs, returns - 0.7, live)
+            if how == "loss":
+                loss = loss + 0.4 * kl_loss(log_probs, ratio, live)
+            weight = float(language.log_probs(one).sum().exp().detach())
+            total[how] += weight * torch.autograd.grad(loss, language.logits)[0]
+    assert torch.allclose(total["loss"], total["reward"], atol=1e-12)

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from perl_eval import rows, runs
-from perl_eval.errors import UserError
+from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import encode_prompt
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.scorer import REWARD, RewardScorer, read_scale
-from perl_eval.records import Completion, Measurement, Score
-from perl_eval.train import reward
+from perl_eval.records import Completion, Estimate, Measurement, Score
+from perl_eval.train import average, reward
+from perl_eval.train.calibration import platt
 from perl_eval.train.metrics import METRICS
 
 OPTIONS = reward.RewardOptions(
@@ -178,3 +182,141 @@ def test_longer_prompts_are_cut_from_the_left(pairwise: Path) -> None:
 
 def tiny_prompt(text: str) -> tuple[rows.Message, ...]:
     return (rows.Message("user", text),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "made"),
+    [
+        ("pairwise", "rejected", tiny_models.preferences(0, 6)),
+        ("pairwise", "chosen", tiny_models.preferences(0, 6)),
+        ("pointwise", "label", tiny_models.ratings(0, 6)),
+        ("pointwise", "completion", tiny_models.ratings(0, 6)),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_missing_cell_is_named(
+    tmp_path: Path, prior: Path, kind: str, field: str, made: list[dict[str, object]], place: int
+) -> None:
+    broken = [{**row, field: None if number == place else row[field]} for number, row in enumerate(made)]
+    data = tiny_models.write_rows(tmp_path / "data", train=broken)
+    with pytest.raises(DataError, match=rf"train\.parquet, row {place}, field '{field}': is empty"):
+        reward.run(data, prior, tmp_path / kind, options=OPTIONS)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes(tmp_path: Path, prior: Path, preferences: Path, seed: int) -> None:
+    with pytest.raises(UserError, match=f"seed is {seed}; give one from 0"):
+        reward.run(preferences, prior, tmp_path / "out", options=OPTIONS, seed=seed)
+
+
+def test_held_out_figures_are_those_of_the_written_scores(pairwise: Path, pointwise: Path, ratings: Path) -> None:
+    estimates = {(one.subject, one.name): one.value for one in runs.read(pointwise, Estimate)}
+    saved = {one.completion: one.value or 0.0 for one in runs.read(pointwise, Score)}
+    test = rows.read(ratings, "test")
+    liked = [bool(row.label) for row in test]
+    assert estimates["test", "AUC"] == pytest.approx(roc_auc_score(liked, [saved[row.id] for row in test]))
+    chances = expit([saved[row.id] for row in test])
+    assert estimates["test", "Brier score"] == pytest.approx(brier_score_loss(liked, chances))
+    assert {subject for subject, _ in estimates} == {"validation", "test", "test, calibrated"}
+    pairs = {(one.subject, one.name): one.value for one in runs.read(pairwise, Estimate)}
+    scores = {(one.completion, one.metric): one.value or 0.0 for one in runs.read(pairwise, Score)}
+    held = [row.id for row in rows.read(ratings.parent / "preferences", "test")]
+    right = np.mean([scores[name, "reward chosen"] > scores[name, "reward rejected"] for name in held])
+    assert pairs["test", "pair accuracy"] == pytest.approx(right)
+
+
+class Fixed:
+    """A scorer that says what it was told."""
+
+    def __init__(self, logits: list[float]) -> None:
+        self.given = logits
+
+    def logits(self, sequences: list[int]) -> list[float]:
+        return self.given[: len(sequences)]
+
+
+def test_calibration_is_unpenalised_logistic_regression() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=400)
+    labels = random.random(400) < expit(0.4 * logits + 1.0)
+    checks = [((0,), float(label)) for label in labels]
+    line = platt(Fixed(list(logits)), checks, "pointwise")  # type: ignore[arg-type]
+    fitted = LogisticRegression(C=np.inf).fit(logits[:, None], labels)
+    assert line == pytest.approx((fitted.coef_[0, 0], fitted.intercept_[0]), abs=1e-3)
+
+
+def test_calibration_of_pairs_has_no_intercept_and_a_bound() -> None:
+    """Margins drawn with P(chosen) = sigmoid(2 m) find slope 2; pairs without a miss would find infinity."""
+    random = np.random.default_rng(1)
+    margins = random.normal(size=3000)
+    signed = np.where(random.random(3000) < expit(2.0 * margins), margins, -margins)
+    flat = [value for margin in signed for value in (margin, 0.0)]
+    slope, intercept = platt(Fixed(flat), [((0, 0), 1.0)] * 3000, "pairwise")  # type: ignore[arg-type]
+    assert slope == pytest.approx(2.0, abs=0.25)
+    assert intercept == 0.0
+    sure = platt(Fixed([1.0, 0.0] * 5), [((0, 0), 1.0)] * 5, "pairwise")  # type: ignore[arg-type]
+    assert 5 < sure[0] <= 100
+    assert platt(Fixed([]), [], "pairwise") == (1.0, 0.0)  # type: ignore[arg-type]
+
+
+def test_the_scale_knows_calibrated_probabilities(pointwise: Path) -> None:
+    scale = read_scale(pointwise)
+    card = runs.read_card(pointwise)
+    assert card is not None
+    assert (scale.slope, scale.intercept) == (card.notes["calibration slope"], card.notes["calibration intercept"])
+    assert scale.probability(0.3) == pytest.approx(expit(scale.slope * 0.3 + scale.intercept))
+
+
+def test_early_stopping_keeps_the_best_and_says_when(tmp_path: Path, prior: Path) -> None:
+    """Eight rows learned by heart at a high rate: the validation loss soon rises."""
+    data = tiny_models.write_rows(
+        tmp_path / "data", train=tiny_models.ratings(40, 8), validation=tiny_models.ratings(41, 30)
+    )
+    options = replace(OPTIONS, epochs=80, batch=8, learning_rate=3e-2, evaluations=20, patience=2, normalise_on=8)
+    out = reward.run(data, prior, tmp_path / "out", options=options)
+    card = runs.read_card(out)
+    assert card is not None
+    losses = {one.step: one.value for one in runs.read(out, Measurement) if one.metric == "validation loss"}
+    assert card.notes["best step"] == min(losses, key=lambda step: losses[step])
+    assert card.notes["steps"] < 80
+    assert len(losses) == list(losses).index(card.notes["best step"]) + 3
+
+
+def test_dropout_is_for_training_and_a_function_of_the_step(tmp_path: Path, prior: Path, preferences: Path) -> None:
+    found = rows.read(preferences, "train")[:20]
+    lora = LoraShape(4, dropout=0.3)
+    options = replace(OPTIONS, batch=10, dropout=0.3, lora=lora)
+    losses = []
+    for chosen in (options, options, replace(options, dropout=0.0, lora=LoraShape(4))):
+        trainer = reward.RewardTrainer(open_backbone(prior), found, found, chosen, seed=0)
+        tiny_models.stir(trainer.backbone, REWARD, size=0.1)
+        losses.append([trainer.learn(0)[0]["loss"], trainer.learn(1)[0]["loss"], trainer.evaluate()["validation loss"]])
+    assert losses[0] == losses[1]
+    assert losses[0][0] != losses[2][0]
+    assert losses[0][2] == losses[2][2]
+
+
+def test_weight_averages_are_reward_models_of_their_own(
+    tmp_path: Path, prior: Path, preferences: Path, pairwise: Path
+) -> None:
+    other = reward.run(preferences, prior, tmp_path / "other", options=OPTIONS, seed=1)
+    options = average.AverageOptions(normalise_on=60, max_new_tokens=8)
+    out = average.run([pairwise, other], preferences, prior, tmp_path / "average", options=options)
+    estimates = {(one.subject, one.name): one.value for one in runs.read(out, Estimate)}
+    assert (estimates["test", "pair accuracy"] or 0) > 0.85
+    scale = read_scale(out)
+    assert scale.loss == "pairwise"
+    assert scale.std > 0
+    card = runs.read_card(out)
+    assert card is not None
+    assert card.notes["trained"] == 2 * 2 * 4 * 2 * 32 * 8 + 33  # rank 8 twice
+    assert average.run([pairwise, other], preferences, prior, out, options=options) == out
+    with pytest.raises(UserError, match="1 reward model has no average"):
+        average.run([pairwise], preferences, prior, tmp_path / "one", options=options)
+
+
+def test_members_of_unlike_losses_have_no_average(
+    tmp_path: Path, prior: Path, preferences: Path, pairwise: Path, pointwise: Path
+) -> None:
+    with pytest.raises(UserError, match="some members are pointwise and some pairwise"):
+        average.run([pairwise, pointwise], preferences, prior, tmp_path / "out")
