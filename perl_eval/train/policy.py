@@ -55,7 +55,7 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
     else:
         members = [Path(reward)] if isinstance(reward, str | Path) else [Path(one) for one in reward]
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
-    processes = Processes.current()
+    processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:

@@ -36,13 +36,17 @@ class Processes:
         self.count, self.index = count, index
 
     @classmethod
-    def current(cls) -> Processes:
-        """Return the processes that the launcher started, joining them if there are several."""
+    def current(cls, device: torch.device) -> Processes:
+        """Return the processes that the launcher started, joining them if there are several.
+
+        Args:
+            device: Where this one computes, which decides how they talk: nccl between GPUs, gloo between CPUs.
+        """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         from accelerate import PartialState
 
-        state = PartialState()
+        state = PartialState(cpu=device.type == "cpu")
         return cls(state.num_processes, state.process_index)
 
     @property

@@ -305,7 +305,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
     options = options or RewardOptions()
     prompt_room(options.max_tokens, options.max_new_tokens)
     inputs = {"data": Path(data), "prior": Path(prior)}
-    processes = Processes.current()
+    processes = Processes.current(options.resources.placement.resolve())
     plan = {"verb": "train reward", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:

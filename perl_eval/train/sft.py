@@ -127,7 +127,7 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
         DataError: A broken row or a changed input.
     """
     inputs = {"data": Path(data)} | ({"model": options.start} if options.start else {})
-    processes = Processes.current()
+    processes = Processes.current(options.resources.placement.resolve())
     plan = {"verb": "train sft", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:

@@ -1,0 +1,113 @@
+"""Two processes take the steps that one would: shares, sums, and the same figures and weights at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from perl_eval import runs
+from perl_eval.records import Measurement
+from perl_eval.train.processes import Processes
+
+
+def test_one_process_gives_back_what_it_gets(tmp_path: Path) -> None:
+    alone = Processes.current(torch.device("cpu"))
+    assert (alone.count, alone.index, alone.is_main) == (1, 0, True)
+    assert alone.share([3, 1, 2]) == [3, 1, 2]
+    assert alone.totals({"loss": 0.25}) == {"loss": 0.25}
+    assert alone.gather([1, 2]) == [1, 2]
+    weight = nn.Parameter(torch.zeros(2))
+    alone.sum_gradients([weight])
+    assert weight.grad is None
+    alone.wait()
+    with alone.start(tmp_path / "out", verb="v", arguments={}) as going:
+        going.notes["x"] = 1
+    assert runs.read_card(tmp_path / "out") is not None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8])
+def test_shares_part_the_rows(rows: int) -> None:
+    shares = [Processes(3, index).share(range(rows)) for index in range(3)]
+    assert sorted(row for share in shares for row in share) == list(range(rows))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+_CHAIN = """
+import sys
+from pathlib import Path
+import torch
+from perl_eval.models.adapters import LoraShape
+from perl_eval.train import policy, reward, sft
+from perl_eval.train.resources import Resources
+
+torch.set_num_threads(1)
+blank, room, out = map(Path, sys.argv[1:])
+shape, resources = LoraShape(4), Resources(micro_batch=3)
+imitate = sft.SftOptions(str(blank), epochs=0.5, batch=9, learning_rate=1e-2, max_tokens=32, resources=resources)
+prior = sft.run(room / "demonstrations", out / "sft", options=imitate)
+score = reward.RewardOptions(
+    epochs=1,
+    batch=9,
+    learning_rate=1e-2,
+    max_tokens=40,
+    max_new_tokens=8,
+    normalise_on=20,
+    lora=shape,
+    resources=resources,
+)
+rewarded = reward.run(room / "pairs", prior, out / "reward", options=score)
+for name, options in (
+    ("policy", policy.PolicyOptions(steps=3, batch=10, group=2, max_new_tokens=8, max_tokens=40, lora=shape)),
+    ("full", policy.PolicyOptions(steps=2, batch=3, value="adapter", max_new_tokens=8, max_tokens=40, full=True)),
+):
+    policy.run(room / "prompts", prior, rewarded, out / name, options=options)
+policy.run(room / "prompts", prior, rewarded, out / "full", options=options)  # done already, in every process
+"""
+
+
+def chain(tmp_path: Path, blank: Path, room: Path, processes: int) -> Path:
+    script, out = tmp_path / "chain.py", tmp_path / f"out-{processes}"
+    script.write_text(_CHAIN, "utf-8")
+    # without a GPU accelerate's own --cpu starts one process only; --multi_gpu starts as many as asked
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    start = [sys.executable, *(launcher if processes > 1 else []), str(script), str(blank), str(room), str(out)]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(start, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path, blank: Path) -> None:
+    """SFT, reward, LoRA and full RL under ``accelerate launch`` on two CPU processes (gloo) and on one."""
+    room = tmp_path / "data"
+    tiny_models.write_rows(
+        room / "demonstrations", train=tiny_models.demonstrations(1, 60), validation=tiny_models.demonstrations(2, 11)
+    )
+    tiny_models.write_rows(
+        room / "pairs", train=tiny_models.preferences(1, 50), validation=tiny_models.preferences(2, 11)
+    )
+    tiny_models.write_rows(room / "prompts", train=tiny_models.prompts(1, 30))
+    one, two = chain(tmp_path, blank, room, 1), chain(tmp_path, blank, room, 2)
+    for name in ("sft", "reward", "policy", "full"):
+        curves = [runs.read(folder / name, Measurement) for folder in (one, two)]
+        assert [(point.step, point.metric) for point in curves[0]] == [(p.step, p.metric) for p in curves[1]]
+        for first, second in zip(*curves, strict=True):
+            assert second.value == pytest.approx(first.value, rel=2e-3, abs=2e-3), (name, first)
+        cards = [runs.read_card(folder / name) for folder in (one, two)]
+        assert [card and card.notes["processes"] for card in cards] == [1, 2]
+        for weights in (one / name).glob("*model.safetensors"):
+            expected, found = load_file(weights), load_file(two / name / weights.name)
+            for key, tensor in expected.items():
+                assert torch.allclose(found[key], tensor, atol=2e-3), (name, key)
+        assert not (two / name / ".checkpoint").exists()
