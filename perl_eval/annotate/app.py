@@ -50,7 +50,7 @@ def build(store: Store, *, hosts: frozenset[str]) -> ASGIApp:
     api = _Api(store)
     routes = [Route(path, _asset(name, kind)) for path, (name, kind) in _ASSETS.items()]
     routes += [
-        Route("/openapi.json", _describe),
+        Route("/openapi.json", api.describe),
         Route("/api/session", api.session, methods=["GET"]),
         Route("/api/pictures/{name}", api.picture, methods=["GET"]),
         Route("/api/next", api.next, methods=["POST"]),
@@ -73,10 +73,6 @@ def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
         return Response(content, media_type=kind)
 
     return serve
-
-
-async def _describe(_request: Request) -> Response:
-    return JSONResponse(description())
 
 
 async def _failed(_request: Request, error: HTTPException) -> Response:
@@ -109,6 +105,10 @@ class _Api:
         if name is None:
             raise HTTPException(401, "open the page by your own link", {"WWW-Authenticate": "Bearer"})
         return name
+
+    async def describe(self, _request: Request) -> Response:
+        """Say what can be asked; no token is needed."""
+        return JSONResponse(description(self._kind))
 
     async def session(self, request: Request) -> Response:
         """Say who is asked what, and how far they are."""

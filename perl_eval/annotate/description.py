@@ -19,8 +19,8 @@ CHOICES = {"pairwise": ("first", "second", "tie", "skip"), "yes_no": ("yes", "no
 _Schema = dict[str, Any]
 
 
-def description() -> _Schema:
-    """Return the OpenAPI document."""
+def description(kind: str) -> _Schema:
+    """Return the OpenAPI document of sessions of a kind, ``pairwise`` or ``yes_no``."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -31,7 +31,7 @@ def description() -> _Schema:
         "security": [{"token": []}],
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": _SCHEMAS,
+            "schemas": _schemas(CHOICES[kind]),
         },
         "paths": {
             "/api/session": {
@@ -110,34 +110,36 @@ def _call(name: str, summary: str, answer: str) -> _Schema:
 
 _TEXT: _Schema = {"type": "string"}
 _COUNT: _Schema = {"type": "integer", "minimum": 0}
-_EVERY_CHOICE = sorted({choice for choices in CHOICES.values() for choice in choices})
 _UNIT: _Schema = {"type": "string", "minLength": 1, "maxLength": UNIT_LIMIT}
 _NAME: _Schema = {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT}
 _NOTE: _Schema = {"type": "string", "maxLength": NOTE_LIMIT}
 _PROGRESS: _Schema = {"$ref": "#/components/schemas/Progress"}
-_SCHEMAS: _Schema = {
-    "Error": _object(error=_TEXT),
-    "Progress": _object(
-        mine=_COUNT, skipped=_COUNT, left=_COUNT, given=_COUNT, wanted=_COUNT, last={"type": ["string", "null"]}
-    ),
-    "Session": _object(
-        annotator=_TEXT, kind={"enum": list(CHOICES)}, question=_TEXT, note_limit=_COUNT, progress=_PROGRESS
-    ),
-    "Task": _object(
-        unit=_UNIT,
-        prompt={"type": "array", "items": _object(role=_TEXT, text=_TEXT)},
-        images={"type": "array", "items": _NAME},
-        answers={"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2},
-        choice={"enum": [*_EVERY_CHOICE, None]},
-        note=_TEXT,
-    ),
-    "Asked": _object(task={"anyOf": [{"$ref": "#/components/schemas/Task"}, {"type": "null"}]}, progress=_PROGRESS),
-    "Kept": _object(progress=_PROGRESS),
-    "Undone": _object(unit=_UNIT),
-    "Label": {
-        "type": "object",
-        "properties": {"unit": _UNIT, "choice": {"enum": _EVERY_CHOICE}, "note": _NOTE},
-        "required": ["unit", "choice"],
-        "additionalProperties": False,
-    },
-}
+
+
+def _schemas(choices: tuple[str, ...]) -> _Schema:
+    return {
+        "Error": _object(error=_TEXT),
+        "Progress": _object(
+            mine=_COUNT, skipped=_COUNT, left=_COUNT, given=_COUNT, wanted=_COUNT, last={"type": ["string", "null"]}
+        ),
+        "Session": _object(
+            annotator=_TEXT, kind={"enum": list(CHOICES)}, question=_TEXT, note_limit=_COUNT, progress=_PROGRESS
+        ),
+        "Task": _object(
+            unit=_UNIT,
+            prompt={"type": "array", "items": _object(role=_TEXT, text=_TEXT)},
+            images={"type": "array", "items": _NAME},
+            answers={"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2},
+            choice={"enum": [*choices, None]},
+            note=_TEXT,
+        ),
+        "Asked": _object(task={"anyOf": [{"$ref": "#/components/schemas/Task"}, {"type": "null"}]}, progress=_PROGRESS),
+        "Kept": _object(progress=_PROGRESS),
+        "Undone": _object(unit=_UNIT),
+        "Label": {
+            "type": "object",
+            "properties": {"unit": _UNIT, "choice": {"enum": list(choices)}, "note": _NOTE},
+            "required": ["unit", "choice"],
+            "additionalProperties": False,
+        },
+    }
