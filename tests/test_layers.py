@@ -31,7 +31,7 @@ LAYERS = {
     4: ["judges"],
     5: [
         *("build", "sample", "recorded", "judge", "jury", "score", "tasks", "rewards", "agree", "audit", "power", "foreign"),
-        *("train", "scale"),
+        *("train", "posterior", "scale"),
     ],
     6: ["report", "annotate"],
     7: ["cli", "demo"],

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import auditing, data, figures, judging, labelling, pages, training
+from perl_eval.cli import auditing, data, figures, judging, labelling, pages, posterior, training
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ app.command()(auditing.power)
 app.command("import")(auditing.import_)
 app.command()(labelling.annotate)
 app.command()(labelling.export)
+app.command()(posterior.posterior)
 app.command()(pages.report)
 app.command()(pages.demo)
 

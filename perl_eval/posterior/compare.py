@@ -1,0 +1,139 @@
+"""The comparison itself: run all methods on one prompt set, and write figures, answers and the picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from perl_eval import rows, runs
+from perl_eval.bayes import estimates
+from perl_eval.models.limits import valid_seed
+from perl_eval.posterior import picture
+from perl_eval.posterior.frontier import frontier
+from perl_eval.posterior.methods import Answers, Pool, answers, draw_pool
+from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
+from perl_eval.progress import track
+from perl_eval.records import Completion, Estimate, Measurement, digest
+from perl_eval.stats import intervals
+
+__all__ = ["run"]
+
+
+def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, seed: int = 0) -> Path:
+    """Hold policies and decoding-time samplers against the target ``prior exp(reward / beta) / Z``.
+
+    Args:
+        data: A folder of rows with prompts.
+        models: Prior, reward models and policies.
+        out: The run folder: ``estimates.parquet``, ``completions.parquet``, ``frontier.svg`` and ``frontier.png``.
+        options: See `PosteriorOptions`.
+        seed: Run seed.
+
+    Raises:
+        UserError: No such data or model, or names that clash.
+        DataError: A changed input, or an adapter of another backbone.
+    """
+    inputs = {"data": Path(data), "prior": Path(models.prior)}
+    for kind, paths in (("reward", models.rewards), ("policy", models.policies)):
+        inputs |= {f"{kind} {number}": Path(path) for number, path in enumerate(paths)}
+    with runs.start(out, verb="posterior", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
+        if going.done:
+            return going.folder
+        found = rows.asked(data, options.split, limit=options.limit)
+        setting = open_setting(found, models, options, seed=seed)
+        pool = draw_pool(setting)
+        completions: list[Completion] = []
+        figures = intervals.about(_of_target(pool), "target")
+        trained = {Path(path).resolve().name: Path(path) for path in models.policies}
+        for given in track(answers(setting, pool), "posterior", total=setting.methods):
+            figures += intervals.about(
+                [*_figures(setting, given), *_training_cost(trained.get(given.name))], given.name
+            )
+            completions += _completions(setting, given)
+        figures += frontier(setting, pool)
+        figures = intervals.about(figures, simulated=going.simulated)
+        going.write(figures, Estimate)
+        going.write(completions, Completion)
+        picture.draw(figures, going.folder)
+        going.notes |= {"beta": options.beta, "prompts": len(found), "pool tokens": pool.weighed.draws.tokens}
+    return going.folder
+
+
+def _of_target(pool: Pool) -> list[Estimate]:
+    """Estimate the target's own figures: log Z, its KL to the prior, and how much the pool is worth."""
+    weights = pool.log_weights
+    return [
+        estimates.log_normaliser(weights),
+        replace(estimates.forward_kl(weights, weights), name="KL(target || prior)"),
+        estimates.effective_sizes(weights),
+    ]
+
+
+def _figures(setting: Setting, given: Answers) -> list[Estimate]:
+    """Estimate what one method's answers are worth, how varied they are, and what they cost."""
+    sampled = given.sampled
+    kept, draws = sampled.kept, sampled.kept.draws
+    missing = sampled.missing
+    if not len(draws.sequences):
+        return [intervals.undefined("reward", "no answer was found", n_missing=missing)]
+    items = [setting.items[place] for place in draws.contexts]
+    rewards = setting.options.beta * kept.log_evidence
+    found = [intervals.mean("reward", rewards, clusters=items, n_missing=missing)]
+    true = setting.true_rewards(draws.contexts, draws.sequences)
+    if true is not None:
+        found.append(intervals.mean("true reward", true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
+    tokens = [len(sequence) for sequence in draws.sequences]
+    collapse = estimates.collapse(
+        [setting.text(sequence) for sequence in draws.sequences],
+        items,
+        log_probs=None if given.kind == "sampler" else draws.log_probs,
+        log_prior=kept.log_prior,
+        tokens=tokens,
+    )
+    n = len(tokens)
+    cost = [
+        Estimate("tokens drawn an answer", sampled.tokens / n, None, None, n, missing, "tokens drawn over answers"),
+        Estimate("answers scored an answer", sampled.scored / n, None, None, n, missing, "answers scored over answers"),
+    ]
+    return [*found, *given.divergences, *given.extra, *cost, *collapse]
+
+
+def _training_cost(folder: Path | None) -> list[Estimate]:
+    """Return the tokens that were sampled to train a policy, as its curve and card tell them; nothing without them."""
+    if folder is None or not (folder / runs.FILES[Measurement]).is_file():
+        return []
+    lengths = [point.value for point in runs.read(folder, Measurement) if point.metric == "length"]
+    card = runs.read_card(folder)
+    batch = card.arguments.get("batch") if card else None
+    if not lengths or not isinstance(batch, int):
+        return []
+    total = float(np.sum(lengths) * batch)
+    return [Estimate("tokens drawn in training", total, None, None, len(lengths), 0, "mean length x batch, summed")]
+
+
+def _completions(setting: Setting, given: Answers) -> list[Completion]:
+    """Return a method's answers as records that `judge` and `score` read."""
+    kept, seen, made = given.sampled.kept, dict.fromkeys(setting.items, 0), []
+    for place, (context, sequence) in enumerate(zip(kept.draws.contexts.tolist(), kept.draws.sequences, strict=True)):
+        row = setting.found[context]
+        draw = seen[row.id]
+        seen[row.id] += 1
+        made.append(
+            Completion(
+                id=digest("completion", row.id, given.name, str(draw)),
+                item=row.id,
+                group=row.group,
+                dataset=row.dataset,
+                policy=given.name,
+                prompt=row.prompt,
+                text=setting.text(sequence),
+                finish="stop" if setting.prior.finished(sequence) else "length",
+                draw=draw,
+                token_ids=sequence,
+                logprob=None if given.kind == "sampler" else float(kept.draws.log_probs[place]),
+                prior_logprob=float(kept.log_prior[place]),
+            )
+        )
+    return made

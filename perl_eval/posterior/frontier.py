@@ -1,0 +1,52 @@
+"""The best that can be had: the target at other strengths of KL, and best-of-n at other n, from the pool alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.bayes import estimates, selection
+from perl_eval.bayes.weights import normalised
+from perl_eval.posterior.methods import FROM_PRIOR, Pool
+from perl_eval.posterior.setting import Setting
+from perl_eval.records import Estimate
+from perl_eval.stats import intervals
+
+__all__ = ["BEST_OF", "TARGET", "frontier"]
+
+FloatArray = NDArray[np.float64]
+TARGET, BEST_OF = "target at beta ", "best of n = "
+"""How the points of the two lines are called; a number follows."""
+_BETAS = (64, 16, 8, 4, 2, 1, 0.5, 0.25)
+"""Strengths of KL shown, as multiples of the run's own."""
+
+
+def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
+    """Estimate reward, true reward where known, and KL to the prior along both lines.
+
+    The target at any beta has the most reward of all policies with its KL to the prior or less, so nothing stands above
+    the first line but by chance. Points at small beta rest on few draws, and say so.
+    """
+    shape = pool.log_weights.shape
+    rewards = pool.weighed.log_evidence.reshape(shape) * setting.options.beta
+    true = setting.true_rewards(pool.weighed.draws.contexts, pool.weighed.draws.sequences)
+    values = {"reward": rewards} | ({} if true is None else {"true reward": true.reshape(shape)})
+    found: list[Estimate] = []
+    for factor in _BETAS:
+        beta = factor * setting.options.beta
+        weights = rewards / beta
+        shares = normalised(weights)
+        distance = replace(estimates.forward_kl(weights, weights), name=FROM_PRIOR)
+        means = [intervals.mean(name, (shares * value).sum(-1)) for name, value in values.items()]
+        worth = [replace(one, reason=distance.reason, method=f"importance sampling; {one.method}") for one in means]
+        found += intervals.about([*worth, distance], f"{TARGET}{beta:.3g}")
+    n = 1
+    while n <= setting.options.pool // 4:
+        worth = [intervals.mean(name, selection.best_of_n_means(rewards, value, n)) for name, value in values.items()]
+        kl = intervals.mean(FROM_PRIOR, selection.best_of_n_kl(rewards, pool.log_prior, n))
+        how = f"order statistics of {setting.options.pool} draws a prompt"
+        found += intervals.about([replace(one, method=f"{how}; {one.method}") for one in (*worth, kl)], f"{BEST_OF}{n}")
+        n *= 2
+    return found

@@ -1,0 +1,241 @@
+"""Each way to the target: its answers, their cost, and its divergences, as estimates or as bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perl_eval.bayes import estimates, rejection, selection
+from perl_eval.bayes.language import Draws
+from perl_eval.bayes.selection import Sampled
+from perl_eval.bayes.smc import sequential
+from perl_eval.bayes.target import Target, Weighed
+from perl_eval.models.language import ModelLanguage, fit_twist
+from perl_eval.posterior.setting import PRIOR, Setting
+from perl_eval.records import Estimate
+from perl_eval.stats import intervals
+
+__all__ = ["Answers", "Pool", "answers", "draw_pool"]
+
+FloatArray = NDArray[np.float64]
+FROM_PRIOR, FROM_TARGET, TO_TARGET = "KL(method || prior)", "KL(target || method)", "KL(method || target)"
+_BOUND = "upper bound"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Draws of the prior by which everything is measured; arrays are (prompts, draws)."""
+
+    weighed: Weighed
+    log_weights: FloatArray
+    log_prior: FloatArray
+
+    @property
+    def log_z(self) -> FloatArray:
+        """Log Z of each prompt."""
+        return estimates.log_normalisers(self.log_weights)
+
+    def first(self, count: int) -> Weighed:
+        """Return the first draws of every prompt."""
+        prompts, size = self.log_weights.shape
+        return self.weighed.take((np.arange(prompts)[:, None] * size + np.arange(count)).ravel())
+
+
+def draw_pool(setting: Setting) -> Pool:
+    """Draw the pool and weigh it."""
+    draws = setting.prior.draw(*selection.rows_of(setting.contexts, setting.options.pool))
+    weighed = setting.target.weigh(draws, setting.prior)
+    shape = (len(setting.found), setting.options.pool)
+    return Pool(weighed, weighed.log_weights.reshape(shape), weighed.log_prior.reshape(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one method gave.
+
+    Attributes:
+        name: The method.
+        kind: ``prior``, ``policy`` or ``sampler``.
+        sampled: Answers and cost.
+        divergences: KLs to prior and target, and from the target.
+        extra: Figures that only this method has.
+    """
+
+    name: str
+    kind: str
+    sampled: Sampled
+    divergences: list[Estimate]
+    extra: list[Estimate]
+
+
+def answers(setting: Setting, pool: Pool) -> Iterator[Answers]:
+    """Yield the answers of the prior, of every policy and of every sampler."""
+    draws = setting.options.draws
+    first = pool.first(draws)
+    zero = [replace(estimates.kl_to_prior(np.zeros(len(first.log_prior))), low=0.0, high=0.0, reason=None)]
+    own = [*zero, estimates.reverse_kl(pool.log_weights), estimates.forward_kl(pool.log_weights, pool.log_weights)]
+    yield Answers(PRIOR, PRIOR, Sampled(first, first.draws.tokens, 0), _named(own), [])
+    for name, policy in setting.policies.items():
+        yield _policy(setting, pool, name, policy)
+    steps = {
+        "best-of-n": _best_of_n,
+        "rejection": _rejection,
+        "quasi-rejection": _quasi_rejection,
+        "SIR": _resampling,
+        "SMC": _smc,
+    }
+    for name in setting.options.samplers:
+        if name != "rejection" or setting.options.upper is not None:
+            yield steps[name](setting, pool)
+
+
+def _named(found: Sequence[Estimate]) -> list[Estimate]:
+    """Return KL to prior, KL to target and KL from target under the names of the table."""
+    names = (FROM_PRIOR, TO_TARGET, FROM_TARGET)
+    return [replace(one, name=name) for one, name in zip(found, names, strict=True)]
+
+
+def _policy(setting: Setting, pool: Pool, name: str, policy: ModelLanguage) -> Answers:
+    drawn: Draws = policy.draw(*selection.rows_of(setting.contexts, setting.options.draws))
+    weighed = setting.target.weigh(drawn, policy)
+    own = weighed.log_weights.reshape(len(setting.found), -1)
+    base = pool.weighed
+    said = policy.log_probs(base.draws.contexts, base.draws.sequences).reshape(pool.log_weights.shape)
+    ratio = pool.log_prior + base.log_evidence.reshape(said.shape) - said
+    items = [setting.items[place] for place in drawn.contexts]
+    found = [
+        estimates.kl_to_prior(drawn.log_probs - weighed.log_prior, clusters=items),
+        estimates.reverse_kl(own, pool.log_weights),
+        estimates.forward_kl(pool.log_weights, ratio),
+    ]
+    beta = setting.options.beta
+    extra = [
+        estimates.objective(
+            beta * weighed.log_evidence, drawn.log_probs - weighed.log_prior, beta=beta, clusters=items
+        ),
+        estimates.gap(own, pool.log_weights, beta=beta),
+        replace(estimates.log_normaliser(own), name="log Z, from this policy's draws"),
+    ]
+    return Answers(name, "policy", Sampled(weighed, drawn.tokens, 0), _named(found), extra)
+
+
+def _stream(setting: Setting, name: str) -> tuple[Target, ModelLanguage]:
+    """Return the prior with independent draws, as proposal and as what is weighed against."""
+    own = setting.prior.stream(name)
+    return Target(own, setting.target.evidence), own
+
+
+def _best_of_n(setting: Setting, pool: Pool) -> Answers:
+    n = setting.options.n
+    target, own = _stream(setting, "best-of-n")
+    sampled = selection.best_of_n(target, own, setting.contexts, count=setting.options.draws, n=n)
+    rewards = pool.weighed.log_evidence.reshape(pool.log_weights.shape)
+    tilts = selection.best_of_n_tilts(rewards, pool.log_prior, n)
+    to_prior = selection.best_of_n_kl(rewards, pool.log_prior, n)
+    expected = selection.best_of_n_means(rewards, rewards, n)
+    plain = f"order statistics of {setting.options.pool} draws a prompt"
+    found = [
+        replace(_over_prompts(to_prior, plain), reason=None),  # all at the bound where no answer repeats: no spread
+        _over_prompts(to_prior - expected + pool.log_z, plain),
+        estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
+    ]
+    bound = selection.best_of_n_bound(n)
+    extra = [Estimate("KL bound log n - (n - 1) / n", bound, None, None, n, 0, "exact")]
+    return Answers(f"best of {n}", "sampler", sampled, _named(found), extra)
+
+
+def _rejection(setting: Setting, pool: Pool) -> Answers:
+    if setting.options.upper is None:
+        raise ValueError("rejection needs a bound of the reward")
+    bound = np.full(len(setting.found), setting.options.upper / setting.options.beta)
+    return _rejected(setting, pool, "rejection", bound)
+
+
+def _quasi_rejection(setting: Setting, pool: Pool) -> Answers:
+    bound = rejection.bound_for(pool.log_weights, setting.options.acceptance)
+    return _rejected(setting, pool, "quasi-rejection", bound)
+
+
+def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Answers:
+    options, weights = setting.options, pool.log_weights
+    target, own = _stream(setting, name)
+    sampled = rejection.rejected(target, own, setting.contexts, count=options.draws, log_bound=bound, most=options.most)
+    truncated = np.minimum(weights, bound[:, None])
+    plain = f"weights of {options.pool} draws a prompt"
+    to_prior = replace(estimates.forward_kl(truncated, truncated), reason=None)
+    found = [
+        to_prior,
+        _over_prompts(rejection.truncated_kl(weights, bound), plain),
+        _over_prompts(rejection.truncated_forward_kl(weights, bound), plain),
+    ]
+    distance = rejection.truncated_total_variation(weights, bound)
+    expected = intervals.mean("acceptance, expected", rejection.acceptance(weights, bound), bounds=(0.0, 1.0))
+    kept = len(sampled.kept.log_prior)
+    seen = Estimate("acceptance, seen", kept / sampled.scored, None, None, sampled.scored, 0, "answers over draws")
+    over = intervals.count("draws above the bound", sampled.exceeded, n=sampled.scored)
+    if sampled.exceeded and name == "rejection":
+        over = replace(over, reason="the bound does not hold: this was quasi-rejection")
+    extra = [
+        replace(intervals.mean("total variation to target", distance, bounds=(0.0, 1.0)), method=f"{plain}; t"),
+        expected,
+        seen,
+        over,
+    ]
+    return Answers(name, "sampler", sampled, _named(found), extra)
+
+
+def _resampling(setting: Setting, pool: Pool) -> Answers:
+    target, own = _stream(setting, "SIR")
+    options = setting.options
+    sampled = selection.importance_resampled(target, own, setting.contexts, count=options.draws, n=options.n)
+    return Answers(f"SIR of {options.n}", "sampler", sampled, _bounds(pool, sampled), _log_z(sampled))
+
+
+def _smc(setting: Setting, pool: Pool) -> Answers:
+    options = setting.options
+    twist = fit_twist(setting.prior, pool.weighed.draws, pool.weighed.log_weights)
+    own = setting.prior.stream("SMC", twist=twist)
+    target = Target(own, setting.target.evidence)
+    sampled = sequential(target, own, setting.contexts, count=options.draws, particles=options.n)
+    return Answers(f"SMC of {options.n}", "sampler", sampled, _bounds(pool, sampled), _log_z(sampled))
+
+
+def _bounds(pool: Pool, sampled: Sampled) -> list[Estimate]:
+    """Bound the divergences of a sampler that has no density by its own estimates of log Z.
+
+    ``KL(kept || target) <= log Z - E[log Z_hat]`` and so ``KL(kept || prior) <= E[evidence] - E[log Z_hat]``.
+
+    Source: Domke and Sheldon, arXiv 1808.09034, theorem 1; Naesseth et al., arXiv 1705.11140, theorem 1, for SMC.
+    """
+    if sampled.log_z is None:
+        raise ValueError("the sampler gives no estimates of log Z")
+    owners = sampled.kept.draws.contexts
+    present = np.unique(owners)
+    rows = [owners == place for place in present]
+    own = np.array([sampled.log_z[mine].mean() for mine in rows])
+    evidence = np.array([sampled.kept.log_evidence[mine].mean() for mine in rows])
+    why = f"{_BOUND}, by the sampler's own log Z"
+    return _named(
+        [
+            _over_prompts(evidence - own, why),
+            _over_prompts(pool.log_z[present] - own, why),
+            intervals.undefined(FROM_TARGET, "the sampler has no density to ask"),
+        ]
+    )
+
+
+def _log_z(sampled: Sampled) -> list[Estimate]:
+    if sampled.log_z is None:
+        return []
+    found = intervals.mean("log Z, from this sampler", sampled.log_z, clusters=sampled.kept.draws.contexts)
+    return [replace(found, method=f"{found.method}; below log Z in expectation")]
+
+
+def _over_prompts(values: FloatArray, how: str) -> Estimate:
+    """Return the mean of a divergence over prompts, its interval kept at 0 or above."""
+    found = intervals.mean("", values)
+    low, high = (None if end is None else max(0.0, end) for end in (found.low, found.high))
+    return replace(found, low=low, high=high, method=f"{how}; {found.method} over prompts")
