@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.judges.protocol import Judge, Reply
@@ -207,3 +207,37 @@ class Ledger:
         except sqlite3.OperationalError as error:
             raise UserError(f"cannot write the ledger {self.path}: {error}", "free the disk or the file") from None
         return self.find([key for key, _ in replies]) if added < len(rows) else {}
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield everything, in the order it was kept: the columns of the table."""
+        # A ledger of an earlier version has no rows in order; their times are.
+        yield from self._database.execute(f"SELECT {_COLUMNS}, at FROM reply ORDER BY at, key")
+
+    def delete(self, conditions: Sequence[str], values: Sequence[str], *, keep: Iterable[bytes] | None) -> int:
+        """Delete the replies to which all conditions apply, and give their room on the disk back.
+
+        Args:
+            conditions: In SQL, with a question mark for each value.
+            values: What stands in the conditions.
+            keep: Keys of replies to which they do not apply.
+
+        Returns:
+            The number of replies that were deleted.
+
+        Raises:
+            UserError: Another process is writing the ledger.
+        """
+        execute = self._database.execute
+        clauses = [*conditions]
+        try:
+            if keep is not None:
+                execute("CREATE TEMP TABLE kept (key BLOB PRIMARY KEY) WITHOUT ROWID")
+                self._database.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((key,) for key in keep))
+                clauses.append("key NOT IN (SELECT key FROM kept)")
+            # The conditions are this package's own words; what a user gave is bound.
+            count = execute(f"DELETE FROM reply WHERE {' AND '.join(clauses)}", values).rowcount
+            execute("VACUUM")
+            execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            raise UserError(f"cannot prune the ledger {self.path}: {error}", "try when nobody uses it") from None
+        return int(count)

@@ -7,16 +7,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from perl_eval import runs, tables
+from perl_eval import render, runs, tables
 from perl_eval.errors import UserError
 from perl_eval.judges.ask import NOT_KEPT, AskOptions, Tally
-from perl_eval.judges.ledger import Ledger
+from perl_eval.judges.contest import plan
+from perl_eval.judges.ledger import Keys, Ledger
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.session import LEDGER, JudgeOptions, arguments_of, judged, putting, queue_of, template_of
 from perl_eval.records import Ballot, Judgement, Question, RunCard
 
-__all__ = ["reread", "verify"]
+__all__ = ["keys_of", "reread", "verify"]
 
 
 def reread(run: Path, out: Path, *, judge: Judge, prompts: Path | None = None) -> Path:
@@ -73,8 +75,16 @@ def _card(run: Path) -> RunCard:
     return card
 
 
-def _reread(run: Path, card: RunCard, *, judge: Judge, prompts: Path | None) -> Iterator[tuple[Judgement, Judgement]]:
-    """Yield every judgement of a run as it is stored, and as it comes out now."""
+class _Reopened(NamedTuple):
+    """What a finished run judged, by which prompt, and how."""
+
+    a: Path
+    b: Path | None
+    template: render.Template
+    options: JudgeOptions
+
+
+def _reopened(card: RunCard, *, judge: Judge, prompts: Path | None) -> _Reopened:
     arguments = card.arguments
     a, b = Path(arguments["a"]), Path(arguments["b"]) if "b" in arguments else None
     options = JudgeOptions(
@@ -91,6 +101,33 @@ def _reread(run: Path, card: RunCard, *, judge: Judge, prompts: Path | None) -> 
             raise UserError(
                 f"the run had {name} {arguments[name]}, now it is {now}", "give the judge and prompt of the run"
             )
+    return _Reopened(a, b, template, options)
+
+
+def keys_of(run: Path, *, judge: Judge, prompts: Path | None = None) -> Iterator[bytes]:
+    """Yield the keys of all questions of a run, under which a ledger has their replies.
+
+    Args:
+        run: The folder of a finished ``judge`` run; its inputs must be where they were.
+        judge: The same judge.
+        prompts: The user's own prompts, if the run used them.
+
+    Raises:
+        UserError: The folder is no such run, or judge or prompt are others.
+        DataError: An input or the output does not match its card.
+    """
+    a, b, template, options = _reopened(_card(run), judge=judge, prompts=prompts)
+    keys = Keys(judge)
+    with tempfile.TemporaryDirectory() as scratch:
+        queue, _ = queue_of(a, b, template, options, Path(scratch), run)
+        for question in plan(queue, judge, template, reasoning=options.reasoning):
+            for vote in range(options.asking.votes):
+                yield keys.of(question, vote)
+
+
+def _reread(run: Path, card: RunCard, *, judge: Judge, prompts: Path | None) -> Iterator[tuple[Judgement, Judgement]]:
+    """Yield every judgement of a run as it is stored, and as it comes out now."""
+    a, b, template, options = _reopened(card, judge=judge, prompts=prompts)
     kept = run / LEDGER if card.notes["ledger"] == LEDGER else Path(card.notes["ledger"])
     if not kept.is_file():
         raise UserError(f"the ledger of the run is gone: {kept}", "put it back")
