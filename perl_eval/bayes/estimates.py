@@ -22,6 +22,7 @@ from perl_eval.stats.diversity import diversity
 __all__ = [
     "LEAST_EFFECTIVE",
     "collapse",
+    "doubted",
     "effective_sizes",
     "forward_kl",
     "gap",
@@ -267,10 +268,22 @@ def _figure(
         half = float(stdtrit(max(1.0, sizes[0] - 1), (1 + level) / 2) * np.sqrt(variances[0]))
         value = float(values[0])
         found = Estimate(name, value, value - half, value + half, draws, 0, f"{method}; delta method", level)
-    poor = int((sizes < LEAST_EFFECTIVE).sum())
+    return doubted(found, weights)
+
+
+def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
+    """Return a figure that says so, in its reason, if the weights it rests on are worth too few draws.
+
+    Args:
+        found: A figure.
+        log_weights: What it was made from, shape (n,) or (prompts, n).
+    """
+    rows = np.atleast_2d(np.asarray(log_weights, np.float64))
+    sizes = effective_size(rows)
+    poor = int(np.count_nonzero(sizes < LEAST_EFFECTIVE))
     if not poor:
         return found
-    least = f"fewest {sizes.min():.1f} of {draws}"
-    which = "" if len(values) == 1 else f" in {poor} of {len(values)} prompts"
+    which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
+    least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
     reason = f"unreliable: fewer than {LEAST_EFFECTIVE:.0f} effective draws{which} ({least})"
     return replace(found, reason="; ".join(part for part in (found.reason, reason) if part))

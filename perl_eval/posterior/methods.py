@@ -139,7 +139,7 @@ def _best_of_n(setting: Setting, pool: Pool) -> Answers:
     plain = f"order statistics of {setting.options.pool} draws a prompt"
     found = [
         replace(_over_prompts(to_prior, plain), reason=None),  # all at the bound where no answer repeats: no spread
-        _over_prompts(to_prior - expected + pool.log_z, plain),
+        estimates.doubted(_over_prompts(to_prior - expected + pool.log_z, plain), pool.log_weights),
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
     bound = selection.best_of_n_bound(n)
@@ -168,8 +168,8 @@ def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Ans
     to_prior = replace(estimates.forward_kl(truncated, truncated), reason=None)
     found = [
         to_prior,
-        _over_prompts(rejection.truncated_kl(weights, bound), plain),
-        _over_prompts(rejection.truncated_forward_kl(weights, bound), plain),
+        estimates.doubted(_over_prompts(rejection.truncated_kl(weights, bound), plain), weights),
+        estimates.doubted(_over_prompts(rejection.truncated_forward_kl(weights, bound), plain), weights),
     ]
     distance = rejection.truncated_total_variation(weights, bound)
     expected = intervals.mean("acceptance, expected", rejection.acceptance(weights, bound), bounds=(0.0, 1.0))
@@ -221,7 +221,7 @@ def _bounds(pool: Pool, sampled: Sampled) -> list[Estimate]:
     return _named(
         [
             _over_prompts(evidence - own, why),
-            _over_prompts(pool.log_z[present] - own, why),
+            estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
             intervals.undefined(FROM_TARGET, "the sampler has no density to ask"),
         ]
     )
