@@ -14,6 +14,7 @@ NAMES = [
 ]
 VERBS = {
     "perl_eval.agree": "run",
+    "perl_eval.annotate": "run",
     "perl_eval.audit": "run",
     "perl_eval.build": "run",
     "perl_eval.demo": "run",

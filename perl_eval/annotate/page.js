@@ -6,7 +6,7 @@
     pairwise: [["first", "1", "First"], ["tie", "T", "Tie"], ["second", "2", "Second"]],
     yes_no: [["yes", "1", "Yes"], ["no", "2", "No"]],
   };
-  const OTHER_KEYS = { 0: "tie", "=": "tie", 3: "tie", y: "yes" };
+  const OTHER_KEYS = new Map([["0", "t"], ["=", "t"], ["3", "t"], ["y", "1"]]);
   const KEPT = "perl-eval-token";
   const PAUSE_MS = 1500;
   let session = null;
@@ -218,9 +218,8 @@
       event.preventDefault();
       return;
     }
-    const wanted = [...document.querySelectorAll("#bench button")].find(
-      (button) => button.dataset.key === key || button.dataset.choice === OTHER_KEYS[key],
-    );
+    const meant = OTHER_KEYS.get(key) || key;
+    const wanted = [...document.querySelectorAll("#bench button")].find((button) => button.dataset.key === meant);
     if (wanted && !byId("bench").hidden && !wanted.disabled) {
       event.preventDefault();
       wanted.click();

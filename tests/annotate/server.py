@@ -19,9 +19,9 @@ _LINK = re.compile(r"^(\S+): (http://([^/]+)/#(\S+))$")
 class Server:
     """``perl-eval annotate`` with some arguments, running in a folder; ``links`` are what it prints."""
 
-    def __init__(self, folder: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *arguments: str, port: int = 0, single: bool = False) -> None:
         self._process = subprocess.Popen(
-            [*PROGRAM, "annotate", "a", "b", "--port", str(port), *arguments],
+            [*PROGRAM, "annotate", "a", *([] if single else ["b"]), "--port", str(port), *arguments],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

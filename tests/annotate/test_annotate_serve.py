@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Server
+from server import PROGRAM, Server
 from sessions import completions, session
 
 from perl_eval import runs, tables
@@ -165,3 +166,23 @@ def test_links_hold_the_token_where_no_server_is_sent_it(tmp_path: Path) -> None
     assert [
         Address(host).is_local for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "x.example")
     ] == [*(True, True, True, False, False, False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("annotate nowhere other", "nowhere"),
+        ("annotate a b --draw luck", "--draw 'luck' is not known; choose from random, uncertain, split"),
+        ("annotate a b --overlap 2", "overlap 2 needs as many annotators"),
+        ("annotate a", "a yes needs a meaning"),
+        ("export nowhere --out out", "no labelling session at nowhere"),
+        ("export a --out out --form excel", "--form 'excel' is not known"),
+    ],
+)
+def test_mistakes_are_one_line(shelf: Path, line: str, words: str) -> None:
+    done = subprocess.run([*PROGRAM, *line.split()], cwd=shelf, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (shelf / "out").exists()

@@ -69,11 +69,12 @@ class Chrome:
         assert not (isinstance(answer, dict) and "error" in answer), answer
         return answer
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900) -> None:
+    def open(self, page: Path | str, *, width: int = 1280, height: int = 900) -> None:
+        """Open a file, or an address."""
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
-        self._ask("POST", f"{self._session}/url", {"url": page.resolve().as_uri()})
+        self._ask("POST", f"{self._session}/url", {"url": page if isinstance(page, str) else page.resolve().as_uri()})
 
     def command(self, name: str, **parameters: Any) -> Any:
         return self._ask("POST", f"{self._session}/goog/cdp/execute", {"cmd": name, "params": parameters})
@@ -84,7 +85,7 @@ class Chrome:
 
     def press(self, *keys: str) -> None:
         """Press keys one after another, wherever the focus is."""
-        codes = {"Tab": "\ue004", "Enter": "\ue007", "Space": " ", "Down": "\ue015"}
+        codes = {"Tab": "\ue004", "Enter": "\ue007", "Space": " ", "Down": "\ue015", "Escape": "\ue00c"}
         steps = [{"type": kind, "value": codes.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
         actions = [{"type": "key", "id": "keyboard", "actions": steps}]
         self._ask("POST", f"{self._session}/actions", {"actions": actions})
