@@ -22,14 +22,13 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
-from perl_eval import tables
+from perl_eval import remote, tables
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
+from perl_eval.remote import CARD, MARK
 
 __all__ = ["CARD", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
 
-CARD = "run.json"
-_MARK = ".unfinished.json"
 FILES: Mapping[type, str] = {
     Completion: "completions.parquet",
     Judgement: "judgements.parquet",
@@ -233,7 +232,7 @@ class Run:
             notes=self.notes,
         )
         _write_json(self.folder / CARD, asdict(card))
-        (self.folder / _MARK).unlink(missing_ok=True)
+        (self.folder / MARK).unlink(missing_ok=True)
         self.done = True
 
     def write(self, records: Iterable[Any], record: type) -> Path:
@@ -246,7 +245,7 @@ class Run:
 def _plain(value: Any) -> Any:
     """Return what JSON has no form for as what it has: paths as text, numbers of numpy as numbers."""
     if isinstance(value, PurePath):
-        return str(value)
+        return remote.shown(value)
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
@@ -291,7 +290,7 @@ def start(
         "verb": verb,
         "arguments": json.loads(json.dumps({**arguments, **given}, default=_plain)),
         "seed": seed,
-        "inputs": {str(path): fingerprint(path) for path in given.values()},
+        "inputs": {remote.shown(path): fingerprint(path) for path in given.values()},
         "simulated": simulated or any(_is_simulated(path) for path in given.values()),
     }
     if out.exists() and not out.is_dir():
@@ -307,13 +306,13 @@ def start(
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in out.iterdir()} - {_MARK}
+        held = {path.name for path in out.iterdir()} - {MARK}
         writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None
     if not writable:
         raise UserError(f"cannot write {out}", "choose a folder you can write to")
-    begun = _read_mark(out / _MARK)
+    begun = _read_mark(out / MARK)
     if begun is not None and begun != plan and held:
         raise UserError(
             f"{out} holds an unfinished run of another `{begun['verb']}` command: {_difference(begun, plan)}",
@@ -321,7 +320,7 @@ def start(
         )
     if begun is None and any(not name.startswith(".") for name in held):
         raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
-    _write_json(out / _MARK, plan)
+    _write_json(out / MARK, plan)
     return Run(out, plan, None)
 
 

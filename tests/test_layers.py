@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     0: ["errors"],
-    1: ["records", "tables", "ordering", "progress", "spread"],
+    1: ["records", "tables", "ordering", "progress", "remote", "spread"],
     2: [
         "runs",
         "render",

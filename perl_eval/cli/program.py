@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import auditing, data, figures, judging, labelling, pages, posterior, training
+from perl_eval.cli import addresses, auditing, data, figures, judging, labelling, pages, posterior, training
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ train.command("sft")(training.train_sft)
 train.command("reward")(training.train_reward)
 train.command("policy")(training.train_policy)
 train.command("average")(training.average_rewards)
+app.command()(training.ablate)
 app.command()(training.sample)
 app.command()(data.recorded)
 app.command()(judging.judge)
@@ -53,7 +54,8 @@ def main() -> None:
     traceback.
     """
     try:
-        code = app(prog_name="perl-eval", standalone_mode=False)
+        with addresses.at_hand(sys.argv[1:]) as words:
+            code = app(words, prog_name="perl-eval", standalone_mode=False)
     except (PerlEvalError, BuilderError) as error:
         _fail(str(error))
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
