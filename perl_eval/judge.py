@@ -27,6 +27,7 @@ from perl_eval.judges.session import (
     LEDGER,
     JudgeOptions,
     arguments_of,
+    filled,
     inputs_of,
     judged,
     putting,
@@ -94,11 +95,14 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         with scratch_in(started.folder) as scratch:
             queue, left_over = queue_of(a, b, template, options, scratch)
             with Ledger(options.ledger or started.folder / LEDGER) as ledger:
+                batches = filled(queue, judge, template, ledger=ledger, folder=started.folder, options=options)
                 put = putting(judge, ledger, options, tally)
-                done = counted(judged(queue, judge, template, put=put, options=options))
+                done = counted(judged(queue, judge, template, put=put, options=options, tally=tally))
                 path = started.folder / runs.FILES[Judgement]
                 count = write_sorted(path, done, Judgement, by=("item", "id"), scratch=scratch)
-        started.notes.update({"judged": count, "outcomes": dict(counts), **left_over, "asking": asdict(tally)})
+        started.notes.update(
+            {"judged": count, "outcomes": dict(counts), **left_over, "asking": asdict(tally), **batches}
+        )
         started.notes["ledger"] = str(options.ledger or LEDGER)
         if tally.stopped:
             started.notes["not_asked"] = len(queue) - count

@@ -63,7 +63,9 @@ def judge(
     ledger: Annotated[
         Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
     ] = None,
-    max_concurrency: Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)] = 100,
+    max_concurrency: Annotated[
+        int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)
+    ] = 100,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)] = None,
     max_cost: Annotated[float | None, typer.Option(help="US dollars, at most.", rich_help_panel=_LIMITS)] = None,
@@ -82,6 +84,12 @@ def judge(
     form: Annotated[
         str, typer.Option(help="Of a decisions server: openai or systemone.", rich_help_panel=_SERVER)
     ] = "openai",
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Ask a chat judge through the Batch API.", rich_help_panel=_SERVER)
+    ] = False,
+    batch_poll: Annotated[
+        float, typer.Option(help="Seconds between two looks at a batch.", rich_help_panel=_SERVER)
+    ] = 60.0,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a reply.", rich_help_panel=_SERVER)] = 60.0,
     price_in: Annotated[
         float | None, typer.Option(help="US dollars a million tokens in.", rich_help_panel=_SERVER)
@@ -132,6 +140,7 @@ def judge(
         require_torch()
     from perl_eval import judge as verb
     from perl_eval.judges.ask import AskOptions
+    from perl_eval.judges.batch import BatchOptions
     from perl_eval.judges.doors import DoorOptions, open_judge
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
@@ -173,6 +182,7 @@ def judge(
         rubric=rubric,
         references=references,
         asking=asking,
+        batch=BatchOptions(poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
     )
     folders = _folders(out, doors)
     for spec, one, folder in zip(doors, opened, folders, strict=True):
@@ -280,6 +290,10 @@ def _show_outcomes(folder: Path) -> None:
         if asking := notes.get("asking"):
             cost = f", {asking['cost_usd']:.4f} US dollars" if asking["cost_usd"] else ""
             typer.echo(f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{cost}")
+            if batches := notes.get("batch"):
+                typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
+                for reason, count in batches["without_answer"].items():
+                    typer.echo(f"  {count:,} without an answer at first or at all: {reason}")
             if asking["stopped"]:
                 typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
     done(folder)

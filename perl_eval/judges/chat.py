@@ -113,6 +113,23 @@ class ChatJudge:
         """Close the connections; the next question opens new ones."""
         await self._endpoint.close()
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the judge is, for other ways to send its requests."""
+        return self._endpoint
+
+    def request(self, question: Question, *, longer: bool = False) -> dict[str, object]:
+        """Return the request of a question; a longer one may be answered with twice the tokens."""
+        return self._body(question, self._options.max_tokens * (1 + longer))
+
+    def reply(self, completion: Any) -> Reply:
+        """Return the reply that a completion amounts to, however it came.
+
+        Raises:
+            JudgeError: It is none, or empty.
+        """
+        return self._reply(Posted(completion, None), 0.0)
+
     async def _ask(self, question: Question) -> Reply:
         reply = await self._complete(question, self._options.max_tokens)
         if reply.finish != "length":
@@ -140,18 +157,16 @@ class ChatJudge:
         """Send one request; options that the server does not take are given up."""
         while True:
             sent = (self._limit_name, self._not_taken)
-            body: dict[str, object] = {
-                "model": self.model,
-                "messages": _messages(question),
-                self._limit_name: max_tokens,
-            }
-            body |= {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
             try:
-                return await self._endpoint.post("/chat/completions", body)
+                return await self._endpoint.post("/chat/completions", self._body(question, max_tokens))
             except Refused as error:
-                self._concede(str(error))
+                self.concede(str(error))
                 if sent == (self._limit_name, self._not_taken):
                     raise
+
+    def _body(self, question: Question, max_tokens: int) -> dict[str, object]:
+        body: dict[str, object] = {"model": self.model, "messages": _messages(question), self._limit_name: max_tokens}
+        return body | {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
 
     def _wishes(self, question: Question) -> dict[str, object]:
         """Return the options that a server may refuse and still answer."""
@@ -167,8 +182,8 @@ class ChatJudge:
             }
         return wishes
 
-    def _concede(self, complaint: str) -> None:
-        """Change what the server says that it does not take."""
+    def concede(self, complaint: str) -> None:
+        """Give up from now on what the server says that it does not take."""
         if "max_completion_tokens" in complaint:
             self._limit_name = "max_completion_tokens"
             return

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from perl_eval import runs
+from perl_eval.errors import UserError
 from perl_eval.judges.ask import Tally
 from perl_eval.judges.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judges.contest import Contestants
@@ -50,6 +51,8 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
         UserError: As for `run`.
         DataError: As for `run`.
     """
+    if options.batch is not None:
+        raise UserError("attacks are not sent in batches", "leave the batch out")
     template = template_of(b, options)
     with runs.start(
         out,
@@ -69,7 +72,7 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
             put = putting(judge, ledger, options, tally)
 
             def judged_as(units: Sequence[Contestants]) -> list[Judgement]:
-                done = judged(units, judge, template, put=put, options=options)
+                done = judged(units, judge, template, put=put, options=options, tally=tally)
                 return sorted(done, key=lambda judgement: (judgement.item, judgement.id))
 
             before = judged_as(queue)

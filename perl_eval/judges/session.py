@@ -6,8 +6,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,11 +16,14 @@ from perl_eval import progress, render, runs, tables
 from perl_eval.errors import UserError
 from perl_eval.judges import matching, material
 from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.contest import Contestants, judgements
+from perl_eval.judges.contest import Contestants, judgements, plan
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
 from perl_eval.ordering import Ordered
 from perl_eval.records import Ballot, Completion, Judgement, Question
+
+if TYPE_CHECKING:
+    from perl_eval.judges.batch import BatchOptions
 
 __all__ = [
     "LEDGER",
@@ -27,6 +31,7 @@ __all__ = [
     "Put",
     "Queue",
     "arguments_of",
+    "filled",
     "inputs_of",
     "judged",
     "putting",
@@ -55,6 +60,7 @@ class JudgeOptions:
         rubric: File of what to judge by, for a prompt with a place for it.
         references: Known good answers by item, see `material`, for a prompt with a place for them.
         asking: Concurrency and retries.
+        batch: Ask through the Batch API; which way questions go changes no judgement.
     """
 
     prompt: str
@@ -66,6 +72,7 @@ class JudgeOptions:
     rubric: Path | None = None
     references: Path | None = None
     asking: AskOptions = field(default_factory=AskOptions)
+    batch: BatchOptions | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -194,14 +201,52 @@ Put = Callable[[Iterable[Question]], Generator[Ballot, None, None]]
 
 
 def putting(judge: Judge, ledger: Ledger, options: JudgeOptions, tally: Tally) -> Put:
-    """Return what puts questions to the judge."""
-    return lambda questions: ask(questions, judge, ledger, options=options.asking, tally=tally)
+    """Return what puts questions to the judge; after a batch, what it left without an answer stays so."""
+    asking = replace(options.asking, offline=options.asking.offline or options.batch is not None)
+    return lambda questions: ask(questions, judge, ledger, options=asking, tally=tally)
+
+
+def filled(
+    queue: Iterable[Contestants],
+    judge: Judge,
+    template: render.Template,
+    *,
+    ledger: Ledger,
+    folder: Path,
+    options: JudgeOptions,
+) -> dict[str, object]:
+    """Have a queue answered by batches, if that was asked for, into the ledger; returns what became of it."""
+    if options.batch is None:
+        return {}
+    from perl_eval.judges import batch
+
+    def questions() -> Iterator[Question]:
+        return plan(queue, judge, template, reasoning=options.reasoning)
+
+    found = batch.fill(questions, judge, ledger, folder, asking=options.asking, options=options.batch)
+    return {"batch": found}
 
 
 def judged(
-    queue: Queue | Sequence[Contestants], judge: Judge, template: render.Template, *, put: Put, options: JudgeOptions
+    queue: Queue | Sequence[Contestants],
+    judge: Judge,
+    template: render.Template,
+    *,
+    put: Put,
+    options: JudgeOptions,
+    tally: Tally | None = None,
 ) -> Generator[Judgement, None, None]:
-    """Judge a queue behind a progress bar, in its order."""
+    """Judge a queue in its order, behind a progress bar that tells of money spent and pairs without a verdict."""
+    unjudged, spent = 0, tally or Tally()
+
+    def note() -> str:
+        parts = [f"{unjudged} unjudged"] if unjudged else []
+        if spent.cost_usd:
+            parts.append(f"{spent.cost_usd:.2f} USD")
+        return ", ".join(parts)
+
     done = judgements(queue, judge, template, put=put, reasoning=options.reasoning, votes=options.asking.votes)
     with contextlib.closing(done):
-        yield from progress.track(done, f"judging with {judge.model}", total=len(queue))
+        for judgement in progress.track(done, f"judging with {judge.model}", total=len(queue), note=note):
+            unjudged += judgement.outcome == "unjudged"
+            yield judgement

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fake_batches import FakeBatches
+
 Body = dict[str, Any]
 FAULTS = ("429", "500", "drop", "half_json", "empty", "stall")
 
@@ -102,6 +104,7 @@ class FakeServer:
     headers: list[str] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
+    batches: FakeBatches = field(default_factory=FakeBatches)
     at_once: int = 0
     most_at_once: int = 0
     answered_at: list[tuple[float, str]] = field(default_factory=list)
@@ -125,7 +128,12 @@ class FakeServer:
                 self.at_once += 1
                 self.most_at_once = max(self.most_at_once, self.at_once)
                 try:
-                    open_still = await self.respond(head, content, writer)
+                    method, path = head.split(" ", maxsplit=2)[:2]
+                    if "/v1/files" in path or "/v1/batches" in path:
+                        found = self.batches.respond(method, path.split("?", maxsplit=1)[0], content, self._in_batch)
+                        open_still = found is not None and await self._send(writer, *found, {})
+                    else:
+                        open_still = await self.respond(head, content, writer)
                 finally:
                     self.at_once -= 1
                 if not open_still:
@@ -205,6 +213,12 @@ class FakeServer:
             "anthropic-ratelimit-requests-remaining": str(left),
             "anthropic-ratelimit-requests-reset": ends.isoformat(),
         }
+
+    def _in_batch(self, body: Body) -> Body:
+        """Answer one request of a batch."""
+        if complaint := self.complaint(body):
+            return {"error": {"message": complaint}}
+        return self._completion(body, empty=False)
 
     def _drawn(self, body: Body, key: str) -> str | None:
         attempt = self.attempts[key]

@@ -266,6 +266,17 @@ def test_a_model_here_is_verified_without_loading_it(
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
 
+def test_a_batch_is_asked_for_with_one_word(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        line = f"--judge chat:m --base-url {server.url} --batch --batch-poll 0.001"
+        shown = command(judge(pairs, tmp_path / "out", line))
+    assert shown.out.startswith("8 judged: 4 loss, 4 win\n")
+    assert "1 batches, 16 requests in them\n" in shown.out
+    assert "batch batch-0: 16 requests submitted\n" in shown.err
+    assert "batch batch-0: completed" in shown.err
+    assert server.requests == []
+
+
 def test_several_judges_are_a_jury(command: Command, pairs: str, tmp_path: Path) -> None:
     more = "--judge scripted:length --judge scripted:constant --judge scripted:world --position-bias 0.5"
     shown = command(judge(pairs, tmp_path / "out", more))
@@ -314,6 +325,9 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("{j} --judge scripted:world --max-cost -1", "max_cost_usd is -1"),
         ("{j} --judge scripted:world --rpm 0", "rpm is 0"),
         ("{j} --judge chat:m --timeout 0", "timeout_s is 0"),
+        ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --attack", "attacks are not sent in batches"),
+        ("{j} --judge scripted:world --batch", "the scripted door takes no batches"),
+        ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --batch-poll 0", "poll_s is 0"),
         ("{j} --judge chat:m --price-in -1", "price_in_usd is -1"),
         ("{j} --judge chat:m --max-reply-tokens 0", "max_tokens is 0"),
         ("{j} --judge chat:m --temperature nan", "temperature is nan"),
