@@ -223,6 +223,74 @@ def train_policy(
     done(policy.run(data, prior, given, out, options=options, seed=seed))
 
 
+def ablate(
+    data: Annotated[Path, typer.Option(help="Folder with demonstrations, preferences or ratings, and prompts.")],
+    out: Out,
+    sizes: Annotated[str, typer.Option(help="tiny, small, medium, or model folders, with commas.")] = "tiny",
+    ranks: Annotated[str, typer.Option(help="LoRA ranks, with commas.")] = "1,4,8,16",
+    full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,
+    sft_epochs: float = 3.0,
+    reward_epochs: float = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="RL steps.")] = 100,
+    batch: int = 64,
+    reward_rate: LearningRate = None,
+    policy_rate: LearningRate = None,
+    full_rate: Annotated[float, typer.Option(help="Learning rates of full tuning are this many times smaller.")] = 10.0,
+    beta: float = 0.05,
+    group: int = 1,
+    targets: Targets = "attention",
+    max_tokens: MaxTokens = 512,
+    max_new_tokens: NewTokens = 64,
+    truth: Annotated[str, typer.Option(help="world: score answers by the embedded world's true reward.")] = "",
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    seed: Seed = 0,
+) -> None:
+    """Rank by size by adapter or full tuning by seed: one table with intervals, resumable run by run."""
+    if truth:
+        one_of("--truth", truth, ("world",))
+    require_torch()
+    from perl_eval import world
+    from perl_eval.train import ablate as verb
+    from perl_eval.train import policy, reward, sft
+
+    resources = _resources(device, dtype, checkpointing, micro_batch, "")
+    shape = _shape(8, targets, "lora")
+    lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
+    try:
+        listed = tuple(int(rank) for rank in ranks.split(",") if rank.strip())
+    except ValueError:
+        raise UserError(f"--ranks {ranks!r} are no numbers", "give ranks with commas, such as 1,4,16") from None
+    options = verb.AblateOptions(
+        sizes=tuple(size.strip() for size in sizes.split(",") if size.strip()),
+        ranks=listed,
+        full=full,
+        seeds=seeds,
+        full_rate=full_rate,
+        sft=sft.SftOptions(epochs=sft_epochs, batch=batch, max_tokens=max_tokens, resources=resources),
+        reward=reward.RewardOptions(
+            epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
+        ),
+        policy=policy.PolicyOptions(
+            steps=steps,
+            batch=batch,
+            group=group,
+            learning_rate=policy_rate,
+            beta=beta,
+            lora=shape,
+            resources=resources,
+            **lengths,
+        ),
+    )
+    known = (lambda row, text: world.true_reward(row.prompt, text)) if truth else None
+    folder = verb.run(data, out, options=options, truth=known, seed=seed)
+    show(folder)
+    done(folder)
+
+
 def average_rewards(
     rewards: Annotated[list[Path], typer.Argument(help="Reward models: LoRA adapters on one prior.")],
     data: Data,
