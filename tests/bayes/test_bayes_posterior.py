@@ -1,0 +1,342 @@
+"""The verb ``posterior`` on tiny models: its figures by slow references, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from perl_eval import cli, posterior, rows, runs, world
+from perl_eval.bayes import glossary as posterior_glossary
+from perl_eval.errors import DataError, UserError
+from perl_eval.models.backbone import open_backbone
+from perl_eval.posterior.frontier import BEST_OF, TARGET
+from perl_eval.posterior.methods import draw_pool
+from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
+from perl_eval.records import Completion, Estimate
+from perl_eval.stats.glossary import MEANINGS
+from perl_eval.train import policy, reward, sft
+
+torch.set_num_threads(1)
+OPTIONS = PosteriorOptions(
+    beta=1.0, draws=3, pool=40, n=4, acceptance=0.3, max_new_tokens=8, max_tokens=40, most=60, missing_end_reward=-1.0
+)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("posterior")
+
+
+@pytest.fixture(scope="module")
+def data(room: Path) -> Path:
+    asked = tiny_models.prompts(1, 30)
+    return tiny_models.write_rows(room / "prompts", train=asked, test=tiny_models.prompts(2, 6))
+
+
+@pytest.fixture(scope="module")
+def models(room: Path, data: Path) -> Models:
+    demonstrations = tiny_models.write_rows(
+        room / "demonstrations", train=tiny_models.demonstrations(1, 300), validation=tiny_models.demonstrations(2, 30)
+    )
+    pairs = tiny_models.write_rows(room / "pairs", train=tiny_models.preferences(3, 120))
+    blank = tiny_models.save_blank(room / "blank")
+    prior = sft.run(
+        demonstrations,
+        room / "prior",
+        options=sft.SftOptions(model=str(blank), epochs=4, batch=16, learning_rate=1e-2, max_tokens=32),
+    )
+    rewarded = reward.run(
+        pairs,
+        prior,
+        room / "reward",
+        options=reward.RewardOptions(epochs=2, batch=16, learning_rate=1e-2, max_tokens=40, max_new_tokens=8),
+    )
+    tuned = policy.run(
+        data,
+        prior,
+        rewarded,
+        room / "tuned",
+        options=policy.PolicyOptions(
+            steps=12, batch=16, group=4, learning_rate=1e-2, beta=1.0, max_new_tokens=8, max_tokens=40
+        ),
+    )
+    return Models(prior, (rewarded,), (tuned,))
+
+
+@pytest.fixture(scope="module")
+def compared(room: Path, data: Path, models: Models) -> Path:
+    return posterior.run(data, models, room / "compared", options=replace(OPTIONS, upper=4.0, most=1500), seed=3)
+
+
+def by_subject(folder: Path) -> dict[str, dict[str, Estimate]]:
+    found: dict[str, dict[str, Estimate]] = {}
+    for one in runs.read(folder, Estimate):
+        assert one.name not in found.get(one.subject, {}), (one.subject, one.name)
+        found.setdefault(one.subject, {})[one.name] = one
+    return found
+
+
+def setting_of(data: Path, models: Models) -> Setting:
+    return open_setting(rows.asked(data, "test", limit=OPTIONS.limit), models, OPTIONS, seed=3)
+
+
+METHODS = ["prior", "tuned", "best of 4", "rejection", "quasi-rejection", "SIR of 4", "SMC of 4"]
+
+
+def test_every_method_has_every_figure_or_says_why(compared: Path) -> None:
+    found = by_subject(compared)
+    methods = [name for name in found if name != "target" and not name.startswith((TARGET, BEST_OF))]
+    assert methods == METHODS
+    for name in methods:
+        figures = found[name]
+        for wanted in ("reward", "KL(method || prior)", "KL(method || target)", "KL(target || method)"):
+            one = figures[wanted]
+            assert one.value is not None or one.reason, (name, wanted)
+        assert {"self-BLEU", "distinct-1", "repetition", "entropy", "perplexity under the prior"} <= figures.keys()
+        assert "true reward" not in figures
+    sampler = found["SIR of 4"]
+    assert "upper bound" in sampler["KL(method || target)"].method
+    assert sampler["KL(target || method)"].reason == "the sampler has no density to ask"
+
+
+def test_every_name_is_explained(compared: Path) -> None:
+    named = {one.name for one in runs.read(compared, Estimate)} | {"true reward"}
+    assert named <= posterior_glossary.MEANINGS.keys() | MEANINGS.keys()
+    assert posterior_glossary.MEANINGS.keys() <= named
+    assert not posterior_glossary.MEANINGS.keys() & (MEANINGS.keys() - {"entropy"})
+
+
+def test_a_policys_figures_are_those_of_its_answers(compared: Path, data: Path, models: Models) -> None:
+    """Reward, KLs and J recomputed from the written answers, one forward pass each."""
+    figures = by_subject(compared)["tuned"]
+    answers = [one for one in runs.read(compared, Completion) if one.policy == "tuned"]
+    assert len(answers) == 18
+    setting = setting_of(data, models)
+    place = {item: context for context, item in enumerate(setting.items)}
+    contexts = np.array([place[one.item] for one in answers])
+    sequences = [one.token_ids for one in answers]
+    evidence = setting.target.evidence(contexts, sequences)
+    prior = setting.prior.log_probs(contexts, sequences)
+    own = setting.policies["tuned"].log_probs(contexts, sequences)
+    assert [one.logprob for one in answers] == pytest.approx(own, abs=1e-3)
+    assert [one.prior_logprob for one in answers] == pytest.approx(prior, abs=1e-3)
+    assert figures["reward"].value == pytest.approx(evidence.mean(), abs=1e-6)
+    assert figures["KL(method || prior)"].value == pytest.approx((own - prior).mean(), abs=1e-3)
+    assert figures["J"].value == pytest.approx((evidence - own + prior).mean(), abs=1e-3)
+    log_z = draw_pool(setting).log_z
+    expected = (log_z[contexts] - (prior + evidence - own)).mean()
+    assert figures["KL(method || target)"].value == pytest.approx(expected, abs=2e-3)
+    assert figures["gap beta log Z - J"].value == pytest.approx(expected, abs=2e-3)
+
+
+def test_rewards_are_the_trainers(data: Path, models: Models) -> None:
+    """Evidence is what `train policy` rewards, over beta; an answer that never ended gets the same penalty."""
+    from perl_eval.models.generate import Rollout
+    from perl_eval.train.rewarding import learned_reward
+
+    setting = setting_of(data, models)
+    drawn = setting.prior.draw(np.arange(6), np.zeros(6, np.int64))
+    backbone = open_backbone(models.prior)
+    asked = setting.prior.asked.prompts
+    rollouts = [Rollout(asked[c], s, True) for c, s in zip(drawn.contexts, drawn.sequences, strict=True)]
+    expected = learned_reward(list(models.rewards), backbone)([], rollouts)
+    found = setting.target.evidence(drawn.contexts, drawn.sequences)
+    for ended, value, wanted in zip(map(setting.prior.finished, drawn.sequences), found, expected, strict=True):
+        assert value == pytest.approx(wanted if ended else -1.0, abs=1e-4)
+    endless = (7,) * 8
+    assert setting.target.evidence(np.array([0]), [endless]).tolist() == [-1.0]
+
+
+def test_costs_are_counted(compared: Path) -> None:
+    found = by_subject(compared)
+    answers = runs.read(compared, Completion)
+    for name in ("prior", "tuned"):
+        tokens = np.mean([len(one.token_ids) for one in answers if one.policy == name])
+        assert found[name]["tokens drawn an answer"].value == pytest.approx(tokens)
+    for name in ("best of 4", "SIR of 4"):
+        assert found[name]["answers scored an answer"].value == 4.0
+        assert (found[name]["tokens drawn an answer"].value or 0) > 3 * tokens
+    assert found["tuned"]["tokens drawn in training"].value == pytest.approx(12 * 16 * 4.5, rel=0.4)
+    seen, expected = (found["quasi-rejection"][f"acceptance, {which}"].value for which in ("seen", "expected"))
+    assert expected == pytest.approx(0.3, abs=0.01)
+    assert seen == pytest.approx(0.3, abs=0.15)
+
+
+def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> None:
+    found = by_subject(compared)
+    prior = found["prior"]
+    for name in METHODS[2:]:
+        assert (found[name]["reward"].value or 0) > (prior["reward"].value or 0)
+    for name in ("rejection", "quasi-rejection"):
+        assert (found[name]["KL(method || target)"].value or 0) < 0.3 * (prior["KL(method || target)"].value or 0)
+    exact = found["rejection"]
+    assert exact["draws above the bound"].value == 0
+    assert exact["KL(method || target)"].value == pytest.approx(0.0, abs=1e-9)
+    assert exact["total variation to target"].value == pytest.approx(0.0, abs=1e-9)
+    best = found["best of 4"]["KL bound log n - (n - 1) / n"].value
+    assert best == pytest.approx(math.log(4) - 0.75)
+    assert (found["best of 4"]["KL(method || prior)"].value or 9) <= best + 1e-9
+
+
+def test_the_frontier_is_ordered(compared: Path) -> None:
+    found = by_subject(compared)
+    line = [found[name] for name in found if name.startswith(TARGET)]
+    kls = [one["KL(method || prior)"].value or 0.0 for one in line]
+    rewards = [one["reward"].value or 0.0 for one in line]
+    assert len(line) == 8
+    assert kls == sorted(kls)
+    assert rewards == sorted(rewards)
+    best = [found[f"{BEST_OF}{n}"]["reward"].value or 0.0 for n in (1, 2, 4, 8)]
+    assert best == sorted(best)
+    # The target at the run's own beta is the target: E[log evidence] - log Z is its KL to the prior.
+    own = found[f"{TARGET}1"]
+    assert own["KL(method || prior)"].value == pytest.approx(found["target"]["KL(target || prior)"].value)
+
+
+def test_a_bound_that_does_not_hold_is_said(room: Path, data: Path, models: Models) -> None:
+    options = replace(OPTIONS, upper=0.0, samplers=("rejection",), limit=3)
+    found = by_subject(posterior.run(data, models, room / "bounded", options=options))["rejection"]
+    over = found["draws above the bound"]
+    assert (over.value or 0) > 0
+    assert over.reason == "the bound does not hold: this was quasi-rejection"
+    assert (found["KL(method || target)"].value or 0) > 0
+
+
+def test_answers_that_are_not_found_are_missing(room: Path, data: Path, models: Models) -> None:
+    options = replace(OPTIONS, upper=200.0, samplers=("rejection",), limit=2, most=4)
+    found = by_subject(posterior.run(data, models, room / "missing", options=options))["rejection"]
+    assert found["reward"].value is None
+    assert (found["reward"].n_missing, found["reward"].reason) == (6, "no answer was found")
+
+
+def test_pictures_are_written_and_do_not_change(compared: Path, room: Path, data: Path, models: Models) -> None:
+    from perl_eval.posterior import picture
+
+    svg = (compared / "frontier.svg").read_bytes()
+    assert svg.startswith(b"<?xml")
+    assert b"best of 4" in svg
+    assert b"KL: upper bound" in svg
+    assert (compared / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    picture.draw(runs.read(compared, Estimate), room / "again")
+    assert (room / "again" / "frontier.svg").read_bytes() == svg
+
+
+def test_the_seed_decides_and_a_second_call_is_done(room: Path, data: Path, models: Models) -> None:
+    options = replace(OPTIONS, limit=2, draws=2, pool=8, n=2, upper=1.0, most=20)
+    once = posterior.run(data, models, room / "once", options=options, seed=3)
+    again = posterior.run(data, models, room / "twice", options=options, seed=3)
+    other = posterior.run(data, models, room / "other-seed", options=options, seed=4)
+    assert runs.read(again, Estimate) == runs.read(once, Estimate)
+    assert runs.read(again, Completion) == runs.read(once, Completion)
+    assert runs.read(other, Completion) != runs.read(once, Completion)
+    before = (once / "estimates.parquet").stat().st_mtime_ns
+    posterior.run(data, models, once, options=options, seed=3)
+    assert (once / "estimates.parquet").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="the seed was 3 and is now 4"):
+        posterior.run(data, models, once, options=options, seed=4)
+
+
+def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
+    """Where the reward is known it stands beside the learned one, and the figures are marked as simulated."""
+    built = world.build(room / "world", demonstrations=5, preferences=5, prompts=6)
+    options = replace(OPTIONS, samplers=("best-of-n",), limit=2, max_tokens=120)
+    folder = posterior.run(built / "prompts", models, room / "worldly", options=options)
+    found = by_subject(folder)
+    answers = [one for one in runs.read(folder, Completion) if one.policy == "prior"]
+    expected = np.mean([world.true_reward_of(one) for one in answers])
+    assert found["prior"]["true reward"].value == pytest.approx(expected)
+    assert "true reward" in found[f"{TARGET}1"]
+    assert all(one.simulated for one in runs.read(folder, Estimate))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": 0.0}, "beta is 0.0"),
+        ({"beta": math.nan}, "beta is nan"),
+        ({"pool": 2}, "pool is 2; give at least as many as n and draws"),
+        ({"acceptance": 1.0}, "acceptance is 1.0"),
+        ({"samplers": ("gibbs",)}, "sampler 'gibbs' is not known; choose from best-of-n"),
+        ({"draws": 0}, "draws is 0"),
+        ({"max_new_tokens": 40}, "leaves no room for a prompt"),
+    ],
+)
+def test_impossible_comparisons(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(OPTIONS, **options)  # type: ignore[arg-type]
+
+
+def test_models_that_do_not_fit(room: Path, data: Path, models: Models) -> None:
+    def fails(wrong: Models, name: str) -> str:
+        with pytest.raises((UserError, DataError)) as caught:
+            posterior.run(data, wrong, room / name, options=OPTIONS)
+        return str(caught.value)
+
+    assert "two things are called 'tuned'" in fails(replace(models, policies=models.policies * 2), "one")
+    assert "is a reward model, which answers nothing" in fails(replace(models, policies=models.rewards), "two")
+    other = tiny_models.save_blank(room / "other")
+    assert "another backbone" in fails(replace(models, prior=other), "three")
+    assert "there is no reward model" in fails(replace(models, rewards=()), "four")
+
+
+def test_the_command_line_prints_a_line_a_method(
+    room: Path, data: Path, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = (
+        f"posterior --data {data} --prior {models.prior} --reward {models.rewards[0]} --policy {models.policies[0]} "
+        f"--beta 1 --limit 2 --draws 2 --pool 8 --n 2 --sampler SIR --max-tokens 40 --max-new-tokens 8 "
+        f"--out {room / 'cli'}"
+    )
+    monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code in (None, 0)
+    printed = capsys.readouterr().out
+    for word in (
+        "prior",
+        "tuned",
+        "SIR of 2",
+        "KL to target",
+        "self-BLEU",
+        "tokens an answer",
+        "<= ",
+        "none",
+        "log Z: ",
+    ):
+        assert word in printed, word
+    assert "? unreliable: fewer than 30 effective draws" in printed
+    assert printed.rstrip().endswith(str(room / "cli"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("", "Missing option '--reward'"),
+        ("--reward x", "Missing option '--beta'"),
+        ("--reward x --beta 0", "beta is 0.0; give a finite number above 0"),
+        ("--reward x --beta 1 --sampler gibbs", "sampler 'gibbs' is not known"),
+        ("--reward x --beta 1 --ensemble best", "--ensemble 'best' is not known"),
+        ("--reward x --beta 1", "no such file or folder"),
+    ],
+)
+def test_what_is_typed_wrongly_is_one_line(
+    tmp_path: Path, extra: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(f"posterior --data d --prior p --out out {extra}")])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    shown = capsys.readouterr()
+    assert caught.value.code == 2
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert len(shown.err.splitlines()) == 1
+    assert said in shown.err
