@@ -39,6 +39,8 @@ Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "scored",
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 ADDED_LATER: Mapping[str, bool] = {"added_later": True}
 """Metadata of a field that older files lack; reading one gives the field's default."""
+PICTURE = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""Stands in a message where a picture stands in the dialogue; the pictures themselves lie beside it, in order."""
 
 
 def digest(*parts: str) -> str:
@@ -61,12 +63,21 @@ def _call_text(call: Mapping[str, Any] | str) -> str:
     return json.dumps(inner, ensure_ascii=False, sort_keys=True)
 
 
+def _part_text(part: Mapping[str, Any]) -> str:
+    """Return a part of a turn as text; only a picture may leave the mark of one."""
+    if part["type"] == "image":
+        return PICTURE
+    if part["type"] != "text":
+        raise TypeError(f"a part of type {part['type']!r}")
+    return str(part["text"] or "").replace(PICTURE, " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a dialogue, as text.
 
     A tool call is written as the JSON text of its name and arguments, so that the same text reaches a
-    tokenizer, a judge and a reader.
+    tokenizer, a judge and a reader. Where pictures belong to the dialogue, the text has `PICTURE` in their places.
     """
 
     role: str
@@ -74,8 +85,16 @@ class Message:
 
     @classmethod
     def of(cls, turn: Mapping[str, Any]) -> Message:
-        """Read one turn in TRL's conversational form: ``role``, ``content`` and, if any, ``tool_calls``."""
+        """Read one turn in TRL's conversational form: ``role``, ``content`` and, if any, ``tool_calls``.
+
+        Content is text, or a list of parts of type ``text`` and ``image``.
+
+        Raises:
+            TypeError: A part is of another type.
+        """
         content = turn.get("content") or ""
+        if isinstance(content, list | tuple):
+            content = "".join(map(_part_text, content))
         calls = [_call_text(call) for call in turn.get("tool_calls") or []]
         return cls(role=str(turn["role"]), content="\n".join([*([str(content)] if content else []), *calls]))
 

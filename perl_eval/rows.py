@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perl_eval import runs
+from perl_eval import pictures, runs
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Message, digest
+from perl_eval.pictures import Picture
+from perl_eval.records import PICTURE, Message, digest
 
 __all__ = ["Row", "asked", "columns", "read", "splits"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
+_OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", pictures.COLUMN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Row:
     """One row of any of the four shapes; what a shape lacks is None.
 
     Demonstration has ``completion``, Rating has ``completion`` and ``label``, Preference has ``chosen`` and
-    ``rejected``, Prompt has neither.
+    ``rejected``, Prompt has neither. ``images`` are the pictures of the prompt, in the order of their places in it
+    (`perl_eval.records.PICTURE`); ``more`` has the row's other columns.
     """
 
     id: str
@@ -35,6 +38,8 @@ class Row:
     chosen: tuple[Message, ...] | None = None
     rejected: tuple[Message, ...] | None = None
     label: bool | None = None
+    images: tuple[Picture, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def _files(folder: Path, split: str) -> list[Path]:
@@ -80,7 +85,7 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
 
 
 def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
-    """Return the prompts of a split that are to be answered, each dialogue once.
+    """Return the prompts of a split that are to be answered, each dialogue (with its pictures) once.
 
     Args:
         folder: One config's folder.
@@ -91,14 +96,16 @@ def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
         UserError: No such folder or split.
         DataError: The files do not match their run card.
     """
-    distinct = {row.prompt: row for row in reversed(read(folder, split))}
+    distinct = {(row.prompt, row.images): row for row in reversed(read(folder, split))}
     found = sorted(distinct.values(), key=lambda row: row.id)
     return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else found
 
 
 def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
     try:
-        table = pq.read_table(path)
+        names = [name for name in pq.read_schema(path).names if name != pictures.COLUMN]
+        table = pq.read_table(path, columns=names)
+        shown = pictures.in_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"is not a parquet file ({error})", file=path, fix="build the data set again") from None
     for column in ("id", "group", "prompt", *need):
@@ -113,7 +120,7 @@ def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
         for column in ("id", "group", "prompt", *need):
             if cells[column] is None:
                 raise DataError("is empty", file=path, row=index, field=column)
-        yield _row(cells, path, index)
+        yield _row(cells, path, index, shown[index])
 
 
 def _turns(value: Any, path: Path, index: int, name: str) -> tuple[Message, ...]:
@@ -125,8 +132,25 @@ def _turns(value: Any, path: Path, index: int, name: str) -> tuple[Message, ...]
         ) from None
 
 
-def _row(cells: dict[str, Any], path: Path, index: int) -> Row:
+def _check_places(turns: Mapping[str, Sequence[Message]], shown: Sequence[Picture], path: Path, index: int) -> None:
+    """Refuse a row of which some picture has no place in the prompt, or some place no picture."""
+    places = sum(turn.content.count(PICTURE) for turn in turns["prompt"])
+    for name in sorted(turns.keys() - {"prompt"}):
+        if shown and any(PICTURE in turn.content for turn in turns[name]):
+            raise DataError("has a picture", file=path, row=index, field=name, fix="put pictures into prompts only")
+    if shown and places != len(shown):
+        raise DataError(
+            f"has places for {places} pictures, and the row comes with {len(shown)}",
+            file=path,
+            row=index,
+            field="prompt",
+            fix='give the turn one part of type "image" for each picture',
+        )
+
+
+def _row(cells: dict[str, Any], path: Path, index: int, shown: tuple[Picture, ...]) -> Row:
     turns = {name: _turns(cells[name], path, index, name) for name in _TURNS if cells.get(name) is not None}
+    _check_places(turns, shown, path, index)
     label = cells.get("label")
     if label not in (None, 0, 1):
         raise DataError(f"{label!r} is no label", file=path, row=index, field="label", fix="give true or false")
@@ -139,4 +163,6 @@ def _row(cells: dict[str, Any], path: Path, index: int) -> Row:
         chosen=turns.get("chosen"),
         rejected=turns.get("rejected"),
         label=None if label is None else bool(label),
+        images=shown,
+        more={name: value for name, value in cells.items() if name not in _OWN},
     )

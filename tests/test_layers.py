@@ -18,6 +18,7 @@ LAYERS = {
         "runs",
         "render",
         "images",
+        "pictures",
         "rows",
         "sheets",
         "world",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ class LoraShape:
     """Rank, scale (LoRA multiplies its update by ``alpha / rank``) and the projections that carry an adapter.
 
     ``method`` is one of `METHODS`; those without a rank or a scale leave it out. ``dropout`` is on what the adapters
-    read while a reward model is trained, and off everywhere else.
+    read while a reward model is trained, and off everywhere else. Of a vision-language model the language model carries
+    adapters; with ``vision`` the rest, which looks at pictures, does too, where its projections have the same names.
     """
 
     rank: int = 8
@@ -49,6 +51,7 @@ class LoraShape:
     targets: tuple[str, ...] = ATTENTION
     method: str = "lora"
     dropout: float = 0.0
+    vision: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -59,8 +62,21 @@ class LoraShape:
             raise UserError(f"dropout is {self.dropout}", "give a share in [0, 1)")
 
 
-def config_of(shape: LoraShape, path: Path) -> Any:
-    """Return peft's own config of an adapter; ``path`` is where its backbone lies."""
+def _targets(shape: LoraShape, within: str) -> list[str] | str:
+    """Return names for peft to match the ends of modules' names with, or a pattern for whole names."""
+    if not within or shape.vision:
+        return list(shape.targets)
+    return rf"{re.escape(within)}\.(.*\.)?({'|'.join(map(re.escape, shape.targets))})"
+
+
+def config_of(shape: LoraShape, path: Path, within: str = "") -> Any:
+    """Return peft's own config of an adapter.
+
+    Args:
+        shape: Method, size and targets.
+        path: Where its backbone lies.
+        within: The only part of the model that is to carry it, by name; empty for all.
+    """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
@@ -71,7 +87,7 @@ def config_of(shape: LoraShape, path: Path) -> Any:
         "lora_alpha": shape.alpha,
         "alpha": shape.alpha,
         "lora_dropout": shape.dropout,
-        "target_modules": list(shape.targets),
+        "target_modules": _targets(shape, within),
         "feedforward_modules": [name for name in shape.targets if name in _INPUT_SCALED],
         "base_model_name_or_path": str(path),
     }

@@ -24,8 +24,12 @@ from perl_eval.models.encode import PaddedBatch, end_of_turn
 from perl_eval.models.families import end_ids, logit_shape, recomputing_layers
 from perl_eval.models.folders import BASE, HEAD, base_of, is_adapter
 from perl_eval.models.placement import Placement
+from perl_eval.models.vision import Vision, is_vision, open_vision
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "Backbone", "LoraShape", "open_backbone"]
+__all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
+
+NEVER = -1e6
+"""A logit whose probability is exactly 0 in float32; finite, so that no gradient turns into a number that is none."""
 
 
 def open_backbone(path: Path, placement: Placement | None = None, *, frozen: bool = True) -> Backbone:
@@ -40,7 +44,7 @@ def open_backbone(path: Path, placement: Placement | None = None, *, frozen: boo
         UserError: There is no model at that path, or it has no safetensors weights.
         DataError: An adapter's backbone has changed since the adapter was trained.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -55,6 +59,9 @@ def open_backbone(path: Path, placement: Placement | None = None, *, frozen: boo
         raise UserError(f"no model at {path}", "give a folder with config.json, or an adapter's folder")
     if not list(path.glob("*.safetensors")):
         raise UserError(f"the model at {path} has no safetensors weights", "finish training it, or convert its weights")
+    if is_vision(AutoConfig.from_pretrained(path)):
+        model, processor = open_vision(path)
+        return Backbone(model, processor, path, placement, frozen=frozen)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
     return Backbone(model, tokenizer, path, placement, frozen=frozen)
@@ -64,8 +71,8 @@ class Backbone:
     """A causal language model with adapters and heads by name; None names the backbone's own weights.
 
     Args:
-        model: A ``transformers`` causal language model.
-        tokenizer: Its tokenizer, with distinct pad and end tokens.
+        model: A ``transformers`` causal language model, or a vision-language model.
+        tokenizer: Its tokenizer, with distinct pad and end tokens; of a vision-language model its processor.
         path: Where it was loaded from; adapters remember it.
         placement: Device and precision.
         frozen: Whether its own weights may lie in a narrower type than float32.
@@ -76,14 +83,22 @@ class Backbone:
         end_ids: Every id that ends a sample; the first is the tokenizer's, which ends a turn in training.
         logit_factor: What the model multiplies its logits by.
         logit_cap: The bound of a soft cap on the logits; 0 for none.
+        vision: What pictures go through; None if the model reads text only.
+        processor: What dialogues are encoded with: ``vision``, or the tokenizer.
+        unsaid: Ids that are never sampled, and have no probability: those that stand for pictures.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, path: Path, placement: Placement | None = None, *, frozen: bool = True
     ) -> None:
-        end_of_turn(tokenizer)
+        self.vision = None
+        if hasattr(tokenizer, "image_processor"):
+            self.vision = Vision(tokenizer, getattr(model.config, "image_token_id", None))
+        self.tokenizer = self.vision.tokenizer if self.vision else tokenizer
+        self.processor: Any = self.vision or tokenizer
+        self.unsaid = self.vision.unsaid if self.vision else ()
+        end_of_turn(self.tokenizer)
         self.placement = placement or Placement(device="cpu")
-        self.tokenizer = tokenizer
         self.path = Path(path)
         self.heads: dict[str, nn.Linear] = {}
         self.causal = model
@@ -94,7 +109,7 @@ class Backbone:
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
         model.requires_grad_(False)
         model.eval()
-        self.end_ids = end_ids(model, tokenizer)
+        self.end_ids = end_ids(model, self.tokenizer)
         self.logit_factor, self.logit_cap = logit_shape(model.config.get_text_config())
         self._layers = recomputing_layers(model) if self.placement.checkpointing else []
 
@@ -158,7 +173,7 @@ class Backbone:
         output = next(key for key, module in self.causal.named_modules() if module is self.output_layer)
         if output.rpartition(".")[2] in shape.targets:
             raise UserError(f"{output} of {self.path} is the output layer", "leave it out of the targets")
-        config = config_of(shape, self.path)
+        config = config_of(shape, self.path, self._language_part() if self.vision else "")
         with torch.random.fork_rng(devices=[]), _quiet_peft():
             torch.manual_seed(seed)
             try:
@@ -244,7 +259,7 @@ class Backbone:
         folder.mkdir(parents=True, exist_ok=True)
         if name is None:
             self.causal.save_pretrained(folder, safe_serialization=True)
-            self.tokenizer.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
         else:
             state = get_peft_model_state_dict(self._peft, adapter_name=name)
             save_file(
@@ -365,20 +380,44 @@ class Backbone:
         learns = torch.is_grad_enabled()
         for layer in self._layers:
             layer.training = learns  # the layer's own flag asks for recomputing; dropout inside looks at its own
+        seen, positions = self.seen(batch)
         with self.autocast():
-            states: torch.Tensor = self.causal.get_decoder()(
+            states: torch.Tensor = (self.causal.base_model if self.vision else self.causal.get_decoder())(
                 input_ids=batch.ids.to(self.device),
                 attention_mask=batch.live.long().to(self.device),
-                position_ids=batch.positions.to(self.device),
+                position_ids=positions,
                 use_cache=False,
+                **seen,
             ).last_hidden_state
         return states
+
+    def seen(self, batch: PaddedBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return what the model takes for the pictures of a batch, and position ids.
+
+        Positions are (batch, length), or (axes, batch, length) where the model gives pictures positions in space.
+        """
+        if self.vision is None or not batch.pictures:
+            return {}, batch.positions.to(self.device)
+        tensors, positions = self.vision.inputs(self.causal, batch.ids, batch.live, batch.pictures)
+        placed = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        return placed, (batch.positions if positions is None else positions).to(self.device)
+
+    def silenced(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits, (..., vocabulary), in which what is never said is impossible; they are changed in place."""
+        if self.unsaid:
+            logits[..., self.unsaid] = NEVER
+        return logits
+
+    def _language_part(self) -> str:
+        """Return the name of the language model within a vision-language model."""
+        decoder = self.causal.get_decoder()
+        return next(str(name) for name, module in self.causal.named_modules() if module is decoder)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return next-token logits in float32, (..., vocabulary)."""
         with self.autocast():
             logits: torch.Tensor = self.output_layer(hidden).float() * self.logit_factor
-        return torch.tanh(logits / self.logit_cap) * self.logit_cap if self.logit_cap else logits
+        return self.silenced(torch.tanh(logits / self.logit_cap) * self.logit_cap if self.logit_cap else logits)
 
     def scalars(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         """Return the named head's output in float32, one scalar a position."""

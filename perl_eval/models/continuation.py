@@ -9,6 +9,7 @@ import torch
 
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.encode import Encoded, pad
+from perl_eval.pictures import Picture
 
 __all__ = ["Continuation"]
 
@@ -25,6 +26,7 @@ class Continuation:
         temperature: Logits are divided by it; 0 takes the likeliest token.
         rows: Which prompt each row continues; default every prompt once. A prompt is read once, however many rows.
         hidden: Keep the last hidden state of every row.
+        pictures: Those of each prompt, if there are any.
     """
 
     def __init__(
@@ -35,12 +37,17 @@ class Continuation:
         *,
         rows: Sequence[int] | None = None,
         hidden: bool = False,
+        pictures: Sequence[tuple[Picture, ...]] | None = None,
     ) -> None:
-        encoded = [Encoded(tuple(prompt), (False,) * len(prompt)) for prompt in prompts]
+        shown = [()] * len(prompts) if pictures is None else pictures
+        encoded = [
+            Encoded(tuple(prompt), (False,) * len(prompt), seen) for prompt, seen in zip(prompts, shown, strict=True)
+        ]
         batch = pad(encoded, pad_id=backbone.pad_id, left=True)
         device = backbone.device
         self.backbone, self.temperature, self._keeps = backbone, temperature, hidden
-        self._ids, self._live, self._positions = (part.to(device) for part in (batch.ids, batch.live, batch.positions))
+        self._ids, self._live = batch.ids.to(device), batch.live.to(device)
+        self._seen, self._positions = backbone.seen(batch)
         self._fan = None if rows is None else torch.tensor(rows, dtype=torch.long, device=device)
         self._ends = torch.tensor(backbone.end_ids, device=device)
         self._cache: Any = None
@@ -63,9 +70,10 @@ class Continuation:
                 use_cache=True,
                 logits_to_keep=1,
                 output_hidden_states=self._keeps,
+                **self._seen,
             )
-        self._cache = output.past_key_values
-        self.logits = output.logits[:, -1].float()
+        self._cache, self._seen = output.past_key_values, {}
+        self.logits = self.backbone.silenced(output.logits[:, -1].float())
         if self._keeps:
             self.hidden = output.hidden_states[-1][:, -1].float()
         if self._fan is not None:
@@ -75,7 +83,7 @@ class Continuation:
     def select(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order; a row may occur more than once."""
         self._cache.batch_select_indices(rows)
-        self._live, self._positions, self.logits = self._live[rows], self._positions[rows], self.logits[rows]
+        self._live, self._positions, self.logits = self._live[rows], self._positions[..., rows, :], self.logits[rows]
         if self._keeps:
             self.hidden = self.hidden[rows]
 
@@ -99,8 +107,8 @@ class Continuation:
         if len(going) < len(tokens):
             if len(going):
                 self._cache.batch_select_indices(going)
-            tokens, self._live, self._positions = tokens[going], self._live[going], self._positions[going]
+            tokens, self._live, self._positions = tokens[going], self._live[going], self._positions[..., going, :]
         self._ids = tokens.unsqueeze(-1)
         self._live = torch.cat([self._live, torch.ones_like(self._ids, dtype=torch.bool)], dim=-1)
-        self._positions = self._positions[:, -1:] + 1
+        self._positions = self._positions[..., -1:] + 1
         return going

@@ -5,8 +5,8 @@ Masks are named for what True means: ``live`` marks real tokens, ``trained`` mar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,26 +14,33 @@ import torch
 from jinja2 import TemplateError
 
 from perl_eval.errors import UserError
-from perl_eval.records import Message
+from perl_eval.models.vision import Vision
+from perl_eval.pictures import Picture
+from perl_eval.records import PICTURE, Message
 
 __all__ = ["Encoded", "PaddedBatch", "batch_of_step", "encode_dialogue", "encode_prompt", "end_of_turn", "pad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One token sequence; ``trained[t]`` is True where token t is the assistant's, to be imitated or scored."""
+    """One token sequence; ``trained[t]`` is True where token t is the assistant's, to be imitated or scored.
+
+    ``pictures`` are those that its placeholders stand for, in order.
+    """
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Sequences padded to one length; all tensors are (batch, length)."""
+    """Sequences padded to one length; all tensors are (batch, length). ``pictures`` are those of all rows, in order."""
 
     ids: torch.Tensor
     live: torch.Tensor
     trained: torch.Tensor
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def positions(self) -> torch.Tensor:
@@ -41,12 +48,15 @@ class PaddedBatch:
         return (self.live.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def _rendered(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -> str:
-    """Return the dialogue as the chat template writes it.
+def _rendered(processor: Any, messages: Sequence[Message], *, open_turn: bool) -> str:
+    """Return the dialogue as the chat template writes it, a mark for each picture.
 
     What is said must not end a turn or open another, so a special token's spelling within a message is broken by a
     space after its first character.
     """
+    if isinstance(processor, Vision):
+        return processor.rendered(messages, open_turn=open_turn)
+    tokenizer = processor
     if tokenizer.chat_template is None:
         raise UserError("the tokenizer has no chat template", "give a chat model's tokenizer, or set a template")
     turns = []
@@ -63,9 +73,35 @@ def _rendered(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -
     return text
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+def _ids(processor: Any, text: str, coming: Iterator[Picture]) -> list[int]:
+    """Return the ids of a rendered text; its marks take the next pictures."""
+    if isinstance(processor, Vision):
+        return processor.ids(text, coming)
+    ids: list[int] = processor(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _plain(processor: Any, messages: Sequence[Message]) -> list[Message]:
+    """Return messages without pictures as text only, where a mark would ask for one."""
+    if not isinstance(processor, Vision):
+        return list(messages)
+    return [replace(message, content=message.content.replace(PICTURE, " ")) for message in messages]
+
+
+def _coming(processor: Any, pictures: Sequence[Picture]) -> Iterator[Picture]:
+    if pictures and not isinstance(processor, Vision):
+        raise UserError("there are pictures, and the model reads text only", "give a vision-language model")
+    return iter(pictures)
+
+
+def _check_cut(processor: Any, ids: Sequence[int], keep: slice, coming: Iterator[Picture]) -> None:
+    """Refuse to leave out a picture, or a piece of one."""
+    if not isinstance(processor, Vision):
+        return
+    if any(True for _ in coming):
+        raise UserError("there are more pictures than places in the dialogue", "give each picture a place")
+    if ids[keep].count(processor.placeholder) < ids.count(processor.placeholder):
+        raise UserError(f"a dialogue of {len(ids)} tokens with pictures is too long", "raise max_tokens")
 
 
 def end_of_turn(tokenizer: Any) -> int:
@@ -81,13 +117,34 @@ def end_of_turn(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Message], *, max_tokens: int) -> tuple[int, ...]:
-    """Encode a dialogue up to the point where the assistant speaks; the oldest tokens are cut if it is too long."""
-    return tuple(_ids(tokenizer, _rendered(tokenizer, messages, open_turn=True))[-max_tokens:])
+def encode_prompt(
+    processor: Any, messages: Sequence[Message], *, max_tokens: int, pictures: Sequence[Picture] = ()
+) -> tuple[int, ...]:
+    """Encode a dialogue up to the point where the assistant speaks; the oldest tokens are cut if it is too long.
+
+    Args:
+        processor: The model's tokenizer, or its `Vision`.
+        messages: The dialogue.
+        max_tokens: The most tokens to keep.
+        pictures: One for each place (`perl_eval.records.PICTURE`) in the messages, in order.
+
+    Raises:
+        UserError: Places and pictures do not match, or a picture would be cut.
+    """
+    coming, keep = _coming(processor, pictures), slice(-max_tokens, None)
+    text = _rendered(processor, messages if pictures else _plain(processor, messages), open_turn=True)
+    ids = _ids(processor, text, coming)
+    _check_cut(processor, ids, keep, coming)
+    return tuple(ids[keep])
 
 
 def encode_dialogue(
-    tokenizer: Any, prompt: Sequence[Message], completion: Sequence[Message], *, max_tokens: int
+    processor: Any,
+    prompt: Sequence[Message],
+    completion: Sequence[Message],
+    *,
+    max_tokens: int,
+    pictures: Sequence[Picture] = (),
 ) -> Encoded:
     """Encode a prompt and the turns that follow; the assistant's turns among the latter are marked ``trained``.
 
@@ -96,27 +153,35 @@ def encode_dialogue(
     token is not ``trained``, and is left out at the very end, where a sample would have ended. The newest
     ``max_tokens`` are kept when the last turn alone is the completion, the oldest otherwise.
 
+    Args:
+        processor: The model's tokenizer, or its `Vision`.
+        prompt: What was said before.
+        completion: What follows; text only.
+        max_tokens: The most tokens to keep.
+        pictures: One for each place in the prompt, in order.
+
     Raises:
         UserError: The chat template rewrites earlier turns, so the parts cannot be told apart, or does not end an
-            assistant's turn with the end token.
+            assistant's turn with the end token; places and pictures do not match, or a picture would be cut.
     """
-    end = end_of_turn(tokenizer)
-    turns = [*prompt, *completion]
-    ids = _ids(tokenizer, _rendered(tokenizer, prompt, open_turn=False)) if prompt else []
+    tokenizer = processor.tokenizer if isinstance(processor, Vision) else processor
+    end, coming = end_of_turn(tokenizer), _coming(processor, pictures)
+    turns = [*(prompt if pictures else _plain(processor, prompt)), *_plain(processor, completion)]
+    seen = _rendered(processor, turns[: len(prompt)], open_turn=False) if prompt else ""
+    ids = _ids(processor, seen, coming) if prompt else []
     trained = [False] * len(ids)
-    seen = _rendered(tokenizer, prompt, open_turn=False) if prompt else ""
     for index in range(len(prompt), len(turns)):
-        whole = _rendered(tokenizer, turns[: index + 1], open_turn=False)
+        whole = _rendered(processor, turns[: index + 1], open_turn=False)
         if not whole.startswith(seen):
             raise UserError("the tokenizer's chat template rewrites earlier turns", "use a template that only appends")
         parts = [(whole[len(seen) :], False)]
         if turns[index].role == "assistant":
-            opened = _rendered(tokenizer, turns[:index], open_turn=True)
+            opened = _rendered(processor, turns[:index], open_turn=True)
             if not whole.startswith(opened):
                 raise UserError("the chat template does not write a turn as it opens one", "mend the template")
             parts = [(opened[len(seen) :], False), (whole[len(opened) :], True)]
         for text, learned in parts:
-            piece = _ids(tokenizer, text)
+            piece = _ids(processor, text, coming)
             if learned and end not in piece:
                 raise UserError(
                     f"the chat template does not end a turn with the eos token {tokenizer.eos_token!r}",
@@ -129,7 +194,8 @@ def encode_dialogue(
             trained += [True] * spoken + [False] * (len(piece) - spoken)
         seen = whole
     keep = slice(-max_tokens, None) if len(completion) == 1 else slice(None, max_tokens)
-    return Encoded(tuple(ids[keep]), tuple(trained[keep]))
+    _check_cut(processor, ids, keep, coming)
+    return Encoded(tuple(ids[keep]), tuple(trained[keep]), tuple(pictures))
 
 
 def pad(rows: Sequence[Encoded], *, pad_id: int, left: bool = False) -> PaddedBatch:
@@ -149,7 +215,7 @@ def pad(rows: Sequence[Encoded], *, pad_id: int, left: bool = False) -> PaddedBa
         ids[index, span] = torch.tensor(row.ids, dtype=torch.long)
         live[index, span] = True
         trained[index, span] = torch.tensor(row.trained, dtype=torch.bool)
-    return PaddedBatch(ids, live, trained)
+    return PaddedBatch(ids, live, trained, tuple(picture for row in rows for picture in row.pictures))
 
 
 def batch_of_step(lengths: Sequence[int], step: int, *, size: int, seed: int) -> list[int]:

@@ -15,6 +15,7 @@ import torch
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.continuation import Continuation
 from perl_eval.models.encode import Encoded
+from perl_eval.pictures import Picture
 from perl_eval.records import digest
 
 __all__ = ["Rollout", "Sampling", "generate", "item_seed"]
@@ -32,18 +33,20 @@ class Sampling:
 class Rollout:
     """Token ids as sampled, the end token included if it came; ``finished`` says whether it did.
 
-    ``text`` is what they say, the end token left out.
+    ``text`` is what they say, the end token left out; ``pictures`` are the prompt's.
     """
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     finished: bool
     text: str = ""
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def encoded(self) -> Encoded:
         """Prompt and sample as one sequence, the sample marked ``trained``."""
-        return Encoded(self.prompt_ids + self.ids, (False,) * len(self.prompt_ids) + (True,) * len(self.ids))
+        trained = (False,) * len(self.prompt_ids) + (True,) * len(self.ids)
+        return Encoded(self.prompt_ids + self.ids, trained, self.pictures)
 
 
 def item_seed(seed: int, item: str, draw: int) -> int:
@@ -53,7 +56,12 @@ def item_seed(seed: int, item: str, draw: int) -> int:
 
 @torch.no_grad()
 def generate(
-    backbone: Backbone, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    pictures: Sequence[tuple[Picture, ...]] | None = None,
 ) -> list[Rollout]:
     """Sample one completion a prompt with whatever adapter is on; no weights are merged.
 
@@ -64,6 +72,7 @@ def generate(
         prompts: Token ids, ending where the assistant speaks.
         seeds: One a prompt, see `item_seed`.
         sampling: Temperature and length.
+        pictures: Those of each prompt, if there are any.
 
     Returns:
         One rollout a prompt, in order.
@@ -72,7 +81,8 @@ def generate(
     sampled: list[list[int]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
     active = np.arange(len(prompts))
-    growing = Continuation(backbone, prompts, sampling.temperature)
+    shown = [()] * len(prompts) if pictures is None else pictures
+    growing = Continuation(backbone, prompts, sampling.temperature, pictures=shown)
     for step in range(sampling.max_new_tokens):
         growing.look()
         chosen = growing.choose(torch.from_numpy(uniforms[active, step]))
@@ -84,6 +94,6 @@ def generate(
             break
     said = [tokens[:-1] if done else tokens for tokens, done in zip(sampled, finished, strict=True)]
     return [
-        Rollout(tuple(prompt), tuple(tokens), done, backbone.tokenizer.decode(spoken).strip())
-        for prompt, tokens, done, spoken in zip(prompts, sampled, finished, said, strict=True)
+        Rollout(tuple(prompt), tuple(tokens), done, backbone.tokenizer.decode(spoken).strip(), seen)
+        for prompt, tokens, done, spoken, seen in zip(prompts, sampled, finished, said, shown, strict=True)
     ]

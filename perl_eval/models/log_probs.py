@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perl_eval.models.backbone import Backbone
+from perl_eval.models.backbone import NEVER, Backbone
 from perl_eval.models.encode import PaddedBatch
 
 __all__ = ["token_log_probs"]
@@ -25,7 +25,8 @@ _ELEMENTS_CPU, _ELEMENTS_GPU = 2**22, 2**26
 class _Output:
     """How hidden states become log-probabilities.
 
-    Factor on the logits, soft cap (0: none), temperature, tokens a chunk, the product's type; whether to learn.
+    Factor on the logits, soft cap (0: none), temperature, tokens a chunk, the product's type; whether to learn; ids
+    that are never said.
     """
 
     factor: float
@@ -34,6 +35,7 @@ class _Output:
     chunk: int
     dtype: torch.dtype
     learns: bool
+    unsaid: tuple[int, ...] = ()
 
     def logits(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the logits before the temperature, (tokens, vocabulary), in float32 or finer."""
@@ -43,7 +45,11 @@ class _Output:
             logits += bias
         if self.factor != 1.0:
             logits *= self.factor
-        return logits.div_(self.cap).tanh_().mul_(self.cap) if self.cap else logits
+        if self.cap:
+            logits = logits.div_(self.cap).tanh_().mul_(self.cap)
+        if self.unsaid:
+            logits[:, self.unsaid] = NEVER
+        return logits
 
     def picked(self, logits: torch.Tensor, targets: torch.Tensor, *, slope: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log p(target), (tokens,), and its slope by the layer's product; ``logits`` is used up.
@@ -159,6 +165,7 @@ def token_log_probs(
         chunk=max(1, most // layer.weight.shape[0]),
         dtype=torch.bfloat16 if backbone.placement.dtype == "bf16" else hidden.dtype,
         learns=torch.is_grad_enabled(),
+        unsaid=backbone.unsaid,
     )
     chosen = hidden[:, :-1][scored]
     picked: torch.Tensor = _Picked.apply(chosen, layer.weight, layer.bias, targets, output)  # type: ignore[no-untyped-call]
