@@ -28,6 +28,8 @@ VERBS = {
     "perl_eval.sample": "run",
     "perl_eval.score": "run",
     "perl_eval.tasks": "run",
+    "perl_eval.train.ablate": "run",
+    "perl_eval.train.average": "run",
     "perl_eval.train.folds": "run",
     "perl_eval.train.policy": "run",
     "perl_eval.train.reward": "run",
