@@ -1,7 +1,7 @@
 """The verb ``judge``: two completions -> a judgement, asked in both orders; or one completion -> yes or no.
 
-Beside `run`: `forecast` says what it would take, `attack` how easily the judge is talked round, `reread` reads kept
-replies again, and `verify` recomputes a run from its ledger.
+Beside `run`: `forecast` says what it would take, `attack` how easily the judge is talked round, `look` whether it looks
+at pictures, `reread` reads kept replies again, and `verify` recomputes a run from its ledger.
 
 Plan (pure) -> ask (the only input and output) -> read (pure) -> decide (pure). A contestant wins only if it is
 preferred in both orders. Judges without positions are asked once a pair.
@@ -19,6 +19,7 @@ from perl_eval.judges.ask import Tally
 from perl_eval.judges.contest import Contestants, Decision, decide, judgements, plan
 from perl_eval.judges.forecast import Forecast, forecast
 from perl_eval.judges.ledger import Ledger
+from perl_eval.judges.looking import look
 from perl_eval.judges.matching import Pairs, pairs
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.replay import reread, verify
@@ -48,6 +49,7 @@ __all__ = [
     "decide",
     "forecast",
     "judgements",
+    "look",
     "pairs",
     "plan",
     "reread",

@@ -118,13 +118,16 @@ def judge(
     attack: Annotated[
         bool, typer.Option("--attack", help="Try the built-in attacks on the judge.", rich_help_panel=_INSTEAD)
     ] = False,
+    look: Annotated[
+        bool, typer.Option("--look", help="Ask again with pictures removed, and swapped.", rich_help_panel=_INSTEAD)
+    ] = False,
     reread: Annotated[
         Path | None, typer.Option(help="Read this run's kept replies again.", rich_help_panel=_INSTEAD)
     ] = None,
 ) -> None:
     """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
-    if dry_run + attack + (reread is not None) > 1:
-        raise UserError("--dry-run, --attack and --reread are three different things", "give one of them")
+    if dry_run + attack + look + (reread is not None) > 1:
+        raise UserError("--dry-run, --attack, --look and --reread are different things", "give one of them")
     if reread is not None:
         _reread(reread, a, out, prompts)
         return
@@ -188,11 +191,12 @@ def judge(
     for spec, one, folder in zip(doors, opened, folders, strict=True):
         if dry_run:
             _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
-        elif attack:
-            _show_estimates(verb.attack(a, b, folder, judge=one, options=options))
+        elif attack or look:
+            test = verb.attack if attack else verb.look
+            _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
             _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
-    if len(doors) > 1 and not (dry_run or attack):
+    if len(doors) > 1 and not (dry_run or attack or look):
         jury(folders, out / "jury")
 
 

@@ -36,7 +36,7 @@ from perl_eval.judges.options import system_one
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.scripted import ScriptedJudge
 from perl_eval.models.scratch import make_tokenizer
-from perl_eval.records import Ballot, Completion, Judgement, Message, Question
+from perl_eval.records import Ballot, Completion, Estimate, Judgement, Message, Question
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 Colour = tuple[int, int, int]
@@ -255,3 +255,68 @@ def test_other_pictures_are_another_question_to_the_ledger(tmp_path: Path) -> No
         for question in plan([pair(tmp_path, *colours)], _nobody(), render.load("dialogue")):
             keys.add(Keys(_nobody()).of(question))
     assert len(keys) == 8
+
+
+# ---------------------------------------------------------------------------------------- does the judge look
+
+
+def sides(folder: Path, colours: list[Colour]) -> tuple[Path, Path]:
+    """Write two policies' answers to a picture each: a calls it red, b blue."""
+    found = []
+    for side, text in (("a", "red"), ("b", "blue")):
+        with runs.start(folder / side, verb="sample", arguments={}) as run:
+            shown = (Message("user", "what colour"),)
+            answers = [
+                Completion(
+                    f"{side}{i}",
+                    f"i{i}",
+                    f"g{i}",
+                    "d",
+                    side,
+                    shown,
+                    text,
+                    "stop",
+                    0,
+                    images=(images.keep(run.folder, picture(colour)),),
+                )
+                for i, colour in enumerate(colours)
+            ]
+            run.write(answers, Completion)
+        found.append(folder / side)
+    return found[0], found[1]
+
+
+def sees(body: dict[str, Any]) -> str:
+    """Judge by the picture: the answer that names its colour; a tie without one."""
+    parts = body["messages"][-1]["content"]
+    if isinstance(parts, str):
+        return "tie"
+    text = parts[-1]["text"]
+    first_is_red = text.split("=== answer A |")[1].split("\n")[1] == "red"
+    return "A" if (decoded(parts[0]["image_url"]["url"]) == RED) == first_is_red else "B"
+
+
+def guesses(body: dict[str, Any]) -> str:
+    """Judge by the text alone: red it is."""
+    parts = body["messages"][-1]["content"]
+    text = parts if isinstance(parts, str) else parts[-1]["text"]
+    return "A" if text.split("=== answer A |")[1].split("\n")[1] == "red" else "B"
+
+
+@pytest.mark.parametrize(("answer", "rate"), [(sees, 1.0), (guesses, 0.0)], ids=["looks", "guesses"])
+def test_a_judge_that_does_not_look_is_found_out(tmp_path: Path, answer: Any, rate: float) -> None:
+    a, b = sides(tmp_path, [RED, BLUE] * 4)
+    with serving(FakeServer(answer=answer)) as server:
+        by = ChatJudge("m", ChatOptions(base_url=server.url))
+        out = judge.look(a, b, tmp_path / "out", judge=by, options=judge.JudgeOptions("dialogue"))
+    found = {estimate.subject: estimate for estimate in runs.read(out, Estimate)}
+    assert set(found) == {"pictures removed", "pictures swapped"}
+    assert {(one.name, one.value, one.n) for one in found.values()} == {("verdict change rate", rate, 8)}
+    # Both controls of all 8 pairs are kept.
+    assert len(runs.read(out, Judgement)) == 16
+
+
+def test_looking_needs_different_pictures(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, [RED, RED])
+    with pytest.raises(UserError, match="has no two items with different pictures"):
+        judge.look(a, b, tmp_path / "out", judge=_nobody(), options=judge.JudgeOptions("dialogue"))
