@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 __all__ = ["track"]
@@ -10,13 +10,16 @@ __all__ = ["track"]
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], description: str, *, total: int | None = None, note: Callable[[], str] | None = None
+) -> Iterator[Item]:
     """Yield items while a bar shows count, rate and time left.
 
     Args:
         items: What to go through.
         description: What is being done, a few words.
         total: How many items there are, if ``len(items)`` does not tell.
+        note: Says what else there is to know by now.
     """
     from rich.console import Console
     from rich.progress import (
@@ -29,11 +32,16 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None) 
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.1f}/s" if task.speed else "", style="dim")
+
+    class Note(ProgressColumn):
+        def render(self, task: Task) -> Text:  # noqa: ARG002
+            return Text(note() if note else "")
 
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -44,6 +52,7 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None) 
         Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        Note(Column(no_wrap=True)),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)

@@ -170,7 +170,7 @@ def started(server: FakeServer, pair: tuple[Path, Path], out: Path, *ledger: Pat
 
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_is_the_unbroken_run_and_loses_half_a_second_at_most(tmp_path: Path) -> None:
-    pair, moments = contestants(tmp_path, 600), random.Random(0)
+    pair, moments = contestants(tmp_path, 900), random.Random(0)
     kills: list[float] = []
     with serving(FakeServer()) as server:
         calm = judged(server, pair, tmp_path / "calm", AskOptions())
@@ -179,7 +179,7 @@ def test_a_run_killed_twenty_times_is_the_unbroken_run_and_loses_half_a_second_a
         while len(kills) < 20:
             process, before = started(server, pair, tmp_path / "out"), sum(server.attempts.values())
             # A moment after a random number of requests: while asking, between two writes, or before the first.
-            requests = moments.choice([0, 1, 5, 20, 60])
+            requests = moments.choice([0, 1, 5, 20, 60, 300])
             while process.poll() is None and sum(server.attempts.values()) - before < requests:
                 time.sleep(0.001)
             time.sleep(moments.uniform(0.0, 0.3))
@@ -230,3 +230,19 @@ def test_scratch_of_killed_runs_is_swept_away(tmp_path: Path) -> None:
         (tmp_path / "out" / f".scratch-{os.getppid()}").mkdir()
         judged(server, pair, tmp_path / "out", AskOptions())
     assert [path.name for path in (tmp_path / "out").glob(".*")] == [f".scratch-{os.getppid()}"]
+
+
+# ---------------------------------------------------------------------------------------------------- progress
+
+
+def test_the_bar_tells_of_money_and_of_pairs_without_a_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    server = FakeServer(fault=lambda body, _: "400" if "order 3\n" in str(body["messages"][-1]["content"]) else None)
+    with serving(server):
+        prices = {"price_in_usd": 1000.0, "price_out_usd": 0.0}
+        rows = judged(server, contestants(tmp_path, 9), tmp_path / "out", AskOptions(), **prices)
+    assert [row.item for row in rows if row.outcome == "unjudged"] == ["i0003"]
+    # Eight pairs in both orders, 100 tokens each, at a thousand dollars a million.
+    assert "1 unjudged, 1.60 USD" in capsys.readouterr().err
