@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.bayes.language import Draws, Language
 from perl_eval.bayes.selection import Sampled
-from perl_eval.bayes.target import Target, Weighed
+from perl_eval.bayes.target import Target, Weighed, joined
 from perl_eval.bayes.weights import effective_size, log_mean_exp, normalised
 
 __all__ = [
@@ -70,7 +70,7 @@ def rejected(
             rows = np.flatnonzero(accepted & (owners == place))[: count - found[place]]
             kept[place].append(weighed.take(rows))
             found[place] += len(rows)
-    answers = _joined([part for parts in kept for part in parts])
+    answers = joined([part for parts in kept for part in parts])
     return Sampled(
         answers,
         tokens,
@@ -85,16 +85,6 @@ def _block(found: IntArray, drawn: IntArray, count: int, most: int) -> IntArray:
     rate = (found + 0.5) / (drawn + 1.0)
     wanted = np.ceil((count - found) / rate).astype(np.int64)
     return np.minimum(np.clip(wanted, 1, 4 * count + drawn), most - drawn)
-
-
-def _joined(parts: list[Weighed]) -> Weighed:
-    draws = Draws(
-        np.concatenate([part.draws.contexts for part in parts]),
-        tuple(sequence for part in parts for sequence in part.draws.sequences),
-        np.concatenate([part.draws.log_probs for part in parts]),
-    )
-    log_prior = np.concatenate([part.log_prior for part in parts])
-    return Weighed(draws, log_prior, np.concatenate([part.log_evidence for part in parts]))
 
 
 def _truncated(log_weights: ArrayLike, log_bound: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -9,15 +9,17 @@ Source: Del Moral, Doucet and Jasra, JRSS B 68 (2006), 411-436; twists: Zhao et 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.bayes.language import Draws, Language, Prefixes
 from perl_eval.bayes.selection import Sampled, rows_of
-from perl_eval.bayes.target import Target, Weighed
+from perl_eval.bayes.target import Target, Weighed, joined
 from perl_eval.bayes.weights import effective_size, log_mean_exp, normalised
 
-__all__ = ["Particles", "sequential", "systematic"]
+__all__ = ["Filtering", "Particles", "sequential", "systematic"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -41,38 +43,56 @@ def systematic(shares: FloatArray, uniform: float) -> IntArray:
     return np.asarray(np.minimum(np.searchsorted(edges, points, side="right"), n - 1), np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Filtering:
+    """Particles a filter, when to resample, and how many particles grow at once.
+
+    A filter is resampled when its effective share of particles falls below ``resample_below``; 0 for never.
+    ``at_once`` bounds the batch; a filter is never cut, so it holds one filter at least.
+    """
+
+    particles: int = 16
+    resample_below: float = 0.5
+    at_once: int = 1024
+
+
 def sequential(
-    target: Target,
-    proposal: Language,
-    contexts: IntArray,
-    *,
-    count: int,
-    particles: int,
-    resample_below: float = 0.5,
+    target: Target, proposal: Language, contexts: IntArray, *, count: int, filtering: Filtering | None = None
 ) -> Sampled:
     """Run one particle filter an answer and keep one particle of each, chosen by its weight.
 
-    All filters of all contexts advance in one batch; particles that have ended leave it.
+    The filters of all contexts advance in one batch; particles that have ended leave it.
 
     Args:
         target: Gives the prior and, for whole answers, the evidence.
         proposal: What tokens are drawn from, and whose twist steers; the prior or a policy.
         contexts: Distinct contexts.
         count: Answers for each, each from a filter of its own.
-        particles: Particles a filter.
-        resample_below: A filter is resampled when its effective share of particles falls below this; 0 for never.
+        filtering: See `Filtering`.
 
     Returns:
         The kept answers; ``log_z`` holds each filter's estimate of log Z, whose exponential is unbiased.
     """
+    how = filtering or Filtering()
     owners, numbers = rows_of(contexts, count)
     randoms = [np.random.default_rng([seed, _STEPS]) for seed in proposal.seeds(owners, numbers)]
-    filters = Particles(target, proposal, owners, particles)
-    while filters.running:
-        filters.look()
-        filters.resample(resample_below, randoms)
-        filters.grow(np.stack([random.random(particles) for random in randoms]))
-    return filters.finish(randoms)
+    size = max(1, how.at_once // how.particles)
+    parts = []
+    for start in range(0, len(owners), size):
+        own = randoms[start : start + size]
+        filters = Particles(target, proposal, owners[start : start + size], how.particles)
+        while filters.running:
+            filters.look()
+            filters.resample(how.resample_below, own)
+            filters.grow(np.stack([random.random(how.particles) for random in own]))
+        parts.append(filters.finish(own))
+    return Sampled(
+        joined([part.kept for part in parts]),
+        sum(part.tokens for part in parts),
+        sum(part.scored for part in parts),
+        log_z=np.concatenate([part.log_z for part in parts if part.log_z is not None]),
+        missing=sum(part.missing for part in parts),
+    )
 
 
 class Particles:

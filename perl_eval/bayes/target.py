@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.bayes.language import Draws, Language
 
-__all__ = ["Evidence", "Target", "composed", "constrained", "exponentiated", "pessimistic"]
+__all__ = ["Evidence", "Target", "Weighed", "composed", "constrained", "exponentiated", "joined", "pessimistic"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -135,3 +135,14 @@ class Weighed:
     def take(self, rows: IntArray) -> Weighed:
         """Return some of the rows, in the order given."""
         return Weighed(self.draws.take(rows), self.log_prior[rows], self.log_evidence[rows])
+
+
+def joined(parts: Sequence[Weighed]) -> Weighed:
+    """Return the rows of several, one after the other."""
+    draws = Draws(
+        np.concatenate([part.draws.contexts for part in parts]),
+        tuple(sequence for part in parts for sequence in part.draws.sequences),
+        np.concatenate([part.draws.log_probs for part in parts]),
+    )
+    log_prior = np.concatenate([part.log_prior for part in parts])
+    return Weighed(draws, log_prior, np.concatenate([part.log_evidence for part in parts]))

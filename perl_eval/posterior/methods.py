@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from perl_eval.bayes import estimates, rejection, selection
 from perl_eval.bayes.language import Draws
 from perl_eval.bayes.selection import Sampled
-from perl_eval.bayes.smc import sequential
+from perl_eval.bayes.smc import Filtering, sequential
 from perl_eval.bayes.target import Target, Weighed
 from perl_eval.models.language import ModelLanguage, fit_twist
 from perl_eval.posterior.setting import PRIOR, Setting
@@ -199,7 +199,9 @@ def _smc(setting: Setting, pool: Pool) -> Answers:
     twist = fit_twist(setting.prior, pool.weighed.draws, pool.weighed.log_weights)
     own = setting.prior.stream("SMC", twist=twist)
     target = Target(own, setting.target.evidence)
-    sampled = sequential(target, own, setting.contexts, count=options.draws, particles=options.n)
+    sampled = sequential(
+        target, own, setting.contexts, count=options.draws, filtering=Filtering(options.n, at_once=4 * options.batch)
+    )
     return Answers(f"SMC of {options.n}", "sampler", sampled, _bounds(pool, sampled), _log_z(sampled))
 
 

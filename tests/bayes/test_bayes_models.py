@@ -11,7 +11,7 @@ import tiny_models
 import torch
 
 from perl_eval.bayes import selection
-from perl_eval.bayes.smc import sequential
+from perl_eval.bayes.smc import Filtering, sequential
 from perl_eval.bayes.target import Target
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.continuation import Continuation
@@ -139,7 +139,7 @@ def test_estimates_of_z_agree_with_a_long_run(model: Backbone, asked: Asked, ada
     proposal = prior.stream("p") if adapter is None else language(model, asked, adapter).stream("p")
     target = Target(proposal if adapter is None else prior, reward)
     for found in (
-        sequential(target, proposal, contexts, count=20, particles=12),
+        sequential(target, proposal, contexts, count=20, filtering=Filtering(12)),
         selection.importance_resampled(target, proposal, contexts, count=20, n=12),
     ):
         assert found.log_z is not None

@@ -19,7 +19,7 @@ from perl_eval.bayes.selection import (
     best_of_n_means,
     best_of_n_tilts,
 )
-from perl_eval.bayes.smc import sequential, systematic
+from perl_eval.bayes.smc import Filtering, sequential, systematic
 from perl_eval.bayes.target import Target, constrained
 
 BOTH = np.array([0, 1])
@@ -278,7 +278,7 @@ def test_smc_draws_the_target_whatever_the_twist(
     wrong = np.random.default_rng(2).normal(size=best.shape)
     twist = {"none": np.zeros_like(best), "best": best, "wrong": wrong}[guess]
     target, proposal = twisted(world, policy if by_policy else world.prior, twist)
-    found = sequential(target, proposal, BOTH, count=1500, particles=128)
+    found = sequential(target, proposal, BOTH, count=1500, filtering=Filtering(128))
     assert found.missing == 0
     assert fits(found, world.log_target)
     assert found.log_z is not None
@@ -300,19 +300,19 @@ def test_a_good_twist_lowers_the_variance_of_z() -> None:
     spread = {}
     for name, twist in (("none", np.zeros((1, 40))), ("best", world.best_twist())):
         target, proposal = twisted(world, world.prior, twist)
-        found = sequential(target, proposal, BOTH[:1], count=1500, particles=16)
+        found = sequential(target, proposal, BOTH[:1], count=1500, filtering=Filtering(16))
         assert found.log_z is not None
         spread[name] = float(np.std(np.exp(found.log_z - world.log_z[0])))
     assert spread["best"] < 0.8 * spread["none"]
 
 
 def test_smc_without_resampling_is_importance_resampling(world: SmallWorld) -> None:
-    found = sequential(world.target, world.prior, BOTH, count=1500, particles=128, resample_below=0.0)
+    found = sequential(world.target, world.prior, BOTH, count=1500, filtering=Filtering(128, 0.0))
     assert fits(found, world.log_target)
 
 
 def test_smc_counts_what_it_costs(world: SmallWorld) -> None:
-    found = sequential(world.target, world.prior, BOTH, count=10, particles=8, resample_below=0.0)
+    found = sequential(world.target, world.prior, BOTH, count=10, filtering=Filtering(8, 0.0))
     assert found.scored == 2 * 10 * 8
     assert len(found.kept.log_prior) == 20
     # Without resampling every particle is a plain draw: END ends it, or the fourth token.
@@ -321,13 +321,22 @@ def test_smc_counts_what_it_costs(world: SmallWorld) -> None:
 
 
 def test_filters_are_independent_of_each_other(world: SmallWorld) -> None:
-    both = sequential(world.target, world.prior, BOTH, count=5, particles=6)
-    alone = sequential(world.target, world.prior, BOTH[1:], count=5, particles=6)
+    both = sequential(world.target, world.prior, BOTH, count=5, filtering=Filtering(6))
+    alone = sequential(world.target, world.prior, BOTH[1:], count=5, filtering=Filtering(6))
     assert kept(both, 1).tolist() == kept(alone, 1).tolist()
+
+
+def test_how_many_particles_grow_at_once_changes_nothing(world: SmallWorld) -> None:
+    whole = sequential(world.target, world.prior, BOTH, count=5, filtering=Filtering(6))
+    for at_once in (1, 13, 59):
+        pieces = sequential(world.target, world.prior, BOTH, count=5, filtering=Filtering(6, at_once=at_once))
+        assert pieces.kept.draws.sequences == whole.kept.draws.sequences
+        assert pieces.log_z == pytest.approx(whole.log_z, abs=1e-12)
+        assert (pieces.tokens, pieces.scored) == (whole.tokens, whole.scored)
 
 
 def test_a_filter_that_dies_gives_no_answer(world: SmallWorld) -> None:
     never = Target(world.prior, lambda c, _: np.where(c == 0, -np.inf, 0.0))
-    found = sequential(never, world.prior, BOTH, count=3, particles=4)
+    found = sequential(never, world.prior, BOTH, count=3, filtering=Filtering(4))
     assert found.missing == 3
     assert found.kept.draws.contexts.tolist() == [1, 1, 1]
