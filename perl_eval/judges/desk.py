@@ -145,9 +145,9 @@ class Desk:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()  # looked at in any case: else asyncio logs it
         if task.cancelled() or self._broken is None or self._broken.done():
             return
-        error = task.exception()
         if error is not None:
             self._broken.set_exception(error)
         elif not self._tasks:

@@ -107,7 +107,7 @@ class Endpoint:
         if not 200 <= answer.status < 300:
             raise _refusal(answer, content)
         try:
-            return Posted(json.loads(content), allowance_of(answer.headers))
+            return Posted(_mended(json.loads(content)), allowance_of(answer.headers))
         except (ValueError, RecursionError):
             raise JudgeError("the reply is no JSON") from None
 
@@ -182,6 +182,17 @@ def _refusal(answer: Answer, content: bytes) -> JudgeError | UserError:
     if status in (408, 409) or status >= 500:
         return JudgeError(said)
     return Refused(said)
+
+
+def _mended(value: Any) -> Any:
+    """Put U+FFFD in the place of half surrogate pairs, which JSON can say and no file can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(part) for part in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(part) for name, part in value.items()}
+    return value
 
 
 def _message(content: bytes) -> str:
