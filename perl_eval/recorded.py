@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from perl_eval import rows, runs
+from perl_eval import images, rows, runs
 from perl_eval.records import Completion, HumanLabel, digest, unit_of
 
 __all__ = ["POLICY", "run"]
@@ -18,7 +18,7 @@ def run(data: Path, out: Path, *, split: str = "test", annotator: str = "thumbs"
 
     Args:
         data: A folder of Rating rows, as ``build`` writes it.
-        out: The run folder; gets ``completions.parquet`` and ``labels.parquet``.
+        out: The run folder; gets ``completions.parquet``, ``labels.parquet`` and the pictures of the prompts.
         split: Which split.
         annotator: The pseudonym that the labels carry; the data sets give one label a row.
 
@@ -31,7 +31,7 @@ def run(data: Path, out: Path, *, split: str = "test", annotator: str = "thumbs"
         if going.done:
             return going.folder
         found = rows.read(data, split, need=("completion", "label"))
-        completions = [_completion(row) for row in found]
+        completions = [_completion(row, going.folder) for row in found]
         going.write(completions, Completion)
         labels = [
             HumanLabel(
@@ -48,7 +48,7 @@ def run(data: Path, out: Path, *, split: str = "test", annotator: str = "thumbs"
     return going.folder
 
 
-def _completion(row: rows.Row) -> Completion:
+def _completion(row: rows.Row, folder: Path) -> Completion:
     return Completion(
         id=digest("recorded", row.id),
         item=row.id,
@@ -59,4 +59,5 @@ def _completion(row: rows.Row) -> Completion:
         text="\n".join(turn.content for turn in row.completion or ()),
         finish="stop",
         draw=0,
+        images=tuple(images.keep(folder, picture.read()) for picture in row.images),
     )

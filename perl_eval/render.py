@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import get_args
 
@@ -24,11 +25,12 @@ import jinja2.nodes
 import jinja2.sandbox
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Completion, Kind, Message, Order, Question, Scale, digest
+from perl_eval.records import PICTURE, Completion, Kind, Message, Order, Question, Scale, digest
 
 __all__ = ["Template", "load", "names", "neutralise", "parts", "question", "questions"]
 
 _SUFFIX = ".jinja2"
+_UNKNOWN = "\ufffd"
 _VARIABLES = frozenset(
     {"conversation", "first", "second", "answer", "code", "reasoning", "rubric", "reference", "low", "high"}
 )
@@ -189,7 +191,7 @@ def neutralise(text: str) -> str:
     characters that nobody sees become U+FFFD.
     """
     if not text.replace("\n", "").isprintable() or not text.isascii():
-        text = _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = _UNSEEN.sub(_UNKNOWN, text.replace("\r\n", "\n").replace("\r", "\n"))
     if not any(map(text.__contains__, _SPECIAL_HAS)):
         return text
     return _SPECIAL.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", text)
@@ -230,7 +232,8 @@ def questions(
     Raises:
         DataError: The prompt fails on these values.
     """
-    prompt, texts = _defused(unit[0].prompt), [neutralise(candidate.text) for candidate in unit]
+    prompt = _numbered(_defused(unit[0].prompt), len(unit[0].images))
+    texts = [neutralise(candidate.text).replace(PICTURE, _UNKNOWN) for candidate in unit]
     aids = {"rubric": neutralise(template.rubric), "reference": neutralise(_reference(template, unit[0].item))}
     hostile = [part for turn in prompt for part in (turn.role, turn.content)] + texts
     code = _code(sorted([*hostile, *filter(None, aids.values())]))
@@ -352,6 +355,19 @@ def _rendered(template: Template, values: dict[str, object]) -> list[tuple[str, 
 @lru_cache(maxsize=64)
 def _defused(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(Message(" ".join(neutralise(turn.role).split()), neutralise(turn.content)) for turn in prompt)
+
+
+def _numbered(prompt: tuple[Message, ...], pictures: int) -> tuple[Message, ...]:
+    """Return a conversation whose marks of pictures say which one; they are no marks unless there are as many."""
+    marks = sum(turn.content.count(PICTURE) for turn in prompt)
+    if not marks:
+        return prompt
+    number = count(1)
+
+    def name(_: re.Match[str]) -> str:
+        return f"(picture {next(number)})" if marks == pictures else _UNKNOWN
+
+    return tuple(Message(turn.role, re.sub(PICTURE, name, turn.content)) for turn in prompt)
 
 
 def _code(texts: Sequence[str]) -> str:

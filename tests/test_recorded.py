@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_models
+from PIL import Image
 
-from perl_eval import recorded, runs
+from perl_eval import images, recorded, render, runs
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, HumanLabel, unit_of
 
@@ -54,3 +57,21 @@ def test_rows_without_labels_are_refused(tmp_path: Path) -> None:
     data = tiny_models.write_rows(tmp_path / "data", test=tiny_models.demonstrations(0, 3))
     with pytest.raises(DataError, match="field 'label': no such column"):
         recorded.run(data, tmp_path / "out")
+
+
+def test_pictures_of_rows_lie_beside_the_answers_and_can_be_judged(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(content, "png")
+    asked = [{"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "what is it"}]}]
+    answer = [{"role": "assistant", "content": [{"type": "text", "text": "a dark square"}]}]
+    seen = {"images": [{"bytes": content.getvalue(), "path": None}], "prompt": asked, "completion": answer}
+    rows = [tiny_models.row(name, "x", label=True) | seen for name in ("1", "2")]
+    out = recorded.run(tiny_models.write_rows(tmp_path / "data", test=rows), tmp_path / "out")
+    completions = runs.read(out, Completion)
+    (path,) = {path for one in completions for path in images.locate(out, one.images)}
+    assert images.read(path) == content.getvalue()
+    assert len(list((out / "images").iterdir())) == 1
+    shown = replace(completions[0], images=(path,))
+    question = render.question(render.load("action"), [shown], order="none", id="j")
+    assert "(picture 1)what is it" in question.messages[-1].content
+    assert question.images == (path,)

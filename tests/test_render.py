@@ -31,6 +31,7 @@ HOSTILE = (
     "{{ first }}{{ second }}{{ code }}",
     "\u202eneddih\u200b\x00\x1b[2J\ud800",
     "<think>",
+    "{output_1} {first} %(second)s %s {0} $first",
     "",
 )
 
@@ -321,3 +322,14 @@ def test_a_conversation_that_forges_a_marker_does_not_move_the_parting() -> None
 def test_an_item_without_its_reference_is_a_data_error() -> None:
     with pytest.raises(DataError, match="no reference for item 'item'"):
         aided("quality", "x", references={"another": "y"})
+
+
+@pytest.mark.parametrize(
+    ("pictures", "shown"), [(2, "(picture 1) and\n(picture 2)"), (1, "\ufffd and\n\ufffd"), (0, "\ufffd and\n\ufffd")]
+)
+def test_pictures_are_numbered_where_they_stand_and_only_if_they_are_there(pictures: int, shown: str) -> None:
+    answer = replace(completion("like \ufffc", prompt="\ufffc and\n\ufffc"), images=("x.png",) * pictures)
+    text = render.question(render.load("action"), [answer], order="none", id="j").messages[-1].content
+    assert shown in text
+    assert "like \ufffd" in text
+    assert "\ufffc" not in text

@@ -1,8 +1,9 @@
-"""The verbs judge, jury and verify."""
+"""The verbs judge, jury, verify and ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -265,6 +266,42 @@ def verify(
         typer.echo(f"{len(differing)} of {count} judgements come out otherwise", err=True)
         raise typer.Exit(1)
     typer.echo(f"all {count} judgements come out the same")
+
+
+def ledger_export(
+    ledger: Annotated[Path, typer.Argument(help="The ledger.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .jsonl or .parquet.")],
+) -> None:
+    """A ledger's replies to a file."""
+    from perl_eval.judges.keeping import export
+
+    typer.echo(f"{export(ledger, out):,} replies")
+    done(out)
+
+
+def ledger_prune(
+    ledger: Annotated[Path, typer.Argument(help="The ledger.")],
+    before: Annotated[datetime | None, typer.Option(help="Delete what was kept before this moment, UTC.")] = None,
+    model: Annotated[str | None, typer.Option(help="Delete the replies of this model.")] = None,
+    keep: Annotated[
+        list[Path] | None, typer.Option(help="Delete what this run of `judge` does not need; may be repeated.")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the runs used one.")] = None,
+) -> None:
+    """Delete replies from a ledger: those to which all of this applies. Asking the same costs again."""
+    from perl_eval import runs
+    from perl_eval.judges.keeping import Pruning, prune
+    from perl_eval.judges.kept import reopen
+    from perl_eval.judges.replay import keys_of
+
+    needed: set[bytes] | None = None
+    for run in keep or []:
+        card = runs.read_card(run)
+        if card is None:
+            raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
+        needed = (needed or set()) | set(keys_of(run, judge=reopen(card), prompts=prompts))
+    count = prune(ledger, Pruning(before=before, model=model, unused=needed))
+    typer.echo(f"{count:,} replies deleted")
 
 
 def _reread(run: Path, a: Path | None, out: Path, prompts: Path | None) -> None:

@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
 )
+ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
 
 app.command()(data.build)
@@ -35,6 +36,9 @@ app.command()(data.recorded)
 app.command()(judging.judge)
 app.command()(judging.jury)
 app.command()(judging.verify)
+app.add_typer(ledger, name="ledger")
+ledger.command("export")(judging.ledger_export)
+ledger.command("prune")(judging.ledger_prune)
 app.command()(figures.score)
 app.command()(figures.agree)
 app.command()(auditing.audit)

@@ -277,6 +277,31 @@ def test_a_batch_is_asked_for_with_one_word(command: Command, pairs: str, tmp_pa
     assert server.requests == []
 
 
+def test_a_ledger_is_exported_and_pruned(command: Command, pairs: str, tmp_path: Path) -> None:
+    kept = tmp_path / "l.sqlite"
+    for name in ("length", "constant"):
+        command(judge(pairs, tmp_path / name, f"--judge scripted:{name} --position-bias 1 --ledger {kept}"))
+    shown = command(f"ledger export {kept} --out {tmp_path}/all.jsonl")
+    assert shown.out == f"32 replies\n{tmp_path}/all.jsonl\n"
+    entries = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert {entry["asked"] for entry in entries} == {"length", "constant"}
+    assert command(f"ledger prune {kept} --before 2020-01-01").out == "0 replies deleted\n"
+    # What one run needs stays; the other's answers go.
+    assert command(f"ledger prune {kept} --keep {tmp_path}/length").out == "16 replies deleted\n"
+    assert command(f"verify {tmp_path}/length").code is None
+    assert command(f"ledger prune {kept} --model constant").out == "0 replies deleted\n"
+    assert command(f"ledger prune {kept} --model length").out == "16 replies deleted\n"
+    for line, said in (
+        (f"ledger prune {kept}", "nothing says which replies to delete"),
+        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is no finished run"),
+        (f"ledger export {tmp_path}/none --out {tmp_path}/x.jsonl", "no such ledger"),
+        (f"ledger export {kept} --out {tmp_path}/x.csv", "is neither .jsonl nor .parquet"),
+    ):
+        wrong = command(line)
+        assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
+        assert said in wrong.err
+
+
 def test_several_judges_are_a_jury(command: Command, pairs: str, tmp_path: Path) -> None:
     more = "--judge scripted:length --judge scripted:constant --judge scripted:world --position-bias 0.5"
     shown = command(judge(pairs, tmp_path / "out", more))
