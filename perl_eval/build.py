@@ -5,7 +5,7 @@ The folder holds ``README.md`` (the dataset card), ``<config>/<split>-00000-of-0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perl_eval import runs, tables
 from perl_eval.errors import DataError, UserError
+from perl_eval.spread import Spread, here
 
 if TYPE_CHECKING:
     from datasets_builders.builder import Builder
@@ -36,6 +37,7 @@ class BuildOptions:
         against: Another built folder to look for leakage from, with ``check``.
         push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
         public: Make that repository public; private otherwise.
+        spread: Where the configurations are built; they come out the same wherever.
     """
 
     splits: tuple[str, ...] = ()
@@ -46,6 +48,7 @@ class BuildOptions:
     against: Path | None = None
     push_to_hub: str | None = None
     public: bool = False
+    spread: Spread = here
 
 
 @contextmanager
@@ -110,7 +113,8 @@ def run(
         inputs = {} if chosen.against is None else {"against": chosen.against}
         with runs.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
             if not current.done:
-                built = _write(builders, out, chosen)
+                building = _Building(name, out.absolute(), data_dir, chosen)
+                built = dict(zip(builders, chosen.spread(building, list(builders)), strict=True))
                 findings = _examine(list(built), out, chosen.against) if check else {}
                 _finish(current, origin, built, findings)
         if chosen.push_to_hub is not None:
@@ -133,10 +137,25 @@ def _open(
     }
 
 
-def _write(builders: Mapping[str, Builder], out: Path, options: BuildOptions) -> dict[str, Built]:
-    from datasets_builders.publish import write_config
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """What builds one configuration after the other, wherever a worker is."""
 
-    return {name: write_config(one, out, num_proc=options.num_proc) for name, one in builders.items()}
+    name: str
+    out: Path
+    data_dir: Path | None
+    options: BuildOptions
+
+    def __call__(self) -> Callable[[str], Built]:
+        """Return what builds the configuration of a name."""
+        return self._build
+
+    def _build(self, config: str) -> Built:
+        with _translated():
+            from datasets_builders.publish import write_config
+
+            (builder,) = _open(self.name, config, self.data_dir, self.options).values()
+            return write_config(builder, self.out, num_proc=self.options.num_proc)
 
 
 def _examine(configs: Sequence[str], out: Path, against: Path | None) -> dict[str, list[Finding]]:

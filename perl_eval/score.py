@@ -10,6 +10,7 @@ from typing import Any
 from perl_eval import runs, sheets
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, Judgement
+from perl_eval.spread import Spread, here
 from perl_eval.stats.diversity import diversity
 from perl_eval.stats.intervals import about
 from perl_eval.stats.judged import ScoreOptions, estimate_judgements, kind_of
@@ -33,7 +34,9 @@ class Columns:
     p_a: str = "p_a"
 
 
-def run(judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions | None = None) -> Path:
+def run(
+    judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions | None = None, spread: Spread = here
+) -> Path:
     """Estimate win rates and position bias, or rates of yes and no, from judgements.
 
     Judgements are taken apart by judge, policies, data set and prompt; none are pooled. Policies that met the same
@@ -43,6 +46,7 @@ def run(judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions |
         judgements: A file or run folder of Judgement records, or several.
         out: Output folder.
         options: How figures are estimated.
+        spread: Where each thing compared is estimated; the figures are the same wherever.
 
     Returns:
         The output folder, with ``estimates.parquet``.
@@ -67,7 +71,7 @@ def run(judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions |
         if progress.done:
             return progress.folder
         _refuse_bad_judgements(read)
-        found = estimate_judgements([record for _, records in read for record in records], how)
+        found = estimate_judgements([record for _, records in read for record in records], how, spread=spread)
         found += [estimate for path, _ in read for estimate in _anytime(path)]
         progress.write(about(found, simulated=any(_is_simulated(path) for path, _ in read)), Estimate)
     return progress.folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Literal
 from perl_eval import sheets
 from perl_eval.errors import UserError
 from perl_eval.records import Estimate, Judgement
+from perl_eval.spread import Spread, here
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.graded import mean_score
 from perl_eval.stats.intervals import about
@@ -65,27 +66,42 @@ def kind_of(record: Judgement) -> Key:
     return record.kind, record.judge, record.policy_a, record.policy_b, record.dataset, record.prompt_sha256
 
 
-def estimate_judgements(records: Iterable[Judgement], options: ScoreOptions | None = None) -> list[Estimate]:
+def estimate_judgements(
+    records: Iterable[Judgement], options: ScoreOptions | None = None, *, spread: Spread = here
+) -> list[Estimate]:
     """Estimate everything that some judgements say, one set of figures for each thing compared.
 
     Args:
         records: Judgements of any judges, policies, data sets and prompts.
         options: How figures are estimated.
+        spread: Where each thing compared is estimated; the figures are the same wherever.
     """
     how = options or ScoreOptions()
     compared: dict[Key, list[Judgement]] = {}
     for record in records:
         compared.setdefault(kind_of(record), []).append(record)
     found: list[Estimate] = []
-    for key, group in sorted(compared.items()):
+    ordered = sorted(compared.items())
+    figures = spread(_Estimating(how), [(key[0], group) for key, group in ordered])
+    for (key, group), estimates in zip(ordered, figures, strict=True):
         kind, judge, policy_a, policy_b, dataset, prompt = key
         subject = f"{policy_a} against {policy_b}" if kind == "pairwise" else policy_a
         subject += f", judge {judge}"
         subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
         subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
-        estimates = _FIGURES[kind](group, how)
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
     return [*found, *_compare_policies(compared, how)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimating:
+    """What estimates the figures of one thing compared, wherever a worker is."""
+
+    how: ScoreOptions
+
+    def __call__(self) -> Callable[[tuple[str, Sequence[Judgement]]], list[Estimate]]:
+        """Return what estimates from kind and judgements."""
+        return lambda piece: _FIGURES[piece[0]](piece[1], self.how)
 
 
 def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
