@@ -10,6 +10,7 @@ MEANINGS: Mapping[str, str] = {
     "log Z": "log of the target's normaliser, mean over prompts, from draws of the prior",
     "log Z, from this policy's draws": "the same from draws of this policy: agreement says that both see the target",
     "log Z, from this sampler": "mean of the sampler's own estimates; below log Z in expectation",
+    "log Z, from above": "from exact draws of the target: above log Z in expectation",
     "effective sample size": "draws of the prior a prompt that the importance weights are worth",
     "KL(target || prior)": "nats a prompt that the target is away from the prior",
     "reward": "mean of the reward that the target is made of, in standard deviations of the prior",

@@ -45,7 +45,7 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
     n = 1
     while n <= setting.options.pool // 4:
         worth = [intervals.mean(name, selection.best_of_n_means(rewards, value, n)) for name, value in values.items()]
-        kl = intervals.mean(FROM_PRIOR, selection.best_of_n_kl(rewards, pool.log_prior, n))
+        kl = replace(intervals.mean(FROM_PRIOR, selection.best_of_n_kl(rewards, pool.log_prior, n)), reason=None)
         how = f"order statistics of {setting.options.pool} draws a prompt"
         found += intervals.about([replace(one, method=f"{how}; {one.method}") for one in (*worth, kl)], f"{BEST_OF}{n}")
         n *= 2

@@ -36,13 +36,13 @@ def draw(found: Sequence[Estimate], folder: Path) -> None:
     with mpl.rc_context(
         {"svg.hashsalt": "frontier", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     ):
-        figure = Figure(figsize=(5.6 * len(measures), 4.4), layout="constrained")
+        figure = Figure(figsize=(4.6 * len(measures) + 2.0, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         for place, measure in enumerate(measures):
             axes = figure.add_subplot(1, len(measures), place + 1)
             _panel(axes, by_subject, measure)
             if place == 0:
-                axes.legend(fontsize=8, frameon=False)
+                figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
         for suffix, dated in (("svg", {"Date": None}), ("png", {"Software": None})):
             write = partial(figure.savefig, format=suffix, dpi=150, metadata=dated)
             tables.replace_file(folder / f"frontier.{suffix}", write)

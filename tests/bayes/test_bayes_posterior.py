@@ -181,6 +181,9 @@ def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> No
     assert exact["draws above the bound"].value == 0
     assert exact["KL(method || target)"].value == pytest.approx(0.0, abs=1e-9)
     assert exact["total variation to target"].value == pytest.approx(0.0, abs=1e-9)
+    above, plain = exact["log Z, from above"], found["target"]["log Z"]
+    assert (above.high or 0) > (plain.low or 0)
+    assert "log Z, from above" not in found["quasi-rejection"]
     best = found["best of 4"]["KL bound log n - (n - 1) / n"].value
     assert best == pytest.approx(math.log(4) - 0.75)
     assert (found["best of 4"]["KL(method || prior)"].value or 9) <= best + 1e-9
