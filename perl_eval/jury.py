@@ -114,7 +114,11 @@ def _names(members: Sequence[Path], benches: Sequence[Mapping[str, Judgement]]) 
 def _figures(
     units: Mapping[str, Sequence[Judgement]], names: Sequence[str], people: Sequence[HumanLabel], how: JuryOptions
 ) -> list[Estimate]:
-    """Estimate how alike the judges are, on the units that all of them judged."""
+    """Estimate how alike the judges are, on the units that all of them judged.
+
+    An error is the distance to people's mean label. Its sign is left out: where a is better a judge can only err
+    downwards, so signed errors of judges that know nothing of each other would correlate.
+    """
     resampling = Resampling(draws=how.draws, seed=how.seed, level=how.level)
     judged = [judgements for judgements in units.values() if all(one.outcome != "unjudged" for one in judgements)]
     found = []
@@ -123,7 +127,7 @@ def _figures(
         labelled = [(judgements, list(labels_of(judgements[0], by_unit).values())) for judgements in judged]
         known = [(judgements, labels) for judgements, labels in labelled if labels]
         errors = [
-            [_value(one) - sum(_WORTH[label] for label in labels) / len(labels) for one in judgements]
+            [abs(_value(one) - sum(_WORTH[label] for label in labels) / len(labels)) for one in judgements]
             for judgements, labels in known
         ]
         groups = [judgements[0].group for judgements, _ in known]

@@ -10,7 +10,7 @@ import pytest
 from perl_eval import judge, jury, runs, score, tables
 from perl_eval.errors import UserError
 from perl_eval.judges.scripted import ScriptedJudge
-from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Message, unit_of
+from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Message, unit_of
 from perl_eval.stats.jury import EIGENVALUE, KISH
 
 N = 120
@@ -80,8 +80,7 @@ def test_a_jury_decides_and_its_effective_number_follows_its_errors(
     by_unit = [{row.unit: row.outcome for row in runs.read(member, Judgement)} for member in members]
     truth = {label.unit: label.label for label in runs.read(contest[2], HumanLabel)}
     errors = np.array([[bench[unit] != truth[unit] for bench in by_unit] for unit in sorted(truth)], float)
-    signed = np.array([[(bench[u] == "win") - (truth[u] == "win") for bench in by_unit] for u in sorted(truth)], float)
-    matrix = np.corrcoef(signed, rowvar=False)
+    matrix = np.corrcoef(errors, rowvar=False)
     assert errors.mean() > 0.1
     found = figures(out)
     rho = matrix[np.triu_indices(3, 1)].mean()
@@ -141,3 +140,51 @@ def test_what_is_no_jury_is_refused(tmp_path: Path, contest: tuple[Path, Path, P
     with pytest.raises(UserError, match=message):
         jury.run(members, tmp_path / "jury")
     assert not (tmp_path / "jury" / "run.json").exists()
+
+
+def test_judges_that_err_by_themselves_are_worth_their_number(tmp_path: Path) -> None:
+    """Errors drawn apart, at one rate for all pairs: no correlation, though all judges know the truth's side."""
+    random = np.random.default_rng(5)
+    count = 4000
+    truth = random.random(count) < 0.5
+    labels = [
+        HumanLabel(unit_of(f"a{i}", f"b{i}"), f"i{i}", f"g{i}", "p", "win" if won else "loss")
+        for i, won in enumerate(truth)
+    ]
+    tables.write(tmp_path / "labels.parquet", labels, HumanLabel)
+    members = []
+    for name in ("m1", "m2", "m3"):
+        said = truth ^ (random.random(count) < 0.25)
+        rows = [
+            Judgement(
+                id=f"{name}{i}",
+                kind="pairwise",
+                item=f"i{i}",
+                group=f"g{i}",
+                dataset="d",
+                a=f"a{i}",
+                b=f"b{i}",
+                policy_a="a",
+                policy_b="b",
+                prompt=(),
+                text_a="",
+                text_b="",
+                outcome="win" if won else "loss",
+                ballots=(Ballot("none", "first" if won else "second"),),
+                judge=name,
+                prompt_sha256="",
+                simulated=False,
+            )
+            for i, won in enumerate(said)
+        ]
+        members.append(tmp_path / f"{name}.parquet")
+        tables.write(members[-1], rows, Judgement)
+    options = jury.JuryOptions(draws=200)
+    found = figures(jury.run(members, tmp_path / "jury", labels=tmp_path / "labels.parquet", options=options))
+    kish = found[f"{KISH}, errors"]
+    assert (kish.low or 0) < 3 < (kish.high or 9)
+    assert kish.value == pytest.approx(3, abs=0.25)
+    # Three judges right 3 times of 4, by majority: 0.75^3 + 3 x 0.75^2 x 0.25 = 0.84375.
+    majority = [row for row in runs.read(tmp_path / "jury", Judgement) if row.judge == "jury of 3, majority"]
+    right = np.mean([(row.outcome == "win") == truth[int(row.item[1:])] for row in majority])
+    assert right == pytest.approx(0.84375, abs=0.02)

@@ -20,6 +20,7 @@ VERBS = {
     "perl_eval.demo": "run",
     "perl_eval.foreign": "run",
     "perl_eval.judge": "run",
+    "perl_eval.jury": "run",
     "perl_eval.posterior": "run",
     "perl_eval.power": "run",
     "perl_eval.recorded": "run",

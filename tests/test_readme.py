@@ -42,7 +42,7 @@ def commands() -> list[list[str]]:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_use_options_that_exist(words: list[str]) -> None:
     """Every option named in a shell block is one that the verb's help lists."""
-    verb = words[:2] if words[0] == "train" else words[:1]
+    verb = words[:2] if words[0] in ("train", "ledger") else words[:1]
     shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
     for word in words:
