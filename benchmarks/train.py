@@ -1,0 +1,135 @@
+"""Memory and speed of training, LoRA against full tuning and against TRL: ``python benchmarks/train.py``.
+
+Every case runs in a process of its own, ``--repeats`` times, in turn, on random weights of one shape: same model, rows,
+tokens, batch, optimizer and checkpointing. Peak memory is the GPU allocator's, or the resident set over what the
+process held before the model was loaded. Seconds are of whole steps, the first left out.
+
+The full measurement on two CPU cores, 12 cases three times over: ``OMP_NUM_THREADS=2 python benchmarks/train.py
+--size 88m --json train.json``. On a GPU: ``--size 1b --dtype bf16 --batch 16 --tokens 512 --new-tokens 128``, and
+``--size 7b --trainers ours``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+TASKS, ARMS, TRAINERS = ("sft", "reward", "rl"), ("lora", "full"), ("ours", "trl")
+MIB = 2**20
+Key = tuple[str, str, str]
+
+
+def measure(case: dict[str, Any], work: Path) -> dict[str, Any]:
+    """Run one case in a process of its own."""
+    script = Path(__file__).with_name("train_case.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(work), json.dumps(case)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1]}
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def tokens_a_step(given: argparse.Namespace, task: str) -> int:
+    """Return the tokens that one step goes through the model with, both sides of a pair counted."""
+    return given.batch * given.tokens * (2 if task == "reward" else 1)
+
+
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians over repeats, with the span of a repeat's median step."""
+    failed = [one["failed"] for one in found if "failed" in one]
+    if failed:
+        return {"failed": failed[0]}
+    steps = [median(one["seconds"]) for one in found]
+    return {
+        "peak": median(one["peak"] for one in found),
+        "seconds": median(steps),
+        "low": min(steps),
+        "high": max(steps),
+        "n": sum(len(one["seconds"]) for one in found),
+        "account": sum(found[0].get(f"bytes of {part}", 0) for part in ("weights", "gradients", "moments")),
+    }
+
+
+def show(found: dict[Key, dict[str, Any]], given: argparse.Namespace) -> None:
+    """Print every row, won or lost."""
+    print(
+        f"{given.size}, batch {given.batch}, {given.tokens} tokens, rank {given.rank}, {given.dtype}, "
+        f"{given.repeats} x {given.steps} steps, {platform.processor() or platform.machine()}\n"
+    )
+    print("| task | arm | trainer | peak MiB | by formula MiB | s a step (span) | tokens/s | n |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (task, arm, trainer), one in found.items():
+        if "failed" in one:
+            print(f"| {task} | {arm} | {trainer} | failed: {one['failed']} |")
+            continue
+        formula = f"{one['account'] / MIB:,.0f}" if one["account"] else ""
+        speed = tokens_a_step(given, task) / one["seconds"]
+        span = f"{one['seconds']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+        print(
+            f"| {task} | {arm} | {trainer} | {one['peak'] / MIB:,.0f} | {formula} | {span} | {speed:,.0f} | {one['n']} |"
+        )
+    print("\n| task | ratio | peak | speed |\n|---|---|---|---|")
+    for task in given.tasks:
+        for trainer in given.trainers:
+            ratio(found, (task, "lora", trainer), (task, "full", trainer), f"{trainer}: LoRA / full")
+        for arm in ARMS:
+            ratio(found, (task, arm, "ours"), (task, arm, "trl"), f"{arm}: ours / TRL")
+
+
+def ratio(found: dict[Key, dict[str, Any]], one: Key, other: Key, name: str) -> None:
+    """Print how two cases compare, where both ran; a speed above 1 is faster."""
+    first, second = found.get(one, {"failed": ""}), found.get(other, {"failed": ""})
+    if "failed" in first or "failed" in second:
+        return
+    peak, speed = first["peak"] / second["peak"], second["seconds"] / first["seconds"]
+    print(f"| {one[0]} | {name} | {peak:.1%} | {speed:.2f}x |")
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="88m", help="tiny, 10m, 88m, 350m, 1b or 7b")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps; one more warms up")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=64, help="of each sequence")
+    parser.add_argument("--new-tokens", type=int, default=24, help="of each sample in RL, within tokens")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--trainers", nargs="+", default=TRAINERS, choices=TRAINERS)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    shared = {name: getattr(given, name) for name in ("size", "batch", "tokens", "new_tokens", "rank", "dtype")}
+    cases = [
+        {"task": task, "arm": arm, "trainer": trainer, "steps": given.steps + 1, **shared}
+        for task, arm, trainer in product(given.tasks, ARMS, given.trainers)
+    ]
+    raw: dict[Key, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        script = Path(__file__).with_name("train_case.py")
+        subprocess.run([sys.executable, str(script), place, json.dumps(cases[0]), "--prepare"], check=True)
+        for _ in range(given.repeats):
+            for case in cases:
+                key = (str(case["task"]), str(case["arm"]), str(case["trainer"]))
+                raw.setdefault(key, []).append(measure(case, Path(place)))
+    found = {key: summary(measured) for key, measured in raw.items()}
+    show(found, given)
+    if given.json:
+        options = {name: str(value) for name, value in vars(given).items()}
+        listed = [{"case": key, **found[key], "raw": raw[key]} for key in raw]
+        given.json.write_text(json.dumps({"options": options, "cases": listed}, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

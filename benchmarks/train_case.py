@@ -1,0 +1,245 @@
+"""One measurement of `benchmarks/train.py`, in a process of its own: a task, an arm and a trainer on random weights.
+
+Prints one line of JSON: peak memory over what the process held before the model was loaded, and seconds of each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from perl_eval.models.adapters import ALL_PROJECTIONS, LoraShape
+from perl_eval.models.backbone import Backbone, open_backbone
+from perl_eval.models.placement import Placement
+from perl_eval.models.scorer import REWARD, Scale
+from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.records import Message
+from perl_eval.rows import Row
+from perl_eval.train.meter import Meter, byte_account
+from perl_eval.train.policy import PolicyOptions, PolicyTrainer
+from perl_eval.train.reinforce import cast
+from perl_eval.train.resources import Resources
+from perl_eval.train.reward import RewardOptions, RewardTrainer
+from perl_eval.train.rewarding import learned_reward
+from perl_eval.train.sft import SftOptions, SftTrainer
+
+SIZES = {
+    "tiny": ScratchSize(width=64, layers=2, heads=2, vocabulary=512, positions=256),
+    "10m": ScratchSize(width=320, layers=6, heads=5, vocabulary=4096, positions=512),
+    "88m": ScratchSize(width=768, layers=12, heads=12, vocabulary=4096, positions=512),
+    "350m": ScratchSize(width=1024, layers=24, heads=16, vocabulary=32000, positions=1024),
+    "1b": ScratchSize(width=2048, layers=20, heads=16, vocabulary=32000, positions=2048),
+    "7b": ScratchSize(width=4096, layers=32, heads=32, vocabulary=32000, positions=2048),
+}
+"""Llama shapes of about that many parameters; weights are random, since neither figure depends on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured: ``sft``, ``reward`` or ``rl``; ``lora`` or ``full``; by ``ours`` or ``trl``; and how much."""
+
+    task: str
+    arm: str
+    trainer: str
+    size: str
+    steps: int
+    batch: int
+    tokens: int
+    new_tokens: int
+    rank: int
+    dtype: str
+
+    @property
+    def shape(self) -> LoraShape:
+        """The adapters."""
+        return LoraShape(self.rank, 2.0 * self.rank, ALL_PROJECTIONS)
+
+    @property
+    def placement(self) -> Placement:
+        """Device and precision, with checkpointing."""
+        return Placement(dtype="bf16" if self.dtype == "bf16" else "fp32", checkpointing=True)
+
+    @property
+    def resources(self) -> Resources:
+        """What the run may use."""
+        return Resources(self.placement)
+
+
+def words(random: np.random.Generator, count: int) -> str:
+    """Return some made-up words."""
+    return " ".join("".join(chr(97 + letter) for letter in random.integers(0, 26, 3)) for _ in range(count))
+
+
+def rows_of(case: Case) -> list[Row]:
+    """Return rows that are long enough for every sequence to be cut to the same length."""
+    random = np.random.default_rng(0)
+    count = case.batch * (case.steps + 1)
+    result = []
+    for number in range(count):
+        prompt = (Message("user", words(random, case.tokens)),)
+        first, second = ((Message("assistant", words(random, case.tokens // 6 + 1)),) for _ in range(2))
+        result.append(Row(str(number), str(number), "bench", prompt, completion=first, chosen=first, rejected=second))
+    return result
+
+
+def prepare(work: Path, case: Case) -> None:
+    """Write the model and two reward models of random weights, once."""
+    model = work / "model"
+    if (work / "done").is_file():
+        return
+    random = np.random.default_rng(1)
+    size = SIZES[case.size]
+    tokenizer = make_tokenizer([words(random, 200) for _ in range(60)], size.vocabulary)
+    made = make_model(size, tokenizer, seed=0)
+    made.resize_token_embeddings(size.vocabulary, mean_resizing=False)
+    made.save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    for arm in ("lora", "full"):
+        backbone = open_backbone(model, Placement("cpu"))
+        if arm == "lora":
+            backbone.attach(REWARD, case.shape, seed=0, head=True)
+            backbone.save(REWARD, work / "reward-lora")
+        else:
+            backbone.attach_head(REWARD, seed=0)
+            backbone.save(None, work / "reward-full")
+            backbone.save_head(REWARD, work / "reward-full")
+        Scale("pairwise", 0.0, 1.0, case.tokens).save(work / f"reward-{arm}")
+    (work / "done").touch()
+
+
+class Stamps:
+    """Notes when each step begins, so that a step's seconds run to the next one's beginning."""
+
+    def __init__(self) -> None:
+        self.begun_s: list[float] = []
+
+    def __call__(self) -> None:
+        """Note a step's beginning."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.begun_s.append(time.monotonic())
+
+    def seconds(self) -> list[float]:
+        """Return the seconds of each step but the first, which warms up."""
+        return [float(one) for one in np.diff(self.begun_s)[1:]]
+
+
+def watched(trainer: Any, stamps: Stamps) -> None:
+    """Have a trainer's steps noted."""
+    learn = trainer.learn
+
+    def noted(step: int) -> Any:
+        stamps()
+        return learn(step)
+
+    trainer.learn = noted
+
+
+def ours(case: Case, work: Path, stamps: Stamps, meter: Meter) -> dict[str, float]:
+    """Train with perl_eval and return what is known by formula."""
+    found, folder = rows_of(case), work / "run"
+    full = case.arm == "full"
+    epochs = case.steps / (case.steps + 1)
+    model = work / "model"
+    trainer: Any
+    if case.task == "sft":
+        options = SftOptions(
+            str(model),
+            epochs=epochs,
+            batch=case.batch,
+            max_tokens=case.tokens,
+            lora=None if full else case.shape,
+            resources=case.resources,
+        )
+        backbone = open_backbone(model, case.placement, frozen=not full)
+        trainer = SftTrainer(backbone, found, [], options, seed=0)
+        trained, backbones = backbone.parameters_of(trainer.name).values(), [backbone]
+    elif case.task == "reward":
+        scoring = RewardOptions(
+            loss="pairwise",
+            epochs=epochs,
+            batch=case.batch,
+            max_tokens=case.tokens,
+            lora=case.shape,
+            full=full,
+            resources=case.resources,
+        )
+        backbone = open_backbone(model, case.placement, frozen=not full)
+        trainer = RewardTrainer(backbone, found, [], scoring, seed=0)
+        trained, backbones = trainer.parameters().values(), [backbone]
+    else:
+        trainer, backbones = rl(case, work, found)
+        trained = [one for part in trainer.roles.parts().values() for one in part.values()]
+    watched(trainer, stamps)
+    trainer.train(folder, meter)
+    stamps()
+    return {**byte_account(backbones, trained), **{f"seconds {k}": v for k, v in meter.seconds.items()}}
+
+
+def rl(case: Case, work: Path, found: list[Row]) -> tuple[PolicyTrainer, list[Backbone]]:
+    """Return the RL trainer: LoRA with everything on one backbone, or full with four models."""
+    options = PolicyOptions(
+        steps=case.steps,
+        batch=case.batch,
+        group=2,
+        max_tokens=case.tokens,
+        max_new_tokens=case.new_tokens,
+        value="adapter",
+        lora=case.shape,
+        full=case.arm == "full",
+        resources=case.resources,
+    )
+    backbone = open_backbone(work / "model", case.placement)
+    reward = learned_reward(work / f"reward-{case.arm}", backbone)
+    roles = cast(backbone, options, seed=0)
+    scorers = reward.__closure__ or ()
+    held = [member.backbone for cell in scorers for member in getattr(cell.cell_contents, "members", [])]
+    distinct = {id(one): one for one in [*roles.backbones, *held]}
+    return PolicyTrainer(roles, found, reward, options, seed=0), list(distinct.values())
+
+
+def train(case: Case, work: Path, stamps: Stamps, meter: Meter) -> dict[str, float]:
+    """Train as the case says."""
+    if case.trainer == "ours":
+        return ours(case, work, stamps, meter)
+    import train_peer as peer
+
+    peer.quiet()
+    return peer.train(case, work, stamps)
+
+
+def main() -> None:
+    """Measure one case."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("case", type=json.loads)
+    parser.add_argument("--prepare", action="store_true")
+    given = parser.parse_args()
+    case = Case(**given.case)
+    if given.prepare:
+        prepare(given.work, case)
+        prepare(given.work / "warm", replace(case, size="tiny"))
+        return
+    # A first run on next to nothing loads whatever code the trainer loads: that is not what is measured.
+    one = Meter(torch.device("cpu"))
+    train(replace(case, size="tiny", batch=4, steps=2), given.work / "warm", Stamps(), one)
+    gc.collect()
+    stamps = Stamps()
+    with Meter(case.placement.resolve()) as meter:
+        account = train(case, given.work, stamps, meter)
+    seconds = stamps.seconds()
+    json.dump({"peak": meter.peak_bytes, "seconds": seconds, **account}, sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()
