@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from perl_eval.cli.options import Data, Out, Seed
+from perl_eval.cli.options import Address, Data, Engine, Out, Seed, Workers, spread_of
 from perl_eval.cli.shown import done
 from perl_eval.errors import UserError
 
@@ -31,6 +31,9 @@ def build(
     public: Annotated[
         bool, typer.Option("--public", help="Make that repository public, where the terms allow it.")
     ] = False,
+    engine: Engine = "here",
+    address: Address = "",
+    workers: Workers = 2,
     seed: Seed = 0,
 ) -> None:
     """Build a data set: upstream files to rows in TRL's columns."""
@@ -58,6 +61,7 @@ def build(
         against=against,
         push_to_hub=push_to_hub,
         public=public,
+        spread=spread_of(engine, address, workers),
     )
     done(verb.run(name, out, config=config or None, data_dir=data_dir, check=check, options=options))
 

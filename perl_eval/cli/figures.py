@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from perl_eval.cli.options import Draws, Epsilon, Level, Out, Seed, columns_of, one_of, resampling
+from perl_eval.cli.options import (
+    Address,
+    Draws,
+    Engine,
+    Epsilon,
+    Level,
+    Out,
+    Seed,
+    Workers,
+    columns_of,
+    one_of,
+    resampling,
+    spread_of,
+)
 from perl_eval.cli.shown import done, show
 from perl_eval.errors import UserError
 
@@ -42,6 +55,9 @@ def score(
     gamed: Annotated[Path | None, typer.Option(help="AlpacaEval's df_gamed.csv, for its own data.")] = None,
     level: Level = 0.95,
     draws: Draws = 2000,
+    engine: Engine = "here",
+    address: Address = "",
+    workers: Workers = 2,
     seed: Seed = 0,
 ) -> None:
     """Judgements, completions or scores to figures with intervals.
@@ -53,6 +69,7 @@ def score(
     from perl_eval.records import Completion, Score
 
     how = resampling(level, draws, seed)
+    spread = spread_of(engine, address, workers)
     one_of("--scale", scale, ("logit", "probability"))
     one_of("--intervals", intervals, ("analytic", "bootstrap"))
     one_of("--length-control", length_control, ("ratio", "alpaca"))
@@ -89,7 +106,7 @@ def score(
             length_control="alpaca" if length_control == "alpaca" else "ratio",
             gamed=gamed,
         )
-        result = verb.run(sources, out, options=options)
+        result = verb.run(sources, out, options=options, spread=spread)
     show(result)
     done(result)
 

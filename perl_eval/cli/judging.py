@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perl_eval.cli.options import Out, Seed, one_of, require_torch
+from perl_eval.cli.options import Address, Engine, Gpus, Out, Seed, Workers, cluster_of, one_of, require_torch
 from perl_eval.cli.shown import done, show
 from perl_eval.errors import UserError
 
@@ -125,6 +125,10 @@ def judge(
     reread: Annotated[
         Path | None, typer.Option(help="Read this run's kept replies again.", rich_help_panel=_INSTEAD)
     ] = None,
+    engine: Engine = "here",
+    address: Address = "",
+    workers: Workers = 2,
+    gpus: Gpus = 0.0,
 ) -> None:
     """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
     if dry_run + attack + look + (reread is not None) > 1:
@@ -145,7 +149,7 @@ def judge(
     from perl_eval import judge as verb
     from perl_eval.judges.ask import AskOptions
     from perl_eval.judges.batch import BatchOptions
-    from perl_eval.judges.doors import DoorOptions, open_judge
+    from perl_eval.judges.doors import DoorOptions
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = DoorOptions(
@@ -165,7 +169,7 @@ def judge(
         group=local_batch,
         **reading,
     )
-    opened = [open_judge(spec, told) for spec in doors]
+    opened = _opened(doors, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
     asking = AskOptions(
@@ -221,6 +225,19 @@ def _given(a: Path | None, doors: Sequence[str], prompt: str) -> Path:
     if not doors or not prompt:
         raise UserError(f"--{'prompt' if doors else 'judge'} is missing", "see --help for what there is")
     return a
+
+
+def _opened(doors: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> list[Any]:
+    """Open the judges, here or on a cluster's workers."""
+    if cluster is None:
+        from perl_eval.judges.doors import open_judge
+
+        return [open_judge(spec, told) for spec in doors]
+    from perl_eval.scale.on_ray import RayJudge
+
+    if batch:
+        raise UserError("--batch sends everything at once", "leave out --engine")
+    return [RayJudge(spec, told, cluster) for spec in doors]
 
 
 def _refuse_same_votes(doors: Sequence[str], votes: int, temperature: float) -> None:

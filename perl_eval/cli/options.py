@@ -24,6 +24,16 @@ Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and K
 Rank = Annotated[int, typer.Option(help="LoRA rank.")]
 Targets = Annotated[str, typer.Option(help="Projections with adapters: attention, all, or names with commas.")]
 
+_WORKERS = "Workers"
+Engine = Annotated[
+    str, typer.Option(help="Where the work is done: here, or on ray's workers.", rich_help_panel=_WORKERS)
+]
+Address = Annotated[
+    str, typer.Option(help="Of a Ray cluster; auto: this machine's. Else workers start here.", rich_help_panel=_WORKERS)
+]
+Workers = Annotated[int, typer.Option(help="How many, with --engine ray.", rich_help_panel=_WORKERS)]
+Gpus = Annotated[float, typer.Option(help="GPUs of each worker.", rich_help_panel=_WORKERS)]
+
 
 def lora_shape(rank: int, targets: str) -> Any:
     """Read --rank and --targets."""
@@ -42,6 +52,30 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
     """Refuse a value that the option does not know."""
     if value not in allowed:
         raise UserError(f"{option} {value!r} is not known", f"choose from {', '.join(allowed)}")
+
+
+def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:
+    """Read --engine, --address, --workers and --gpus: a cluster, or None for this process."""
+    one_of("--engine", engine, ("here", "ray"))
+    if engine == "here":
+        if address:
+            raise UserError(f"--address {address} is of a cluster", "give --engine ray too")
+        return None
+    from perl_eval.scale.on_ray import Cluster
+
+    return Cluster(address, workers, gpus)
+
+
+def spread_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:
+    """Read the same options: where pieces of work are done."""
+    from perl_eval.spread import here
+
+    cluster = cluster_of(engine, address, workers, gpus)
+    if cluster is None:
+        return here
+    from perl_eval.scale.on_ray import RaySpread
+
+    return RaySpread(cluster)
 
 
 def require_torch() -> None:

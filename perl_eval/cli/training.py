@@ -8,7 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.options import (
+    Address,
     Data,
+    Engine,
+    Gpus,
     MaxTokens,
     NewTokens,
     Out,
@@ -16,9 +19,11 @@ from perl_eval.cli.options import (
     Rank,
     Seed,
     Targets,
+    Workers,
     lora_shape,
     one_of,
     require_torch,
+    spread_of,
 )
 from perl_eval.cli.shown import done, show
 from perl_eval.errors import UserError
@@ -330,11 +335,19 @@ def sample(
     server: Annotated[str, typer.Option(help="Address up to and with /v1 of a server that has the model.")] = "",
     max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
     key_file: Annotated[Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY.")] = None,
+    engine: Engine = "here",
+    address: Address = "",
+    workers: Workers = 2,
+    gpus: Gpus = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Prompts to completions, by a model here or behind a server (vLLM, or any that speaks OpenAI's chat form)."""
+    spread = spread_of(engine, address, workers, gpus)
     if server:
         from perl_eval.scale import server as behind
+
+        if engine != "here":
+            raise UserError("a server has workers of its own", "leave out --engine")
 
         wanted = behind.ServerOptions(
             name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
@@ -346,4 +359,4 @@ def sample(
 
     placement = _resources(device, dtype, False, 0, "").placement
     options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
-    done(verb.run(Path(model), data, out, options=options, seed=seed))
+    done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))
