@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from perl_eval import rows, runs
+from perl_eval import images, rows, runs
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.encode import encode_prompt, pad
@@ -66,7 +66,7 @@ def run(
     Args:
         model: A model folder, or the output of ``train policy``.
         data: A folder of rows with prompts.
-        out: The run folder; gets ``completions.parquet``.
+        out: The run folder; gets ``completions.parquet``, and the prompts' pictures if there are any.
         options: See `SampleOptions`.
         seed: Run seed; each draw's own seed is a hash of it, the item's id and the draw number.
         spread: Where the batches are done; the completions are the same wherever.
@@ -83,7 +83,9 @@ def run(
         found = rows.asked(data, options.split, limit=options.limit)
         work = [(row, draw) for row in found for draw in range(options.draws)]
         answering = _Answering(Path(model), options, options.name or Path(model).name, seed)
-        going.write(_completions(answering, work, spread), Completion)
+        answers = _completions(answering, work, spread)
+        kept = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
+        going.write((replace(answer, images=kept[answer.item]) for answer in answers), Completion)
         going.notes |= {"prompts": len(found), "completions": len(work), "policy": answering.name}
     return going.folder
 
@@ -126,10 +128,14 @@ class _Answering:
     ) -> list[Completion]:
         options = self.options
         room = prompt_room(options.max_tokens, options.max_new_tokens)
-        encoded = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row, _ in batch]
+        shown = [row.images for row, _ in batch]
+        encoded = [
+            encode_prompt(backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row, _ in batch
+        ]
+        sampling = Sampling(options.temperature, options.max_new_tokens)
         seeds = [item_seed(self.seed, row.id, draw) for row, draw in batch]
         with backbone.adapter(adapter):
-            rollouts = generate(backbone, encoded, seeds, Sampling(options.temperature, options.max_new_tokens))
+            rollouts = generate(backbone, encoded, seeds, sampling, pictures=shown)
             own = _log_probs(backbone, rollouts, options.temperature)
         prior = own
         if adapter or anchor is not backbone:

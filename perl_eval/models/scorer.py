@@ -17,6 +17,7 @@ from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt, pad
 from perl_eval.models.folders import is_adapter
 from perl_eval.models.generate import Sampling, generate, item_seed
 from perl_eval.models.limits import prompt_room
+from perl_eval.pictures import in_files
 from perl_eval.records import Completion, Message
 from perl_eval.rows import Row
 
@@ -121,13 +122,16 @@ class RewardScorer:
         self.backbone = backbone
 
     def encode(self, completion: Completion) -> Encoded:
-        """Return prompt and completion as the reward model reads them."""
+        """Return prompt and completion as the reward model reads them; its pictures are given by their paths."""
+        processor, shown = self.backbone.processor, in_files(completion.images)
         if completion.token_ids:
             room = max(1, self.scale.max_tokens - len(completion.token_ids))
-            prompt = encode_prompt(self.backbone.tokenizer, completion.prompt, max_tokens=room)
-            return Encoded(prompt + completion.token_ids, (False,) * len(prompt) + (True,) * len(completion.token_ids))
+            prompt = encode_prompt(processor, completion.prompt, max_tokens=room, pictures=shown)
+            trained = (False,) * len(prompt) + (True,) * len(completion.token_ids)
+            return Encoded(prompt + completion.token_ids, trained, shown)
         turn = (Message("assistant", completion.text),)
-        return encode_dialogue(self.backbone.tokenizer, completion.prompt, turn, max_tokens=self.scale.max_tokens)
+        most = self.scale.max_tokens
+        return encode_dialogue(processor, completion.prompt, turn, max_tokens=most, pictures=shown)
 
     @torch.no_grad()
     def logits(self, sequences: Sequence[Encoded]) -> list[float]:
@@ -167,12 +171,14 @@ def prior_scale(
     """
     chosen = np.random.default_rng(seed).permutation(len(found))[:count]
     room = prompt_room(scorer.scale.max_tokens, max_new_tokens)
-    prompts = [encode_prompt(prior.tokenizer, found[row].prompt, max_tokens=room) for row in chosen]
-    seeds = [item_seed(seed, found[row].id, 0) for row in chosen]
+    asked = [found[row] for row in chosen]
+    prompts = [encode_prompt(prior.processor, row.prompt, max_tokens=room, pictures=row.images) for row in asked]
+    seeds, shown = [item_seed(seed, row.id, 0) for row in asked], [row.images for row in asked]
+    sampling = Sampling(max_new_tokens=max_new_tokens)
     rollouts = []
     with prior.adapter(None):
         for start in range(0, len(prompts), scorer.batch):
             span = slice(start, start + scorer.batch)
-            rollouts += generate(prior, prompts[span], seeds[span], Sampling(max_new_tokens=max_new_tokens))
+            rollouts += generate(prior, prompts[span], seeds[span], sampling, pictures=shown[span])
     logits = scorer.logits([rollout.encoded for rollout in rollouts])
     return float(np.mean(logits)), max(float(np.std(logits)), 1e-6)

@@ -195,13 +195,15 @@ def _sampled(
 ) -> list[Rollout]:
     how = options.policy
     room = prompt_room(how.max_tokens, how.max_new_tokens)
-    prompts = [encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row in asked]
+    prompts = [encode_prompt(backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in asked]
+    shown = [row.images for row in asked]
+    sampling = Sampling(how.temperature, how.max_new_tokens)
     seeds = [item_seed(seed, row.id, place % options.draws) for place, row in enumerate(asked)]
     answers: list[Rollout] = []
     with backbone.adapter(adapter):
         for start in range(0, len(prompts), 64):
             span = slice(start, start + 64)
-            answers += generate(backbone, prompts[span], seeds[span], Sampling(how.temperature, how.max_new_tokens))
+            answers += generate(backbone, prompts[span], seeds[span], sampling, pictures=shown[span])
     return answers
 
 

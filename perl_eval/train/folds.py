@@ -126,7 +126,9 @@ def _learned(
         backbone.save(REWARD, work)
     Scale("pointwise", 0.0, 1.0, options.max_tokens).save(work)
     encoded = [
-        encode_dialogue(backbone.tokenizer, row.prompt, row.completion or (), max_tokens=options.max_tokens)
+        encode_dialogue(
+            backbone.processor, row.prompt, row.completion or (), max_tokens=options.max_tokens, pictures=row.images
+        )
         for row in test
     ]
     logits = RewardScorer(work, backbone).logits(encoded)

@@ -213,7 +213,9 @@ class PolicyTrainer:
         self.roles, self.found, self.reward, self.options, self.seed = roles, found, reward, options, seed
         self.backbone = roles.policy.backbone
         self.processes = processes or Processes()
-        self.prompts = [encode_prompt(self.backbone.tokenizer, row.prompt, max_tokens=room) for row in found]
+        self.prompts = [
+            encode_prompt(self.backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in found
+        ]
         self.meter = Meter(self.backbone.device)
 
     def train(self, folder: Path, meter: Meter | None = None) -> Fit:
@@ -238,8 +240,10 @@ class PolicyTrainer:
             return [], []
         sampling = Sampling(self.options.temperature, self.options.max_new_tokens)
         with self.roles.policy.on():
-            rollouts = generate(self.backbone, [self.prompts[row] for row in chosen], seeds, sampling)
-        return [self.found[row] for row in chosen], rollouts
+            prompts, asked = [self.prompts[row] for row in chosen], [self.found[row] for row in chosen]
+            shown = [row.images for row in asked]
+            rollouts = generate(self.backbone, prompts, seeds, sampling, pictures=shown)
+        return asked, rollouts
 
     def learn(self, step: int) -> dict[str, float]:
         """Take the gradient of one step and return its figures."""

@@ -123,7 +123,7 @@ def encoded(backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int
     """Return rows as the reward model reads them: one sequence each (pointwise), or chosen and rejected."""
 
     def encode(row: Row, answer: Any) -> Encoded:
-        return encode_dialogue(backbone.tokenizer, row.prompt, answer, max_tokens=max_tokens)
+        return encode_dialogue(backbone.processor, row.prompt, answer, max_tokens=max_tokens, pictures=row.images)
 
     if kind == "pointwise":
         return [Example(row, (encode(row, row.completion),), float(bool(row.label))) for row in found]

@@ -20,6 +20,7 @@ from perl_eval.models.limits import at_least_one, not_negative, positive, valid_
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged
 from perl_eval.models.scratch import make_model, make_tokenizer, size_of
+from perl_eval.models.scratch_vision import make_vision_model, make_vision_processor
 from perl_eval.records import Measurement
 from perl_eval.rows import Row
 from perl_eval.train.loop import Fit, LoopOptions, Task, optimise
@@ -38,6 +39,8 @@ _ADAPTER = "sft"
 @dataclass(frozen=True, slots=True)
 class SftOptions:
     """``model`` is a folder, or ``scratch:tiny|small|medium`` for one made from nothing; ``epochs`` over the rows.
+
+    Made from nothing for rows with pictures, it is a vision-language model.
 
     All weights are trained; with ``lora`` only an adapter of that shape, which is added to the weights at the end.
     ``learning_rate`` by default is 2e-3 for an adapter or a model made from nothing, and a tenth of it for tuning all
@@ -93,15 +96,20 @@ def _backbone(options: SftOptions, found: Sequence[Row], folder: Path, seed: int
     if options.start is None:
         size = size_of(options.model.removeprefix(_SCRATCH))
         tokenizer = make_tokenizer(_texts(found), size.vocabulary)
+        if any(row.images for row in found):
+            processor = make_vision_processor(tokenizer)
+            model = make_vision_model(size, processor, seed=seed)
+            return Backbone(model, processor, folder, placement, frozen=False)
         return Backbone(make_model(size, tokenizer, seed=seed), tokenizer, folder, placement, frozen=False)
     if is_adapter(options.start):
         raise UserError(f"{options.start} is an adapter, which has no weights of its own", "give a whole model")
     return open_backbone(options.start, placement, frozen=options.lora is not None)
 
 
-def _encode(tokenizer: Any, found: Sequence[Row], options: SftOptions) -> list[Encoded]:
+def _encode(processor: Any, found: Sequence[Row], options: SftOptions) -> list[Encoded]:
     encoded = [
-        encode_dialogue(tokenizer, row.prompt, row.completion or (), max_tokens=options.max_tokens) for row in found
+        encode_dialogue(processor, row.prompt, row.completion or (), max_tokens=options.max_tokens, pictures=row.images)
+        for row in found
     ]
     kept = [row for row in encoded if any(row.trained[1:])]
     if not kept:
@@ -158,7 +166,7 @@ def _save(backbone: Backbone, options: SftOptions, folder: Path) -> None:
     else:
         backbone.save(_ADAPTER, folder / "adapter")
         merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
-    backbone.tokenizer.save_pretrained(folder)
+    backbone.processor.save_pretrained(folder)
 
 
 class SftTrainer:
@@ -185,8 +193,8 @@ class SftTrainer:
     ) -> None:
         self.backbone, self.options, self.seed = backbone, options, seed
         self.processes = processes or Processes()
-        self.encoded = _encode(backbone.tokenizer, found, options)
-        self.held_out = _encode(backbone.tokenizer, held_out, options) if held_out else []
+        self.encoded = _encode(backbone.processor, found, options)
+        self.held_out = _encode(backbone.processor, held_out, options) if held_out else []
         self.name = None if options.lora is None else _ADAPTER
         if options.lora is not None:
             backbone.attach(_ADAPTER, options.lora, seed=seed)
