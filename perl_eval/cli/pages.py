@@ -16,13 +16,14 @@ def report(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
     form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
     title: str = "perl-eval report",
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG.")] = None,
 ) -> None:
     """Run folders to one self-contained page."""
     from perl_eval import report as verb
 
     one_of("--format", form, ("html", "md", "json"))
     chosen: Any = form
-    done(verb.run(sources, out, title=title, format=chosen))
+    done(verb.run(sources, out, title=title, format=chosen, figures_folder=figures))
 
 
 def demo(

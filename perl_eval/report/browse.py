@@ -14,6 +14,7 @@ from perl_eval.records import Ballot, HumanLabel, Judgement, Message
 from perl_eval.report.gather import Folder, records
 from perl_eval.report.tally import ALONE, Chosen
 from perl_eval.report.text import clip, visible
+from perl_eval.report.thumbnails import Pictures
 from perl_eval.stats.corrected import AS_LABEL
 
 __all__ = ["CONTENT_LIMIT_BYTES", "SAMPLE_LIMIT", "Browsable", "browsable", "script_json"]
@@ -49,19 +50,27 @@ def browsable(found: Sequence[Folder], chosen: Sequence[Chosen], total: int) -> 
         total: How many there are in all.
     """
     labels = _labels(found, {drawn.judgement.unit for drawn in chosen})
+    pictures = Pictures(found, {drawn.judgement.a for drawn in chosen})
     prompts: dict[str, int] = {}
+    shown: dict[str, int] = {}
     rows: list[tuple[int, str]] = []
     room = CONTENT_LIMIT_BYTES
     for drawn in chosen:
         prompt = script_json(_turns(drawn.judgement.prompt))
-        text = script_json(_row(drawn, labels, found, prompts.get(prompt, len(prompts))))
-        room -= len(text.encode()) + (0 if prompt in prompts else len(prompt.encode()))
+        urls = pictures.of(drawn.judgement.a)
+        fresh = [url for url in dict.fromkeys(urls) if url not in shown]
+        places = shown | {url: len(shown) + place for place, url in enumerate(fresh)} if urls else shown
+        row = _row(drawn, labels, found, prompts.get(prompt, len(prompts)))
+        text = script_json(row | {"images": [places[url] for url in urls]})
+        room -= len(text.encode()) + (0 if prompt in prompts else len(prompt.encode())) + sum(map(len, fresh))
         if room < 0 and rows:
             break
         prompts.setdefault(prompt, len(prompts))
+        shown = places
         rows.append((drawn.row, text))
     kept = ",\n".join(text for _, text in sorted(rows))
-    return Browsable(f'{{"prompts":[{",".join(prompts)}],\n"rows":[{kept}]}}', len(rows), total)
+    parts = f'"prompts":[{",".join(prompts)}],\n"pictures":{script_json(list(shown))},\n"rows":[{kept}]'
+    return Browsable(f"{{{parts}}}", len(rows), total)
 
 
 def _labels(found: Sequence[Folder], units: set[str]) -> Mapping[str, list[HumanLabel]]:

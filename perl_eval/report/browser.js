@@ -13,7 +13,7 @@
   unfold();
   if (!source) return;
 
-  const { prompts, rows } = JSON.parse(source.textContent);
+  const { prompts, pictures, rows } = JSON.parse(source.textContent);
   const PAGE = 20;
   const facets = [
     ["outcome", "Outcome", (row) => [row.outcome]],
@@ -80,6 +80,17 @@
   const fill = (details, row) => {
     const pair = row.answers.length > 1;
     const prompt = make("section", "prompt");
+    row.images.forEach((place, n) => {
+      const title = row.images.length > 1 ? `picture ${n + 1} of the prompt` : "picture of the prompt";
+      if (!pictures[place]) {
+        prompt.append(make("p", "by", `${title}: it cannot be shown`));
+        return;
+      }
+      const image = make("img");
+      image.alt = title;
+      image.src = pictures[place]; // a JPEG made by the report itself; the policy allows data URLs for pictures only
+      prompt.append(image);
+    });
     for (const [role, text] of prompts[row.prompt]) prompt.append(block(role || "prompt", text, "turn"));
     const answers = make("div", "answers");
     row.answers.forEach(([policy, text], place) => {

@@ -17,11 +17,14 @@ from perl_eval import tables
 from perl_eval.errors import UserError
 from perl_eval.records import HumanLabel
 from perl_eval.report import text
+from perl_eval.report.boards import boards, matrices
 from perl_eval.report.browse import SAMPLE_LIMIT, browsable
+from perl_eval.report.charts import charts, laid_out
 from perl_eval.report.curves import HEIGHT, WIDTH, curves
 from perl_eval.report.gather import Figure, Folder, figures, folders, records
 from perl_eval.report.pairing import agreements, position_figures, rates, truths
 from perl_eval.report.plain import as_json, as_markdown, by_subject
+from perl_eval.report.plots import save
 from perl_eval.report.tally import Tally, missing_scores, survey
 
 __all__ = ["Format", "run"]
@@ -36,7 +39,13 @@ _BARS = {
 
 
 def run(
-    sources: Sequence[Path], out: Path, *, title: str = "perl-eval report", format: Format = "html", seed: int = 0
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "perl-eval report",
+    format: Format = "html",
+    figures_folder: Path | None = None,
+    seed: int = 0,
 ) -> Path:
     """Write a report of every run folder at or below some folders.
 
@@ -48,6 +57,7 @@ def run(
         out: The file to write; replaced whole or not at all. It gets no run card of its own.
         title: The page's heading.
         format: ``html`` for the page, ``md`` or ``json`` for the estimates alone.
+        figures_folder: Where to write what the page draws as PNG and SVG files too; see `plots.save`.
         seed: Chooses the judgements to embed where there are more than the page holds.
 
     Returns:
@@ -63,22 +73,24 @@ def run(
     if out.is_dir():
         raise UserError(f"{out} is a folder", f"name a file, such as {out / f'report.{format}'}")
     found = folders(sources)
+    shown = figures(found)
+    if figures_folder is not None:
+        save(shown, found, Path(figures_folder))
     if format == "html":
-        content = _page(found, title, seed)
+        content = _page(found, shown, title, seed)
     else:
-        shown = figures(found)
         write = as_markdown if format == "md" else as_json
         content = write(title, shown, found, _simulations(found, shown, survey(found, seed=seed, limit=0)[0]))
     tables.replace_file(out, lambda partial: partial.write_bytes(content.encode("utf-8", "backslashreplace")))
     return out
 
 
-def _page(found: Sequence[Folder], title: str, seed: int) -> str:
-    shown = figures(found)
+def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
     tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
     style, script = _asset("page.css"), _asset("browser.js")
     policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
     environment = Environment(
@@ -112,6 +124,10 @@ def _page(found: Sequence[Folder], title: str, seed: int) -> str:
         subjects=by_subject(shown),
         truths=truths(shown),
         agreements=agreements(shown),
+        boards=boards(shown),
+        matrices=matrices(shown),
+        charts=[laid_out(chart) for chart in charts(shown, found)],
+        metered=[(place, folder, meter) for place, folder in enumerate(found) if (meter := _meter(folder))],
         sections=curves(found),
         width=WIDTH,
         height=HEIGHT,
@@ -136,6 +152,14 @@ def _key_notes(folder: Folder) -> list[tuple[str, str]]:
         if isinstance(value, (bool, int, float, str)) and len(str(value)) <= 60
     ]
     return plain[:_KEY_NOTES]
+
+
+def _meter(folder: Folder) -> dict[str, float]:
+    """Return what a training run measured of itself: memory, tokens a second, seconds of each part."""
+    notes = folder.card.notes
+    names = ["peak memory bytes", "tokens a second", *(name for name in notes if name.startswith("seconds "))]
+    found = {name: notes[name] for name in names if isinstance(notes.get(name), int | float)}
+    return found if "tokens a second" in found or "peak memory bytes" in found else {}
 
 
 def _comparison(tally: Tally, shown: Sequence[Figure], found: Sequence[Folder]) -> dict[str, Any]:

@@ -15,8 +15,14 @@ _TRUE = "true "
 _LEARNED = "learned "
 _PEOPLE = re.compile(r"\bhuman-human\b|^human ceiling$")
 _JUDGE = re.compile(r"\b(?:human-judge|judge-human)\b|^judge at the ceiling's task$")
+_TWO_BY_TWO = (", one person", ", two people")
+"""Endings of figures of single people, which have a matrix of their own."""
 _LEFT_OUT = "against the majority of the others"
-_RATES = {"pairwise": ("win rate", "win rate, undecided half"), "yes_no": ("yes rate",), "score": ("mean score",)}
+_RATES = {
+    "pairwise": ("win rate", "win rate, undecided half"),
+    "yes_no": ("yes rate", "no rate"),
+    "score": ("mean score",),
+}
 
 
 def _mentions(text: str, *names: str) -> bool:
@@ -139,8 +145,10 @@ def agreements(figures: Sequence[Figure]) -> list[Agreement]:
     people: dict[str, list[Figure]] = {}
     judges: dict[str, list[Figure]] = {}
     for figure in figures:
+        name = figure.estimate.name
+        if name.endswith(_TWO_BY_TWO):
+            continue
         for pattern, table in ((_PEOPLE, people), (_JUDGE, judges)):
-            name = figure.estimate.name
             if pattern.search(name):
                 statistic = " ".join(pattern.sub(" ", name).split()).strip(" ,:;()") or _LEFT_OUT
                 table.setdefault(statistic, []).append(figure)

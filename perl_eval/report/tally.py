@@ -38,6 +38,12 @@ class Tally:
         both_second: Those in which both named the second.
         reasons: Unjudged ones by reason.
         simulated: Judgements with no model behind the judge.
+        asked: Ballots.
+        tokens_in: Tokens of their requests.
+        tokens_out: Tokens of their replies.
+        latency_s: Seconds waited for them, each on its own.
+        cost_usd: Price of those whose price is known.
+        priced: Ballots whose price is known.
     """
 
     folder: int
@@ -53,6 +59,12 @@ class Tally:
     both_second: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     simulated: int = 0
+    asked: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    latency_s: float = 0.0
+    cost_usd: float = 0.0
+    priced: int = 0
 
     @property
     def n(self) -> int:
@@ -73,6 +85,13 @@ class Tally:
         """Count one more judgement."""
         self.outcomes[judgement.outcome] += 1
         self.simulated += judgement.simulated
+        for ballot in judgement.ballots:
+            self.asked += 1
+            self.tokens_in += ballot.tokens_in
+            self.tokens_out += ballot.tokens_out
+            self.latency_s += ballot.latency_s
+            self.cost_usd += ballot.cost_usd or 0.0
+            self.priced += ballot.cost_usd is not None
         if judgement.outcome == "unjudged":
             why = judgement.reason or next((ballot.reason for ballot in judgement.ballots if ballot.reason), None)
             self.reasons[(why or "no reason given")[:_REASON_LIMIT]] += 1

@@ -16,12 +16,14 @@ from perl_eval.stats.corrected import AS_LABEL, LABELS, corrected_rates
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about, count, p_value, undefined
 from perl_eval.stats.kappa import cohen_kappa
-from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one
+from perl_eval.stats.panel import ceiling, human_human, human_judge, majority, one_by_one, two_by_two
 from perl_eval.stats.weighted import weighted_mean
 
 __all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]
 
 _MIRRORED = {"win": "loss", "loss": "win", "tie": "tie"}
+_SHOWN_PEOPLE = 12
+"""With more people than this, they are not compared two by two."""
 _WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -84,6 +86,9 @@ def estimate_agreement(
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
             found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+        if len(each) <= _SHOWN_PEOPLE:
+            for (one, other), estimate in two_by_two(joined.ratings, clusters=joined.groups, level=how.level).items():
+                found += about([estimate], f"{subject}, person {one}, person {other}", simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
         rates = corrected_rates(

@@ -113,6 +113,7 @@ _AGREE = {
     "human-judge exact agreement, majority": "share of units where the judge says what most people say",
     "human-judge Cohen kappa, majority": "kappa of the judge and the majority of people",
     "human-judge exact agreement, weighted to all units": "the same, were every judged unit labelled",
+    "human-human exact agreement, two people": "share of units where two people say the same",
     "human-judge exact agreement, one person": "share of units where the judge says what one person says",
     "human-judge AUC, majority": "chance that the judge gives a majority yes a higher probability than a no",
     "human ceiling": "share of units where a person says what most of the others say",

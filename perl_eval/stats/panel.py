@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from perl_eval.stats.agreement import (
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import mean, proportion, undefined
 
-__all__ = ["ceiling", "human_human", "human_judge", "majority", "one_by_one"]
+__all__ = ["ceiling", "human_human", "human_judge", "majority", "one_by_one", "two_by_two"]
 
 Ratings = Sequence[Mapping[str, str]]
 _JUDGE = ""
@@ -191,6 +192,20 @@ def ceiling(
             (names[2], judge - people, (-1.0, 1.0)),
         )
     ]
+
+
+def two_by_two(ratings: Ratings, *, clusters: Clusters = None, level: float = 0.95) -> dict[tuple[str, str], Estimate]:
+    """Estimate the exact agreement of every two people who share units, by their names."""
+    people = sorted({person for unit in ratings for person in unit})
+    found = {}
+    for one, other in combinations(people, 2):
+        rows = [row for row, unit in enumerate(ratings) if one in unit and other in unit]
+        if rows:
+            equal = [ratings[row][one] == ratings[row][other] for row in rows]
+            groups = rows if clusters is None else [clusters[row] for row in rows]
+            name = "human-human exact agreement, two people"
+            found[one, other] = proportion(name, equal, clusters=groups, level=level)
+    return found
 
 
 def one_by_one(

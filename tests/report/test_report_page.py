@@ -118,7 +118,8 @@ def test_run_cards_are_on_the_page(page: Page, story: Path) -> None:
 def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(page: Page) -> None:
     (policy,) = [attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv")]
     rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
-    assert rules.keys() == {"default-src", "script-src", "style-src", "base-uri", "form-action"}
+    assert rules.keys() == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
+    assert rules["img-src"] == "data:"
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     data, script = page.raw["script"]
     for rule, content in (("script-src", script), ("style-src", page.raw["style"][0])):

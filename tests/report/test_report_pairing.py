@@ -63,12 +63,12 @@ def test_inputs_tell_runs_of_the_same_comparison_apart(tmp_path: Path, given: st
     }
 
 
-def test_yes_or_no_takes_the_rate_of_yes(tmp_path: Path) -> None:
+def test_yes_or_no_takes_both_rates(tmp_path: Path) -> None:
     judged = judgement(1, "yes", kind="yes_no", policy_b="", b="", text_b="", judge="one")
     made = [estimate(name, value, subject="rl, judge one") for name, value in (("no rate", 0.4), ("yes rate", 0.6))]
     made.append(estimate("win rate", 0.5, subject="rl against sft, judge one"))
     write(tmp_path / "judged", "judge", [(Judgement, [judged]), (Estimate, made)])
-    assert list(found_rates(tmp_path).values()) == [[("yes rate", 0.6)]]
+    assert list(found_rates(tmp_path).values()) == [[("yes rate", 0.6), ("no rate", 0.4)]]
 
 
 def test_position_figures_stand_beside_their_comparison(story: Path) -> None:
