@@ -286,4 +286,6 @@ def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
     which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
     least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
     reason = f"unreliable: fewer than {LEAST_EFFECTIVE:.0f} effective draws{which} ({least})"
-    return replace(found, reason="; ".join(part for part in (found.reason, reason) if part))
+    whole = "; ".join(part for part in (found.reason, reason) if part)
+    # A page shows the reason of what has no value, and the method of what has one.
+    return replace(found, reason=whole, method=f"{found.method}; unreliable")

@@ -40,7 +40,8 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
         shares = normalised(weights)
         distance = replace(estimates.forward_kl(weights, weights), name=FROM_PRIOR)
         means = [intervals.mean(name, (shares * value).sum(-1)) for name, value in values.items()]
-        worth = [replace(one, reason=distance.reason, method=f"importance sampling; {one.method}") for one in means]
+        told = [replace(one, method=f"importance sampling; {one.method}") for one in means]
+        worth = [estimates.doubted(one, weights) for one in told]
         found += intervals.about([*worth, distance], f"{TARGET}{beta:.3g}")
     n = 1
     while n <= setting.options.pool // 4:

@@ -17,6 +17,8 @@ from perl_eval import cli, posterior, rows, runs, world
 from perl_eval.bayes import glossary as posterior_glossary
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import open_backbone
+from perl_eval.models.encode import encode_prompt
+from perl_eval.models.scratch import make_model, make_tokenizer
 from perl_eval.posterior.frontier import BEST_OF, TARGET
 from perl_eval.posterior.methods import draw_pool
 from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
@@ -275,6 +277,29 @@ def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
 def test_impossible_comparisons(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(OPTIONS, **options)  # type: ignore[arg-type]
+
+
+def test_a_fully_tuned_policy_is_a_model_of_its_own(room: Path, data: Path, models: Models) -> None:
+    options = replace(OPTIONS, samplers=("best-of-n",), limit=2)
+    folder = posterior.run(data, replace(models, policies=(room / "blank",)), room / "whole", options=options)
+    figures = by_subject(folder)["blank"]
+    assert (figures["KL(method || prior)"].low or 0) > 1.0
+    answer = next(one for one in runs.read(folder, Completion) if one.policy == "blank")
+    backbone = open_backbone(room / "blank")
+    asked = encode_prompt(backbone.tokenizer, answer.prompt, max_tokens=32)
+    with torch.no_grad():
+        table = torch.log_softmax(backbone.causal(input_ids=torch.tensor([[*asked, *answer.token_ids]])).logits[0], -1)
+    own = sum(float(table[len(asked) + step - 1, token]) for step, token in enumerate(answer.token_ids))
+    assert answer.logprob == pytest.approx(own, abs=1e-3)
+
+
+def test_a_policy_of_another_vocabulary_is_refused(room: Path, data: Path, models: Models) -> None:
+    folder = room / "foreign"
+    tokenizer = make_tokenizer(["other words altogether"] * 9, 290)
+    make_model(tiny_models.SIZE, tokenizer, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="has another vocabulary than the prior"):
+        posterior.run(data, replace(models, policies=(folder,)), room / "unspoken", options=OPTIONS)
 
 
 def test_models_that_do_not_fit(room: Path, data: Path, models: Models) -> None:
