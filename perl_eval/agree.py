@@ -63,7 +63,7 @@ class AgreeOptions:
     @property
     def resampling(self) -> Resampling:
         """The bootstrap these options ask for."""
-        return Resampling(draws=self.draws, seed=self.seed, level=self.level)
+        return Resampling(draws=self.draws, seed=self.seed, level=self.level, kind="standard")
 
 
 def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:

@@ -59,7 +59,7 @@ class AuditOptions:
     @property
     def resampling(self) -> Resampling:
         """The bootstrap these options ask for."""
-        return Resampling(draws=self.draws, seed=self.seed, level=self.level)
+        return Resampling(draws=self.draws, seed=self.seed, level=self.level, kind="standard")
 
 
 @dataclass(frozen=True, slots=True)

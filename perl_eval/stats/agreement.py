@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select
 from perl_eval.stats.intervals import mean, resampled, undefined
-from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Ratings, cohen_kappa
+from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Ratings, at_most_one, cohen_kappa
 
 __all__ = [
     "agreements",
@@ -151,7 +151,7 @@ def _coefficient(
         return undefined(name, TOO_FEW, n_missing=len(rows))
     sums = cluster_sums(rows, clusters)
     found = resampled(name, sums, ratio, n=n, n_missing=len(rows) - n, resampling=resampling)
-    return replace(found, reason=CONSTANT) if found.value is None else found
+    return replace(found, reason=CONSTANT) if found.value is None else replace(found, high=at_most_one(found.high))
 
 
 def fleiss_kappa(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import resampled, undefined
-from perl_eval.stats.kappa import Ratings
+from perl_eval.stats.kappa import Ratings, at_most_one
 
 __all__ = ["AltTestOptions", "Person", "alternative_annotator_test"]
 
@@ -146,4 +146,5 @@ def _advantage(judge: Mapping[str, Mapping[int, float]], units: int, clusters: C
         return np.asarray(shares.mean(axis=1), np.float64), np.asarray(live, np.float64)
 
     table = cluster_sums(rows.reshape(units, -1), clusters)
-    return resampled("alt-test advantage", table, ratio, n=units, resampling=how)
+    found = resampled("alt-test advantage", table, ratio, n=units, resampling=how)
+    return replace(found, high=at_most_one(found.high))

@@ -55,13 +55,14 @@ class Resampling:
         draws: Number of draws.
         seed: Seed of the draws.
         level: Confidence level, in (0, 1).
-        kind: ``percentile``, or ``bca`` (bias-corrected and accelerated).
+        kind: ``percentile``, ``bca`` (bias-corrected and accelerated), or ``standard``: t times the standard error of
+            the draws, which does better where draws lie too low or too high, as those of agreement coefficients do.
     """
 
     draws: int = 2000
     seed: int = 0
     level: float = 0.95
-    kind: Literal["percentile", "bca"] = "percentile"
+    kind: Literal["percentile", "bca", "standard"] = "percentile"
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -216,7 +217,7 @@ def resample_merged(
         rows = distinct if isinstance(distinct, np.ndarray) else distinct.toarray()
         left_out = _ratios(ratio(total - rows))
         acceleration = _acceleration(left_out, counts) if len(left_out) == len(counts) else 0.0
-    return spread_of(value, drawn, resampling, acceleration)
+    return spread_of(value, drawn, resampling, acceleration, clusters=int(counts.sum()))
 
 
 def _ratios(parts: tuple[FloatArray, FloatArray]) -> FloatArray:
@@ -226,23 +227,50 @@ def _ratios(parts: tuple[FloatArray, FloatArray]) -> FloatArray:
     return np.asarray(numerator[live] / denominator[live], np.float64)
 
 
-def spread_of(value: float, drawn: FloatArray, resampling: Resampling, acceleration: float = 0.0) -> Spread:
+def spread_of(
+    value: float, drawn: FloatArray, resampling: Resampling, acceleration: float = 0.0, *, clusters: int | None = None
+) -> Spread:
     """Turn bootstrap values into an interval.
+
+    Draws vary less than the figure, by a factor of sqrt((C - 1) / C) for a mean, and quantiles of theirs are as if the
+    error were known. So the percentile interval is taken further out, at the chances of a normal variable beyond
+    ``sqrt(C / (C - 1)) t``, which a t interval would have.
 
     Args:
         value: The figure on the data.
         drawn: The figure on each draw where it is defined, at most ``resampling.draws`` values.
         resampling: Draws asked for, level and kind.
         acceleration: Skewness correction from the jackknife, for ``bca``.
+        clusters: Number C of what was resampled; None if it is large.
+
+    Source: Hesterberg, The American Statistician 69 (2015), 371-386, section 5.3 (expanded percentile interval).
     """
     missing = resampling.draws - len(drawn)
     if missing > UNDEFINED_SHARE * resampling.draws:
         return Spread(value, None, None, f"undefined in {missing} of {resampling.draws} bootstrap draws")
     tails = [(1 - resampling.level) / 2, (1 + resampling.level) / 2]
+    if resampling.kind == "standard":
+        return _standard(value, drawn, tails[1], clusters)
     if resampling.kind == "bca":
         tails = _corrected_tails(tails, _share_below(value, drawn), acceleration)
+    elif clusters is not None and clusters > 1:
+        from scipy.special import stdtrit
+
+        reach = np.sqrt(clusters / (clusters - 1)) * float(stdtrit(clusters - 1, tails[1]))
+        tails = [NormalDist().cdf(-reach), NormalDist().cdf(reach)]
     low, high = np.quantile(drawn, tails)
     return Spread(value, float(low), float(high))
+
+
+def _standard(value: float, drawn: FloatArray, tail: float, clusters: int | None) -> Spread:
+    if len(drawn) < 2:
+        return Spread(value, None, None, "one bootstrap draw has no error")
+    from scipy.special import stdtrit
+
+    number = np.inf if clusters is None else max(clusters, 2)
+    shrinking = 1.0 if clusters is None else number / (number - 1)
+    half = float(stdtrit(number - 1, tail) * np.sqrt(shrinking) * drawn.std(ddof=1))
+    return Spread(value, value - half, value + half)
 
 
 def _share_below(value: float, drawn: FloatArray) -> float:

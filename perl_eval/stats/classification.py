@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select, spread_of, weights
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, spread_of, weights
+from perl_eval.stats.calibration import Reliability, calibration_error, reliability_curve
 from perl_eval.stats.intervals import count, mean, proportion, resampled, undefined
 
 __all__ = [
@@ -29,17 +30,11 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Scale = Literal["logit", "probability"]
+_MOST_LEFT_OUT, _BLOCKS = 2000, 200
+"""Clusters that the jackknife leaves out one by one, at most; more are left out in so many blocks."""
+_CELLS = 4_000_000
+"""Cells of the largest table of weights."""
 _ONE_CLASS = "all labels are the same"
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """One bin of a reliability curve: predicted probabilities in [low, high), and the share that came true."""
-
-    low: float
-    high: float
-    predicted: float
-    observed: Estimate
 
 
 def pair_accuracy(
@@ -207,8 +202,11 @@ def average_precision(
         labels: Whether the label is yes, shape (n,).
         name: Name of the figure.
         clusters: What shares a source, one an item.
-        resampling: Draws, seed and level; the interval is by percentile.
+        resampling: Level; the interval is t on the logit scale, with the error of the jackknife over clusters (over
+            200 random blocks of them, by the seed, where they are over 2,000): draws with repeated scores vary too
+            little.
     """
+    how = resampling or Resampling()
 
     def ratio(yes: FloatArray, no: FloatArray) -> tuple[FloatArray, FloatArray]:
         found = np.cumsum(yes, axis=1)
@@ -216,7 +214,23 @@ def average_precision(
         both = (no.sum(axis=1) > 0).astype(np.float64)
         return (yes * precision).sum(axis=1), yes.sum(axis=1) * both
 
-    return _ranked(name, _Ranking.of(scores, labels, clusters), ratio, resampling or Resampling())
+    ranking = _Ranking.of(scores, labels, clusters)
+    n, number, method = len(ranking.truth), ranking.clusters, "jackknife on logit scale"
+    if n == 0:
+        return undefined(name, "there are no items", method=method)
+    top, bottom = ratio(*ranking.split(np.ones((1, number))))
+    if bottom[0] == 0:
+        return undefined(name, _ONE_CLASS, n=n, method=method)
+    estimate = Estimate(name, float(top[0] / bottom[0]), None, None, n, 0, f"{method}, {number} left out", how.level)
+    many = number > _MOST_LEFT_OUT
+    blocks = np.random.default_rng(how.seed).permutation(number) % _BLOCKS if many else np.arange(number)
+    left: list[float] = []
+    for out in np.array_split(np.arange(_BLOCKS if many else number), max(1, number * min(number, _BLOCKS) // _CELLS)):
+        top, bottom = ratio(*ranking.split((blocks[None, :] != out[:, None]).astype(np.float64)))
+        if (bottom == 0).any():
+            return replace(estimate, reason="without one group all labels are the same; it has no interval")
+        left += (top / bottom).tolist()
+    return _on_logit_scale(estimate, np.array(left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,56 +290,17 @@ def _ranked(
     for taken in weights(np.ones(number, np.int64), how):
         top, bottom = ratio(*ranking.split(taken))
         drawn.append(top[bottom != 0] / bottom[bottom != 0])
-    spread = spread_of(value, np.concatenate(drawn), replace(how, kind="percentile"))
+    spread = spread_of(value, np.concatenate(drawn), replace(how, kind="percentile"), clusters=number)
     return Estimate(name, value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason)
 
 
-def _bins(chances: FloatArray, bins: int) -> NDArray[np.intp]:
-    return np.minimum((chances * bins).astype(np.intp), bins - 1)
+def _on_logit_scale(estimate: Estimate, left: FloatArray) -> Estimate:
+    """Give a share a t interval on the logit scale, from its values with one block of clusters left out each."""
+    value, number = float(estimate.value or 0.0), len(left)
+    if number < 2 or not 0 < value < 1:
+        return replace(estimate, reason="one group only, or every yes is above every no; it has no interval")
+    from scipy.special import expit, logit, stdtrit
 
-
-def calibration_error(
-    chances: ArrayLike,
-    labels: ArrayLike,
-    *,
-    bins: int = 10,
-    clusters: Clusters = None,
-    resampling: Resampling | None = None,
-) -> Estimate:
-    """Estimate the expected calibration error of the probability of yes, over bins of equal width.
-
-    ``sum_b n_b / n |share of yes in b - mean probability in b|``. It is biased upward in small samples, and so is its
-    interval.
-
-    Args:
-        chances: Probabilities of yes, shape (n,).
-        labels: Whether the label is yes, shape (n,).
-        bins: Number of bins.
-        clusters: What shares a source, one an item.
-        resampling: Draws, seed, level and kind.
-
-    Source: Guo et al., arXiv 1706.04599, equation 5, for the probability of yes.
-    """
-    data, truth = np.asarray(chances, np.float64), np.asarray(labels, bool)
-    rows = np.zeros((len(data), bins + 1))
-    rows[np.arange(len(data)), _bins(data, bins)] = data - truth
-    rows[:, bins] = 1.0
-
-    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return np.abs(sums[:, :bins]).sum(axis=1), sums[:, bins]
-
-    return resampled("calibration error", cluster_sums(rows, clusters), ratio, n=len(data), resampling=resampling)
-
-
-def reliability_curve(
-    chances: ArrayLike, labels: ArrayLike, *, bins: int = 10, clusters: Clusters = None, level: float = 0.95
-) -> list[Reliability]:
-    """Return predicted against observed shares of yes in bins of equal width; empty bins are left out."""
-    data, truth = np.asarray(chances, np.float64), np.asarray(labels, bool)
-    places = _bins(data, bins)
-    curve = []
-    for place in np.unique(places).tolist():
-        inside = places == place
-        observed = proportion("observed share", truth[inside], clusters=select(clusters, inside), level=level)
-        curve.append(Reliability(place / bins, (place + 1) / bins, float(data[inside].mean()), observed))
-    return curve
+    error = float(np.sqrt((number - 1) / number * np.sum((left - left.mean()) ** 2)))
+    half = float(stdtrit(number - 1, (1 + estimate.level) / 2)) * error / (value * (1 - value))
+    return replace(estimate, low=float(expit(logit(value) - half)), high=float(expit(logit(value) + half)))

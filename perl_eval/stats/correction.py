@@ -186,11 +186,12 @@ def corrected_shares(
         reason = "the labels do not tell how the judge errs on every outcome"
         return {label: undefined("corrected share", reason, n=n, method=method) for label in labels}
     distinct, counts = merge(cluster_sums(rows, clusters))
+    number = int(counts.sum())
     sums = np.concatenate([block @ distinct for block in weights(counts, how, width=rows.shape[1])])
     drawn = [part for one in sums if (part := _inverted(one, size)) is not None]
     found = {}
     for place, label in enumerate(labels):
-        spread = spread_of(float(value[place]), np.array([part[place] for part in drawn]), how)
+        spread = spread_of(float(value[place]), np.array([part[place] for part in drawn]), how, clusters=number)
         found[label] = Estimate(
             "corrected share", spread.value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason
         )

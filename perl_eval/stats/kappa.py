@@ -17,7 +17,7 @@ from perl_eval.stats.intervals import undefined
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["CONSTANT", "TOO_FEW", "Ratings", "cohen_kappa"]
+__all__ = ["CONSTANT", "TOO_FEW", "Ratings", "at_most_one", "cohen_kappa"]
 
 FloatArray = NDArray[np.float64]
 Ratings = Sequence[Mapping[str, str]]
@@ -67,13 +67,18 @@ def cohen_kappa(
         name,
         spread.value,
         spread.low,
-        spread.high,
+        at_most_one(spread.high),
         n=n,
         n_missing=len(ratings) - n,
         method=f"{how.kind} bootstrap, {how.draws} draws of {counts.sum()}",
         level=how.level,
         reason=CONSTANT if spread.value is None else spread.reason,
     )
+
+
+def at_most_one(bound: float | None) -> float | None:
+    """Return an upper bound cut off at 1, which no agreement exceeds."""
+    return None if bound is None else min(bound, 1.0)
 
 
 def _rater_tables(

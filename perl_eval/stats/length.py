@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select, spread_of
+from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["Gamed", "alpaca_win_rate", "equal_length_win_rate", "longer_preferred_rate"]
@@ -134,7 +134,7 @@ def alpaca_win_rate(
         difficulties: Difficulty of each instruction, where known; shape (n,).
         gamed: Gamed baselines; need difficulties.
         clusters: What shares a source, one a pair; they are resampled whole.
-        resampling: Draws, seed and level; the interval is by percentile.
+        resampling: Draws, seed and level; the interval is t on the logit scale with the error of the draws.
 
     Source: Dubois et al., arXiv 2404.04475.
     Deviations: Draws keep the penalty that was chosen on the data, and keep the gamed rows as they are.
@@ -162,8 +162,14 @@ def alpaca_win_rate(
         taken = pairs.take(np.concatenate([members[code] for code in rng.integers(0, number, number)]))
         if taken.known.any() and np.ptp(taken.gaps) > 0:
             drawn.append(_controlled(_fit(_design(taken, gamed), penalty), taken.hard))
-    spread = spread_of(value, np.array(drawn), replace(how, kind="percentile"))
-    return Estimate(name, value, spread.low, spread.high, n, missing, method, how.level, reason=spread.reason)
+    if len(drawn) < (1 - UNDEFINED_SHARE) * how.draws or len(drawn) < 2 or number < 2:
+        reason = f"undefined in {how.draws - len(drawn)} of {how.draws} bootstrap draws, or one group only"
+        return Estimate(name, value, None, None, n, missing, method, how.level, reason=reason)
+    from scipy.special import expit, logit, stdtrit
+
+    half = float(stdtrit(number - 1, (1 + how.level) / 2)) * float(np.std(logit(drawn), ddof=1))
+    low, high = (float(expit(logit(value) + part)) for part in (-half, half))
+    return Estimate(name, value, low, high, n, missing, method, how.level)
 
 
 @dataclass(frozen=True, slots=True)

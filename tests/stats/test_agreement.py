@@ -7,6 +7,7 @@ import itertools
 import krippendorff
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
@@ -59,9 +60,11 @@ def test_alphas_draws_are_the_packages_values(scale: str) -> None:
         drawn = counts[list(taken)]
         if (drawn.sum(axis=0) > 0).sum() > 1:
             values.append(krippendorff.alpha(value_counts=drawn, value_domain=[0, 1, 2], level_of_measurement=scale))
-    estimate = krippendorff_alpha(units, tuple("012"), scale=scale, resampling=Resampling(draws=40_000, level=0.74))
-    assert estimate.low == pytest.approx(np.quantile(values, 0.13), abs=1e-9)
-    assert estimate.high == pytest.approx(np.quantile(values, 0.87), abs=1e-9)
+    estimate = krippendorff_alpha(units, tuple("012"), scale=scale, resampling=Resampling(draws=40_000, level=0.6))
+    # With four units the tails lie where a normal variable is beyond sqrt(4 / 3) of the t quantile.
+    tail = norm.cdf(-np.sqrt(4 / 3) * t.ppf(0.8, 3))
+    assert estimate.low == pytest.approx(np.quantile(values, tail), abs=1e-9)
+    assert estimate.high == pytest.approx(np.quantile(values, 1 - tail), abs=1e-9)
 
 
 def test_alphas_draws_follow_the_package() -> None:

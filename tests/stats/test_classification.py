@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, logit
+from scipy.stats import norm, t
 from sklearn import metrics
 
 from perl_eval.records import Estimate
@@ -48,18 +48,28 @@ def test_figures_are_those_of_sklearn(sample: tuple[np.ndarray, np.ndarray]) -> 
     assert found["Brier score"].value == pytest.approx(metrics.brier_score_loss(labels, chances))
 
 
-def test_draws_of_auc_and_precision_follow_sklearn(sample: tuple[np.ndarray, np.ndarray]) -> None:
+def test_draws_of_auc_follow_sklearn(sample: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = sample
     rng = np.random.default_rng(1)
     takes = [rng.integers(0, 300, 300) for _ in range(600)]
-    for ours, theirs in (
-        (area_under_curve, metrics.roc_auc_score),
-        (average_precision, metrics.average_precision_score),
-    ):
-        drawn = [theirs(labels[take], scores[take]) for take in takes]
-        estimate = ours(scores, labels)
-        assert estimate.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.012)
-        assert estimate.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.012)
+    drawn = [metrics.roc_auc_score(labels[take], scores[take]) for take in takes]
+    estimate = area_under_curve(scores, labels)
+    assert estimate.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.012)
+    assert estimate.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.012)
+
+
+def test_the_error_of_average_precision_is_sklearns_jackknife(sample: tuple[np.ndarray, np.ndarray]) -> None:
+    scores, labels = sample
+    left = [metrics.average_precision_score(np.delete(labels, i), np.delete(scores, i)) for i in range(300)]
+    error = np.sqrt(299 / 300 * np.sum((left - np.mean(left)) ** 2))
+    estimate = average_precision(scores, labels)
+    ours = (logit(estimate.high) - logit(estimate.low)) / 2 * estimate.value * (1 - estimate.value)
+    assert ours == pytest.approx(t.ppf(0.975, 299) * error)
+    # Blocks of clusters, where there are many, say the same up to their noise.
+    many = average_precision(np.tile(scores, 10), np.tile(labels, 10), clusters=list(range(3000)))
+    few = average_precision(np.tile(scores, 10), np.tile(labels, 10), clusters=[i // 2 for i in range(3000)])
+    assert many.high - many.low == pytest.approx((estimate.high - estimate.low) / np.sqrt(10), rel=0.15)
+    assert few.high - few.low == pytest.approx(many.high - many.low, rel=0.15)
 
 
 def test_calibration_by_hand() -> None:
