@@ -57,7 +57,7 @@ class Desk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[bytes, asyncio.Future[Outcome]] = {}
         self._fresh: list[tuple[bytes, Reply]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._flusher: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
 
     async def ballots(self, source: Iterator[Question]) -> AsyncGenerator[list[Ballot]]:
@@ -91,7 +91,7 @@ class Desk:
                     ready.append(read(question, answer) if isinstance(answer, Reply) else _unanswered(question, answer))
                 yield ready
         finally:
-            tasks = [*self._tasks, *([self._sender] if self._sender is not None else [])]
+            tasks = [*self._tasks, *(task for task in (self._sender, self._flusher) if task is not None)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -150,8 +150,8 @@ class Desk:
             return
         if error is not None:
             self._broken.set_exception(error)
-        elif not self._tasks:
-            self._flush_or_break()
+        elif not self._tasks and self._fresh:
+            self._flush_after(0.0)
 
     async def _send_all(self) -> None:
         """Send what is lined up, one group after the other, as fast as the pace allows."""
@@ -260,14 +260,21 @@ class Desk:
         self._fresh.append((key, reply))
         if len(self._fresh) >= _FLUSH_ROWS:
             self._flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush_or_break)
+        elif self._flusher is None or self._flusher.done():
+            self._flush_after(_FLUSH_S)
+
+    def _flush_after(self, wait_s: float) -> None:
+        async def flush() -> None:
+            await asyncio.sleep(wait_s)
+            self._flush()
+
+        if self._flusher is not None:
+            self._flusher.cancel()
+        self._flusher = asyncio.get_running_loop().create_task(flush())
+        self._flusher.add_done_callback(self._finished)
 
     def _flush(self) -> None:
         """Write what came back, and only then let it count."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not self._fresh:
             return
         fresh, self._fresh = self._fresh, []
@@ -275,14 +282,6 @@ class Desk:
         for key, reply in fresh:
             # Another process may have been faster with the same question: what is kept is what counts.
             self._open.pop(key).set_result(earlier.get(key, reply))
-
-    def _flush_or_break(self) -> None:
-        """Flush from a callback, where an exception would reach nobody."""
-        try:
-            self._flush()
-        except UserError as error:
-            if self._broken is not None and not self._broken.done():
-                self._broken.set_exception(error)
 
 
 def _unanswered(question: Question, error: JudgeError) -> Ballot:

@@ -186,6 +186,18 @@ def test_a_ledger_that_cannot_be_written_stops_the_run(ledger: Ledger, monkeypat
         verdicts(Oracle(), numbers(10), ledger)
 
 
+@pytest.mark.parametrize("count", [3, 1000])
+def test_a_bug_in_the_ledger_ends_the_asking(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    judge = Oracle()
+    judge.delay_s = 0.001
+    monkeypatch.setattr(ledger, "add", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        verdicts(judge, numbers(count), ledger)
+
+
 def test_leaving_early_keeps_what_came(ledger: Ledger) -> None:
     judge = Oracle()
     ballots = ask(numbers(3000), judge, ledger, options=QUICK)
