@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import addresses, auditing, data, figures, judging, labelling, pages, posterior, training
+from perl_eval.cli import addresses, auditing, data, figures, judging, labelling, pages, posterior, scaling, training
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ app.command()(figures.score)
 app.command()(figures.agree)
 app.command()(auditing.audit)
 app.command()(auditing.power)
+app.command()(scaling.plan)
 app.command("import")(auditing.import_)
 app.command()(labelling.annotate)
 app.command()(labelling.export)

@@ -151,10 +151,10 @@ class RayJudge:
 
     def __init__(self, spec: str, options: DoorOptions, cluster: Cluster) -> None:
         self._ray = cluster.connect()
-        # Questions are asked again by whoever asks us, so Ray repeats nothing by itself.
-        seat = self._ray.remote(max_restarts=-1, max_task_retries=0, num_cpus=1, num_gpus=cluster.gpus or None)(_Seat)
-        self._seats = [seat.remote(spec, options) for _ in range(cluster.workers)]
-        self._load = [0] * cluster.workers
+        self._given, self._cluster = (spec, options), cluster
+        self._seats: list[Any] = []
+        self._load: list[int] = []
+        self._sit()
         failed, facts = self._ray.get(self._seats[0].facts.remote())
         if failed:
             raise UserError(*facts)
@@ -163,6 +163,22 @@ class RayJudge:
         self._prices: tuple[float, float] | None = facts["prices"]
         self._kept = KeptJudge(self.door, self.model, self.parameters)
 
+    def _sit(self) -> None:
+        """Start the workers, spread over the machines.
+
+        Questions are asked again by whoever asks us, so Ray repeats nothing by itself. No CPU is reserved: judges that
+        are open together, such as those of a jury, would wait for one another's.
+        """
+        seat = self._ray.remote(
+            max_restarts=-1,
+            max_task_retries=0,
+            num_cpus=0,
+            num_gpus=self._cluster.gpus or None,
+            scheduling_strategy="SPREAD",
+        )(_Seat)
+        self._seats = [seat.remote(*self._given) for _ in range(self._cluster.workers)]
+        self._load = [0] * self._cluster.workers
+
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Let the worker with the least to do answer.
 
@@ -170,6 +186,8 @@ class RayJudge:
             JudgeError: As the judge; a worker that died gave no reply in time.
             UserError: As the judge.
         """
+        if not self._seats:
+            self._sit()
         place = min(range(len(self._seats)), key=lambda at: self._load[at])
         self._load[place] += 1
         try:
@@ -177,7 +195,8 @@ class RayJudge:
         except self._ray.exceptions.RayActorError:
             raise TimedOut("the worker died") from None
         finally:
-            self._load[place] -= 1
+            if place < len(self._load):
+                self._load[place] -= 1
         if kind == "replies":
             replies: list[Reply] = given
             return replies
@@ -194,7 +213,10 @@ class RayJudge:
         return (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
 
     async def close(self) -> None:
-        """Do nothing: the workers stay as long as this judge."""
+        """Stop the workers; the next question starts others."""
+        for seat in self._seats:
+            self._ray.kill(seat)
+        self._seats, self._load = [], []
 
 
 class _Seat:
