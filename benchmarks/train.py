@@ -1,10 +1,15 @@
 """Memory and speed of training, LoRA against full tuning and against TRL: ``python benchmarks/train.py``.
 
-Every case runs in a process of its own, ``--repeats`` times, in turn, on random weights of one shape: same model, rows,
-tokens, batch, optimizer and checkpointing. Peak memory is the GPU allocator's, or the resident set over what the
-process held before the model was loaded. Seconds are of whole steps, the first left out.
+Every case runs in processes of its own on random weights of one shape: same model, rows, tokens, batch, optimizer and
+checkpointing. Seconds are of whole steps, the first left out, ``--repeats`` times in turn. Peak memory is the GPU
+allocator's; on the CPU the resident set over what the process held before the model was loaded, in one more process,
+in which glibc is told to give freed memory back, since otherwise fragments of it drown the difference.
 
-The full measurement on two CPU cores, 12 cases three times over: ``OMP_NUM_THREADS=2 python benchmarks/train.py
+``rl`` has a value function with weights of its own, so that full tuning holds four models; TRL has none, and takes no
+part. ``rloo`` is what both do: groups of two samples, the others' mean as baseline; ours also trains a value head on the
+policy's trunk.
+
+The full measurement on two CPU cores, 14 cases, four times each: ``OMP_NUM_THREADS=2 python benchmarks/train.py
 --size 88m --json train.json``. On a GPU: ``--size 1b --dtype bf16 --batch 16 --tokens 512 --new-tokens 128``, and
 ``--size 7b --trainers ours``.
 """
@@ -13,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,16 +28,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-TASKS, ARMS, TRAINERS = ("sft", "reward", "rl"), ("lora", "full"), ("ours", "trl")
+TASKS, ARMS, TRAINERS = ("sft", "reward", "rl", "rloo"), ("lora", "full"), ("ours", "trl")
 MIB = 2**20
 Key = tuple[str, str, str]
 
 
-def measure(case: dict[str, Any], work: Path) -> dict[str, Any]:
-    """Run one case in a process of its own."""
+def measure(case: dict[str, Any], work: Path, *, memory: bool) -> dict[str, Any]:
+    """Run one case in a process of its own: for its peak memory, or for its speed."""
     script = Path(__file__).with_name("train_case.py")
+    environment = dict(os.environ)
+    if memory:
+        environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+        case = {**case, "steps": 2}
     done = subprocess.run(
-        [sys.executable, str(script), str(work), json.dumps(case)], capture_output=True, text=True, check=False
+        [sys.executable, str(script), str(work), json.dumps(case)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
@@ -44,14 +58,14 @@ def tokens_a_step(given: argparse.Namespace, task: str) -> int:
     return given.batch * given.tokens * (2 if task == "reward" else 1)
 
 
-def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return medians over repeats, with the span of a repeat's median step."""
-    failed = [one["failed"] for one in found if "failed" in one]
+def summary(memory: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the peak, and the median over repeats of the median step with its span."""
+    failed = [one["failed"] for one in (memory, *found) if "failed" in one]
     if failed:
         return {"failed": failed[0]}
     steps = [median(one["seconds"]) for one in found]
     return {
-        "peak": median(one["peak"] for one in found),
+        "peak": memory["peak"],
         "seconds": median(steps),
         "low": min(steps),
         "high": max(steps),
@@ -75,9 +89,8 @@ def show(found: dict[Key, dict[str, Any]], given: argparse.Namespace) -> None:
         formula = f"{one['account'] / MIB:,.0f}" if one["account"] else ""
         speed = tokens_a_step(given, task) / one["seconds"]
         span = f"{one['seconds']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
-        print(
-            f"| {task} | {arm} | {trainer} | {one['peak'] / MIB:,.0f} | {formula} | {span} | {speed:,.0f} | {one['n']} |"
-        )
+        memory = f"{one['peak'] / MIB:,.0f} | {formula}"
+        print(f"| {task} | {arm} | {trainer} | {memory} | {span} | {speed:,.0f} | {one['n']} |")
     print("\n| task | ratio | peak | speed |\n|---|---|---|---|")
     for task in given.tasks:
         for trainer in given.trainers:
@@ -114,20 +127,26 @@ def main() -> None:
     cases = [
         {"task": task, "arm": arm, "trainer": trainer, "steps": given.steps + 1, **shared}
         for task, arm, trainer in product(given.tasks, ARMS, given.trainers)
+        if (task, trainer) != ("rl", "trl")
     ]
     raw: dict[Key, list[dict[str, Any]]] = {}
+    memory: dict[Key, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as place:
         script = Path(__file__).with_name("train_case.py")
         subprocess.run([sys.executable, str(script), place, json.dumps(cases[0]), "--prepare"], check=True)
-        for _ in range(given.repeats):
+        for repeat in range(given.repeats + 1):
             for case in cases:
                 key = (str(case["task"]), str(case["arm"]), str(case["trainer"]))
-                raw.setdefault(key, []).append(measure(case, Path(place)))
-    found = {key: summary(measured) for key, measured in raw.items()}
+                measured = measure(case, Path(place), memory=repeat == 0)
+                if repeat == 0:
+                    memory[key] = measured
+                else:
+                    raw.setdefault(key, []).append(measured)
+    found = {key: summary(memory[key], measured) for key, measured in raw.items()}
     show(found, given)
     if given.json:
         options = {name: str(value) for name, value in vars(given).items()}
-        listed = [{"case": key, **found[key], "raw": raw[key]} for key in raw]
+        listed = [{"case": key, **found[key], "memory": memory[key], "raw": raw[key]} for key in raw]
         given.json.write_text(json.dumps({"options": options, "cases": listed}, indent=1) + "\n", "utf-8")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from perl_eval.models.adapters import ALL_PROJECTIONS, LoraShape
+from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.placement import Placement
 from perl_eval.models.scorer import REWARD, Scale
@@ -45,7 +45,7 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: ``sft``, ``reward`` or ``rl``; ``lora`` or ``full``; by ``ours`` or ``trl``; and how much."""
+    """What is measured: ``sft``, ``reward``, ``rl`` or ``rloo``; ``lora`` or ``full``; by ``ours`` or ``trl``; and how much."""
 
     task: str
     arm: str
@@ -60,8 +60,8 @@ class Case:
 
     @property
     def shape(self) -> LoraShape:
-        """The adapters."""
-        return LoraShape(self.rank, 2.0 * self.rank, ALL_PROJECTIONS)
+        """The adapters, on attention as in PE-RLHF."""
+        return LoraShape(self.rank, 2.0 * self.rank)
 
     @property
     def placement(self) -> Placement:
@@ -193,7 +193,7 @@ def rl(case: Case, work: Path, found: list[Row]) -> tuple[PolicyTrainer, list[Ba
         group=2,
         max_tokens=case.tokens,
         max_new_tokens=case.new_tokens,
-        value="adapter",
+        value="adapter" if case.task == "rl" else "head",
         lora=case.shape,
         full=case.arm == "full",
         resources=case.resources,

@@ -110,7 +110,7 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     processes = processes or Processes()
     parameters = task.parameters
     optimizer = torch.optim.AdamW(
-        list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay
+        list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay, fused=True
     )
     state = _State(folder / _FOLDER, parameters, optimizer)
     first = state.load()

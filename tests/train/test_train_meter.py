@@ -30,7 +30,7 @@ def test_peak_memory_is_over_what_was_there_before() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads memory from Linux")
 def test_a_peak_below_an_earlier_one_is_seen_too() -> None:
-    """The high-water mark stays where the first block put it; samples tell."""
+    """The system's high-water mark would stay where the first block put it; samples tell."""
     first = np.ones(300 * MIB, np.uint8)
     del first
     with Meter(torch.device("cpu")) as meter:
