@@ -2,13 +2,14 @@
 
 The prompt is the one of System One (``transformers.decision``), so ``transformers serve`` gives the same probabilities
 for the same model. What both orders of a pair share is computed once, and several pairs go through the model together.
-A vision-language model sees the pictures; its questions go through it one by one.
+A vision-language model sees the pictures; its questions go through it one by one, after the beginning that they share.
 
 Importing this module loads torch and transformers.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -62,10 +63,8 @@ class LocalJudge:
         """Read the probabilities of all options of all questions."""
         begun_s = time.perf_counter()
         prompts = [self._prompt(question) for question in questions]
-        if self._sees_pictures:
-            scores = [self._score(prompt) for prompt in prompts]
-        else:
-            scores = self._scores(prompts, [question.id for question in questions])
+        score = self._seen if self._sees_pictures else self._scores
+        scores = score(prompts, [question.id for question in questions])
         latency_s = (time.perf_counter() - begun_s) / len(questions)
         return [
             Reply(
@@ -103,17 +102,50 @@ class LocalJudge:
         return dict(zip(options_of(question, tie=self._tie), chances, strict=True))
 
     @torch.no_grad()
-    def _score(self, prompt: _Prompt) -> torch.Tensor:
-        """Return the option scores of a prompt with pictures, shape (options,)."""
-        device = self._lm.device
-        pixels = {name: value.to(device) for name, value in prompt.pixels.items()}
-        given = {
-            "input_ids": prompt.ids[None].to(device),
-            "attention_mask": torch.ones_like(prompt.ids[None]).to(device),
-        }
-        last = prompt.marks - 1
-        logits = self._lm(**given, **pixels, use_cache=False, logits_to_keep=last.to(device)).logits[0].cpu()
-        return self._processed(prompt, logits[0])
+    def _seen(self, prompts: Sequence[_Prompt], units: Sequence[str]) -> list[torch.Tensor]:
+        """Return the option scores of prompts with pictures, each of shape (options,), a unit's beginning read once."""
+        owners, shared = _shared_beginnings([prompt.ids for prompt in prompts], units)
+        found: list[torch.Tensor] = []
+        begun, at = None, -1
+        for prompt, owner in zip(prompts, owners, strict=True):
+            length = self._all_pictures(prompt, shared[owner])
+            if owner != at:
+                begun, at = self._look(prompt, slice(0, length), None)[1] if length else None, owner
+            logits, _ = self._look(prompt, slice(length, None), copy.deepcopy(begun))
+            found.append(self._processed(prompt, logits))
+        return found
+
+    def _all_pictures(self, prompt: _Prompt, length: int) -> int:
+        """Return how much of a prompt can be read ahead: a beginning with all its pictures, or nothing."""
+        config = self._lm.config
+        mark = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+        return 0 if mark is None or bool((prompt.ids[length:] == mark).any()) else length
+
+    def _look(self, prompt: _Prompt, part: slice, begun: Any) -> tuple[torch.Tensor, Any]:
+        """Read a part of a prompt, after what was read of it before.
+
+        Returns:
+            The logits where the answer stands, or at the part's end if it comes later, shape (vocabulary,); and what
+            to go on from.
+        """
+        device, whole = self._lm.device, prompt.ids.shape[0]
+        ids = prompt.ids[None, part]
+        last = min(int(prompt.marks[-1]) - 1 - (part.start or 0), ids.shape[1] - 1)
+        given = {}
+        for name, value in prompt.pixels.items():
+            if value.shape == (1, whole):  # one entry a token
+                given[name] = value[..., part].to(device)
+            elif begun is None:
+                given[name] = value.to(device)
+        seen = self._lm(
+            input_ids=ids.to(device),
+            attention_mask=torch.ones(1, part.stop or whole, dtype=torch.long, device=device),
+            past_key_values=begun,
+            use_cache=True,
+            logits_to_keep=torch.tensor([last], device=device),
+            **given,
+        )
+        return seen.logits[0, 0].cpu(), seen.past_key_values
 
     def _processed(self, prompt: _Prompt, logits: torch.Tensor) -> torch.Tensor:
         """Return the option scores from the logits of shape (vocabulary,) where the answer stands."""

@@ -185,6 +185,28 @@ def test_a_vision_language_model_judges_as_transformers_does(tmp_path: Path, mod
     assert len(set(seen)) == 4
 
 
+def test_pictures_and_what_both_orders_share_are_read_once(
+    tmp_path: Path, model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by = LocalJudge(model, processor, name="tiny")
+    questions = list(plan([pair(tmp_path, RED), pair(tmp_path, BLUE, number=1)], by, render.load("dialogue")))
+    passes: list[tuple[int, bool]] = []
+    forward = model.forward
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        passes.append((named["input_ids"].shape[1], named.get("pixel_values") is not None))
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(model, "forward", counted)
+    replies = asyncio.run(by.ask(questions))
+    # A beginning with the picture, then two ends, for each pair.
+    assert [saw for _, saw in passes] == [True, False, False] * 2
+    for begin, first, second in (passes[:3], passes[3:]):
+        assert begin[0] + first[0] == replies[0].tokens_in
+        assert begin[0] + second[0] == replies[1].tokens_in
+    assert sum(read for read, _ in passes) < 0.7 * sum(reply.tokens_in for reply in replies)
+
+
 def test_a_saved_vision_language_model_is_opened_with_its_processor(tmp_path: Path, model: Any, processor: Any) -> None:
     folder = tmp_path / "tiny"
     model.save_pretrained(folder)
