@@ -6,8 +6,8 @@ allocator's; on the CPU the resident set over what the process held before the m
 in which glibc is told to give freed memory back, since otherwise fragments of it drown the difference.
 
 ``rl`` has a value function with weights of its own, so that full tuning holds four models; TRL has none, and takes no
-part. ``rloo`` is what both do: groups of two samples, the others' mean as baseline; ours also trains a value head on the
-policy's trunk.
+part. ``rloo`` is what both do: groups of two samples, the others' mean as baseline; ours also trains a value head on
+the policy's trunk.
 
 The full measurement on two CPU cores, 14 cases, four times each: ``OMP_NUM_THREADS=2 python benchmarks/train.py
 --size 88m --json train.json``. On a GPU: ``--size 1b --dtype bf16 --batch 16 --tokens 512 --new-tokens 128``, and

@@ -45,7 +45,10 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: ``sft``, ``reward``, ``rl`` or ``rloo``; ``lora`` or ``full``; by ``ours`` or ``trl``; and how much."""
+    """What is measured, and how much.
+
+    ``sft``, ``reward``, ``rl`` or ``rloo``; ``lora`` or ``full``; by ``ours`` or ``trl``.
+    """
 
     task: str
     arm: str

@@ -15,6 +15,7 @@ import numpy as np
 
 from perl_eval import rows, runs
 from perl_eval.errors import UserError
+from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.encode import encode_prompt
 from perl_eval.models.folders import is_adapter
@@ -60,6 +61,8 @@ class AblateOptions:
         at_least_one(self, "seeds", "prompts", "draws")
         if not self.sizes or not (self.ranks or self.full):
             raise UserError("an ablation of nothing", "give sizes, and ranks or full")
+        for rank in self.ranks:
+            LoraShape(rank)  # refuses what is no rank
 
     @property
     def arms(self) -> dict[str, int]:
@@ -208,12 +211,15 @@ def _sampled(
 
 
 def _reward_figures(folder: Path) -> dict[str, float]:
-    """Return a reward model's accuracy on the test rows: of pairs, or AUC and balanced accuracy of labels."""
+    """Return a reward model's accuracy on held-out rows: of pairs, or AUC and balanced accuracy of labels.
+
+    The test rows are used where there are any; the validation rows, which chose the weights, otherwise.
+    """
     wanted = ("pair accuracy", "AUC", "balanced accuracy")
+    found = runs.read(folder, Estimate)
+    subject = "test" if any(one.subject == "test" for one in found) else "validation"
     return {
-        one.name: one.value
-        for one in runs.read(folder, Estimate)
-        if one.subject == "test" and one.name in wanted and one.value is not None
+        one.name: one.value for one in found if one.subject == subject and one.name in wanted and one.value is not None
     }
 
 
