@@ -22,6 +22,7 @@ LAYERS = {
         "rows",
         "sheets",
         "world",
+        "picture_world",
         "passport",
         "stats",
         "bayes",

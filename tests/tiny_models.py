@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from perl_eval import picture_world
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.models.scratch_vision import make_vision_model, make_vision_processor
 
 COLOURS = ("red", "blue", "green", "gold")
 SIZE = ScratchSize(width=32, layers=2, heads=2, vocabulary=300, positions=128)
@@ -80,6 +82,16 @@ def save_blank(folder: Path) -> Path:
     tokenizer = make_tokenizer(texts * 4, SIZE.vocabulary)
     make_model(SIZE, tokenizer, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_blank_vision(folder: Path) -> Path:
+    """Write a vision-language model folder of random weights; it reads questions of the picture world."""
+    texts = [" ".join(picture_world.COLOURS), "what colour is on the left", "what colour is on the right"]
+    processor = make_vision_processor(make_tokenizer(texts * 9, 300))
+    size = ScratchSize(width=48, layers=2, heads=4, vocabulary=300, positions=128)
+    make_vision_model(size, processor, seed=0).save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
 
 

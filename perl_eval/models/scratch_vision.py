@@ -9,8 +9,8 @@ from perl_eval.models.scratch import ScratchSize
 __all__ = ["make_vision_model", "make_vision_processor"]
 
 _MARK = "<image>"
-_SIDE, _PATCH, _LAYERS = 32, 8, 2
-"""Pixels along the side of a picture as the model sees it, and of a patch: 16 tokens a picture; layers of the tower."""
+_SIDE, _PATCH, _LAYERS = 32, 16, 1
+"""Pixels along the side of a picture as the model sees it, and of a patch: 4 tokens a picture; layers of the tower."""
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>"
     "{% for part in message.content %}{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
