@@ -69,8 +69,12 @@ def judge(
     ] = 100,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)] = None,
-    max_cost: Annotated[float | None, typer.Option(help="US dollars, at most.", rich_help_panel=_LIMITS)] = None,
-    max_requests: Annotated[int | None, typer.Option(help="Requests, at most.", rich_help_panel=_LIMITS)] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
     ] = None,

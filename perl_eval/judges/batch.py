@@ -36,6 +36,7 @@ __all__ = ["BatchOptions", "fill"]
 _ENDED = ("completed", "expired", "cancelled")
 _BLOCK = 1000
 _KEPT_REASONS = 5
+_LONGEST_MESSAGE = 300
 Result = TypeVar("Result")
 
 
@@ -276,7 +277,7 @@ class _Work:
                 why = "; ".join(dict.fromkeys(str(error.message) for error in errors)) or "no reason given"
                 self._state.chunks.remove(chunk)
                 self._save()
-                raise UserError(f"the server refused batch {batch.id}: {why[:300]}", "see what it says")
+                raise UserError(f"the server refused batch {batch.id}: {why[:_LONGEST_MESSAGE]}", "see what it says")
             await asyncio.sleep(self._options.poll_s)
 
     async def _try(self, act: Callable[[], Awaitable[Result]]) -> Result:
@@ -327,7 +328,9 @@ class _Work:
 
     def _refused(self, body: Any, status: int) -> None:
         said = body.get("error", body) if isinstance(body, dict) else body
-        message = str(said.get("message", said) if isinstance(said, dict) else said)[:300]
+        text = str(said.get("message", said) if isinstance(said, dict) else said)[:_LONGEST_MESSAGE]
+        # It is shown in terminals, which no server is to steer.
+        message = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         if status == 400 and message not in self._state.complaints:
             self._judge.concede(message)
             self._state.complaints.append(message)

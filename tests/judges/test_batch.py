@@ -175,6 +175,12 @@ def test_what_the_server_does_not_take_is_left_out_in_the_next_round(
         assert server.batches.calls["POST batches"] == 2
 
 
+def test_what_a_server_says_does_not_steer_a_terminal(tmp_path: Path, contest: tuple[Path, Path]) -> None:
+    with serving(FakeServer(complaint=lambda _: "too\n long\x1b[2J\u202e")) as server:
+        assert set(run(server, contest, tmp_path / "out")) == {"unjudged"}
+    assert notes(tmp_path / "out")["batch"]["without_answer"] == {"400: too long [2J": 18}
+
+
 def test_a_refused_batch_is_one_line_and_can_be_tried_again(tmp_path: Path, contest: tuple[Path, Path]) -> None:
     with serving(FakeServer(batches=FakeBatches(refuse="model `m` is not served in batches"))) as server:
         with pytest.raises(UserError, match="the server refused batch batch-0: model `m` is not served in batches"):
