@@ -128,8 +128,11 @@ class Ledger:
             raise DataError(
                 f"is a ledger of version {version}, newer than {_VERSION}", file=self.path, fix="update perl-eval"
             )
-        execute(_TABLE)
-        execute(f"PRAGMA user_version = {_VERSION}")
+        if version < _VERSION:  # each write waits for the disk
+            execute(_TABLE)
+            execute(f"PRAGMA user_version = {_VERSION}")
+        if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reply'").fetchone() is None:
+            raise DataError("is another program's database", file=self.path, fix="give another file")
 
     def __enter__(self) -> Ledger:
         return self

@@ -125,6 +125,15 @@ def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "l.sqlite")
 
 
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "l.sqlite") as database:
+        database.execute("CREATE TABLE theirs (x)")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    with pytest.raises(DataError, match="another program's database"):
+        Ledger(tmp_path / "l.sqlite")
+
+
 def test_two_connections_write_at_once(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as one, Ledger(tmp_path / "l.sqlite") as other:
         for number in range(50):
