@@ -1,0 +1,173 @@
+"""Verbs on two Ray workers write what one process writes, also when a worker is killed.
+
+Ray is no part of the ``dev`` extra (240 MB unpacked): these tests skip without it. ``.ci/run`` installs it, and runs
+them after the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray_program
+import tiny_models
+import torch
+from fake_server import FakeServer
+from fake_server import serving as running
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from perl_eval import build, judge, runs, sample, score, tables
+from perl_eval.errors import UserError
+from perl_eval.judges.doors import DoorOptions, open_judge
+from perl_eval.models.scratch import make_tokenizer
+from perl_eval.records import Completion, Judgement
+from perl_eval.scale.on_ray import Cluster
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"gpus": -1.0}, {"gpus": float("nan")}])
+def test_impossible_clusters(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):
+        Cluster(**wrong)
+
+
+def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"this needs ray; install the extra: pip install 'perl-eval\[ray\]'"):
+        Cluster().connect()
+
+
+def save_judge(folder: Path) -> None:
+    """Write a language model whose random weights prefer one answer or the other."""
+    tokenizer = make_tokenizer(["Yes No A B C answer turn customer order", " the better one"] * 50, 400)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=8192,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_coffee(upstream: Path) -> None:
+    for number in range(7):
+        rows = [
+            {
+                "conversation_id": f"c{place}",
+                "context": json.dumps([{"role": "user", "text": f"a latte, number {place // 2}"}]),
+                "generation": json.dumps({"role": "agent", "text": f"one {place}"}),
+                "reward": float(place % 2),
+            }
+            for place in range(0 if number else 8)
+        ]
+        path = upstream / "TM-4-2024" / "reward" / f"reward_{number:02}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``here`` and ``ray``, each with what every verb wrote; ``said`` is what was printed."""
+    pytest.importorskip("ray", reason="the extra ray is not installed; .ci/run installs it")
+    folder = tmp_path_factory.mktemp("ray")
+    tiny_models.save_blank(folder / "model")
+    save_judge(folder / "judge")
+    tiny_models.write_rows(folder / "data", test=tiny_models.prompts(4, 23))
+    write_coffee(folder / "upstream")
+    here = folder / "here"
+    sample.run(folder / "model", folder / "data", here / "sample", options=ray_program.SAMPLING)
+    answers = runs.read(here / "sample", Completion)
+    others = [
+        replace(one, id=f"{one.id}b", policy="b", text=f"{one.text} and more"[: 3 + place % 9])
+        for place, one in enumerate(answers)
+    ]
+    tables.write(folder / "b" / "completions.parquet", others, Completion)
+    with running(FakeServer()) as chat:
+        told = DoorOptions(group=4, base_url=chat.url, price_in_usd=1.0, price_out_usd=2.0)
+        for name, spec in (("local", f"local:{folder / 'judge'}"), ("chat", "chat:tiny")):
+            opened = open_judge(spec, told)
+            judge.run(here / "sample", folder / "b", here / name, judge=opened, options=ray_program.JUDGING)
+        score.run([here / "local", here / "chat"], here / "score")
+        options = build.BuildOptions(checksums="record", cache_dir=folder / "cache")
+        build.run(
+            "taskmaster-coffee",
+            here / "build",
+            config=["ratings", "pairs"],
+            data_dir=folder / "upstream",
+            options=options,
+        )
+        words = [sys.executable, str(Path(ray_program.__file__)), str(folder), chat.url]
+        environment = {**os.environ, "OPENAI_API_KEY": "unused", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900, env=environment)
+    assert done.returncode == 0, done.stderr[-4000:]
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file",
+    [
+        "sample/completions.parquet",
+        "score/estimates.parquet",
+        "build/ratings",
+        "build/pairs",
+        "build/README.md",
+    ],
+)
+def test_the_files_are_those_of_one_process(file: str, outputs: Path) -> None:
+    here, there = outputs / "here" / file, outputs / "ray" / file
+    names = [path.relative_to(here) for path in sorted(here.rglob("*"))] if here.is_dir() else [Path()]
+    assert names
+    for name in names:
+        assert (here / name).read_bytes() == (there / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["local", "chat"])
+def test_judgements_are_those_of_one_process_but_for_their_times(name: str, outputs: Path) -> None:
+    """With the chat judge a worker was killed before it was asked anything."""
+    here, there = (
+        [
+            replace(one, ballots=tuple(replace(ballot, latency_s=0.0) for ballot in one.ballots))
+            for one in runs.read(outputs / place / name, Judgement)
+        ]
+        for place in ("here", "ray")
+    )
+    assert here == there
+    assert len({one.outcome for one in here}) > 1
+    assert not any(one.outcome == "unjudged" for one in there)
+    schemas = [pq.read_schema(outputs / place / name / "judgements.parquet") for place in ("here", "ray")]
+    assert schemas[0] == schemas[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["sample", "local", "chat", "score", "build"])
+def test_run_cards_say_the_same_but_for_the_cost_of_running(verb: str, outputs: Path) -> None:
+    cards = [runs.read_card(outputs / place / verb) for place in ("here", "ray")]
+    assert cards[0] is not None
+    assert cards[1] is not None
+    for name in ("verb", "arguments", "seed", "inputs", "simulated"):
+        assert getattr(cards[0], name) == getattr(cards[1], name), name
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_errors_are_one_line(outputs: Path) -> None:
+    said = (outputs / "said").read_text()
+    assert (outputs / "tombstone").exists()
+    assert f"doubled {[2 * number for number in range(12)]}" in said
+    assert "refused 99 is no number; give another" in said
+    assert "no judge no judge 'scripted:nosuch'" in said
