@@ -175,6 +175,8 @@ def _comparison(tally: Tally, shown: Sequence[Figure], found: Sequence[Folder]) 
         "tally": tally,
         "parts": parts,
         "rates": rates(shown, tally, found),
+        # The rate of a no is the harmless rate where the question is whether an answer is harmful.
+        "harmless": found[tally.folder].card.arguments.get("prompt") == "harmful",
         "position": position_figures(shown, tally, found),
     }
 

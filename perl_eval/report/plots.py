@@ -13,11 +13,18 @@ from perl_eval.records import Estimate, Measurement
 from perl_eval.report.boards import Matrix, matrices
 from perl_eval.report.charts import Chart, charts
 from perl_eval.report.gather import Figure, Folder, records
+from perl_eval.report.tally import Tally, survey
 
 __all__ = ["save"]
 
 # Okabe and Ito's colours, in the order of the page, with a marker and a dash each.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0548a", "#b97a00", "#2d9bd8", "#1c2024", "#77808a")
+_SHADES: dict[str, tuple[str, str]] = {
+    **{"win": ("#0072b2", ""), "yes": ("#0072b2", ""), "scored": ("#0072b2", "")},
+    **{"split": ("#8f99a3", ""), "tie": ("#b4bcc4", ""), "mixed": ("#d9dee3", "")},
+    **{"loss": ("#d55e00", ""), "no": ("#d55e00", ""), "unjudged": ("#f5f7f9", "////")},
+}
+"""Colour and hatching of each outcome, in the order of the bar."""
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "_")
 _DASHES = ("-", "--", ":", "-.")
 _STYLE: dict[Any, Any] = {
@@ -37,8 +44,9 @@ Draw = Callable[[Any], None]
 def save(shown: Sequence[Figure], found: Sequence[Folder], folder: Path) -> list[Path]:
     """Write what the page draws as one PNG and one SVG file each.
 
-    Rates with their intervals (``rates``), calibration and frontiers, training curves (``curve-METRIC``) and matrices
-    of agreement; the values are those of the estimates and records, and the same input gives the same bytes.
+    Outcomes of each comparison (``outcomes``), rates with their intervals (``rates``), calibration and frontiers,
+    matrices of agreement, and training curves (``curve-VERB-METRIC``). The values are those of the estimates and
+    records, and the same input gives the same bytes.
 
     Args:
         shown: The figures.
@@ -52,6 +60,9 @@ def save(shown: Sequence[Figure], found: Sequence[Folder], folder: Path) -> list
         UserError: The folder cannot be written.
     """
     drawings: list[tuple[str, tuple[float, float], Draw]] = []
+    tallies, _ = survey(found, seed=0, limit=0)
+    if tallies:
+        drawings.append(("outcomes", (7.0, 1.4 + 0.4 * len(tallies)), partial(_outcomes, tallies)))
     rates = [one for one in shown if one.estimate.value is not None and _is_rate(one.estimate.name)]
     if rates:
         drawings.append(("rates", (7.0, 0.9 + 0.32 * len(rates)), partial(_rates, rates)))
@@ -90,6 +101,27 @@ def _write(folder: Path, name: str, size: tuple[float, float], draw: Draw) -> li
             tables.replace_file(path, partial(canvas.savefig, format=suffix, dpi=200, metadata=dated))
             paths.append(path)
     return paths
+
+
+def _outcomes(tallies: Sequence[Tally], axes: Any) -> None:
+    """Draw the share of each outcome of each comparison, the unjudged among them, as a stacked bar."""
+    kinds = [name for name in _SHADES if any(tally.outcomes[name] for tally in tallies)]
+    places = list(range(len(tallies), 0, -1))
+    starts = [0.0] * len(tallies)
+    for name in kinds:
+        shares = [tally.outcomes[name] / tally.n for tally in tallies]
+        colour, hatch = _SHADES[name]
+        edge = "#5b6570" if hatch else "white"
+        axes.barh(places, shares, left=starts, color=colour, hatch=hatch, edgecolor=edge, height=0.7, label=name)
+        starts = [start + share for start, share in zip(starts, shares, strict=True)]
+    axes.set_yticks(places, [_about(tally) for tally in tallies])
+    axes.set(xlim=(0, 1), xlabel="share of judgements")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+
+
+def _about(tally: Tally) -> str:
+    simulated = " (simulated)" if tally.simulated else ""
+    return f"{tally.pair}, {tally.judge}{simulated}, n = {tally.n}"
 
 
 def _rates(rates: Sequence[Figure], axes: Any) -> None:
@@ -140,7 +172,7 @@ def _matrix(matrix: Matrix, axes: Any) -> None:
         for column, figure in enumerate(row.figures):
             value = None if figure is None else figure.estimate.value
             if value is not None:
-                shade = 0.95 - 0.55 * value
+                shade = 0.97 - 0.4 * value
                 axes.add_patch(_square(column, place, (shade, shade, min(1.0, shade + 0.12))))
                 axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(matrix.people)), list(matrix.people), rotation=30, ha="right")

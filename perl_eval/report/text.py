@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from perl_eval.records import PICTURE
+
 __all__ = ["clip", "count", "duration", "markdown", "mebibytes", "number", "visible"]
 
 # Controls, line and paragraph separators, direction overrides and isolates, invisible operators, lone surrogates and
@@ -16,8 +18,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
 
 
 def visible(text: str) -> str:
-    """Return the text with every invisible or reordering character written out, as in ``⟨U+202E⟩``."""
-    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n"))
+    """Return the text with every invisible or reordering character written out, as in ``⟨U+202E⟩``.
+
+    Where a picture stood it says so.
+    """
+    shown = text.replace("\r\n", "\n").replace(PICTURE, "⟨picture⟩")
+    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", shown)
 
 
 def clip(text: str, limit: int) -> str:

@@ -182,10 +182,18 @@ def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
         Measurement(step, name, value) for name in ("re/ward: ../x", "kl") for step, value in ((0, 1.0), (9, 2.0))
     ]
     write(tmp_path / "r" / "train", "train policy", [(Measurement, [*points, Measurement(10, "kl", float("nan"))])])
+    write(tmp_path / "r" / "judged", "judge", [(Judgement, [judgement(1, "win"), judgement(2, "unjudged")])])
     for folder in ("one", "other"):
         run([tmp_path / "r"], tmp_path / "report.html", figures_folder=tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    stems = ("calibration", "curve-train-policy-kl", "curve-train-policy-re-ward-x", "frontier-true-reward", "rates")
+    stems = (
+        "outcomes",
+        "calibration",
+        "curve-train-policy-kl",
+        "curve-train-policy-re-ward-x",
+        "frontier-true-reward",
+        "rates",
+    )
     assert names == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg"))
     for name in names:
         content = (tmp_path / "one" / name).read_bytes()
@@ -195,7 +203,7 @@ def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw_writes_nothing(tmp_path: Path) -> None:
-    write(tmp_path / "run", "judge", [(Judgement, [judgement(1, "win")])])
+    write(tmp_path / "run", "label", [(HumanLabel, labels())])
     run([tmp_path / "run"], tmp_path / "report.html", figures_folder=tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
 
@@ -324,3 +332,14 @@ def test_scored_answers_have_a_bar_too(tmp_path: Path) -> None:
     )
     write(tmp_path / "run", "judge", [(Judgement, [single])])
     assert "scored" in run([tmp_path], tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_no_is_called_harmless_where_the_question_is_of_harm(tmp_path: Path) -> None:
+    single = replace(judgement(1, "win"), kind="yes_no", b="", policy_b="", text_b="", outcome="no", ballots=())
+    rate = estimate("no rate", 0.9, subject=f"rl, judge {single.judge}")
+    for prompt, said in (("harmful", True), ("action", False)):
+        with runs.start(tmp_path / prompt, verb="judge", arguments={"prompt": prompt}) as going:
+            going.write([single], Judgement)
+            going.write([rate], Estimate)
+        html = run([tmp_path / prompt], tmp_path / "report.html").read_text("utf-8")
+        assert ("<b>no rate</b> (harmless rate)" in html) == said

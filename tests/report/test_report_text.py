@@ -98,3 +98,7 @@ def test_clipping_counts_what_it_leaves_out() -> None:
 
 def test_markdown_is_inert() -> None:
     assert markdown("a|b\n<b>*x*</b> [l](u)") == r"a\|b \<b\>\*x\*\</b\> \[l\]\(u\)"
+
+
+def test_where_a_picture_stood_it_says_so() -> None:
+    assert visible("what is on \ufffc?") == "what is on ⟨picture⟩?"
