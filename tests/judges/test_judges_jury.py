@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perl_eval.judges.contest import decide
@@ -140,6 +140,7 @@ def test_probabilities_of_yes_are_averaged() -> None:
     assert by_probability([single("yes"), single(None)]).outcome == "unjudged"
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5))
 def test_a_jury_of_judges_that_see_only_the_position_never_wins(biases: list[float]) -> None:
     # Each gives the answer shown first the same probability in both orders.
@@ -164,6 +165,7 @@ def mirrored(one: Judgement) -> Judgement:
     return replace(one, ballots=tuple(ballots), outcome=decide(ballots).outcome, a=one.b, b=one.a)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(PAIR)), st.none() | st.floats(0, 1)), min_size=2, max_size=6))
 def test_swapping_the_contestants_mirrors_the_jury(said: list[tuple[Outcome, float | None]]) -> None:
     turn = {"win": "loss", "loss": "win"}

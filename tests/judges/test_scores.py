@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perl_eval.judges.scores import expected, mean_score, read
@@ -57,6 +57,7 @@ def test_a_number_off_the_scale_is_no_score(reply: str) -> None:
     assert "is not on the scale 1 to 10" in str(reading.reason)
 
 
+@settings(deadline=None)
 @given(prose=st.text(max_size=200), score=st.integers(1, 10))
 def test_any_text_can_be_scored_and_the_last_line_binds(prose: str, score: int) -> None:
     read(prose, TEN)
@@ -106,6 +107,7 @@ def test_a_score_is_the_mean_of_the_numbers_that_could_have_stood_first(
     assert expected(tokens, scale) == (None if mean is None else pytest.approx(mean))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 10).map(str), st.floats(1e-6, 1.0), min_size=1))
 def test_a_mean_score_lies_between_the_numbers_and_does_not_mind_a_factor(chances: dict[str, float]) -> None:
     numbers = [int(number) for number in chances]
