@@ -11,12 +11,15 @@ from typing import Any
 
 import fsspec
 import pytest
+import tiny_models
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from perl_eval import remote, runs
 from perl_eval.cli import main
 from perl_eval.errors import UserError
+from perl_eval.models.adapters import LoraShape
+from perl_eval.models.backbone import open_backbone
 from perl_eval.records import Completion, Message
 
 
@@ -229,6 +232,20 @@ def test_the_hub_gets_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (given,) = sent
     assert {name: given[name] for name in vars(place)} == vars(place)
     assert given["allow_patterns"] == ["completions.parquet", "run.json"]
+
+
+def test_an_adapter_finds_the_model_that_it_was_trained_on_by_its_address(
+    bucket: Path, cache: Path, tmp_path: Path
+) -> None:
+    tiny_models.save_blank(bucket / "models" / "prior")
+    backbone = open_backbone(remote.fetch("s3://models/prior"))
+    backbone.attach("policy", LoraShape(2), seed=0)
+    backbone.save("policy", tmp_path / "policy")
+    assert json.loads((tmp_path / "policy" / "base.json").read_text())["path"] == "s3://models/prior"
+    (cache / "in").rename(cache / "gone")  # as on another machine
+    again = open_backbone(tmp_path / "policy")
+    again.attach_saved("policy", tmp_path / "policy")
+    assert again.sha256 == backbone.sha256
 
 
 # ---------------------------------------------------------------------------------------------------- the command line

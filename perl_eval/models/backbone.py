@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from perl_eval import remote
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, METHODS, LoraShape, config_of
 from perl_eval.models.encode import PaddedBatch, end_of_turn
@@ -269,7 +270,7 @@ class Backbone:
             config.base_model_name_or_path = str(self.path)
             config.save_pretrained(folder)
             self.save_head(name, folder)
-        base = {"path": str(self.path), "sha256": self.sha256}
+        base = {"path": remote.shown(self.path), "sha256": self.sha256}
         (folder / BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
 
     def merge(self, name: str) -> Any:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from perl_eval import remote
 from perl_eval.errors import DataError
 
 __all__ = ["BASE", "HEAD", "base_of", "has_base", "has_head", "is_adapter"]
@@ -34,12 +35,16 @@ def has_head(folder: Path) -> bool:
 def base_of(folder: Path) -> Mapping[str, str]:
     """Return path and sha256 of the model that an adapter, or a fully tuned model, was trained from.
 
+    A model at an address is fetched.
+
     Raises:
+        UserError: There is nothing at its address.
         DataError: The folder does not name it.
     """
-    path = Path(folder) / BASE
+    file = Path(folder) / BASE
     try:
-        saved = json.loads(path.read_text("utf-8"))
-        return {"path": str(saved["path"]), "sha256": str(saved["sha256"])}
+        saved = json.loads(file.read_text("utf-8"))
+        path, sha256 = str(saved["path"]), str(saved["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"does not name the adapter's backbone ({error})", file=path) from None
+        raise DataError(f"does not name the adapter's backbone ({error})", file=file) from None
+    return {"path": str(remote.local(path)), "sha256": sha256}
