@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,8 +33,10 @@ from perl_eval.stats.vqa import vqa_accuracies
 from perl_eval.stats.winrate import win_rates, yes_rates
 
 Generator = np.random.Generator
+Kind = Literal["percentile", "bca", "standard"]
 Draw = Callable[[Generator, int], Mapping[str, Estimate]]
-HOW, STANDARD, ONCE = Resampling(draws=250), Resampling(draws=200, kind="standard"), Resampling(draws=1)
+LARGE = 1000
+"""Samples larger than this are for their value only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class World:
     n: int
     runs: int
     truth: Mapping[str, float]
+
+
+def how(rng: Generator, n: int, draws: int = 200, kind: Kind = "percentile") -> Resampling:
+    """Return a bootstrap with a seed of its own: with one seed for all, its noise would be the same in every run."""
+    return Resampling(draws=1 if n > LARGE else draws, seed=int(rng.integers(2**31)), kind=kind)
 
 
 def named(estimates: list[Estimate]) -> dict[str, Estimate]:
@@ -58,7 +66,7 @@ def outcomes(rng: Generator, n: int) -> dict[str, Estimate]:
     soft = [None if kind == "unjudged" else float(p) for kind, p in zip(kinds, chances, strict=True)]
     clusters = groups.tolist()
     found = named(win_rates(kinds, clusters=clusters, p_a=soft))
-    by_bootstrap = named(win_rates(kinds, clusters=clusters, resampling=HOW))
+    by_bootstrap = named(win_rates(kinds, clusters=clusters, resampling=how(rng, n)))
     found["bootstrap"] = by_bootstrap["win rate, undecided half"]
     answers = ["yes" if kind == "win" else "unjudged" if kind == "unjudged" else "no" for kind in kinds]
     return found | named(yes_rates(answers, clusters=clusters, p_yes=soft))
@@ -67,7 +75,7 @@ def outcomes(rng: Generator, n: int) -> dict[str, Estimate]:
 def positions(rng: Generator, n: int) -> dict[str, Estimate]:
     kinds = [("first", "second"), ("second", "first"), ("first", "first"), ("second", "second"), ("tie", "tie")]
     pairs = [kinds[place] for place in rng.choice(5, n, p=[0.35, 0.2, 0.25, 0.1, 0.1])]
-    return named(position_bias(pairs, resampling=HOW))
+    return named(position_bias(pairs, resampling=how(rng, n)))
 
 
 def kappa_of_positions() -> float:
@@ -79,14 +87,13 @@ def kappa_of_positions() -> float:
 def pairs_of_policies(rng: Generator, n: int) -> dict[str, Estimate]:
     a, b = rng.choice([0.0, 0.5, 1.0], n, p=[0.2, 0.3, 0.5]), rng.choice([0.0, 0.5, 1.0], n, p=[0.4, 0.3, 0.3])
     groups = (np.arange(n) // 2).tolist()
-    return named(paired_differences(a.tolist(), b.tolist(), name="gap", clusters=groups, resampling=HOW))
+    return named(paired_differences(a.tolist(), b.tolist(), name="gap", clusters=groups, resampling=how(rng, n)))
 
 
 def rewards(rng: Generator, n: int) -> dict[str, Estimate]:
     chances = rng.beta(2, 2, n) * 0.96 + 0.02
     labels = rng.random(n) < expit(1.5 * logit(chances) + 0.3)
-    how = HOW if n < 1000 else ONCE
-    found = named(label_quality(chances, labels, scale="probability", resampling=how))
+    found = named(label_quality(chances, labels, scale="probability", resampling=how(rng, n)))
     margins = np.round(rng.normal(0.4, 1, n))
     return found | {"pairs": pair_accuracy(margins)[0]}
 
@@ -109,14 +116,14 @@ def people(rng: Generator, n: int) -> dict[str, Estimate]:
 
     columns, verdicts = [answer(chance) for chance in (0.8, 0.7, 0.6)], answer(0.72)
     ratings = [dict(zip("pqr", row, strict=True)) for row in zip(*columns, strict=True)]
-    labels, how = ("0", "1", "2"), STANDARD if n < 1000 else ONCE
-    found = named(ceiling(verdicts, ratings)) | named(human_judge(verdicts, ratings, labels, resampling=how))
-    found |= named(alternative_annotator_test(verdicts, ratings, resampling=how)[0])
+    labels, boot = ("0", "1", "2"), how(rng, n, kind="standard")
+    found = named(ceiling(verdicts, ratings)) | named(human_judge(verdicts, ratings, labels, resampling=boot))
+    found |= named(alternative_annotator_test(verdicts, ratings, resampling=boot)[0])
     found["one person"] = one_by_one(verdicts, ratings)["p"]
     couples = [{"p": row["p"], "judge": verdict} for row, verdict in zip(ratings, verdicts, strict=True)]
-    found["Scott pi"] = scott_pi(couples, labels, resampling=how)
+    found["Scott pi"] = scott_pi(couples, labels, resampling=boot)
     for scale in ("ordinal", "interval"):
-        found[scale] = krippendorff_alpha(ratings, labels, scale=scale, resampling=how)
+        found[scale] = krippendorff_alpha(ratings, labels, scale=scale, resampling=boot)
     return found
 
 
@@ -125,7 +132,7 @@ def texts(rng: Generator, n: int) -> dict[str, Estimate]:
     for prompt in range(n):
         words = rng.integers(2, 5)
         for _ in range(4):
-            drawn.append(" ".join("abcdefg"[k] for k in rng.integers(0, words, rng.integers(1, 7))))
+            drawn.append(" ".join("abcdefg"[k] for k in rng.integers(0, words, rng.choice([1, 2, 8]))))
             items.append(str(prompt))
     return named(diversity(drawn, items))
 
@@ -140,7 +147,7 @@ def corrected(rng: Generator, n: int) -> dict[str, Estimate]:
     words = [["loss", "win"][int(value)] for value in judged]
     given = [["loss", "win"][int(value)] for value in truth[:part]]
     shares = corrected_shares(
-        given, words[:part], words[part:], ("win", "loss"), clusters=groups, resampling=Resampling(draws=300)
+        given, words[:part], words[part:], ("win", "loss"), clusters=groups, resampling=how(rng, n)
     )
     return {"Rogan-Gladen": rogan_gladen("rate", sample), "matrix": shares["win"]}
 
@@ -148,9 +155,8 @@ def corrected(rng: Generator, n: int) -> dict[str, Estimate]:
 def lengths(rng: Generator, n: int) -> dict[str, Estimate]:
     a, b = rng.integers(50, 250, n), rng.integers(50, 200, n)
     scores = (rng.random(n) < expit(-0.3 + np.tanh((a - b) / 60))).astype(float)
-    how = Resampling(draws=80) if n < 10_000 else ONCE
     found = {"longer": longer_preferred_rate(scores, a, b)}
-    return found | {"AlpacaEval": alpaca_win_rate(scores, b - a, resampling=how)}
+    return found | {"AlpacaEval": alpaca_win_rate(scores, b - a, resampling=how(rng, n, 60))}
 
 
 def tasks(rng: Generator, n: int) -> dict[str, Estimate]:
@@ -162,7 +168,7 @@ def tasks(rng: Generator, n: int) -> dict[str, Estimate]:
     grades: list[float | None] = [float(grade) for grade in rng.integers(1, 6, n)]
     found["mean score"] = mean_score(grades, clusters=groups)
     skewed = rng.gamma(3, size=n)
-    found["BCa"] = resampled_mean("BCa", skewed, resampling=Resampling(draws=400, kind="bca"))
+    found["BCa"] = resampled_mean("BCa", skewed, resampling=how(rng, n, 400, "bca"))
     return found
 
 
@@ -200,26 +206,26 @@ def pair_truth() -> float:
 
 
 WORLDS: dict[str, Callable[[], World]] = {
-    "outcomes": lambda: World(outcomes, 180, 700, RATES),
+    "outcomes": lambda: World(outcomes, 180, 500, RATES),
     "positions": lambda: World(
         positions,
         120,
-        700,
+        500,
         {"consistency": 0.65, "position preference": 0.15, "kappa between orders": kappa_of_positions()},
     ),
-    "pairs of policies": lambda: World(pairs_of_policies, 100, 1500, {"gap": 0.2, "gap, bootstrap": 0.2}),
+    "pairs of policies": lambda: World(pairs_of_policies, 100, 500, {"gap": 0.2, "gap, bootstrap": 0.2}),
     "rewards": lambda: World(
         rewards,
         250,
-        500,
+        300,
         large(rewards, 300_000, (*QUALITY, "average precision")) | {"pairs": pair_truth()},
     ),
-    "calibration": lambda: World(calibration, 400, 600, calibration_truth()),
+    "calibration": lambda: World(calibration, 400, 500, calibration_truth()),
     "people": lambda: World(people, 120, 400, large(people, 40_000, PANEL)),
-    "texts": lambda: World(texts, 80, 400, large(texts, 6_000, TEXTS)),
+    "texts": lambda: World(texts, 150, 250, large(texts, 12_000, TEXTS)),
     "corrected": lambda: World(corrected, 800, 500, {"Rogan-Gladen": 0.56, "matrix": 0.56}),
     "lengths": lambda: World(lengths, 300, 150, large(lengths, 150_000, ("longer", "AlpacaEval"))),
-    "tasks": lambda: World(tasks, 150, 700, {"VQA": 0.57, "step": 0.7, "mean score": 3.0, "BCa": 3.0}),
+    "tasks": lambda: World(tasks, 150, 500, {"VQA": 0.57, "step": 0.7, "mean score": 3.0, "BCa": 3.0}),
 }
 
 
