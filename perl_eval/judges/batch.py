@@ -186,7 +186,7 @@ class _Work:
         count, cost = sent, 0.0
         for key, question in self._missing():
             count += 1
-            longest = self._judge.longest / 3 * (1 + (key.hex() in cut_off))
+            longest = self._judge.reply_tokens(longer=key.hex() in cut_off)
             cost += self._judge.price_usd(expected_tokens(question), longest) or 0.0
         if most is not None and count > most:
             raise UserError(f"{count} requests are needed, and max_requests is {most}", "give a --limit, or more")

@@ -120,7 +120,11 @@ class ChatJudge:
 
     def request(self, question: Question, *, longer: bool = False) -> dict[str, object]:
         """Return the request of a question; a longer one may be answered with twice the tokens."""
-        return self._body(question, self._options.max_tokens * (1 + longer))
+        return self._body(question, self.reply_tokens(longer=longer))
+
+    def reply_tokens(self, *, longer: bool = False) -> int:
+        """Return the tokens that one reply may take; a longer one twice as many."""
+        return self._options.max_tokens * (2 if longer else 1)
 
     def reply(self, completion: Any) -> Reply:
         """Return the reply that a completion amounts to, however it came.
