@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from perl_eval.bayes import estimates
 from perl_eval.models.limits import valid_seed
 from perl_eval.posterior import picture
 from perl_eval.posterior.frontier import frontier
-from perl_eval.posterior.methods import Answers, Pool, answers, draw_pool
+from perl_eval.posterior.kept import WORK, Kept
+from perl_eval.posterior.methods import Answers, Pool, draw_pool, methods, pool_of
 from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.progress import track
 from perl_eval.records import Completion, Estimate, Measurement, digest
@@ -27,7 +30,8 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
     Args:
         data: A folder of rows with prompts.
         models: Prior, reward models and policies.
-        out: The run folder: ``estimates.parquet``, ``completions.parquet``, ``frontier.svg`` and ``frontier.png``.
+        out: The run folder: ``estimates.parquet``, ``completions.parquet``, ``frontier.svg`` and ``frontier.png``. A
+            killed run goes on with the next method.
         options: See `PosteriorOptions`.
         seed: Run seed.
 
@@ -43,22 +47,31 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
             return going.folder
         found = rows.asked(data, options.split, limit=options.limit)
         setting = open_setting(found, models, options, seed=seed)
-        pool = draw_pool(setting)
+        kept = Kept(going.folder / WORK)
+        pool = pool_of(kept.pool(lambda: draw_pool(setting)), options.pool)
         completions: list[Completion] = []
         figures = intervals.about(_of_target(pool), "target")
         trained = {Path(path).resolve().name: Path(path) for path in models.policies}
-        for given in track(answers(setting, pool), "posterior", total=setting.methods):
-            figures += intervals.about(
-                [*_figures(setting, given), *_training_cost(trained.get(given.name))], given.name
-            )
-            completions += _completions(setting, given)
+        for place, method in enumerate(track(methods(setting, pool), "posterior")):
+            told, said = kept.method(place, partial(_told, setting, method, trained))
+            figures, completions = [*figures, *told], [*completions, *said]
         figures += frontier(setting, pool)
         figures = intervals.about(figures, simulated=going.simulated)
         going.write(figures, Estimate)
         going.write(completions, Completion)
         picture.draw(figures, going.folder)
+        kept.clear()
         going.notes |= {"beta": options.beta, "prompts": len(found), "pool tokens": pool.weighed.draws.tokens}
     return going.folder
+
+
+def _told(
+    setting: Setting, method: Callable[[], Answers], trained: Mapping[str, Path]
+) -> tuple[list[Estimate], list[Completion]]:
+    """Run one method; return all its figures under its name, and its answers."""
+    given = method()
+    figures = [*_figures(setting, given), *_training_cost(trained.get(given.name))]
+    return intervals.about(figures, given.name), _completions(setting, given)
 
 
 def _of_target(pool: Pool) -> list[Estimate]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from perl_eval.posterior.setting import PRIOR, Setting
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
 
-__all__ = ["Answers", "Pool", "answers", "draw_pool"]
+__all__ = ["Answers", "Pool", "draw_pool", "methods", "pool_of"]
 
 FloatArray = NDArray[np.float64]
 FROM_PRIOR, FROM_TARGET, TO_TARGET = "KL(method || prior)", "KL(target || method)", "KL(method || target)"
@@ -44,12 +45,15 @@ class Pool:
         return self.weighed.take((np.arange(prompts)[:, None] * size + np.arange(count)).ravel())
 
 
-def draw_pool(setting: Setting) -> Pool:
+def draw_pool(setting: Setting) -> Weighed:
     """Draw the pool and weigh it."""
     draws = setting.prior.draw(*selection.rows_of(setting.contexts, setting.options.pool))
-    weighed = setting.target.weigh(draws, setting.prior)
-    shape = (len(setting.found), setting.options.pool)
-    return Pool(weighed, weighed.log_weights.reshape(shape), weighed.log_prior.reshape(shape))
+    return setting.target.weigh(draws, setting.prior)
+
+
+def pool_of(weighed: Weighed, size: int) -> Pool:
+    """Return weighed draws of the prior, ``size`` a prompt side by side, as the pool."""
+    return Pool(weighed, weighed.log_weights.reshape(-1, size), weighed.log_prior.reshape(-1, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +75,30 @@ class Answers:
     extra: list[Estimate]
 
 
-def answers(setting: Setting, pool: Pool) -> Iterator[Answers]:
-    """Yield the answers of the prior, of every policy and of every sampler."""
-    draws = setting.options.draws
-    first = pool.first(draws)
-    zero = [replace(estimates.kl_to_prior(np.zeros(len(first.log_prior))), low=0.0, high=0.0, reason=None)]
-    own = [*zero, estimates.reverse_kl(pool.log_weights), estimates.forward_kl(pool.log_weights, pool.log_weights)]
-    yield Answers(PRIOR, PRIOR, Sampled(first, first.draws.tokens, 0), _named(own), [])
-    for name, policy in setting.policies.items():
-        yield _policy(setting, pool, name, policy)
-    steps = {
+def methods(setting: Setting, pool: Pool) -> list[Callable[[], Answers]]:
+    """Return what gives the answers of the prior, of every policy and of every sampler that can take part."""
+    samplers = {
         "best-of-n": _best_of_n,
         "rejection": _rejection,
         "quasi-rejection": _quasi_rejection,
         "SIR": _resampling,
         "SMC": _smc,
     }
-    for name in setting.options.samplers:
-        if name != "rejection" or setting.options.upper is not None:
-            yield steps[name](setting, pool)
+    chosen = [
+        samplers[name] for name in setting.options.samplers if name != "rejection" or setting.options.upper is not None
+    ]
+    return [
+        partial(_prior, setting, pool),
+        *(partial(_policy, setting, pool, name) for name in setting.policies),
+        *(partial(sampler, setting, pool) for sampler in chosen),
+    ]
+
+
+def _prior(setting: Setting, pool: Pool) -> Answers:
+    first = pool.first(setting.options.draws)
+    none = replace(estimates.kl_to_prior(np.zeros(len(first.log_prior))), low=0.0, high=0.0, reason=None)
+    own = [none, estimates.reverse_kl(pool.log_weights), estimates.forward_kl(pool.log_weights, pool.log_weights)]
+    return Answers(PRIOR, PRIOR, Sampled(first, first.draws.tokens, 0), _named(own), [])
 
 
 def _named(found: Sequence[Estimate]) -> list[Estimate]:
@@ -98,7 +107,8 @@ def _named(found: Sequence[Estimate]) -> list[Estimate]:
     return [replace(one, name=name) for one, name in zip(found, names, strict=True)]
 
 
-def _policy(setting: Setting, pool: Pool, name: str, policy: ModelLanguage) -> Answers:
+def _policy(setting: Setting, pool: Pool, name: str) -> Answers:
+    policy = setting.policies[name]
     drawn: Draws = policy.draw(*selection.rows_of(setting.contexts, setting.options.draws))
     weighed = setting.target.weigh(drawn, policy)
     own = weighed.log_weights.reshape(len(setting.found), -1)

@@ -113,12 +113,6 @@ class Setting:
         return np.arange(len(self.found))
 
     @property
-    def methods(self) -> int:
-        """How many methods are compared: the prior, the policies and the samplers that can take part."""
-        bound = self.options.upper is not None
-        return 1 + len(self.policies) + sum(name != "rejection" or bound for name in self.options.samplers)
-
-    @property
     def items(self) -> tuple[str, ...]:
         """Ids of all prompts."""
         return self.prior.asked.items

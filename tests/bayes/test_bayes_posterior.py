@@ -15,12 +15,14 @@ import torch
 
 from perl_eval import cli, posterior, rows, runs, world
 from perl_eval.bayes import glossary as posterior_glossary
+from perl_eval.bayes import selection
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.encode import encode_prompt
 from perl_eval.models.scratch import make_model, make_tokenizer
+from perl_eval.posterior import compare
 from perl_eval.posterior.frontier import BEST_OF, TARGET
-from perl_eval.posterior.methods import draw_pool
+from perl_eval.posterior.methods import draw_pool, pool_of
 from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
 from perl_eval.stats.glossary import MEANINGS
@@ -133,7 +135,7 @@ def test_a_policys_figures_are_those_of_its_answers(compared: Path, data: Path, 
     assert figures["reward"].value == pytest.approx(evidence.mean(), abs=1e-6)
     assert figures["KL(method || prior)"].value == pytest.approx((own - prior).mean(), abs=1e-3)
     assert figures["J"].value == pytest.approx((evidence - own + prior).mean(), abs=1e-3)
-    log_z = draw_pool(setting).log_z
+    log_z = pool_of(draw_pool(setting), OPTIONS.pool).log_z
     expected = (log_z[contexts] - (prior + evidence - own)).mean()
     assert figures["KL(method || target)"].value == pytest.approx(expected, abs=2e-3)
     assert figures["gap beta log Z - J"].value == pytest.approx(expected, abs=2e-3)
@@ -247,6 +249,26 @@ def test_the_seed_decides_and_a_second_call_is_done(room: Path, data: Path, mode
     assert (once / "estimates.parquet").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="the seed was 3 and is now 4"):
         posterior.run(data, models, once, options=options, seed=4)
+
+
+def test_a_killed_comparison_goes_on_with_the_next_method(
+    room: Path, data: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, limit=2, draws=2, pool=8, n=2, samplers=("best-of-n", "SIR"))
+    whole = posterior.run(data, models, room / "unbroken", options=options)
+    with monkeypatch.context() as patch:
+        patch.setattr(selection, "importance_resampled", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            posterior.run(data, models, room / "broken", options=options)
+    assert not (room / "broken" / "run.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "draw_pool", lambda _: pytest.fail("the pool was drawn again"))
+        patch.setattr(selection, "best_of_n", lambda *_, **__: pytest.fail("a finished method ran again"))
+        again = posterior.run(data, models, room / "broken", options=options)
+    assert runs.read(again, Estimate) == runs.read(whole, Estimate)
+    assert runs.read(again, Completion) == runs.read(whole, Completion)
+    assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert "run.json" in {path.name for path in again.iterdir()}
 
 
 def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
