@@ -32,8 +32,8 @@ LAYERS = {
     3: ["models", "train.processes", "train.meter", "train.loop"],
     4: ["judges"],
     5: [
-        *("build", "sample", "recorded", "judge", "jury", "score", "tasks", "rewards", "agree", "audit", "power", "foreign"),
-        *("train", "posterior", "scale"),
+        *("build", "sample", "recorded", "judge", "jury", "score", "tasks", "rewards", "agree", "audit", "power"),
+        *("foreign", "train", "posterior", "scale"),
     ],
     6: ["report", "annotate"],
     7: ["cli", "demo"],
