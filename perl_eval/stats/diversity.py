@@ -89,6 +89,9 @@ def _bleu(place: int, words: list[list[str]], grams: list[list[Counter[tuple[str
 def diversity(texts: Sequence[str], items: Sequence[str], *, level: float = 0.95) -> list[Estimate]:
     """Estimate the diversity of a policy's completions: per prompt, averaged over prompts, and over all prompts.
 
+    The t interval of ``repetition`` holds the truth less often than it says (90 to 93 % in simulation) where few
+    completions repeat anything.
+
     Args:
         texts: The completions.
         items: The prompt that each belongs to.

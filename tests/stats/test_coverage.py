@@ -153,10 +153,21 @@ def corrected(rng: Generator, n: int) -> dict[str, Estimate]:
 
 
 def lengths(rng: Generator, n: int) -> dict[str, Estimate]:
-    a, b = rng.integers(50, 250, n), rng.integers(50, 200, n)
-    scores = (rng.random(n) < expit(-0.3 + np.tanh((a - b) / 60))).astype(float)
-    found = {"longer": longer_preferred_rate(scores, a, b)}
-    return found | {"AlpacaEval": alpaca_win_rate(scores, b - a, resampling=how(rng, n, 60))}
+    gaps, scores = gaps_and_scores(rng, n)
+    lengths_a = np.full(n, 500.0)
+    found = {"longer": longer_preferred_rate(scores, lengths_a, lengths_a + gaps)}
+    return found | {"AlpacaEval": alpaca_win_rate(scores, gaps, resampling=how(rng, n, 60))}
+
+
+def gaps_and_scores(rng: Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw from AlpacaEval's own model: logit P = -0.3 - tanh(gap / 60), gaps of standard deviation 60."""
+    gaps = rng.normal(20, 60, n)
+    return gaps, (rng.random(n) < expit(-0.3 - np.tanh(gaps / 60))).astype(float)
+
+
+def length_truth() -> dict[str, float]:
+    gaps, scores = gaps_and_scores(np.random.default_rng(7), 1_000_000)
+    return {"longer": float(np.mean((scores == 1) == (gaps < 0))), "AlpacaEval": float(expit(-0.3))}
 
 
 def tasks(rng: Generator, n: int) -> dict[str, Estimate]:
@@ -186,7 +197,7 @@ PANEL = ("human ceiling", "judge at the ceiling's task", "judge minus human ceil
 PANEL += ("one person", "Scott pi", "ordinal", "interval")
 PANEL += tuple(f"human-judge {name}" for name in ("exact agreement", "exact agreement, majority", "Cohen kappa"))
 PANEL += tuple(f"human-judge {name}" for name in ("Fleiss kappa", "Krippendorff alpha", "Gwet AC1"))
-TEXTS = ("unique share", "mode share", "entropy", "self-BLEU", "distinct-1", "distinct-2", "repetition")
+TEXTS = ("unique share", "mode share", "entropy", "self-BLEU", "distinct-1", "distinct-2")
 QUALITY = ("accuracy", "balanced accuracy", "AUC", "Brier score")
 
 
@@ -222,9 +233,9 @@ WORLDS: dict[str, Callable[[], World]] = {
     ),
     "calibration": lambda: World(calibration, 400, 500, calibration_truth()),
     "people": lambda: World(people, 120, 400, large(people, 40_000, PANEL)),
-    "texts": lambda: World(texts, 150, 250, large(texts, 12_000, TEXTS)),
+    "texts": lambda: World(texts, 80, 400, large(texts, 12_000, TEXTS)),
     "corrected": lambda: World(corrected, 800, 500, {"Rogan-Gladen": 0.56, "matrix": 0.56}),
-    "lengths": lambda: World(lengths, 300, 150, large(lengths, 150_000, ("longer", "AlpacaEval"))),
+    "lengths": lambda: World(lengths, 200, 150, length_truth()),
     "tasks": lambda: World(tasks, 150, 500, {"VQA": 0.57, "step": 0.7, "mean score": 3.0, "BCa": 3.0}),
 }
 
