@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.options import Out
-from perl_eval.cli.shown import done, show
+from perl_eval.cli.shown import done
 
 
 def plan(
@@ -29,5 +29,38 @@ def plan(
 
     given = verb.Given(judgements_per_hour, usd_per_judgement, usd_per_hour, seconds_per_rl_step, gpus, patience)
     folder = verb.run(sources or (), out, given=given)
-    show(folder)
+    _show(folder)
     done(folder)
+
+
+def _show(folder: Path) -> None:
+    """Print what each number of judgements takes, a column each."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from perl_eval import runs
+    from perl_eval.records import Estimate
+    from perl_eval.scale.plan import SIZES
+
+    found = runs.read(folder, Estimate)
+    for subject in dict.fromkeys(one.subject for one in found):
+        table = Table("", title=escape(subject), title_justify="left", header_style="bold")
+        rows: dict[str, dict[str, str]] = {}
+        for one in (one for one in found if one.subject == subject):
+            size = next((f"{size:,}" for size in SIZES if f" for {size:,} " in one.name), "each")
+            row = one.name.replace(f" for {size}", " for so many")
+            rows.setdefault(row, {})[size] = one.reason or "" if one.value is None else _figure(one.value)
+        columns = [
+            name for name in ("each", *(f"{size:,}" for size in SIZES)) if any(name in row for row in rows.values())
+        ]
+        for column in columns:
+            table.add_column(column if column != "each" else "", justify="right")
+        for row, cells in rows.items():
+            table.add_row(escape(row), *(escape(cells.get(column, "")) for column in columns))
+        table.caption = "; ".join(dict.fromkeys(one.method for one in found if one.subject == subject))
+        Console().print(table)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value.is_integer() else f"{value:.3g}"

@@ -19,10 +19,12 @@ from perl_eval import runs
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Estimate, RunCard
 
-__all__ = ["SIZES", "Given", "run"]
+__all__ = ["SIZES", "STEP_S", "Given", "run"]
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 """Numbers of judgements that are planned for."""
+STEP_S = "seconds a step"
+"""The note of a training run that says what a step took."""
 _HOUR_S = 3600.0
 _UNITS = {"judge": "judgement", "sample": "completion"}
 
@@ -216,15 +218,15 @@ def _estimate(name: str, value: float | None, rate: _Rate, reason: str = "") -> 
 
 
 def _step(folder: Path, card: RunCard, given: Given) -> list[Estimate]:
-    """Return what an RL step of a run took: the seconds of its parts, or of the whole run where it has none."""
+    """Return what an RL step of a run took: as its card says, or else a share of the whole run."""
     try:
         steps = int(card.arguments["steps"])
     except (KeyError, TypeError, ValueError):
         raise DataError("the card names no number of steps", file=folder / runs.CARD, fix="train again") from None
-    parts = [float(value) for name, value in card.notes.items() if name.startswith("seconds ")]
-    seconds = (sum(parts) or card.seconds) / steps
+    step_s = card.notes.get(STEP_S)
+    method = f"measured, {steps} steps" + ("" if step_s else ", start included")
+    seconds = float(step_s or card.seconds / steps)
     processes = int(card.notes.get("processes", 1))
-    method = f"measured, {steps} steps, {'its parts' if parts else 'start included'}"
     name = f"RL step, {folder.name}"
     return _of_step(name, seconds, steps, method, given, processes=processes)
 

@@ -94,9 +94,9 @@ def test_kept_answers_are_no_measurement(tmp_path: Path) -> None:
         plan.run([judged(tmp_path / "kept", asked=0, from_ledger=200)], tmp_path / "none")
 
 
-def test_an_rl_step_is_the_sum_of_its_parts(tmp_path: Path) -> None:
-    """40 s in 10 steps on 2 processes of 4 GPUs each: 4 s x 8 / 3600 GPU-hours."""
-    notes = {"seconds sampling": 30.0, "seconds learning": 10.0, "processes": 2, "tokens a second": 5.0}
+def test_an_rl_step_is_what_its_card_says(tmp_path: Path) -> None:
+    """4 s a step on 2 processes of 4 GPUs each: 4 s x 8 / 3600 GPU-hours."""
+    notes = {plan.STEP_S: 4.0, "seconds learning": 10.0, "processes": 2, "tokens a second": 5.0}
     source = card(tmp_path / "policy", "train policy", 100.0, {"steps": 10}, notes)
     found = figures(plan.run([source], tmp_path / "out", given=Given(gpus=4, usd_per_hour=9.0)))
     assert found["seconds an RL step"] == pytest.approx(4.0)
@@ -179,3 +179,4 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "judgements an hour, one worker" in shown.output
     assert "550,000" in shown.output
+    assert "0.139" in shown.output  # 500 s for a thousand
