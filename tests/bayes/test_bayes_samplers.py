@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small_language import SEQUENCES, SmallLanguage, SmallWorld, chi_square, kl, places
 
 from perl_eval.bayes import rejection, selection
+from perl_eval.bayes.language import Draws
 from perl_eval.bayes.selection import (
     Sampled,
     best_of_n_bound,
@@ -124,6 +125,23 @@ def test_a_budget_ends_the_search_and_is_said(world: SmallWorld) -> None:
     assert set(found.kept.draws.contexts.tolist()) == {1}
     assert all(sequence[0] == 1 for sequence in found.kept.draws.sequences)
     assert 100 < found.scored <= 200
+
+
+def test_no_draw_is_tried_twice(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[int, int]] = []
+    plain = SmallLanguage.draw
+
+    def recorded(self: SmallLanguage, contexts: np.ndarray, numbers: np.ndarray) -> Draws:
+        tried.extend(zip(contexts.tolist(), numbers.tolist(), strict=True))
+        return plain(self, contexts, numbers)
+
+    monkeypatch.setattr(SmallLanguage, "draw", recorded)
+    bound = world.log_evidence.max(-1)
+    found = rejection.rejected(world.target, world.prior, BOTH, count=20, log_bound=bound, most=9000)
+    assert len(tried) == len(set(tried)) == found.scored
+    for context in BOTH.tolist():
+        mine = sorted(number for own, number in tried if own == context)
+        assert mine == list(range(len(mine)))
 
 
 def test_what_a_context_gets_does_not_depend_on_the_others(world: SmallWorld) -> None:
