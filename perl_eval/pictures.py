@@ -80,7 +80,11 @@ def in_files(paths: Sequence[Path | str]) -> tuple[Picture, ...]:
 
 
 def _picture(cell: Any, path: Path, row: int, place: int) -> Picture:
-    content = cell["bytes"].as_buffer() if cell.is_valid else None
+    try:
+        held = cell["bytes"] if cell.is_valid else cell
+        content = held.as_buffer() if held.is_valid else None
+    except (KeyError, TypeError, AttributeError):
+        content = None
     if content is None:
         raise DataError("has no bytes of a picture", file=path, row=row, field=COLUMN, fix="build with pictures inside")
     return Picture(hashlib.sha256(content).hexdigest(), path, row, place)
