@@ -45,7 +45,7 @@ class Server:
 
     def call(self, annotator: str, path: str, body: Any = None) -> Any:
         """Post and return what comes back, with its status; raises OSError or HTTPException if nothing does."""
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         try:
             headers = {"Authorization": f"Bearer {self._tokens[annotator]}", "Content-Type": "application/json"}
             connection.request("POST", path, None if body is None else json.dumps(body), headers)

@@ -41,7 +41,7 @@ def page(shelf: Path, chrome: Chrome) -> Iterator[Page]:
         yield Page(chrome, server, shelf)
 
 
-def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for something to hold; the page speaks to a server, so nothing is at once."""
     end = time.monotonic() + seconds
     while not (found := holds()):
