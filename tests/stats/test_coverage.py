@@ -1,8 +1,8 @@
 """Every kind of interval holds the truth in 93 to 97 % of seeded simulations; the rooms' own tests have the others.
 
 AlpacaEval's figure is refitted on every draw, too slow for this: `test_length` holds its interval's width against the
-spread of the figure. Each case draws small samples of a known world; the truth is worked out by hand, or is the figure on a sample so large
-that its own error is a hundredth of the interval's.
+spread of the figure. Each case draws small samples of a known world; the truth is worked out by hand, or is the figure
+on a sample so large that its own error is a small part of the interval's.
 """
 
 from __future__ import annotations
