@@ -236,6 +236,7 @@ def ablate(
     full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,
     sft_epochs: float = 3.0,
+    sft_batch: int = 32,
     reward_epochs: float = 2.0,
     steps: Annotated[int, typer.Option(min=1, help="RL steps.")] = 100,
     batch: int = 64,
@@ -275,7 +276,7 @@ def ablate(
         full=full,
         seeds=seeds,
         full_rate=full_rate,
-        sft=sft.SftOptions(epochs=sft_epochs, batch=batch, max_tokens=max_tokens, resources=resources),
+        sft=sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources),
         reward=reward.RewardOptions(
             epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
         ),

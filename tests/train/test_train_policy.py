@@ -309,7 +309,7 @@ def test_a_reward_that_is_no_number_is_refused(backbone: Backbone, data: Path) -
 
 
 def test_what_is_trained_must_be_what_samples() -> None:
-    with pytest.raises(UserError, match="dropout is 0.1"):
+    with pytest.raises(UserError, match=r"dropout is 0\.1"):
         PolicyOptions(lora=LoraShape(4, dropout=0.1))
     with pytest.raises(UserError, match="kl 'k3' is not known"):
         PolicyOptions(kl="k3")  # type: ignore[arg-type]
