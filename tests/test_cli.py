@@ -21,7 +21,7 @@ import typer
 
 from datasets_builders import DataError as UpstreamError
 from datasets_builders import SourceError
-from perl_eval import cli, runs, tables, world
+from perl_eval import cli, picture_world, runs, tables, world
 from perl_eval.errors import DataError, TimedOut, UserError
 from perl_eval.records import Completion, HumanLabel, Judgement, Message
 
@@ -373,6 +373,9 @@ def test_build_takes_the_embedded_world_under_both_spellings(
     assert command(f"build coffee-world --out {tmp_path} --seed 3").out == f"{tmp_path}\n"
     assert command(f"build coffee_world --out {tmp_path}").out == f"{tmp_path}\n"
     assert asked == [(tmp_path, 3), (tmp_path, 0)]
+    monkeypatch.setattr(picture_world, "build", build)
+    assert command(f"build picture-world --out {tmp_path} --seed 4").out == f"{tmp_path}\n"
+    assert asked[2:] == [(tmp_path, 4)]
 
 
 # ---------------------------------------------------------------------------------------------------- errors

@@ -14,7 +14,10 @@ from perl_eval.errors import UserError
 
 
 def build(
-    name: Annotated[str, typer.Argument(help="Data set, for example taskmaster-coffee; coffee-world is embedded.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Data set, for example taskmaster-coffee; coffee-world and picture-world are embedded."),
+    ],
     out: Out,
     config: Annotated[list[str] | None, typer.Option(help="Config; may be repeated. Default: the usual ones.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of upstream files; else they are downloaded.")] = None,
@@ -37,8 +40,9 @@ def build(
     seed: Seed = 0,
 ) -> None:
     """Build a data set: upstream files to rows in TRL's columns."""
-    if name.replace("-", "_") == "coffee_world":
-        from perl_eval import world
+    embedded = name.replace("-", "_")
+    if embedded in ("coffee_world", "picture_world"):
+        from perl_eval import picture_world, world
 
         meant_for_files = {
             **{"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against},
@@ -48,7 +52,7 @@ def build(
         for option, value in meant_for_files.items():
             if value:
                 raise UserError(f"{name} is embedded and takes no --{option}", "leave the option out")
-        done(world.build(out, seed=seed))
+        done((world if embedded == "coffee_world" else picture_world).build(out, seed=seed))
         return
     from perl_eval import build as verb
 

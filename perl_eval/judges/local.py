@@ -244,16 +244,15 @@ def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group:
         AutoProcessor,
         AutoTokenizer,
     )
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     from perl_eval import runs
     from perl_eval.models.placement import Placement
+    from perl_eval.models.vision import is_vision
 
     if not path.is_dir():
         raise UserError(f"no such folder: {path}", "give the folder of a model")
     try:
-        kind = AutoConfig.from_pretrained(path, local_files_only=True).model_type
-        sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        sees = is_vision(AutoConfig.from_pretrained(path, local_files_only=True))
         reader, opener = (AutoProcessor, AutoModelForImageTextToText) if sees else (AutoTokenizer, AutoModelForCausalLM)
         tokenizer = reader.from_pretrained(path, local_files_only=True)
         model: Any = opener.from_pretrained(path, local_files_only=True)

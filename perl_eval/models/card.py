@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from perl_eval.models.folders import has_head, is_adapter
+from perl_eval.models.folders import base_of, has_head, is_adapter
 
 __all__ = ["model_card"]
 
@@ -17,11 +17,17 @@ _KINDS = {
 }
 
 
+def _kind(folder: Path) -> str:
+    """Return what of transformers loads a folder's model, or its backbone."""
+    model = Path(base_of(folder)["path"]) if is_adapter(folder) else folder
+    return "AutoModelForImageTextToText" if (model / "processor_config.json").is_file() else "AutoModelForCausalLM"
+
+
 def _loading(folder: Path, verb: str) -> str:
     if not is_adapter(folder):
-        return 'model = AutoModelForCausalLM.from_pretrained("FOLDER")'
+        return f'model = {_kind(folder)}.from_pretrained("FOLDER")'
     lines = [
-        'model = AutoModelForCausalLM.from_pretrained("BASE")',
+        f'model = {_kind(folder)}.from_pretrained("BASE")',
         'model = PeftModel.from_pretrained(model, "FOLDER")',
     ]
     if verb == "train policy":
@@ -44,7 +50,7 @@ def model_card(folder: Path, verb: str, base: str, notes: Mapping[str, object], 
     adapter = is_adapter(folder)
     data = ModelCardData(library_name="peft" if adapter else "transformers", base_model=base, tags=["perl-eval"])
     figures = "\n".join(f"| {name} | {_figure(value)} |" for name, value in sorted(notes.items()))
-    imports = "from transformers import AutoModelForCausalLM" + ("\nfrom peft import PeftModel" if adapter else "")
+    imports = f"from transformers import {_kind(folder)}" + ("\nfrom peft import PeftModel" if adapter else "")
     head = (
         "\nThe scalar head is in `head.safetensors` (`weight`, `bias`); it reads the hidden state of the last token.\n"
         "`perl_eval.models.scorer.RewardScorer` does it all.\n"

@@ -120,7 +120,10 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
     with runs.start(out, verb="sample", arguments=shown, seed=seed, inputs={"data": Path(data)}) as going:
         if going.done:
             return going.folder
-        requests = _requests(sampler, rows.asked(data, options.split, limit=options.limit), seed)
+        asked = rows.asked(data, options.split, limit=options.limit)
+        if any(row.images for row in asked):
+            raise UserError(f"{data} has pictures, which are not sent to a server", "sample from a model's folder")
+        requests = _requests(sampler, asked, seed)
         with Ledger(going.folder / _LEDGER) as ledger:
             asking = _Asking(sampler, ledger, options)
             missing = [one for some in _batches(requests) for one in _not_in(ledger, some)]
