@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from perl_eval import runs
@@ -36,8 +36,9 @@ from perl_eval.judges.session import (
     scratch_in,
     template_of,
 )
+from perl_eval.judges.stopping import referee_of
 from perl_eval.ordering import write_sorted
-from perl_eval.records import Judgement
+from perl_eval.records import Estimate, Judgement
 
 __all__ = [
     "Contestants",
@@ -97,15 +98,20 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         with scratch_in(started.folder) as scratch:
             queue, left_over = queue_of(a, b, template, options, scratch)
             with Ledger(options.ledger or started.folder / LEDGER) as ledger:
+                referee = referee_of(queue, template, options)
                 batches = filled(queue, judge, template, ledger=ledger, folder=started.folder, options=options)
                 put = putting(judge, ledger, options, tally)
                 done = counted(judged(queue, judge, template, put=put, options=options, tally=tally))
+                done = done if referee is None else referee.until_decided(done)
                 path = started.folder / runs.FILES[Judgement]
                 count = write_sorted(path, done, Judgement, by=("item", "id"), scratch=scratch)
         started.notes.update(
             {"judged": count, "outcomes": dict(counts), **left_over, "asking": asdict(tally), **batches}
         )
+        if referee is not None:
+            started.write([replace(referee.estimate(), simulated=started.simulated)], Estimate)
+            started.notes.update(referee.notes())
         started.notes["ledger"] = str(options.ledger or LEDGER)
-        if tally.stopped:
+        if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
         return started.folder

@@ -75,6 +75,18 @@ def judge(
     max_requests: Annotated[
         int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)
     ] = None,
+    stop_when_decided: Annotated[
+        bool,
+        typer.Option(
+            "--stop-when-decided",
+            help="End once an anytime interval of the rate leaves 1/2 out.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = False,
+    half_width: Annotated[
+        float | None,
+        typer.Option(help="With --stop-when-decided: or once the interval is this narrow.", rich_help_panel=_LIMITS),
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
     ] = None,
@@ -194,6 +206,8 @@ def judge(
         rubric=rubric,
         references=references,
         asking=asking,
+        stop_when_decided=stop_when_decided,
+        half_width=half_width,
         batch=BatchOptions(poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
     )
     folders = _folders(out, doors)
@@ -356,6 +370,8 @@ def _show_outcomes(folder: Path) -> None:
                 typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
                 for reason, count in batches["without_answer"].items():
                     typer.echo(f"  {count:,} without an answer at first or at all: {reason}")
+            if notes.get("decided after"):
+                typer.echo(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
             if asking["stopped"]:
                 typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
     done(folder)

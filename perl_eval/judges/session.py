@@ -61,6 +61,8 @@ class JudgeOptions:
         references: Known good answers by item, see `material`, for a prompt with a place for them.
         asking: Concurrency and retries.
         batch: Ask through the Batch API; which way questions go changes no judgement.
+        stop_when_decided: End the run once an anytime 95 % interval of the rate leaves 1/2 out.
+        half_width: With it: or once that interval is no wider than twice this.
     """
 
     prompt: str
@@ -73,6 +75,8 @@ class JudgeOptions:
     references: Path | None = None
     asking: AskOptions = field(default_factory=AskOptions)
     batch: BatchOptions | None = None
+    stop_when_decided: bool = False
+    half_width: float | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -103,6 +107,8 @@ def arguments_of(judge: Judge, template: render.Template, options: JudgeOptions)
         "votes": options.asking.votes,
         "max_requests": options.asking.max_requests,
         "max_cost_usd": options.asking.max_cost_usd,
+        "stop_when_decided": options.stop_when_decided,
+        "half_width": options.half_width,
     }
 
 
@@ -125,6 +131,10 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._sides[0])
+
+    def groups(self) -> list[str]:
+        """Return the group of each unit, in order."""
+        return [group for table in self._sides[0].tables() for group in table.column("group").to_pylist()]
 
     def __iter__(self) -> Iterator[Contestants]:
         for unit in zip(*self._sides, strict=True):
