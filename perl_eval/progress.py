@@ -56,6 +56,11 @@ def track(
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
-        for item in items:
-            yield item
-            progress.advance(task)
+        try:
+            for item in items:
+                yield item
+                progress.advance(task)
+        except BaseException:
+            if not progress.tasks[0].completed:
+                progress.live.transient = True  # what fails before it begins leaves its error and no bar
+            raise
