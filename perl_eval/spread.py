@@ -29,6 +29,8 @@ class Spread(Protocol):
 
 
 def here(open_worker: Callable[[], Callable[[Piece], Done]], pieces: Sequence[Piece]) -> Iterator[Done]:
-    """Do the pieces one after the other, in this process; see `Spread`."""
-    if pieces:
-        yield from map(open_worker(), pieces)
+    """Do the pieces one after the other, in this process; see `Spread`.
+
+    The worker is opened at once: what is wrong with it is said before a progress bar stands there.
+    """
+    return map(open_worker(), pieces) if pieces else iter(())

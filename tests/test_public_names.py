@@ -27,6 +27,8 @@ VERBS = {
     "perl_eval.report": "run",
     "perl_eval.rewards": "run",
     "perl_eval.sample": "run",
+    "perl_eval.scale.plan": "run",
+    "perl_eval.scale.server": "run",
     "perl_eval.score": "run",
     "perl_eval.tasks": "run",
     "perl_eval.train.ablate": "run",
