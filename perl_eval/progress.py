@@ -54,13 +54,15 @@ def track(
         TimeRemainingColumn(),
         Note(Column(no_wrap=True)),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total)
-        try:
-            for item in items:
-                yield item
-                progress.advance(task)
-        except BaseException:
-            if not progress.tasks[0].completed:
-                progress.live.transient = True  # what fails before it begins leaves its error and no bar
-            raise
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task(description, total=total)
+    if progress.console.is_terminal:  # elsewhere, what fails before its first item leaves its error and no bar
+        progress.start()
+    try:
+        for item in items:
+            progress.start()
+            yield item
+            progress.advance(task)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
