@@ -87,7 +87,7 @@ def _turn(text: str) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
 
-def build(out: Path, *, questions: int = 1500, ratings: int = 1500, seed: int = 0) -> Path:
+def build(out: Path, *, questions: int = 2400, ratings: int = 1200, seed: int = 0) -> Path:
     """Write the world's data in the layout of ``perl-eval build``: questions with careless answers, and ratings.
 
     Args:
