@@ -180,6 +180,6 @@ def test_a_policy_is_no_reward_model(constant_reward: Path) -> None:
     with pytest.raises(DataError, match=r"reward\.json: is not a reward model's scale"):
         open_judge(f"reward:{constant_reward}")
     scale.write_text(text)
-    # A whole model is not one either.
-    with pytest.raises(UserError, match="no adapter at"):
+    # A whole model may be one, but not without the scale of its rewards.
+    with pytest.raises(DataError, match=r"prior/reward\.json: is not a reward model's scale"):
         open_judge(f"reward:{constant_reward.parent / 'prior'}")
