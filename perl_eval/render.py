@@ -53,7 +53,8 @@ _SPECIAL = re.compile(
     r"|<(?=</?SYS>>)|\[(?=/?INST\])|\[(?=\[)",
     re.IGNORECASE,
 )
-_SPECIAL_HAS = ("<", "[", "|>", "｜>")
+# ASCII that may belong to either; a text of other ASCII only is harmless.
+_SUSPECT = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F, *b"<[|"])
 _HOLE = "\x00"
 _PLACE = "%%(%s)s"
 _FIRST, _SECOND = _PLACE % "first", _PLACE % "second"
@@ -183,17 +184,23 @@ def _kind(text: str, source: str) -> Kind:
     raise DataError("has no head comment that states its kind", file=source, fix=fix)
 
 
-@lru_cache(maxsize=1024)
 def neutralise(text: str) -> str:
     """Make hostile text harmless to tokenizers, chat templates and verdict readers, and otherwise leave it as it is.
 
     Special tokens (``<|im_start|>``, ``[INST]``, ``<think>``) and double brackets (``[[A]]``) get a space inside;
     characters that nobody sees become U+FFFD.
     """
-    if not text.replace("\n", "").isprintable() or not text.isascii():
-        text = _UNSEEN.sub(_UNKNOWN, text.replace("\r\n", "\n").replace("\r", "\n"))
-    if not any(map(text.__contains__, _SPECIAL_HAS)):
-        return text
+    return text if _harmless(text) else _neutralised(text)
+
+
+def _harmless(text: str) -> bool:
+    """Return whether a look at the single bytes shows that there is nothing to neutralise: a fast way out."""
+    return text.isascii() and len(text.encode().translate(None, _SUSPECT)) == len(text)
+
+
+@lru_cache(maxsize=1024)
+def _neutralised(text: str) -> str:
+    text = _UNSEEN.sub(_UNKNOWN, text.replace("\r\n", "\n").replace("\r", "\n"))
     return _SPECIAL.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", text)
 
 
@@ -352,9 +359,8 @@ def _rendered(template: Template, values: dict[str, object]) -> list[tuple[str, 
     return messages
 
 
-@lru_cache(maxsize=64)
 def _defused(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    return tuple(Message(" ".join(neutralise(turn.role).split()), neutralise(turn.content)) for turn in prompt)
+    return tuple([Message(" ".join(neutralise(turn.role).split()), neutralise(turn.content)) for turn in prompt])
 
 
 def _numbered(prompt: tuple[Message, ...], pictures: int) -> tuple[Message, ...]:
@@ -383,4 +389,4 @@ def _mark(label: str, code: str) -> str:
 
 
 def _fenced(label: str, text: str, code: str) -> str:
-    return f"{_mark(label, code)}\n{text}"
+    return f"=== {label} | {code} ===\n{text}"
