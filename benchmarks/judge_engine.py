@@ -26,6 +26,7 @@ from perl_eval import judge, render, tables
 from perl_eval.judges.ask import AskOptions, Tally, ask
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
+from perl_eval.judges.recall import Recall
 from perl_eval.judges.scripted import ScriptedJudge
 from perl_eval.records import Completion, Message
 
@@ -54,9 +55,8 @@ def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOpt
     template, tally = render.load("dialogue"), Tally()
     begun_s = time.perf_counter()
     with Ledger(path) as ledger:
-        for _ in judge.judgements(
-            units, by, template, put=lambda questions: ask(questions, by, ledger, options=options, tally=tally)
-        ):
+        recall = Recall(by, ledger, lambda questions: ask(questions, by, ledger, options=options, tally=tally), tally)
+        for _ in recall.judgements(units, template):
             pass
     return time.perf_counter() - begun_s, tally
 

@@ -22,6 +22,7 @@ from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.looking import look
 from perl_eval.judges.matching import Pairs, pairs
 from perl_eval.judges.protocol import Judge
+from perl_eval.judges.recall import Recall
 from perl_eval.judges.replay import reread, verify
 from perl_eval.judges.resistance import attack
 from perl_eval.judges.session import (
@@ -100,7 +101,7 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             with Ledger(options.ledger or started.folder / LEDGER) as ledger:
                 referee = referee_of(queue, template, options)
                 batches = filled(queue, judge, template, ledger=ledger, folder=started.folder, options=options)
-                put = putting(judge, ledger, options, tally)
+                put = Recall(judge, ledger, putting(judge, ledger, options, tally), tally)
                 done = counted(judged(queue, judge, template, put=put, options=options, tally=tally))
                 done = done if referee is None else referee.until_decided(done)
                 path = started.folder / runs.FILES[Judgement]

@@ -13,7 +13,17 @@ from perl_eval import render
 from perl_eval.judges.protocol import Judge
 from perl_eval.records import Ballot, Completion, Judgement, Order, Outcome, Question, digest
 
-__all__ = ["Contestants", "Decision", "decide", "judgements", "plan"]
+__all__ = [
+    "Contestants",
+    "Decision",
+    "decide",
+    "judgement",
+    "judgement_id",
+    "judgements",
+    "naming",
+    "orders_of",
+    "plan",
+]
 
 
 class Decision(NamedTuple):
@@ -41,6 +51,12 @@ _OUTCOMES: dict[str, Outcome] = {
     "a+tie": "mixed",
     "b+tie": "mixed",
 }
+# What one ballot of either order comes to, without the detours of votes.
+_PAIR_OUTCOMES: dict[tuple[str | None, str | None], Outcome] = {
+    (ab, ba): _OUTCOMES["+".join(sorted({_CONTESTANT["ab"].get(ab, "tie"), _CONTESTANT["ba"].get(ba, "tie")}))]
+    for ab in ("first", "second", "tie")
+    for ba in ("first", "second", "tie")
+}
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:
@@ -54,6 +70,12 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
     Raises:
         ValueError: The ballots do not belong together.
     """
+    if [ballot.order for ballot in ballots] == ["ab", "ba"]:
+        ab, ba = ballots
+        if outcome := _PAIR_OUTCOMES.get((ab.verdict, ba.verdict)):
+            if ab.p_first is None or ba.p_first is None:
+                return Decision(outcome, None, None)
+            return Decision(outcome, (ab.p_first + (1.0 - ba.p_first)) / 2, None)
     votes: dict[Order, list[Ballot]] = {}
     for ballot in ballots:
         votes.setdefault(ballot.order, []).append(ballot)
@@ -92,24 +114,34 @@ def plan(
     units: Iterable[Contestants], judge: Judge, template: render.Template, *, reasoning: bool = False
 ) -> Iterator[Question]:
     """Yield the questions to ask, those of one pair next to each other."""
-    naming = _naming(judge, template)
+    named = naming(judge, template)
     for unit in units:
-        yield from _asked(unit, judge, template, id=_judgement_id(unit, naming), reasoning=reasoning)
+        yield from _asked(unit, judge, template, id=judgement_id(unit, named), reasoning=reasoning)
 
 
 def _asked(unit: Contestants, judge: Judge, template: render.Template, *, id: str, reasoning: bool) -> list[Question]:
-    orders: tuple[Order, ...] = ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
-    return render.questions(template, unit, orders=orders, id=id, reasoning=reasoning)
+    return render.questions(template, unit, orders=orders_of(unit, judge), id=id, reasoning=reasoning)
 
 
-def _naming(judge: Judge, template: render.Template) -> str:
+def orders_of(unit: Contestants, judge: Judge) -> tuple[Order, ...]:
+    """Return the orders in which a unit is shown to a judge."""
+    return ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
+
+
+def naming(judge: Judge, template: render.Template) -> str:
     """Return what all judgements of one judge and prompt have in common in their ids."""
     parameters = json.dumps(dict(judge.parameters), sort_keys=True)
     return digest(judge.door, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
 
 
-def _judgement_id(unit: Contestants, naming: str) -> str:
-    return digest("judgement", naming, *(completion.id for completion in unit))
+def judgement_id(unit: Contestants, named: str) -> str:
+    """Return the id of the judgement of a unit.
+
+    Args:
+        unit: What is judged.
+        named: See `naming`.
+    """
+    return digest("judgement", named, *(completion.id for completion in unit))
 
 
 def judgements(
@@ -131,12 +163,12 @@ def judgements(
         reasoning: Ask for reasons before the verdict.
         votes: How often each question is asked.
     """
-    naming = _naming(judge, template)
+    named = naming(judge, template)
     planned: deque[tuple[str, Contestants, int]] = deque()
 
     def questions() -> Iterator[Question]:
         for unit in units:
-            id = _judgement_id(unit, naming)
+            id = judgement_id(unit, named)
             asked = _asked(unit, judge, template, id=id, reasoning=reasoning)
             planned.append((id, unit, votes * len(asked)))
             yield from asked
@@ -148,12 +180,13 @@ def judgements(
             cast = (ballot, *islice(ballots, wanted - 1))
             if len(cast) < wanted:
                 return
-            yield _judgement(id, unit, cast, judge, template)
+            yield judgement(id, unit, cast, judge, template)
 
 
-def _judgement(
+def judgement(
     id: str, unit: Contestants, ballots: tuple[Ballot, ...], judge: Judge, template: render.Template
 ) -> Judgement:
+    """Return the judgement that the ballots about a unit come to."""
     a, b = unit[0], unit[1] if len(unit) == 2 else None
     decision = decide(ballots)
     scores = [ballot.score for ballot in ballots if ballot.score is not None]

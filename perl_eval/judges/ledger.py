@@ -1,7 +1,8 @@
 """The ledger: every answer a judge gave, kept so that nothing is asked, or paid, twice.
 
 One SQLite file in WAL mode; several processes may share it. It holds replies only: no errors, no cut-off replies, no
-requests, no keys, no headers. A reply is on disk before `Ledger.add` returns.
+requests, no keys, no headers. A reply is on disk before `Ledger.add` returns. A second table speeds up looking replies
+up, see `perl_eval.judges.recall`; it may be emptied at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.judges.protocol import Judge, Reply
 from perl_eval.records import Message, Question
 
-__all__ = ["Answering", "Keys", "Ledger"]
+__all__ = ["Answering", "Keys", "Ledger", "fed", "parts"]
 
 _VERSION = 1
 _LOOKUP = 500
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS reply (
   at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 )
 """
+_ALIASES = "CREATE TABLE IF NOT EXISTS alias (unit BLOB PRIMARY KEY, keys BLOB NOT NULL) WITHOUT ROWID"
+_KEY_BYTES = 32
 _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd"
 
 
@@ -48,8 +51,11 @@ class Answering(Protocol):
     model: str
 
 
-def _fed(*parts: str) -> bytes:
+def fed(*parts: str) -> bytes:
     """Return the bytes to hash of some strings, so that no two lists of them look alike: each with its length."""
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    if text.isascii():  # as many bytes as characters
+        return text.encode()
     fed = []
     for part in parts:
         content = part.encode("utf-8", "surrogatepass")
@@ -57,11 +63,12 @@ def _fed(*parts: str) -> bytes:
     return b"".join(fed)
 
 
-def _parts(messages: Sequence[Message]) -> list[str]:
-    parts = [str(len(messages))]
+def parts(messages: Sequence[Message]) -> list[str]:
+    """Return some messages as strings, which two lists of messages share only if they are equal."""
+    found = [str(len(messages))]
     for turn in messages:
-        parts += (turn.role, turn.content)
-    return parts
+        found += (turn.role, turn.content)
+    return found
 
 
 class Keys:
@@ -73,20 +80,20 @@ class Keys:
     """
 
     def __init__(self, judge: Judge) -> None:
-        self._start = hashlib.sha256(_fed(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True)))
+        self._start = hashlib.sha256(fed(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True)))
         self._sees_candidates = judge.sees == "candidates"
 
     def of(self, question: Question, vote: int = 0) -> bytes:
         """Return the key of a question, 32 bytes."""
         state = self._start.copy()
-        state.update(_fed(str(vote), question.kind, *_parts(question.messages)))
+        state.update(fed(str(vote), question.kind, *parts(question.messages)))
         if question.rubric_sha256 or question.scale or question.images:
             pictures = [Path(path).stem for path in question.images]
-            state.update(_fed(question.rubric_sha256, str(question.scale), *pictures))
+            state.update(fed(question.rubric_sha256, str(question.scale), *pictures))
         if self._sees_candidates:
             for candidate in question.candidates:
                 ids = " ".join(map(str, candidate.token_ids))
-                state.update(_fed(*_parts(candidate.prompt), candidate.item, candidate.text, ids))
+                state.update(fed(*parts(candidate.prompt), candidate.item, candidate.text, ids))
         return state.digest()
 
 
@@ -133,6 +140,7 @@ class Ledger:
             execute(f"PRAGMA user_version = {_VERSION}")
         if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reply'").fetchone() is None:
             raise DataError("is another program's database", file=self.path, fix="give another file")
+        execute(_ALIASES)
 
     def __enter__(self) -> Ledger:
         return self
@@ -172,6 +180,24 @@ class Ledger:
                 found[key] = Reply(text, finish, tokens, answered, tokens_in, tokens_out, latency_s, cost_usd)
         return found
 
+    def noted(self, units: Sequence[bytes]) -> dict[bytes, list[bytes]]:
+        """Return the keys that were noted for units, by unit; see `perl_eval.judges.recall`."""
+        found: dict[bytes, list[bytes]] = {}
+        for start in range(0, len(units), _LOOKUP):
+            part = units[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            for unit, keys in self._database.execute(f"SELECT unit, keys FROM alias WHERE unit IN ({marks})", part):
+                found[unit] = [keys[place : place + _KEY_BYTES] for place in range(0, len(keys), _KEY_BYTES)]
+        return found
+
+    def note(self, aliases: Sequence[tuple[bytes, bytes]]) -> None:
+        """Note the keys of units in one transaction: all keys of a unit after one another.
+
+        Raises:
+            UserError: The disk is full or the file cannot be written.
+        """
+        self._written("INSERT OR REPLACE INTO alias (unit, keys) VALUES (?, ?)", aliases)
+
     def add(self, who: Answering, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
         """Keep some replies in one transaction; of two replies to one question the earlier stays.
 
@@ -197,19 +223,22 @@ class Ledger:
             )
             for key, reply in replies
         ]
+        marks = ",".join("?" * 11)
+        added = self._written(f"INSERT OR IGNORE INTO reply ({_COLUMNS}) VALUES ({marks})", rows)
+        return self.find([key for key, _ in replies]) if added < len(rows) else {}
+
+    def _written(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                added = self._database.executemany(
-                    f"INSERT OR IGNORE INTO reply ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-                ).rowcount
+                count = self._database.executemany(statement, rows).rowcount
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise UserError(f"cannot write the ledger {self.path}: {error}", "free the disk or the file") from None
-        return self.find([key for key, _ in replies]) if added < len(rows) else {}
+        return count
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield everything, in the order it was kept: the columns of the table."""
@@ -239,6 +268,7 @@ class Ledger:
                 clauses.append("key NOT IN (SELECT key FROM kept)")
             # The conditions are this package's own words; what a user gave is bound.
             count = execute(f"DELETE FROM reply WHERE {' AND '.join(clauses)}", values).rowcount
+            execute("DELETE FROM alias")
             execute("VACUUM")
             execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:

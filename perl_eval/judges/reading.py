@@ -18,7 +18,7 @@ def read_reply(question: Question, reply: Reply) -> Ballot:
     if question.scale is not None:
         return _scored(question, reply)
     reading = verdicts.read(reply.text, question.kind)
-    p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict else None
+    p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict and reply.logprobs else None
     return reply.ballot(question, reading.verdict, p_first=p_first, reason=reading.reason)
 
 

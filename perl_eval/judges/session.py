@@ -19,6 +19,7 @@ from perl_eval.judges.ask import AskOptions, Tally, ask
 from perl_eval.judges.contest import Contestants, judgements, plan
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
+from perl_eval.judges.recall import Recall
 from perl_eval.ordering import Ordered
 from perl_eval.records import Ballot, Completion, Judgement, Question
 
@@ -242,7 +243,7 @@ def judged(
     judge: Judge,
     template: render.Template,
     *,
-    put: Put,
+    put: Put | Recall,
     options: JudgeOptions,
     tally: Tally | None = None,
 ) -> Generator[Judgement, None, None]:
@@ -255,7 +256,11 @@ def judged(
             parts.append(f"{spent.cost_usd:.2f} USD")
         return ", ".join(parts)
 
-    done = judgements(queue, judge, template, put=put, reasoning=options.reasoning, votes=options.asking.votes)
+    votes = options.asking.votes
+    if isinstance(put, Recall):
+        done = put.judgements(queue, template, reasoning=options.reasoning, votes=votes)
+    else:
+        done = judgements(queue, judge, template, put=put, reasoning=options.reasoning, votes=votes)
     with contextlib.closing(done):
         for judgement in progress.track(done, f"judging with {judge.model}", total=len(queue), note=note):
             unjudged += judgement.outcome == "unjudged"
