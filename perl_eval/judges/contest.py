@@ -189,7 +189,9 @@ def judgement(
     """Return the judgement that the ballots about a unit come to."""
     a, b = unit[0], unit[1] if len(unit) == 2 else None
     decision = decide(ballots)
-    scores = [ballot.score for ballot in ballots if ballot.score is not None]
+    scores: list[float] = []
+    if decision.outcome == "scored":
+        scores = [ballot.score for ballot in ballots if ballot.score is not None]
     return Judgement(
         id=id,
         kind=template.kind,
@@ -210,5 +212,5 @@ def judgement(
         simulated=judge.simulated,
         p_a=decision.p_a,
         reason=decision.reason,
-        score=sum(scores) / len(scores) if decision.outcome == "scored" else None,
+        score=sum(scores) / len(scores) if scores else None,
     )

@@ -23,6 +23,7 @@ __all__ = ["Answering", "Keys", "Ledger", "fed", "parts"]
 
 _VERSION = 1
 _LOOKUP = 500
+_CACHE_KIB = 16_000
 _TABLE = """
 CREATE TABLE IF NOT EXISTS reply (
   key BLOB NOT NULL UNIQUE,
@@ -130,6 +131,7 @@ class Ledger:
         execute("PRAGMA journal_mode = WAL")
         # FULL: a commit is on disk when it returns, whatever happens to process or machine.
         execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # keys are hashes: looking up goes all over the file
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise DataError(

@@ -108,7 +108,10 @@ class Judge(Protocol):
         ...
 
     def read(self, question: Question, reply: Reply) -> Ballot:
-        """Read one reply. A reply without a verdict is a ballot with ``verdict=None`` and a reason."""
+        """Read one reply. A reply without a verdict is a ballot with ``verdict=None`` and a reason.
+
+        Of the question it needs kind, order and scale only: a reply that is kept may be read without the rest.
+        """
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import get_args
 
 from perl_eval import records, render
 from perl_eval.judges import contest, ledger
@@ -22,7 +23,7 @@ from perl_eval.judges.contest import Contestants
 from perl_eval.judges.ledger import Keys, Ledger, fed, parts
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.terms import Tally
-from perl_eval.records import Ballot, Judgement, Question
+from perl_eval.records import Ballot, Judgement, Order, Question
 
 __all__ = ["Recall"]
 
@@ -86,15 +87,22 @@ class Recall:
         requests = self._ledger.noted(names)
         found = self._ledger.find([key for keys in requests.values() for key in keys])
         read = self._judge.read
+        bare = {
+            order: Question("", template.kind, order, (), (), template.sha256, scale=template.scale)
+            for order in get_args(Order)
+        }
         for unit, name in zip(block, names, strict=True):
             keys = requests.get(name, ())
             orders = contest.orders_of(unit, self._judge)
-            if len(keys) != votes * len(orders) or not found.keys() >= set(keys):
+            if len(keys) != votes * len(orders):
                 yield unit, ()
                 continue
-            # What reads a reply sees all of a question but its messages.
-            asked = [_unrendered(template, unit, order) for order in orders]
-            yield unit, tuple([read(asked[place // votes], found[key]) for place, key in enumerate(keys)])
+            try:
+                replies = [found[key] for key in keys]
+            except KeyError:
+                yield unit, ()
+                continue
+            yield unit, tuple([read(bare[orders[place // votes]], reply) for place, reply in enumerate(replies)])
 
     def _noting(
         self, questions: Iterable[Question], aliases: _Aliases, votes: int, noted: list[tuple[bytes, bytes]]
@@ -150,8 +158,3 @@ def _code_sha256() -> str:
         assert module.__file__ is not None
         state.update(fed(Path(module.__file__).read_text(encoding="utf-8")))
     return state.hexdigest()
-
-
-def _unrendered(template: render.Template, unit: Contestants, order: records.Order) -> Question:
-    shown = unit[::-1] if order == "ba" else unit
-    return Question("", template.kind, order, shown, (), template.sha256, scale=template.scale, images=shown[0].images)

@@ -15,6 +15,7 @@ from perl_eval.judges import recall
 from perl_eval.judges.ask import AskOptions, Tally, ask
 from perl_eval.judges.contest import Contestants
 from perl_eval.judges.keeping import Pruning, export, prune
+from perl_eval.judges.kept import KeptJudge
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Reply
 from perl_eval.judges.recall import Recall
@@ -171,6 +172,25 @@ def test_changed_code_meets_no_alias_of_before(
     recall._code_sha256.cache_clear()
     assert again == first
     assert (len(rendered), tally.asked) == (2 * COUNT, 0)
+
+
+@pytest.mark.parametrize(
+    ("door", "parameters", "text"),
+    [
+        ("chat", {}, "A"),
+        ("decisions", {"tie_margin": 0.0}, '{"A": 0.7, "B": 0.3}'),
+        ("local", {"tie_margin": 0.0}, '{"A": 0.7, "B": 0.3}'),
+        ("reward", {"threshold": 0.0, "tie_margin": 0.0}, "[1.5, 0.5]"),
+        ("scripted", dict(Longest().parameters), "0.5"),
+    ],
+)
+def test_a_reply_is_read_without_messages_and_candidates(door: str, parameters: dict[str, Any], text: str) -> None:
+    by, (unit,) = KeptJudge(door, "m", parameters), pairs(1)
+    for order in ("ab", "ba"):
+        asked = render.question(render.load("dialogue"), unit[:: 1 if order == "ab" else -1], order=order, id="x")
+        ballot = by.read(asked, Reply(text))
+        assert ballot.verdict == "first"
+        assert by.read(replace(asked, id="", messages=(), candidates=(), code=""), Reply(text)) == ballot
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs
