@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 _NOISE = 400
 """Draws of the noise of the bins."""
 _STEPS = 12
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ def _bounds(gaps: FloatArray, covariance: FloatArray, number: int, how: Resampli
 
     roots, turns = np.linalg.eigh(covariance)
     normal = np.random.default_rng(how.seed).normal(size=(_NOISE, len(gaps)))
-    noise = normal @ (turns * np.sqrt(np.maximum(roots, 0.0))).T
+    # The symmetric root is one of a kind; with the eigenvectors alone, rounding would choose the draws.
+    kept = np.where(roots > _TINY * roots.max(), roots, 0.0)
+    noise = normal @ ((turns * np.sqrt(kept)) @ turns.T)
     value, tail = float(np.abs(gaps).sum()), (1 - how.level) / 2
     if value == 0:
         return 0.0, float(np.quantile(np.abs(noise).sum(axis=1), how.level))
