@@ -149,6 +149,8 @@ def judge(
     """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
     if dry_run + attack + look + (reread is not None) > 1:
         raise UserError("--dry-run, --attack, --look and --reread are different things", "give one of them")
+    if stop_when_decided and (dry_run or attack or look or reread is not None):
+        raise UserError("--stop-when-decided is for judging", "leave it out")
     if reread is not None:
         _reread(reread, a, out, prompts)
         return

@@ -366,6 +366,8 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("{j} --judge local:nowhere", "no such folder: nowhere"),
         ("{j} --judge local:", "no judge 'local:'"),
         ("{j} --judge scripted:world --dry-run --attack", "are different things"),
+        ("{j} --judge scripted:world --attack --stop-when-decided", "--stop-when-decided is for judging"),
+        ("{j} --judge scripted:world --half-width 0.1", "a half-width ends nothing by itself"),
         ("judge {a} --reread {a} --out {o}", "--reread takes its completions from the run"),
         ("judge --reread {a} --out {o}", "a run of `sample` has no judge"),
         ("judge --reread nowhere --out {o}", "nowhere is no finished run"),
