@@ -77,7 +77,8 @@ class Desk:
                 await self._until(waiting[0][1])
                 ready: list[Ballot] = []
                 read = self._judge.read
-                while waiting:
+                # Few at a time: while they are taken nothing else runs, and replies wait to be written.
+                while waiting and len(ready) < _BLOCK:
                     question, answer = waiting[0]
                     if not isinstance(answer, (Reply, JudgeError)):
                         if answer is not None and not answer.done():
