@@ -1,7 +1,8 @@
 """The desk where questions are put: one round of asking, from the ledger's answers to the judge's.
 
-A reply counts once it is in the ledger. Replies are written together, at most ``_FLUSH_S`` after the first of them
-came, so a kill loses no more than that. Errors and cut-off replies are never written: the next run asks again.
+A reply counts once the disk has it. Replies are committed to the ledger together, at most ``_FLUSH_S`` after the first
+of them came, so a kill loses no more than that; the disk is waited for in another thread, however long it takes.
+Errors and cut-off replies are never written: the next run asks again.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Desk:
         self._open: dict[bytes, asyncio.Future[Outcome]] = {}
         self._fresh: list[tuple[bytes, Reply]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._committed: list[tuple[bytes, Reply]] = []
+        self._syncer: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
 
     async def ballots(self, source: Iterator[Question]) -> AsyncGenerator[list[Ballot]]:
@@ -92,11 +95,12 @@ class Desk:
                     ready.append(read(question, answer) if isinstance(answer, Reply) else _unanswered(question, answer))
                 yield ready
         finally:
-            tasks = [*self._tasks, *(task for task in (self._sender, self._flusher) if task is not None)]
+            tasks = [*self._tasks, *(one for one in (self._sender, self._flusher, self._syncer) if one is not None)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._flush()
+            if self._fresh:
+                self._ledger.add(self._judge, self._fresh)
             if self._broken.done() and not self._broken.cancelled():
                 self._broken.exception()
 
@@ -275,14 +279,24 @@ class Desk:
         self._flusher.add_done_callback(self._finished)
 
     def _flush(self) -> None:
-        """Write what came back, and only then let it count."""
+        """Commit what came back."""
         if not self._fresh:
             return
         fresh, self._fresh = self._fresh, []
-        earlier = self._ledger.add(self._judge, fresh)
-        for key, reply in fresh:
-            # Another process may have been faster with the same question: what is kept is what counts.
-            self._open.pop(key).set_result(earlier.get(key, reply))
+        earlier = self._ledger.commit(self._judge, fresh)
+        # Another process may have been faster with the same question: what is kept is what counts.
+        self._committed += [(key, earlier.get(key, reply)) for key, reply in fresh]
+        if self._syncer is None or self._syncer.done():
+            self._syncer = asyncio.get_running_loop().create_task(self._settle())
+            self._syncer.add_done_callback(self._finished)
+
+    async def _settle(self) -> None:
+        """Let what was committed count once the disk has it."""
+        while self._committed:
+            committed, self._committed = self._committed, []
+            await asyncio.to_thread(self._ledger.sync)
+            for key, reply in committed:
+                self._open.pop(key).set_result(reply)
 
 
 def _unanswered(question: Question, error: JudgeError) -> Ballot:

@@ -1,14 +1,17 @@
 """The ledger: every answer a judge gave, kept so that nothing is asked, or paid, twice.
 
 One SQLite file in WAL mode; several processes may share it. It holds replies only: no errors, no cut-off replies, no
-requests, no keys, no headers. A reply is on disk before `Ledger.add` returns. A second table speeds up looking replies
-up, see `perl_eval.judges.recall`; it may be emptied at any time.
+requests, no keys, no headers. A committed reply outlives its process at once, and the machine after `Ledger.sync`: a
+disk that makes one wait for seconds delays the second, not the first. A second table speeds up looking replies up, see
+`perl_eval.judges.recall`; it may be emptied at any time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +27,10 @@ __all__ = ["Answering", "Keys", "Ledger", "fed", "parts"]
 _VERSION = 1
 _LOOKUP = 500
 _CACHE_KIB = 16_000
+_LONGEST_LOG = 2**22
+"""Bytes of the write-ahead log from which on `Ledger.sync` brings it into the database."""
+_LONGEST_LOG_PAGES = 2**14
+"""Pages of it, 64 MiB, at which a commit does so itself, and makes its caller wait for the disk."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS reply (
   key BLOB NOT NULL UNIQUE,
@@ -129,15 +136,16 @@ class Ledger:
     def _prepare(self) -> None:
         execute = self._database.execute
         execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit is on disk when it returns, whatever happens to process or machine.
-        execute("PRAGMA synchronous = FULL")
+        # NORMAL: a commit does not wait for the disk; `sync` does.
+        execute("PRAGMA synchronous = NORMAL")
+        execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
         execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # keys are hashes: looking up goes all over the file
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise DataError(
                 f"is a ledger of version {version}, newer than {_VERSION}", file=self.path, fix="update perl-eval"
             )
-        if version < _VERSION:  # each write waits for the disk
+        if version < _VERSION:
             execute(_TABLE)
             execute(f"PRAGMA user_version = {_VERSION}")
         if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reply'").fetchone() is None:
@@ -201,6 +209,31 @@ class Ledger:
         self._written("INSERT OR REPLACE INTO alias (unit, keys) VALUES (?, ?)", aliases)
 
     def add(self, who: Answering, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
+        """Keep some replies, on the disk: `commit` and `sync`."""
+        earlier = self.commit(who, replies)
+        self.sync()
+        return earlier
+
+    def sync(self) -> None:
+        """Wait until all that was committed is on the disk; another thread may do so while this one commits.
+
+        Raises:
+            UserError: The disk does not take it.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            with log.open("r+b") as file:
+                os.fsync(file.fileno())
+                length = os.fstat(file.fileno()).st_size
+        except FileNotFoundError:  # all of it is in the database
+            return
+        except OSError as error:
+            raise UserError(f"cannot write the ledger {self.path}: {error}", "free the disk or the file") from None
+        if length > _LONGEST_LOG:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=60.0)) as database:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def commit(self, who: Answering, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Reply]:
         """Keep some replies in one transaction; of two replies to one question the earlier stays.
 
         Returns:

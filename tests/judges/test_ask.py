@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -177,11 +180,14 @@ def test_an_error_that_is_not_the_judges_stops_the_run_and_keeps_what_came(ledge
     assert judge.closed == 1
 
 
-def test_a_ledger_that_cannot_be_written_stops_the_run(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["commit", "sync"])
+def test_a_ledger_that_cannot_be_written_stops_the_run(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def full(*arguments: object) -> None:
         raise UserError("cannot write the ledger: database or disk is full")
 
-    monkeypatch.setattr(ledger, "add", full)
+    monkeypatch.setattr(ledger, step, full)
     with pytest.raises(UserError, match="disk is full"):
         verdicts(Oracle(), numbers(10), ledger)
 
@@ -193,9 +199,39 @@ def test_a_bug_in_the_ledger_ends_the_asking(ledger: Ledger, monkeypatch: pytest
 
     judge = Oracle()
     judge.delay_s = 0.001
-    monkeypatch.setattr(ledger, "add", broken)
+    monkeypatch.setattr(ledger, "commit", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         verdicts(judge, numbers(count), ledger)
+
+
+def test_while_the_disk_is_slow_replies_are_committed_and_do_not_count_yet(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, waits = Oracle(), []
+    judge.delay_s = 0.005
+    read = judge.read
+    counted: list[str] = []
+
+    def counting(question: Question, reply: Reply) -> Ballot:
+        counted.append(question.id)
+        return read(question, reply)
+
+    def slow() -> None:
+        # The disk is done with the first replies once another process would see all of them.
+        with contextlib.closing(sqlite3.connect(ledger.path)) as other:
+            for _ in range(1000):
+                (committed,) = other.execute("SELECT count(*) FROM reply").fetchone()
+                if committed == 100:
+                    break
+                time.sleep(0.01)
+        waits.append((committed, len(counted)))
+
+    judge.read = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(ledger, "sync", slow)
+    options = AskOptions(max_concurrency=1)
+    ballots = list(ask(numbers(100), judge, ledger, options=options))
+    assert [ballot.verdict for ballot in ballots] == ["yes", "no"] * 50
+    assert waits[0] == (100, 0)
 
 
 def test_leaving_early_keeps_what_came(ledger: Ledger) -> None:

@@ -192,10 +192,9 @@ def test_a_run_killed_twenty_times_is_the_unbroken_run_and_loses_half_a_second_a
     for at_s, request in server.answered_at:
         seen.setdefault(request, []).append(at_s)
     again = [times for times in seen.values() if len(times) > 1]
-    # Asked again is only what was answered in the half second before a kill; as much more for a machine on which other
-    # tests run, and far from what a flush that comes too late would show.
+    # Asked again is only what was answered in the half second before a kill; a quarter more for a busy machine.
     for times in again:
-        assert all(min(kill - at_s for kill in kills if kill >= at_s) <= 1.0 for at_s in times[:-1])
+        assert all(min(kill - at_s for kill in kills if kill >= at_s) <= 0.75 for at_s in times[:-1])
     assert not any(path.name.startswith(".") for path in (tmp_path / "out").iterdir())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,15 +67,40 @@ def test_the_earlier_of_two_replies_stays(tmp_path: Path) -> None:
         assert other.find([b"k"])[b"k"].text == "A"
 
 
-def test_a_reply_is_on_disk_when_add_returns(tmp_path: Path) -> None:
+def test_a_reply_outlives_its_process_once_committed_and_is_on_the_disk_once_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.add(JUDGE, [(b"k", REPLY)])
-        # Another connection sees committed rows only; full synchronisation puts each commit on the disk.
-        with sqlite3.connect(tmp_path / "l.sqlite") as other:
+        ledger.commit(JUDGE, [(b"k", REPLY)])
+        # Another connection sees committed rows only, and what it sees is the system's, no longer the process's.
+        with contextlib.closing(sqlite3.connect(tmp_path / "l.sqlite")) as other:
             assert other.execute("SELECT text FROM reply").fetchall() == [("A",)]
-        other.close()
-        assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert waits == []
+        ledger.add(JUDGE, [(b"l", REPLY)])
+        assert len(waits) == 1
         assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_long_log_is_brought_into_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.add(JUDGE, [(b"k", replace(REPLY, text="in the log alone"))])
+        assert b"in the log alone" not in path.read_bytes()
+        monkeypatch.setattr("perl_eval.judges.ledger._LONGEST_LOG", 0)
+        ledger.sync()
+        assert b"in the log alone" in path.read_bytes()
+        assert ledger.find([b"k"])[b"k"].text == "in the log alone"
+
+
+def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Ledger(tmp_path / "l.sqlite") as ledger, pytest.raises(UserError, match="No space left"):
+        ledger.add(JUDGE, [(b"k", REPLY)])
 
 
 @pytest.mark.parametrize(
