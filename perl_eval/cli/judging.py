@@ -1,14 +1,15 @@
-"""The verbs judge, jury, verify and ledger."""
+"""The verbs judge and jury."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perl_eval.cli import judge_options as asked
+from perl_eval.cli.keeping import finished
 from perl_eval.cli.options import Address, Engine, Gpus, Out, Seed, Workers, cluster_of, one_of, require_torch
 from perl_eval.cli.shown import done, show
 from perl_eval.errors import UserError
@@ -16,131 +17,50 @@ from perl_eval.errors import UserError
 if TYPE_CHECKING:
     from perl_eval.judge import Forecast
 
-_QUESTION = "What is asked"
-_LIMITS = "Pace and limits"
-_SERVER = "Judges behind a server"
-_NEAR = "Judges in this process"
-_INSTEAD = "Instead of judging"
-_VERDICTS = ("structured", "text", "logprobs")
-_FORMS = ("openai", "systemone")
-
-Prompts = Annotated[Path | None, typer.Option(help="Folder of your own prompts.", rich_help_panel=_QUESTION)]
-
 
 def judge(
-    a: Annotated[Path | None, typer.Argument(help="Completions of contestant a.")] = None,
-    b: Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone.")] = None,
+    a: asked.A = None,
+    b: asked.B = None,
     *,
     out: Out,
-    door: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--judge",
-            help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
-            metavar="DOOR",
-        ),
-    ] = None,
+    door: asked.Doors = None,
     seed: Seed = 0,
-    prompt: Annotated[
-        str,
-        typer.Option(
-            help="dialogue, summary, helpful (pairs); harmful, action (yes or no); quality, summary_quality (a score).",
-            rich_help_panel=_QUESTION,
-        ),
-    ] = "",
-    prompts: Prompts = None,
-    rubric: Annotated[
-        Path | None, typer.Option(help="Text file of what to judge by.", rich_help_panel=_QUESTION)
-    ] = None,
-    references: Annotated[
-        Path | None,
-        typer.Option(help="Known good answers: JSON lines, or completions.", rich_help_panel=_QUESTION),
-    ] = None,
-    reasoning: Annotated[
-        bool, typer.Option("--reasoning", help="Ask for reasons before the verdict.", rich_help_panel=_QUESTION)
-    ] = False,
-    votes: Annotated[int, typer.Option(help="Times that each question is asked.", rich_help_panel=_QUESTION)] = 1,
-    limit: Annotated[int | None, typer.Option(help="Most pairs: a random sample.", rich_help_panel=_QUESTION)] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_concurrency: Annotated[
-        int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)
-    ] = 100,
-    rpm: Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)] = None,
-    tpm: Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)
-    ] = None,
-    stop_when_decided: Annotated[
-        bool,
-        typer.Option(
-            "--stop-when-decided",
-            help="End once an anytime interval of the rate leaves 1/2 out.",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = False,
-    half_width: Annotated[
-        float | None,
-        typer.Option(help="With --stop-when-decided: or once the interval is this narrow.", rich_help_panel=_LIMITS),
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
-    ] = None,
-    key_file: Annotated[
-        Path | None, typer.Option(help="File with the key; else OPENAI_API_KEY.", rich_help_panel=_SERVER)
-    ] = None,
-    verdict_by: Annotated[
-        str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)
-    ] = "structured",
-    temperature: Annotated[float, typer.Option(help="Of a chat judge.", rich_help_panel=_SERVER)] = 0.0,
-    max_reply_tokens: Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=_SERVER)] = 512,
-    form: Annotated[
-        str, typer.Option(help="Of a decisions server: openai or systemone.", rich_help_panel=_SERVER)
-    ] = "openai",
-    batch: Annotated[
-        bool, typer.Option("--batch", help="Ask a chat judge through the Batch API.", rich_help_panel=_SERVER)
-    ] = False,
-    batch_poll: Annotated[
-        float, typer.Option(help="Seconds between two looks at a batch.", rich_help_panel=_SERVER)
-    ] = 60.0,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a reply.", rich_help_panel=_SERVER)] = 60.0,
-    price_in: Annotated[
-        float | None, typer.Option(help="US dollars a million tokens in.", rich_help_panel=_SERVER)
-    ] = None,
-    price_out: Annotated[
-        float | None, typer.Option(help="US dollars a million tokens out.", rich_help_panel=_SERVER)
-    ] = None,
-    tie_option: Annotated[
-        bool, typer.Option("--tie-option", help="Offer a tie to decisions and local.", rich_help_panel=_NEAR)
-    ] = False,
-    tie_margin: Annotated[
-        float,
-        typer.Option(help="A tie up to this difference of probability, reward or utility.", rich_help_panel=_NEAR),
-    ] = 0.0,
-    threshold: Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)] = 0.0,
-    position_bias: Annotated[
-        float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)
-    ] = 0.0,
-    noise: Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)] = 0.0,
-    local_batch: Annotated[
-        int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)
-    ] = 16,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show one request, and what it would take.", rich_help_panel=_INSTEAD)
-    ] = False,
-    attack: Annotated[
-        bool, typer.Option("--attack", help="Try the built-in attacks on the judge.", rich_help_panel=_INSTEAD)
-    ] = False,
-    look: Annotated[
-        bool, typer.Option("--look", help="Ask again with pictures removed, and swapped.", rich_help_panel=_INSTEAD)
-    ] = False,
-    reread: Annotated[
-        Path | None, typer.Option(help="Read this run's kept replies again.", rich_help_panel=_INSTEAD)
-    ] = None,
+    prompt: asked.Prompt = "",
+    prompts: asked.Prompts = None,
+    rubric: asked.Rubric = None,
+    references: asked.References = None,
+    reasoning: asked.Reasoning = False,
+    votes: asked.Votes = 1,
+    limit: asked.Limit = None,
+    ledger: asked.LedgerFile = None,
+    max_concurrency: asked.Concurrency = 100,
+    rpm: asked.Rpm = None,
+    tpm: asked.Tpm = None,
+    max_cost: asked.MaxCost = None,
+    max_requests: asked.MaxRequests = None,
+    stop_when_decided: asked.StopWhenDecided = False,
+    half_width: asked.HalfWidth = None,
+    base_url: asked.BaseUrl = None,
+    key_file: asked.KeyFile = None,
+    verdict_by: asked.VerdictBy = "structured",
+    temperature: asked.Temperature = 0.0,
+    max_reply_tokens: asked.ReplyTokens = 512,
+    form: asked.Form = "openai",
+    batch: asked.Batch = False,
+    batch_poll: asked.BatchPoll = 60.0,
+    timeout: asked.Timeout = 60.0,
+    price_in: asked.PriceIn = None,
+    price_out: asked.PriceOut = None,
+    tie_option: asked.TieOption = False,
+    tie_margin: asked.TieMargin = 0.0,
+    threshold: asked.Threshold = 0.0,
+    position_bias: asked.PositionBias = 0.0,
+    noise: asked.Noise = 0.0,
+    local_batch: asked.LocalBatch = 16,
+    dry_run: asked.DryRun = False,
+    attack: asked.Attack = False,
+    look: asked.Look = False,
+    reread: asked.Reread = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -156,8 +76,8 @@ def judge(
         return
     doors = door or []
     a = _given(a, doors, prompt)
-    one_of("--verdict-by", verdict_by, _VERDICTS)
-    one_of("--form", form, _FORMS)
+    one_of("--verdict-by", verdict_by, asked.VERDICTS)
+    one_of("--form", form, asked.FORMS)
     if reasoning and verdict_by == "logprobs":
         raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
     if votes > 1:
@@ -282,76 +202,13 @@ def _folders(out: Path, doors: Sequence[str]) -> list[Path]:
     return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
-def verify(
-    run: Annotated[Path, typer.Argument(help="The output folder of `judge`.")],
-    prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the run used one.")] = None,
-) -> None:
-    """Recompute a run of judge from its inputs and its ledger, offline; exit code 1 if anything comes out otherwise."""
-    from perl_eval import judge as verb
-    from perl_eval import runs
-    from perl_eval.judges.kept import reopen
-    from perl_eval.records import Judgement
-
-    card = runs.read_card(run)
-    if card is None:
-        raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
-    differing = verb.verify(run, judge=reopen(card), prompts=prompts)
-    for id in differing:
-        typer.echo(id)
-    count = len(runs.read(run, Judgement))
-    if differing:
-        typer.echo(f"{len(differing)} of {count} judgements come out otherwise", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"all {count} judgements come out the same")
-
-
-def ledger_export(
-    ledger: Annotated[Path, typer.Argument(help="The ledger.")],
-    out: Annotated[Path, typer.Option(help="The file to write: .jsonl or .parquet.")],
-) -> None:
-    """A ledger's replies to a file."""
-    from perl_eval.judges.keeping import export
-
-    typer.echo(f"{export(ledger, out):,} replies")
-    done(out)
-
-
-def ledger_prune(
-    ledger: Annotated[Path, typer.Argument(help="The ledger.")],
-    before: Annotated[datetime | None, typer.Option(help="Delete what was kept before this moment, UTC.")] = None,
-    model: Annotated[str | None, typer.Option(help="Delete the replies of this model.")] = None,
-    keep: Annotated[
-        list[Path] | None, typer.Option(help="Delete what this run of `judge` does not need; may be repeated.")
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the runs used one.")] = None,
-) -> None:
-    """Delete replies from a ledger: those to which all of this applies. Asking the same costs again."""
-    from perl_eval import runs
-    from perl_eval.judges.keeping import Pruning, prune
-    from perl_eval.judges.kept import reopen
-    from perl_eval.judges.replay import keys_of
-
-    needed: set[bytes] | None = None
-    for run in keep or []:
-        card = runs.read_card(run)
-        if card is None:
-            raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
-        needed = (needed or set()) | set(keys_of(run, judge=reopen(card), prompts=prompts))
-    count = prune(ledger, Pruning(before=before, model=model, unused=needed))
-    typer.echo(f"{count:,} replies deleted")
-
-
 def _reread(run: Path, a: Path | None, out: Path, prompts: Path | None) -> None:
     from perl_eval import judge as verb
-    from perl_eval import runs
     from perl_eval.judges.kept import reopen
 
     if a is not None:
         raise UserError("--reread takes its completions from the run", "leave them out")
-    card = runs.read_card(run)
-    if card is None:
-        raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
-    _show_outcomes(verb.reread(run, out, judge=reopen(card), prompts=prompts))
+    _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
 
 
 def _show_outcomes(folder: Path) -> None:

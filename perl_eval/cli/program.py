@@ -8,7 +8,19 @@ from typing import NoReturn
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import addresses, auditing, data, figures, judging, labelling, pages, posterior, scaling, training
+from perl_eval.cli import (
+    addresses,
+    auditing,
+    data,
+    figures,
+    judging,
+    keeping,
+    labelling,
+    pages,
+    posterior,
+    scaling,
+    training,
+)
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
@@ -35,10 +47,10 @@ app.command()(training.sample)
 app.command()(data.recorded)
 app.command()(judging.judge)
 app.command()(judging.jury)
-app.command()(judging.verify)
+app.command()(keeping.verify)
 app.add_typer(ledger, name="ledger")
-ledger.command("export")(judging.ledger_export)
-ledger.command("prune")(judging.ledger_prune)
+ledger.command("export")(keeping.ledger_export)
+ledger.command("prune")(keeping.ledger_prune)
 app.command()(figures.score)
 app.command()(figures.agree)
 app.command()(auditing.audit)

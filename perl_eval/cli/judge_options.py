@@ -1,0 +1,105 @@
+"""The options of the verb judge, in the groups that its help shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_QUESTION = "What is asked"
+_LIMITS = "Pace and limits"
+_SERVER = "Judges behind a server"
+_NEAR = "Judges in this process"
+_INSTEAD = "Instead of judging"
+
+VERDICTS = ("structured", "text", "logprobs")
+FORMS = ("openai", "systemone")
+
+A = Annotated[Path | None, typer.Argument(help="Completions of contestant a.")]
+B = Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone.")]
+Doors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
+        metavar="DOOR",
+    ),
+]
+
+Prompt = Annotated[
+    str,
+    typer.Option(
+        help="dialogue, summary, helpful (pairs); harmful, action (yes or no); quality, summary_quality (a score).",
+        rich_help_panel=_QUESTION,
+    ),
+]
+Prompts = Annotated[Path | None, typer.Option(help="Folder of your own prompts.", rich_help_panel=_QUESTION)]
+Rubric = Annotated[Path | None, typer.Option(help="Text file of what to judge by.", rich_help_panel=_QUESTION)]
+References = Annotated[
+    Path | None, typer.Option(help="Known good answers: JSON lines, or completions.", rich_help_panel=_QUESTION)
+]
+Reasoning = Annotated[
+    bool, typer.Option("--reasoning", help="Ask for reasons before the verdict.", rich_help_panel=_QUESTION)
+]
+Votes = Annotated[int, typer.Option(help="Times that each question is asked.", rich_help_panel=_QUESTION)]
+Limit = Annotated[int | None, typer.Option(help="Most pairs: a random sample.", rich_help_panel=_QUESTION)]
+
+LedgerFile = Annotated[
+    Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
+]
+Concurrency = Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)]
+Rpm = Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)]
+Tpm = Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)]
+MaxCost = Annotated[float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)]
+MaxRequests = Annotated[int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)]
+StopWhenDecided = Annotated[
+    bool,
+    typer.Option(
+        "--stop-when-decided",
+        help="End once an anytime interval of the rate leaves 1/2 out.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+HalfWidth = Annotated[
+    float | None,
+    typer.Option(help="With --stop-when-decided: or once the interval is this narrow.", rich_help_panel=_LIMITS),
+]
+
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
+]
+KeyFile = Annotated[Path | None, typer.Option(help="File with the key; else OPENAI_API_KEY.", rich_help_panel=_SERVER)]
+VerdictBy = Annotated[str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)]
+Temperature = Annotated[float, typer.Option(help="Of a chat judge.", rich_help_panel=_SERVER)]
+ReplyTokens = Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=_SERVER)]
+Form = Annotated[str, typer.Option(help="Of a decisions server: openai or systemone.", rich_help_panel=_SERVER)]
+Batch = Annotated[
+    bool, typer.Option("--batch", help="Ask a chat judge through the Batch API.", rich_help_panel=_SERVER)
+]
+BatchPoll = Annotated[float, typer.Option(help="Seconds between two looks at a batch.", rich_help_panel=_SERVER)]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait for a reply.", rich_help_panel=_SERVER)]
+PriceIn = Annotated[float | None, typer.Option(help="US dollars a million tokens in.", rich_help_panel=_SERVER)]
+PriceOut = Annotated[float | None, typer.Option(help="US dollars a million tokens out.", rich_help_panel=_SERVER)]
+
+TieOption = Annotated[
+    bool, typer.Option("--tie-option", help="Offer a tie to decisions and local.", rich_help_panel=_NEAR)
+]
+TieMargin = Annotated[
+    float, typer.Option(help="A tie up to this difference of probability, reward or utility.", rich_help_panel=_NEAR)
+]
+Threshold = Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)]
+PositionBias = Annotated[float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)]
+Noise = Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)]
+LocalBatch = Annotated[int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show one request, and what it would take.", rich_help_panel=_INSTEAD)
+]
+Attack = Annotated[
+    bool, typer.Option("--attack", help="Try the built-in attacks on the judge.", rich_help_panel=_INSTEAD)
+]
+Look = Annotated[
+    bool, typer.Option("--look", help="Ask again with pictures removed, and swapped.", rich_help_panel=_INSTEAD)
+]
+Reread = Annotated[Path | None, typer.Option(help="Read this run's kept replies again.", rich_help_panel=_INSTEAD)]
