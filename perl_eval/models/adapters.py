@@ -1,17 +1,33 @@
-"""Which adapter a backbone gets: peft's methods by name, and their size."""
+"""Which adapter a backbone gets, peft's methods by name and their size; and putting adapters on models and in files."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from perl_eval.errors import UserError
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "METHODS", "LoraShape", "config_of"]
+__all__ = [
+    "ALL_PROJECTIONS",
+    "ATTENTION",
+    "METHODS",
+    "LoraShape",
+    "add_mean",
+    "added",
+    "config_of",
+    "dropout_on",
+    "loaded",
+    "write_adapter",
+]
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """The projections that PE-RLHF puts adapters on."""
@@ -93,3 +109,127 @@ def config_of(shape: LoraShape, path: Path, within: str = "") -> Any:
     }
     known = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in offered.items() if name in known}, **extra)
+
+
+def added(model: Any, name: str, config: Any) -> Any:
+    """Put a fresh adapter on a model and return peft's model of it; it changes nothing until trained.
+
+    Args:
+        model: A plain model, or what this returned for it before.
+        name: The adapter's name.
+        config: See `config_of`.
+
+    Raises:
+        UserError: The model has none of the targets, or carries adapters of another kind.
+    """
+    from peft import PeftModel, get_peft_model
+
+    with _quiet_peft():
+        try:
+            if isinstance(model, PeftModel):
+                model.add_adapter(name, config)
+            else:
+                model = get_peft_model(model, config, adapter_name=name)
+        except ValueError as error:
+            place = config.base_model_name_or_path
+            raise UserError(f"cannot put an adapter on {place}: {error}", "name projections it has") from None
+    model.eval()  # a new adapter's dropout comes switched on
+    return model
+
+
+def loaded(model: Any, name: str, folder: Path) -> Any:
+    """Load a saved adapter onto a model and return peft's model of it.
+
+    Args:
+        model: A plain model, or peft's model of it.
+        name: What the adapter is to be called.
+        folder: Where it was saved.
+
+    Raises:
+        UserError: The model carries adapters of another kind.
+    """
+    from peft import PeftModel
+
+    device = str(model.device)
+    with _quiet_peft():
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(folder, adapter_name=name, torch_device=device)
+            else:
+                model = PeftModel.from_pretrained(model, folder, adapter_name=name, torch_device=device)
+        except ValueError as error:
+            raise UserError(f"cannot put {folder} on the model: {error}", "use one method for all") from None
+    model.eval()
+    return model
+
+
+def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
+    """Write an adapter in the layout that plain peft loads.
+
+    Args:
+        model: Peft's model.
+        name: The adapter's name.
+        folder: Where to; it exists.
+        path: Where the backbone lies, which the adapter remembers.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(model, adapter_name=name)
+    weights = {key: tensor.contiguous().cpu() for key, tensor in state.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = model.peft_config[name]
+    config.base_model_name_or_path = str(path)
+    config.save_pretrained(folder)
+
+
+def add_mean(model: Any, names: Sequence[str], name: str) -> None:
+    """Make an adapter that adds the mean of what others add.
+
+    Raises:
+        UserError: One of them is not plain LoRA.
+    """
+    if any(_method(model.peft_config[one]) not in ("lora", "rslora") for one in names):
+        raise UserError("only plain LoRA adapters can be averaged", "train the members with method lora")
+    with _quiet_peft():
+        model.add_weighted_adapter(list(names), [1 / len(names)] * len(names), name, combination_type="cat")
+
+
+@contextlib.contextmanager
+def dropout_on(model: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Switch the adapters' dropout on, drawn from a seed; everything else stays as it is."""
+    layers = [
+        layer
+        for name, module in model.named_modules()
+        if name.endswith("lora_dropout")
+        for layer in module.modules()
+        if isinstance(layer, nn.Dropout)
+    ]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.eval()
+
+
+def _method(config: Any) -> str:
+    """Return the name that a peft config goes by here."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    named = {
+        name
+        for name, (peft_type, extra) in METHODS.items()
+        if peft_type == kind and all(getattr(config, key, None) == value for key, value in extra.items())
+    }
+    return max(named, key=lambda name: len(METHODS[name][1]), default=kind.lower())
+
+
+@contextlib.contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Keep quiet about what no user can do anything about: peft's use of a renamed attribute, and its own advice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

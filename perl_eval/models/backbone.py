@@ -7,10 +7,7 @@ weights. Source: PE-RLHF (arXiv 2403.10704), section 3. Full tuning, the compari
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +17,24 @@ from torch import nn
 
 from perl_eval import remote
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.adapters import ALL_PROJECTIONS, ATTENTION, METHODS, LoraShape, config_of
+from perl_eval.models.adapters import (
+    ALL_PROJECTIONS,
+    ATTENTION,
+    LoraShape,
+    add_mean,
+    added,
+    config_of,
+    dropout_on,
+    loaded,
+    write_adapter,
+)
 from perl_eval.models.encode import PaddedBatch, end_of_turn
 from perl_eval.models.families import end_ids, logit_shape, recomputing_layers
-from perl_eval.models.folders import BASE, HEAD, base_of, is_adapter
+from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
+from perl_eval.models.heads import new_head, read_head, write_head
 from perl_eval.models.placement import Placement
 from perl_eval.models.vision import Vision, is_vision, open_vision
+from perl_eval.models.weights import sha256_of
 
 __all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
@@ -146,15 +155,8 @@ class Backbone:
 
         A bfloat16 checkpoint has the same sum in either precision: widening is exact.
         """
-        state = hashlib.sha256()
-        for name, tensor in sorted(self.causal.state_dict().items()):
-            plain = name.replace(".base_layer.", ".")
-            if plain in self._own:
-                own = tensor.detach().cpu()
-                own = own.float() if own.is_floating_point() else own
-                state.update(plain.encode())
-                state.update(own.contiguous().view(torch.uint8).numpy().tobytes())
-        return state.hexdigest()
+        named = {key.replace(".base_layer.", "."): tensor for key, tensor in self.causal.state_dict().items()}
+        return sha256_of({key: tensor for key, tensor in named.items() if key in self._own})
 
     def attach(self, name: str, shape: LoraShape, *, seed: int, head: bool = False) -> None:
         """Put a fresh adapter on the backbone; it changes nothing until trained (LoRA's B starts at zero).
@@ -169,31 +171,22 @@ class Backbone:
             UserError: The backbone has none of the target projections, one is its output layer, which log-probabilities
                 are read through, or it carries adapters of another kind.
         """
-        from peft import get_peft_model
-
         output = next(key for key, module in self.causal.named_modules() if module is self.output_layer)
         if output.rpartition(".")[2] in shape.targets:
             raise UserError(f"{output} of {self.path} is the output layer", "leave it out of the targets")
         config = config_of(shape, self.path, self._language_part() if self.vision else "")
-        with torch.random.fork_rng(devices=[]), _quiet_peft():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                if self._peft is None:
-                    self._peft = get_peft_model(self.causal, config, adapter_name=name)
-                else:
-                    self._peft.add_adapter(name, config)
-            except ValueError as error:
-                raise UserError(f"cannot put an adapter on {self.path}: {error}", "name projections it has") from None
-            self.causal.eval()  # a new adapter's dropout comes switched on
+            self._peft = added(self._peft or self.causal, name, config)
             if head:
-                self._add_head(name, _new_head(self.width))
+                self._add_head(name, new_head(self.width))
         self._freeze()
 
     def attach_head(self, name: str, *, seed: int | None = None) -> None:
         """Make a scalar head without an adapter of its own: at zero, or with a seed as `attach` makes it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
-            head = _new_head(self.width)
+            head = new_head(self.width)
         if seed is None:
             nn.init.zeros_(head.weight)
         self._add_head(name, head)
@@ -207,16 +200,7 @@ class Backbone:
         Raises:
             DataError: The folder has none of this width.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        head = _new_head(self.width)
-        try:
-            head.load_state_dict(load_file(folder / HEAD))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"is no scalar head of this model ({reason})", file=folder / HEAD) from None
-        self._add_head(name, head)
+        self._add_head(name, read_head(folder, self.width))
 
     def attach_saved(self, name: str, folder: Path) -> None:
         """Load a saved adapter, with its head if it has one, under a name.
@@ -233,19 +217,8 @@ class Backbone:
                 file=folder,
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
-        device = str(self.device)
-        with _quiet_peft():
-            try:
-                if self._peft is None:
-                    from peft import PeftModel
-
-                    self._peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name, torch_device=device)
-                else:
-                    self._peft.load_adapter(folder, adapter_name=name, torch_device=device)
-            except ValueError as error:
-                raise UserError(f"cannot put {folder} on {self.path}: {error}", "use one method for all") from None
-        self.causal.eval()
-        if (folder / HEAD).is_file():
+        self._peft = loaded(self._peft or self.causal, name, folder)
+        if has_head(folder):
             self.load_head(name, folder)
         self._freeze()
 
@@ -254,21 +227,12 @@ class Backbone:
 
         For None the whole model is written, as plain transformers loads it, and what it was trained from.
         """
-        from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         if name is None:
             self.causal.save_pretrained(folder, safe_serialization=True)
             self.processor.save_pretrained(folder)
         else:
-            state = get_peft_model_state_dict(self._peft, adapter_name=name)
-            save_file(
-                {key: tensor.contiguous().cpu() for key, tensor in state.items()}, folder / "adapter_model.safetensors"
-            )
-            config = self._peft.peft_config[name]
-            config.base_model_name_or_path = str(self.path)
-            config.save_pretrained(folder)
+            write_adapter(self._peft, name, folder, self.path)
             self.save_head(name, folder)
         base = {"path": remote.shown(self.path), "sha256": self.sha256}
         (folder / BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
@@ -283,19 +247,14 @@ class Backbone:
         Raises:
             UserError: One of them is not plain LoRA.
         """
-        if any(_method(self._peft.peft_config[one]) not in ("lora", "rslora") for one in names):
-            raise UserError("only plain LoRA adapters can be averaged", "train the members with method lora")
-        with _quiet_peft():
-            self._peft.add_weighted_adapter(list(names), [1 / len(names)] * len(names), name, combination_type="cat")
+        add_mean(self._peft, names, name)
         self.attach_head(name)
         self._freeze()
 
     def save_head(self, name: str, folder: Path) -> None:
         """Write a head, if there is one of that name."""
-        from safetensors.torch import save_file
-
         if name in self.heads:
-            save_file({key: value.cpu() for key, value in self.heads[name].state_dict().items()}, folder / HEAD)
+            write_head(self.heads[name], folder)
 
     def _freeze(self) -> None:
         """Undo what peft switched on by loading or switching: only what `train_only` named takes gradients."""
@@ -358,23 +317,8 @@ class Backbone:
     @contextlib.contextmanager
     def dropping(self, seed: int) -> Iterator[None]:
         """Switch the adapters' dropout on, drawn from a seed; everything else stays as it is."""
-        layers = [
-            layer
-            for name, module in self.causal.named_modules()
-            if name.endswith("lora_dropout")
-            for layer in module.modules()
-            if isinstance(layer, nn.Dropout)
-        ]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            for layer in layers:
-                layer.train()
-            try:
-                yield
-            finally:
-                for layer in layers:
-                    layer.eval()
+        with dropout_on(self.causal, seed, self.device):
+            yield
 
     def hidden(self, batch: PaddedBatch) -> torch.Tensor:
         """Return the last hidden states, (batch, length, width), with whatever adapter is on."""
@@ -436,29 +380,3 @@ class Backbone:
         """Return the bytes of all weights in memory: own, adapters and heads."""
         parameters = [*self.causal.parameters(), *(p for head in self.heads.values() for p in head.parameters())]
         return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-
-
-def _method(config: Any) -> str:
-    """Return the name that a peft config goes by here."""
-    kind = str(getattr(config.peft_type, "value", config.peft_type))
-    named = {
-        name
-        for name, (peft_type, extra) in METHODS.items()
-        if peft_type == kind and all(getattr(config, key, None) == value for key, value in extra.items())
-    }
-    return max(named, key=lambda name: len(METHODS[name][1]), default=kind.lower())
-
-
-@contextlib.contextmanager
-def _quiet_peft() -> Iterator[None]:
-    """Keep quiet about what no user can do anything about: peft's use of a renamed attribute, and its own advice."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
-
-
-def _new_head(width: int) -> nn.Linear:
-    head = nn.Linear(width, 1)
-    nn.init.normal_(head.weight, std=1.0 / math.sqrt(width + 1))
-    nn.init.zeros_(head.bias)
-    return head

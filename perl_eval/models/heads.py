@@ -1,0 +1,46 @@
+"""Scalar heads: one number for each hidden state, fresh or from a file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from torch import nn
+
+from perl_eval.errors import DataError
+from perl_eval.models.folders import HEAD
+
+__all__ = ["new_head", "read_head", "write_head"]
+
+
+def new_head(width: int) -> nn.Linear:
+    """Return a head, (width -> 1), with weights from N(0, 1 / (width + 1)) and bias 0."""
+    head = nn.Linear(width, 1)
+    nn.init.normal_(head.weight, std=1.0 / math.sqrt(width + 1))
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def read_head(folder: Path, width: int) -> nn.Linear:
+    """Read a saved head.
+
+    Raises:
+        DataError: The folder has none of this width.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    head = nn.Linear(width, 1)
+    try:
+        head.load_state_dict(load_file(folder / HEAD))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"is no scalar head of this model ({reason})", file=folder / HEAD) from None
+    return head
+
+
+def write_head(head: nn.Linear, folder: Path) -> None:
+    """Write a head."""
+    from safetensors.torch import save_file
+
+    save_file({key: value.cpu() for key, value in head.state_dict().items()}, folder / HEAD)
