@@ -175,6 +175,7 @@ JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
         (f"{SAMPLE} --seed {2**32}", "Invalid value for '--seed'"),
         ("build taskmaster-coffee --num-proc 0 --out out", "Invalid value for '--num-proc'"),
         (f"{REWARD} --folds -1", "Invalid value for '--folds'"),
+        (f"{REWARD} --members 2", "--members is for --folds only"),
         (f"{REWARD} --rank 0", "--rank 0 is no LoRA rank; give 1 or more"),
         (f"{TRAIN} --rank -3", "--rank -3 is no LoRA rank"),
         (f"{TRAIN} --targets ' , '", "--targets ' , ' names no projection"),

@@ -72,8 +72,8 @@ def test_reward(typed: Any) -> None:
     assert (options.full, options.weight_decay, options.dropout, options.patience) == (True, 0.1, 0.2, 2)
     assert (options.evaluations, options.lora.dropout, options.rate) == (5, 0.2, 2e-4)
     assert_resources(options)
-    _, named = typed(f"{line} --folds 3", folds)
-    assert (named["options"].folds, named["options"].reward.dropout) == (3, 0.2)
+    _, named = typed(f"{line} --folds 3 --members 2", folds)
+    assert (named["options"].folds, named["options"].members, named["options"].reward.dropout) == (3, 2, 0.2)
 
 
 def test_policy(typed: Any) -> None:

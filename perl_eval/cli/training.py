@@ -113,6 +113,7 @@ def train_reward(
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
     evaluations: Annotated[int, typer.Option(min=1, help="How often the validation loss is taken.")] = 8,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
+    members: Annotated[int, typer.Option(min=1, help="With --folds: models a fold, whose mean is its reward.")] = 1,
     device: Device = "auto",
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
@@ -138,10 +139,12 @@ def train_reward(
         patience=patience,
         resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
     )
+    if members > 1 and not folds:
+        raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
     if folds:
         from perl_eval.train import folds as verb
 
-        folder = verb.run(data, prior, out, options=verb.FoldOptions(folds, options), seed=seed)
+        folder = verb.run(data, prior, out, options=verb.FoldOptions(folds, options, members), seed=seed)
         show(folder)
         done(folder)
         return

@@ -19,6 +19,7 @@ __all__ = [
     "Reliability",
     "area_under_curve",
     "average_precision",
+    "balanced_accuracy",
     "calibration_error",
     "label_quality",
     "pair_accuracy",
@@ -142,7 +143,7 @@ def label_quality(
     return [
         proportion("accuracy", guesses == truth, clusters=clusters, level=how.level),
         proportion("majority share", majority, clusters=clusters, level=how.level),
-        _balanced_accuracy(guesses, truth, clusters, how),
+        balanced_accuracy(chances - 0.5, truth, clusters=clusters, resampling=how),
         area_under_curve(scores, truth, clusters=clusters, resampling=how),
         average_precision(scores, truth, clusters=clusters, resampling=how),
         calibration_error(chances, truth, clusters=clusters, resampling=how),
@@ -150,15 +151,32 @@ def label_quality(
     ]
 
 
-def _balanced_accuracy(guesses: BoolArray, truth: BoolArray, clusters: Clusters, how: Resampling) -> Estimate:
-    """Return the mean of the shares of yes and of no that are found."""
+def balanced_accuracy(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    name: str = "balanced accuracy",
+    clusters: Clusters = None,
+    resampling: Resampling | None = None,
+) -> Estimate:
+    """Estimate the mean of the shares of yes and of no that are found.
+
+    Args:
+        scores: Shape (n,); yes is predicted above 0.
+        labels: Whether the label is yes, shape (n,).
+        name: Name of the figure.
+        clusters: What shares a source, one an item.
+        resampling: Draws, seed, level and kind.
+    """
+    guesses, truth = np.asarray(scores, np.float64) > 0, np.asarray(labels, bool)
     rows = np.stack([guesses & truth, truth, ~guesses & ~truth, ~truth], axis=1).astype(np.float64)
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         true_yes, yes, true_no, no = sums.T
         return true_yes * no + true_no * yes, 2 * yes * no
 
-    found = resampled("balanced accuracy", cluster_sums(rows, clusters), ratio, n=len(truth), resampling=how)
+    how = resampling or Resampling()
+    found = resampled(name, cluster_sums(rows, clusters), ratio, n=len(truth), resampling=how)
     return replace(found, reason=_ONE_CLASS) if found.value is None and len(truth) else found
 
 

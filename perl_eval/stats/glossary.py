@@ -63,6 +63,7 @@ _REWARDS = {
     "accuracy": "share of labels that the reward predicts",
     "majority share": "accuracy of always guessing the commoner label",
     "balanced accuracy": "mean of the shares of yes and of no that are found",
+    "balanced accuracy at the base rate": "the same, yes where the reward is above the log odds of the training labels",
     "AUC": "chance that a yes has a higher reward than a no",
     "average precision": "area under the precision-recall steps",
     "calibration error": "mean gap of predicted and observed shares over bins of the prediction",

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logit
 
 from perl_eval import rows, runs, tables
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.encode import encode_dialogue
-from perl_eval.models.limits import valid_seed
+from perl_eval.models.ensemble import EnsembleRule, combined
+from perl_eval.models.limits import at_least_one, valid_seed
 from perl_eval.models.scorer import REWARD, RewardScorer, Scale
 from perl_eval.records import Estimate, Score, digest
 from perl_eval.rows import Row
@@ -31,20 +33,29 @@ LEARNED, BASELINE = "reward model", "TF-IDF + logistic regression"
 
 @dataclass(frozen=True, slots=True)
 class FoldOptions:
-    """How many folds, and how each reward model is trained; a tenth of the training groups chooses the best step."""
+    """How many folds, and how each reward model is trained; a tenth of the training groups chooses the best step.
+
+    With several ``members`` a fold's reward is the mean of so many models, each with a seed and a tenth of its own.
+    """
 
     folds: int = 5
     reward: RewardOptions = field(default_factory=RewardOptions)
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "members")
 
 
 def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = None, seed: int = 0) -> Path:
-    """Cross-validate over all splits of a ratings config, grouped; a killed run goes on at the next fold.
+    """Cross-validate over all splits of a ratings config, grouped; a killed run goes on at the next model.
 
     Args:
         data: A folder of Rating rows.
         prior: The SFT model, trained on other rows.
         out: The run folder; gets ``scores.parquet`` (out-of-fold, metric ``reward`` by policy name) and
-            ``estimates.parquet`` (AUC, balanced accuracy and their like for both models).
+            ``estimates.parquet`` (AUC, balanced accuracy and their like for both models). Where one label is rare a
+            good model may never think it the likelier, which is a balanced accuracy of one half; so that of the reward
+            model is also taken at the training rows' base rate, where the baseline's balanced classes put theirs.
         options: See `FoldOptions`.
         seed: Seeds folds and models.
 
@@ -62,16 +73,16 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
         found = [row for split in rows.splits(data) for row in rows.read(data, split, need=("completion", "label"))]
         found.sort(key=lambda row: row.id)
         fold_of = _folds(found, options.folds, seed)
-        learned = np.empty(len(found))
-        baseline = np.empty(len(found))
+        learned, baseline, base = np.empty((3, len(found)))
         for fold in range(options.folds):
             held_out = np.flatnonzero(fold_of == fold)
             kept = np.flatnonzero(fold_of != fold)
             train, test = [found[index] for index in kept], [found[index] for index in held_out]
             if len({row.label for row in train}) < 2:
                 raise UserError(f"the rows outside fold {fold} all have one label", "give more rows, or fewer folds")
-            learned[held_out] = _learned(prior, train, test, options.reward, going.folder / f".fold-{fold}", seed=seed)
+            learned[held_out] = _learned(prior, train, test, options, going.folder / f".fold-{fold}", seed=seed)
             baseline[held_out] = _baseline(train, test)
+            base[held_out] = logit(np.mean([bool(row.label) for row in train]))
         scores = []
         estimates: list[Estimate] = []
         labels = [bool(row.label) for row in found]
@@ -84,10 +95,17 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
             quality = classification.label_quality(list(values), labels, clusters=groups, scale="logit")
             prompts = [row.prompt for row in found]
             quality.append(classification.within_context_accuracy(values, labels, prompts, clusters=groups))
+            if name == LEARNED:
+                quality.append(
+                    classification.balanced_accuracy(
+                        values - base, labels, name="balanced accuracy at the base rate", clusters=groups
+                    )
+                )
             estimates += intervals.about(quality, name)
         going.write(scores, Score)
         going.write(estimates, Estimate)
-        going.notes |= {"rows": len(found), "groups": len(set(groups)), "folds": options.folds}
+        going.notes |= {"rows": len(found), "groups": len(set(groups))}
+        going.notes |= {"folds": options.folds, "members": options.members}
         for work in going.folder.glob(".fold-*"):
             shutil.rmtree(work) if work.is_dir() else work.unlink()
     return going.folder
@@ -110,9 +128,20 @@ def _folds(found: Sequence[Row], folds: int, seed: int) -> np.ndarray:
 
 
 def _learned(
+    prior: Path, train: Sequence[Row], test: Sequence[Row], options: FoldOptions, work: Path, *, seed: int
+) -> list[float]:
+    """Return one fold's out-of-fold logits, the mean over members."""
+    logits = []
+    for member in range(options.members):
+        own = work.with_name(f"{work.name}-{member}")
+        logits.append(_member(prior, train, test, options.reward, own, seed=(seed + member) % 2**32))
+    return combined(logits, EnsembleRule("mean"))
+
+
+def _member(
     prior: Path, train: Sequence[Row], test: Sequence[Row], options: RewardOptions, work: Path, *, seed: int
 ) -> list[float]:
-    """Return one fold's out-of-fold logits, from disk if a killed run had them."""
+    """Return one model's out-of-fold logits, from disk if a killed run had them."""
     saved = work.with_suffix(".json")
     if saved.is_file():
         kept: dict[str, float] = json.loads(saved.read_text("utf-8"))

@@ -132,4 +132,5 @@ def test_every_name_is_explained_and_every_explanation_used(tmp_path: Path) -> N
     outs = [*judged(tmp_path), *scored(tmp_path)]
     found = {estimate.name for out in outs for estimate in runs.read(out, Estimate)}
     found.add(within_context_accuracy([1.0, 0.0], [True, False], ["c", "c"]).name)  # of `train reward --folds` only
+    found.add("balanced accuracy at the base rate")  # likewise
     assert found == set(MEANINGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import tiny_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from perl_eval import rows, runs
 from perl_eval.errors import UserError
@@ -108,6 +109,34 @@ def test_figures_are_scikit_learns_on_the_written_scores(done: Path, ratings: Pa
     (estimate,) = [e for e in runs.read(done, Estimate) if e.subject == model and e.name == "AUC"]
     assert estimate.value == pytest.approx(auc, abs=1e-9)
     assert auc > 0.9  # whether red is named is plain to both
+
+
+def test_the_base_rate_is_that_of_the_rows_outside_the_fold(done: Path, ratings: Path) -> None:
+    found = sorted((row for split in ("train", "test") for row in rows.read(ratings, split)), key=lambda row: row.id)
+    labels = np.array([bool(row.label) for row in found])
+    values = {score.item: score.value for score in runs.read(done, Score) if score.policy == folds.LEARNED}
+    fold_of = folds._folds(found, 3, 0)
+    above = []
+    for place, row in enumerate(found):
+        up = labels[fold_of != fold_of[place]].mean()
+        above.append(values[row.id] > np.log(up / (1 - up)))
+    (estimate,) = [e for e in runs.read(done, Estimate) if e.name == "balanced accuracy at the base rate"]
+    assert estimate.subject == folds.LEARNED
+    assert estimate.value == pytest.approx(balanced_accuracy_score(labels, above))
+
+
+def test_an_ensemble_is_the_mean_of_members_of_different_seeds(prior: Path, tmp_path: Path) -> None:
+    made = tiny_models.write_rows(tmp_path / "data", train=tiny_models.ratings(13, 48), test=tiny_models.ratings(14, 8))
+    train, test = rows.read(made, "train"), rows.read(made, "test")
+    options = replace(OPTIONS, members=2, reward=replace(OPTIONS.reward, epochs=1))
+    together = folds._learned(prior, train, test, options, tmp_path / ".fold-0", seed=5)
+    apart = [
+        folds._member(prior, train, test, options.reward, tmp_path / f"alone-{seed}", seed=seed) for seed in (5, 6)
+    ]
+    assert apart[0] != apart[1]
+    assert together == pytest.approx(np.mean(apart, axis=0))
+    with pytest.raises(UserError, match="members is 0"):
+        folds.FoldOptions(members=0)
 
 
 def test_nothing_of_the_work_stays(done: Path) -> None:
