@@ -7,6 +7,7 @@ an explicit list, and adapters that idle in a step need no special care.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ class Processes:
     def current(cls, device: torch.device) -> Processes:
         """Return the processes that the launcher started, joining them if there are several.
 
+        They part when the interpreter ends: a group that is still there then takes its threads down with it, which
+        aborts the process now and then, after its work.
+
         Args:
             device: Where this one computes, which decides how they talk: nccl between GPUs, gloo between CPUs.
         """
@@ -47,6 +51,8 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=device.type == "cpu")
+        atexit.unregister(_part)  # of several verbs in one process
+        atexit.register(_part)
         return cls(state.num_processes, state.process_index)
 
     @property
@@ -125,6 +131,12 @@ class _Bystander(runs.Run):
         """Write nothing."""
         del records
         return self.folder / runs.FILES[record]
+
+
+def _part() -> None:
+    """Leave the group, if nobody has."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _sum_together(gradients: Sequence[torch.Tensor]) -> None:

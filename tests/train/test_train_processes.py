@@ -40,6 +40,37 @@ def test_shares_part_the_rows(rows: int) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+_PAIR = """
+import atexit, os, socket, sys
+import torch
+from perl_eval.train.processes import Processes
+
+with socket.socket() as door:
+    door.bind(("127.0.0.1", 0))
+    port = door.getsockname()[1]
+index = 0 if (child := os.fork()) else 1
+os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+atexit.register(lambda: print(index, "joined" if torch.distributed.is_initialized() else "parted", flush=True))
+for verb in range(2):
+    both = Processes.current(torch.device("cpu"))
+assert both.totals({"index": both.index + 1}) == {"index": 3}
+both.wait()
+if index == 0:
+    atexit.register(lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and os._exit(1))
+"""
+
+
+def test_processes_part_before_the_interpreter_ends() -> None:
+    """What is registered first runs last: by then neither has a group whose threads the interpreter would take down."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
+    command = [sys.executable, "-c", _PAIR]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split("\n")) == ["", "0 parted", "1 parted"]
+
+
 _CHAIN = """
 import sys
 from pathlib import Path
