@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
 from perl_eval.remote import CARD, MARK
 
-__all__ = ["CARD", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
+__all__ = ["CARD", "CHECKPOINT", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
 
 FILES: Mapping[type, str] = {
     Completion: "completions.parquet",
@@ -42,6 +43,8 @@ _PACKAGES = (
     *("perl-eval", "numpy", "pyarrow", "scipy", "scikit-learn", "datasets"),
     *("torch", "transformers", "peft", "tokenizers", "openai"),
 )
+CHECKPOINT = ".checkpoint"
+"""The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
 
 
@@ -233,6 +236,7 @@ class Run:
         )
         _write_json(self.folder / CARD, asdict(card))
         (self.folder / MARK).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
         self.done = True
 
     def write(self, records: Iterable[Any], record: type) -> Path:

@@ -2,14 +2,14 @@
 
 A step's randomness is a function of the run's seed and the step number, so parameters, optimizer moments and the
 curve are the whole state. They are written every ``checkpoint_every_s`` seconds to a hidden folder, atomically; a run
-that was killed goes on from there and ends with the same weights.
+that was killed goes on from there and ends with the same weights. What was learned stays there until the run has its
+card, so that a kill while the verb saves or measures its model costs no training.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,15 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from perl_eval import tables
+from perl_eval import runs, tables
 from perl_eval.errors import PerlEvalError
 from perl_eval.progress import track
 from perl_eval.records import Measurement
 from perl_eval.train.processes import Processes
 
 __all__ = ["Diverged", "Fit", "LoopOptions", "Task", "optimise"]
-
-_FOLDER = ".checkpoint"
 
 
 class Diverged(PerlEvalError):
@@ -101,7 +99,7 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     Args:
         task: What is learned.
         options: Steps and rates.
-        folder: The run folder; checkpoints go to a hidden folder in it.
+        folder: The run folder; checkpoints go to a hidden folder in it, which goes once the run has its card.
         processes: Who shares the work; the main one writes the checkpoints, and all read them.
 
     Raises:
@@ -112,8 +110,10 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay, fused=True
     )
-    state = _State(folder / _FOLDER, parameters, optimizer)
+    state = _State(folder / runs.CHECKPOINT, parameters, optimizer)
     first = state.load()
+    if state.finished:
+        return state.fit()
     begun_s = saved_s = time.monotonic()
     ahead: Iterable[int] = range(first, options.steps)
     for step in track(ahead, task.name, total=options.steps - first) if processes.is_main else ahead:
@@ -143,11 +143,11 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
             begun_s = saved_s = time.monotonic()
     optimizer.zero_grad(set_to_none=True)
     state.seconds += time.monotonic() - begun_s
-    best_step = state.restore_best()
-    processes.wait()
+    state.finish()
     if processes.is_main:
-        shutil.rmtree(folder / _FOLDER, ignore_errors=True)
-    return Fit(state.curve, best_step, state.steps, state.seconds)
+        state.save()
+    processes.wait()
+    return state.fit()
 
 
 def _clip(task: Task, clip_norm: float) -> dict[str, float]:
@@ -180,6 +180,7 @@ class _State:
         self.best: dict[str, torch.Tensor] = {}
         self.best_step = -1
         self.best_loss = float("inf")
+        self.finished = False
 
     def keep_best(self, step: int, loss: float) -> None:
         self.stale += 1
@@ -188,13 +189,19 @@ class _State:
             # in the machine's memory, not the GPU's, which full tuning fills
             self.best = {name: one.detach().to("cpu", copy=True) for name, one in self.parameters.items()}
 
-    def restore_best(self) -> int:
+    def finish(self) -> None:
+        """Put the best weights in place; moments, and weights kept apart, are needed no more."""
+        self.finished = True
         if not self.best:
-            return self.steps - 1
+            self.best_step = self.steps - 1
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.best[name])
-        return self.best_step
+            for name, kept in self.best.items():
+                self.parameters[name].copy_(kept)
+        self.best.clear()
+        self.optimizer.state.clear()
+
+    def fit(self) -> Fit:
+        return Fit(self.curve, self.best_step, self.steps, self.seconds)
 
     def save(self) -> None:
         from safetensors.torch import save_file
@@ -202,7 +209,7 @@ class _State:
         tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         for name, parameter in self.parameters.items():
-            moments: dict[str, Any] = self.optimizer.state[parameter]
+            moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
             tensors |= {f"moment/{key}/{name}": torch.as_tensor(value) for key, value in moments.items()}
         header = {
             "steps": self.steps,
@@ -210,6 +217,7 @@ class _State:
             "stale": self.stale,
             "best_step": self.best_step,
             "best_loss": self.best_loss if self.best else None,
+            "finished": self.finished,
             "curve": [asdict(point) for point in self.curve],
         }
         # The header rides in the weights file: one rename makes both current at once.
@@ -242,7 +250,7 @@ class _State:
         self.seconds, self.best_step, self.stale = header["seconds"], header["best_step"], header["stale"]
         if header["best_loss"] is not None:
             self.best_loss = header["best_loss"]
-        self.steps = int(header["steps"])
+        self.steps, self.finished = int(header["steps"]), header["finished"]
         return self.steps
 
 

@@ -159,6 +159,28 @@ def test_a_second_call_does_nothing(pairwise: Path, prior: Path, preferences: Pa
     assert (pairwise / "head.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_kill_while_the_model_is_measured_costs_no_training(
+    tmp_path: Path, prior: Path, preferences: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Stands for a signal."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    short = replace(OPTIONS, epochs=0.3, normalise_on=10)
+    whole = reward.run(preferences, prior, tmp_path / "whole", options=short)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(reward, "prior_scale", killed)
+        reward.run(preferences, prior, tmp_path / "broken", options=short)
+    with monkeypatch.context() as patched:
+        patched.setattr(reward.RewardTrainer, "learn", killed)
+        broken = reward.run(preferences, prior, tmp_path / "broken", options=short)
+    for name in ("adapter_model.safetensors", "head.safetensors", "scores.parquet", "curve.parquet"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    assert not (broken / ".checkpoint").exists()
+
+
 def test_rows_of_another_shape_are_refused(tmp_path: Path, prior: Path, preferences: Path, ratings: Path) -> None:
     asked = tiny_models.write_rows(tmp_path / "prompts", train=tiny_models.prompts(0, 4))
     for data, options, message in (
