@@ -14,8 +14,6 @@ from perl_eval.stats.intervals import undefined
 __all__ = ["correlations"]
 
 FloatArray = NDArray[np.float64]
-_BLOCK = 1024
-"""Rows of the table of pairs held at once."""
 _LEAST = 4
 
 
@@ -115,14 +113,49 @@ def _spearman(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
     return value, shared[1] / scale - value / 2 * (own[1] / own[0] + others[1] / others[0])
 
 
+def _below(values: NDArray[np.int64], ends: NDArray[np.int64], limits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count, for each query, the values below its limit among the first ``end`` values, bit by bit of the values.
+
+    At each bit, from the highest, values without it go before those with it, in the order they had; a query follows its
+    limit to one side or the other, and where that has the bit, all values of its range without it are below.
+
+    Args:
+        values: Whole numbers from 0, shape (n,).
+        ends: In [0, n], one a query.
+        limits: Whole numbers from 0, one a query.
+
+    Source: Claude and Navarro, The Wavelet Matrix (SPIRE 2012), pages 167-179.
+    """
+    found, begins = np.zeros_like(ends), np.zeros_like(ends)
+    for bit in reversed(range(int(max(values.max(), limits.max())).bit_length())):
+        high = (values >> bit) & 1 == 1
+        low_before = np.concatenate([[0], np.cumsum(~high)])
+        left, right, above = low_before[begins], low_before[ends], (limits >> bit) & 1 == 1
+        found += np.where(above, right - left, 0)
+        begins = np.where(above, low_before[-1] + begins - left, left)
+        ends = np.where(above, low_before[-1] + ends - right, right)
+        values = np.concatenate([values[~high], values[high]])
+    return found
+
+
+def _concordance(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return ``sum_i sign(x_i - x_m) sign(y_i - y_m)`` for each m, in n log n steps."""
+    n, order = len(x), np.argsort(x, kind="stable")
+    ordered, ranks = x[order], np.unique(y, return_inverse=True)[1].astype(np.int64)
+    placed = np.sort(ranks)
+    first, last = (np.searchsorted(ordered, x, side=side).astype(np.int64) for side in ("left", "right"))
+    fewer, upto = (np.searchsorted(placed, ranks, side=side) for side in ("left", "right"))
+    both_less, less_upto, upto_less, both_upto = (
+        _below(ranks[order], ends, limits) for ends in (first, last) for limits in (ranks, ranks + 1)
+    )
+    alike = both_less + (n - last - upto + both_upto)
+    apart = (first - less_upto) + (fewer - upto_less)
+    return np.asarray(alike - apart, np.float64)
+
+
 def _kendall(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
-    """Return tau-b and its influence values, from the table of all pairs, some rows at a time."""
-    n = len(x)
-    rows = np.zeros((3, n))
-    for begin in range(0, n, _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        a, b = (np.sign(scores[part, None] - scores[None, :]) for scores in (x, y))
-        rows[:, part] = (a * b).sum(axis=1), np.abs(a).sum(axis=1), np.abs(b).sum(axis=1)
+    """Return tau-b and its influence values, from what each item is to all others."""
+    rows = np.stack([_concordance(x, y), _concordance(x, x), _concordance(y, y)]) / len(x)
     shared, own, others = rows.mean(axis=1)
     scale = np.sqrt(own * others)
     value = float(np.clip(shared / scale, -1.0, 1.0))

@@ -9,7 +9,7 @@ from math import log
 import numpy as np
 
 from perl_eval.records import Estimate
-from perl_eval.stats.intervals import mean, undefined
+from perl_eval.stats.intervals import mean, sparse_mean, undefined
 
 __all__ = ["distinct_share", "diversity", "entropy", "mode_share", "repetition", "self_bleu", "unique_share"]
 
@@ -89,13 +89,10 @@ def _bleu(place: int, words: list[list[str]], grams: list[list[Counter[tuple[str
 def diversity(texts: Sequence[str], items: Sequence[str], *, level: float = 0.95) -> list[Estimate]:
     """Estimate the diversity of a policy's completions: per prompt, averaged over prompts, and over all prompts.
 
-    The t interval of ``repetition`` holds the truth less often than it says (90 to 93 % in simulation) where few
-    completions repeat anything.
-
     Args:
         texts: The completions.
         items: The prompt that each belongs to.
-        level: Confidence level of the t intervals over prompts.
+        level: Confidence level of the intervals over prompts: t, but for ``repetition``, which is mostly zero.
     """
     prompts: dict[str, list[str]] = {}
     for text, item in zip(texts, items, strict=True):
@@ -126,9 +123,9 @@ def _repetition(shares: Sequence[float | None], items: Sequence[str], level: flo
     known = [(share, item) for share, item in zip(shares, items, strict=True) if share is not None]
     missing = len(shares) - len(known)
     if not known:
-        return undefined("repetition", f"no completion has {_ORDER} words", n_missing=missing, method="t")
+        return undefined("repetition", f"no completion has {_ORDER} words", n_missing=missing, method="Wilson")
     values, clusters = [share for share, _ in known], [item for _, item in known]
-    return mean("repetition", values, clusters=clusters, n_missing=missing, bounds=(0.0, 1.0), level=level)
+    return sparse_mean("repetition", values, clusters=clusters, n_missing=missing, level=level)
 
 
 def _overall(texts: Sequence[str]) -> list[Estimate]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Resampling, cluster_codes, select
+from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Codes, Resampling, cluster_codes, select, weights
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["Gamed", "alpaca_win_rate", "equal_length_win_rate", "longer_preferred_rate"]
@@ -21,6 +21,12 @@ _GAMED_WEIGHT = 0.1
 _FOLDS = 5
 _PENALTIES: tuple[float, ...] = tuple(np.logspace(-4, 4, 10).tolist())
 _SEED = 123
+_ROUNDS, _LONGEST, _AT_REST, _FARTHEST = 30, 3.0, 1e-8, 20.0
+"""Newton's method: most rounds, longest step, step at which it stops, and coefficients that are taken for infinite."""
+_ONE_SIGMA = 0.15866
+"""Chance of a normal variable below minus one deviation. A few draws near an infinite fit swell a plain deviation."""
+_WIDTH = 8
+"""Numbers that a refit holds for each pair and draw."""
 
 
 def equal_length_win_rate(
@@ -134,10 +140,13 @@ def alpaca_win_rate(
         difficulties: Difficulty of each instruction, where known; shape (n,).
         gamed: Gamed baselines; need difficulties.
         clusters: What shares a source, one a pair; they are resampled whole.
-        resampling: Draws, seed and level; the interval is t on the logit scale with the error of the draws.
+        resampling: Draws, seed and level; the interval is t on the logit scale, with half the width of the draws'
+            central 68 % as the error.
 
     Source: Dubois et al., arXiv 2404.04475.
-    Deviations: Draws keep the penalty that was chosen on the data, and keep the gamed rows as they are.
+    Deviations: The interval is of the fit without the penalty, and is stretched to hold the figure. A strong penalty
+        sets theta to 0 whatever the draw, and where it is chosen the figure is 0.5 and seems to have no error. Draws
+        keep the gamed rows as they are.
     """
     name, how = "win rate, AlpacaEval length control", resampling or Resampling(draws=200)
     if gamed is not None and difficulties is None:
@@ -146,30 +155,26 @@ def alpaca_win_rate(
     known = np.array([value is not None for value in preferences], bool)
     filled = np.array([0.0 if value is None else value for value in preferences], np.float64)
     pairs = _Pairs(filled, known, np.asarray(length_gaps, np.float64), hard)
-    n, method = int(known.sum()), f"penalised logistic regression, refitted on {how.draws} bootstrap draws"
+    n, method = int(known.sum()), f"penalised logistic regression; interval refitted on {how.draws} bootstrap draws"
     missing = len(known) - n
     if n < _FOLDS or np.ptp(pairs.gaps) == 0:
         reason = "the lengths do not differ in enough pairs"
         return undefined(name, reason, n=n, n_missing=missing, method=method)
     design = _design(pairs, gamed)
-    penalty = _choose_penalty(design)
-    value = _controlled(_fit(design, penalty), hard)
+    value = _controlled(_fit(design, _choose_penalty(design)), hard)
     codes, number = cluster_codes(np.arange(len(known)) if clusters is None else clusters)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=number))[:-1])
-    rng = np.random.default_rng(how.seed)
-    drawn = []
-    for _ in range(how.draws):
-        taken = pairs.take(np.concatenate([members[code] for code in rng.integers(0, number, number)]))
-        if taken.known.any() and np.ptp(taken.gaps) > 0:
-            drawn.append(_controlled(_fit(_design(taken, gamed), penalty), taken.hard))
-    if len(drawn) < (1 - UNDEFINED_SHARE) * how.draws or len(drawn) < 2 or number < 2:
-        reason = f"undefined in {how.draws - len(drawn)} of {how.draws} bootstrap draws, or one group only"
+    drawn = _refitted(pairs, gamed, codes, how)
+    middle = _refitted(pairs, gamed, codes, None)
+    if len(drawn) < (1 - UNDEFINED_SHARE) * how.draws or len(drawn) < 2 or number < 2 or not len(middle):
+        reason = f"no finite solution in {how.draws - len(drawn)} of {how.draws} bootstrap draws, or one group only"
         return Estimate(name, value, None, None, n, missing, method, how.level, reason=reason)
     from scipy.special import expit, logit, stdtrit
 
-    half = float(stdtrit(number - 1, (1 + how.level) / 2)) * float(np.std(logit(drawn), ddof=1))
-    low, high = (float(expit(logit(value) + part)) for part in (-half, half))
-    return Estimate(name, value, low, high, n, missing, method, how.level)
+    left, right = np.quantile(logit(drawn), [_ONE_SIGMA, 1 - _ONE_SIGMA])
+    error = float(np.sqrt(number / (number - 1)) * (right - left) / 2)
+    half = float(stdtrit(number - 1, (1 + how.level) / 2)) * error
+    low, high = (float(expit(logit(middle[0]) + part)) for part in (-half, half))
+    return Estimate(name, value, min(low, value), max(high, value), n, missing, method, how.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +186,87 @@ class _Pairs:
     gaps: FloatArray
     hard: FloatArray | None
 
-    def take(self, rows: NDArray[np.intp]) -> _Pairs:
-        hard = None if self.hard is None else self.hard[rows]
-        return _Pairs(self.preferences[rows], self.known[rows], self.gaps[rows], hard)
+
+def _refitted(pairs: _Pairs, gamed: Gamed | None, codes: Codes, how: Resampling | None) -> FloatArray:
+    """Return the figure without the penalty, on each bootstrap draw where it is finite, or on the data without draws.
+
+    Args:
+        pairs: All pairs.
+        gamed: Gamed baselines; they are the same in every draw.
+        codes: Cluster of each pair.
+        how: Draws and seed; None for one fit to the data as they are.
+    """
+    from scipy.special import expit
+
+    counts = np.ones(int(codes.max()) + 1, np.int64)
+    start, _ = _newton(*_weighted(pairs, gamed, np.ones((1, len(codes)))))
+    blocks = [np.ones((1, len(counts)))] if how is None else weights(counts, how, width=_WIDTH * len(codes))
+    found = []
+    for taken in blocks:
+        times = taken[:, codes]
+        coefficients, finite = _newton(*_weighted(pairs, gamed, times), start=start)
+        if pairs.hard is None:
+            shares = expit(coefficients[:, -1])
+        else:
+            shares = expit(coefficients[:, -1:] + coefficients[:, 1:2] * pairs.hard)
+            shares = (shares * times).sum(axis=1) / times.sum(axis=1)
+        found.append(shares[finite])
+    return np.concatenate(found)
+
+
+def _weighted(pairs: _Pairs, gamed: Gamed | None, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return what is fitted where each pair is taken so many times, ``times`` of shape (draws, n); see `_design`.
+
+    Returns:
+        Features, shape (draws, rows, coefficients), preferences, shape (rows,), and weights, shape (draws, rows).
+    """
+    total, gaps = times.sum(axis=1, keepdims=True), pairs.gaps
+    middle = (times * gaps).sum(axis=1, keepdims=True) / total
+    spread = np.sqrt((times * (gaps - middle) ** 2).sum(axis=1, keepdims=True) / (total - 1))
+    shape = np.tanh(gaps / np.where(spread > 0, spread, np.inf))
+    hard = [] if pairs.hard is None else [np.broadcast_to(pairs.hard, shape.shape)]
+    features = np.stack([shape, *hard, np.ones_like(shape)], axis=2)
+    if gamed is None:
+        return features, pairs.preferences, times * pairs.known
+    extra = np.column_stack([np.tanh(gamed.length_gaps), gamed.difficulties, np.zeros(len(gamed.preferences))])
+    fixed = np.broadcast_to(extra, (len(times), *extra.shape))
+    weight = np.full((len(times), len(extra)), _GAMED_WEIGHT)
+    return (
+        np.concatenate([features, fixed], axis=1),
+        np.concatenate([pairs.preferences, gamed.preferences]),
+        np.concatenate([times * pairs.known, weight], axis=1),
+    )
+
+
+def _newton(
+    features: FloatArray, preferences: FloatArray, weight: FloatArray, *, start: FloatArray | None = None
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Fit many logistic regressions at once by Newton's method; shapes as `_weighted` returns them.
+
+    Args:
+        features: Of each row.
+        preferences: Probability to fit, in [0, 1].
+        weight: Of each row.
+        start: Coefficients to begin at, shape (1, coefficients); zero by default.
+
+    Returns:
+        Coefficients, shape (draws, coefficients), and whether each fit has come to rest at finite ones.
+    """
+    from scipy.special import expit
+
+    draws, _, size = features.shape
+    found = np.zeros((draws, size)) if start is None else np.repeat(start, draws, axis=0)
+    turned, ridge = features.swapaxes(1, 2), 1e-9 * np.eye(size)
+    step = np.full_like(found, np.inf)
+    for _ in range(_ROUNDS):
+        chances = expit((features @ found[:, :, None])[:, :, 0])
+        slope = turned @ (weight * (preferences - chances))[:, :, None]
+        curve = turned @ ((weight * chances * (1 - chances))[:, :, None] * features)
+        step = np.clip(np.linalg.solve(curve + ridge, slope)[:, :, 0], -_LONGEST, _LONGEST)
+        found = found + step
+        if np.abs(step).max() < _AT_REST:
+            break
+    return found, (np.abs(step).max(axis=1) < 1e3 * _AT_REST) & (np.abs(found).max(axis=1) < _FARTHEST)
 
 
 def _design(pairs: _Pairs, gamed: Gamed | None) -> _Design:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from perl_eval.stats.correlation import correlations
@@ -58,6 +60,40 @@ def test_what_has_no_correlation_says_why() -> None:
     assert full["Pearson r"].value == pytest.approx(1.0)
     assert full["Pearson r"].low is None
     assert "agree fully" in full["Kendall tau-b"].reason
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.floats(-2, 2).map(lambda part: round(part, 1))), min_size=4))
+def test_kendall_is_that_of_all_pairs(items: list[tuple[int, float]]) -> None:
+    x, y = np.array(items, float).T
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return
+    a, b = (np.sign(part[:, None] - part[None, :]) for part in (x, y))
+    tau = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+    # The influence of an item is the slope of tau-b in its weight: of both signs of pairs, and of the ties.
+    parts = np.stack([a * b, a * a, b * b]).mean(axis=2)
+    slopes = parts - parts.mean(axis=1, keepdims=True)
+    shared = slopes[0] / np.sqrt(parts[1].mean() * parts[2].mean())
+    influence = 2 * shared - tau * (slopes[1] / parts[1].mean() + slopes[2] / parts[2].mean())
+    found = figures(x.tolist(), y.tolist())["Kendall tau-b"]
+    assert found.value == pytest.approx(tau)
+    if found.low is not None:
+        error = np.sqrt(len(x) / max(len(x) - 3, 1) * (influence @ influence)) / len(x)
+        half = stats.t.ppf(0.975, len(x) - 1) * error / (1 - tau**2)
+        assert (found.low, found.high) == pytest.approx(
+            (np.tanh(np.arctanh(tau) - half), np.tanh(np.arctanh(tau) + half))
+        )
+
+
+def test_a_hundred_thousand_items_take_no_table_of_pairs() -> None:
+    # A table of all pairs would have 10^10 cells.
+    rng = np.random.default_rng(4)
+    x = np.round(rng.normal(size=100_000), 2)
+    y = np.round(x + rng.normal(size=100_000), 1)
+    found = figures(x.tolist(), y.tolist())["Kendall tau-b"]
+    assert found.value == pytest.approx(stats.kendalltau(x, y).statistic)
+    # 2 / pi asin(1 / sqrt 2) = 1/2 before rounding; its error is about 2 / 3 / sqrt n.
+    assert found.low < 0.5 + 0.01
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 2 / 3 / np.sqrt(100_000), rel=0.3)
 
 
 # A normal pair with correlation r: Spearman is 6 / pi asin(r / 2), Kendall 2 / pi asin(r).

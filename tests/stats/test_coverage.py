@@ -1,7 +1,6 @@
 """Every kind of interval holds the truth in 93 to 97 % of seeded simulations; the rooms' own tests have the others.
 
-AlpacaEval's figure is refitted on every draw, too slow for this: `test_length` holds its interval's width against the
-spread of the figure. Each case draws small samples of a known world; the truth is worked out by hand, or is the figure
+Each case draws small samples of a known world; the truth is worked out by hand, or is the figure
 on a sample so large that its own error is a small part of the interval's.
 """
 
@@ -25,7 +24,7 @@ from perl_eval.stats.classification import label_quality, pair_accuracy
 from perl_eval.stats.correction import Sample, corrected_shares, rogan_gladen
 from perl_eval.stats.diversity import diversity
 from perl_eval.stats.graded import mean_score
-from perl_eval.stats.intervals import resampled_mean
+from perl_eval.stats.intervals import resampled_mean, sparse_mean
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_differences
 from perl_eval.stats.panel import ceiling, human_judge, one_by_one
@@ -138,6 +137,15 @@ def texts(rng: Generator, n: int) -> dict[str, Estimate]:
     return named(diversity(drawn, items))
 
 
+def repeats(rng: Generator, n: int) -> dict[str, Estimate]:
+    """Draw four completions of each prompt, of which few repeat themselves, more of some prompts than of others."""
+    chances = np.minimum(0.06 * rng.exponential(size=n), 1).repeat(4)
+    # With L words before it, a word said seven times makes 3 of L + 4 4-grams occur again.
+    words = rng.integers(6, 15, 4 * n)
+    shares = np.where(rng.random(4 * n) < chances, 3 / (words + 4), 0.0)
+    return {"repetition": sparse_mean("repetition", shares, clusters=np.arange(n).repeat(4))}
+
+
 def corrected(rng: Generator, n: int) -> dict[str, Estimate]:
     # Groups of two share their truth; the judge has sensitivity 0.9 and specificity 0.7; a quarter is labelled.
     groups = (np.arange(n) // 2).tolist()
@@ -234,6 +242,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "calibration": lambda: World(calibration, 400, 500, calibration_truth()),
     "people": lambda: World(people, 120, 400, large(people, 40_000, PANEL)),
     "texts": lambda: World(texts, 80, 400, large(texts, 12_000, TEXTS)),
+    "repeats": lambda: World(repeats, 80, 1000, {"repetition": 0.06 * float(np.mean(3 / np.arange(10, 19)))}),
     "corrected": lambda: World(corrected, 800, 500, {"Rogan-Gladen": 0.56, "matrix": 0.56}),
     "lengths": lambda: World(lengths, 200, 500, length_truth()),
     "tasks": lambda: World(tasks, 150, 500, {"VQA": 0.57, "step": 0.7, "mean score": 3.0, "BCa": 3.0}),

@@ -70,3 +70,15 @@ def test_one_draw_a_prompt_says_nothing_within_prompts() -> None:
     assert found["unique share, all prompts"].value == pytest.approx(2 / 3)
     assert found["repetition"].reason == "no completion has 4 words"
     assert {e.value for e in diversity([], [])} == {None}
+
+
+def test_rare_repetition_has_an_interval_away_from_zero() -> None:
+    # Two of 40 completions say "x" seven times after three words: 3 of their 7 4-grams occurred before.
+    texts = ["a b c x x x x x x x" if place in (3, 20) else "a b c d e" for place in range(40)]
+    found = {e.name: e for e in diversity(texts, [f"p{place // 2}" for place in range(40)])}["repetition"]
+    assert found.value == pytest.approx(2 * 3 / 7 / 40)
+    assert found.method == "Wilson at the effective size, 20 clusters, 2 of them above zero"
+    # A t interval would begin below zero and be cut off there.
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < found.value < found.high < 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sklearn
+import statsmodels.api as sm
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GroupKFold
 
+from perl_eval.stats import length
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
 
@@ -134,12 +136,58 @@ def test_alpaca_is_the_published_recipe() -> None:
         alpaca_win_rate(preferences, gaps, gamed=gamed)
 
 
-def test_alpaca_interval_is_as_wide_as_the_figure_varies() -> None:
-    # The published standard error, of fitted probabilities, would be zero here: no difficulty, so all are the same.
-    values, widths = [], []
-    for seed in range(25):
-        scores, a, b = judged(seed, 200)
-        estimate = alpaca_win_rate(scores, b - a, resampling=Resampling(draws=60))
-        values.append(estimate.value)
-        widths.append(estimate.high - estimate.low)
-    assert 0.6 < np.mean(widths) / (2 * 1.96 * np.std(values, ddof=1)) < 1.6
+def liking_length(rng: np.random.Generator, groups: int, theta: float) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Wins of a, length gaps and groups of two pairs each that share their gap: the model that is fitted, exactly."""
+    gaps = rng.normal(0, 60, groups).repeat(2)
+    chances = expit(theta - np.tanh(gaps / 60))
+    return (rng.random(2 * groups) < chances).astype(float), gaps, np.arange(groups).repeat(2).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theta", [-0.3, 0.1])
+def test_alpaca_interval_covers(theta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The interval is of the fit without the penalty, so the penalty need not be chosen anew in every run.
+    monkeypatch.setattr(length, "_choose_penalty", lambda _design: 1e4)
+    rng, runs, held = np.random.default_rng(5), 400, 0
+    for _ in range(runs):
+        won, gaps, groups = liking_length(rng, 60, theta)
+        how = Resampling(draws=100, seed=int(rng.integers(2**31)))
+        estimate = alpaca_win_rate(won, gaps, clusters=groups, resampling=how)
+        held += estimate.low <= expit(theta) <= estimate.high
+    assert 0.93 <= held / runs <= 0.97
+
+
+def test_a_penalty_that_sets_the_figure_to_one_half_leaves_its_error() -> None:
+    # Wins are a coin's: the strongest penalty fits best, and every refit with it would give 0.5 again.
+    rng = np.random.default_rng(2)
+    won = rng.permutation(np.repeat([0.0, 1.0], 50))
+    estimate = alpaca_win_rate(won, rng.normal(size=100), resampling=Resampling(draws=100))
+    assert estimate.value == 0.5
+    # Of a share of 100 coins, 1.98 * 0.05 on either side, and a little more for the length term.
+    assert 0.17 < estimate.high - estimate.low < 0.24
+
+
+def test_alpaca_interval_is_that_of_statsmodels_where_the_model_is_large() -> None:
+    # With 2,000 pairs the penalty and the bootstrap's noise are small; the error is that of a weighted GLM's sandwich.
+    rng = np.random.default_rng(8)
+    gaps, hard = rng.normal(0, 60, 2000), rng.normal(size=2000)
+    won = (rng.random(2000) < expit(0.4 - np.tanh(gaps / 60) + 0.5 * hard)).astype(float)
+    estimate = alpaca_win_rate(won, gaps, difficulties=hard, resampling=Resampling(draws=400))
+    design = np.column_stack([np.tanh(gaps / gaps.std(ddof=1)), hard, np.ones(2000)])
+    fit = sm.GLM(won, design, family=sm.families.Binomial()).fit(cov_type="HC1")
+    shares = expit(fit.params[2] + fit.params[1] * hard)
+    assert estimate.value == pytest.approx(shares.mean(), abs=0.003)
+    slope = np.column_stack([np.zeros(2000), hard, np.ones(2000)]) * (shares * (1 - shares))[:, None]
+    # Besides, the mean is over a sample of instructions, which the bootstrap resamples too.
+    error = np.sqrt(slope.mean(axis=0) @ fit.cov_params() @ slope.mean(axis=0) + shares.var() / 2000)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * error, rel=0.12)
+
+
+def test_alpaca_without_a_finite_fit_has_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    estimate = alpaca_win_rate(np.ones(60), rng.normal(size=60), resampling=Resampling(draws=50))
+    assert estimate.value is not None
+    assert estimate.low is None
+    assert estimate.reason == "no finite solution in 50 of 50 bootstrap draws, or one group only"
+    one = alpaca_win_rate([1.0, 0.0] * 30, rng.normal(size=60), clusters=["g"] * 60, resampling=Resampling(draws=50))
+    assert (one.low, one.high) == (None, None)
