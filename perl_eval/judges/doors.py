@@ -179,6 +179,8 @@ def _reward_judge(name: str, options: DoorOptions) -> Judge:
         name=f"{folder.name}@{runs.fingerprint(folder)[:12]}",
         threshold=options.threshold,
         tie_margin=options.tie_margin,
+        slope=scorer.scale.slope_of_reward,
+        intercept=scorer.scale.intercept_of_reward,
     )
 
 

@@ -53,6 +53,16 @@ class Scale:
         """
         return float(expit(self.slope * logit + self.intercept))
 
+    @property
+    def slope_of_reward(self) -> float:
+        """Calibrated logits a unit of what `RewardScorer` returns: a logit (pointwise), or a normalised reward."""
+        return self.slope if self.loss == "pointwise" else self.slope * self.std
+
+    @property
+    def intercept_of_reward(self) -> float | None:
+        """Calibrated log-odds of a thumbs up at reward 0; None where only differences mean something."""
+        return self.intercept if self.loss == "pointwise" else None
+
     def normalised(self, logit: float) -> float:
         """Return a logit in prior standard deviations from the prior's mean."""
         return (logit - self.mean) / self.std

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_a_reward_judge_scores_with_the_model(constant_reward: Path) -> None:
     assert ask(open_judge(spec, DoorOptions(threshold=2.5)), GOOD).verdict == "no"
     # Its tie margin reaches it too.
     assert open_judge(spec, DoorOptions(tie_margin=0.25)).parameters["tie_margin"] == 0.25
+
+
+def test_a_reward_judge_says_calibrated_probabilities(constant_reward: Path) -> None:
+    """Its logit is 2: at slope 0.5 and intercept -0.75 the log-odds of a yes are 0.25; a pair of equals is even."""
+    from perl_eval.models.scorer import Scale, read_scale
+
+    before = read_scale(constant_reward)
+    assert ask(open_judge(f"reward:{constant_reward}"), GOOD).p_first == pytest.approx(1 / (1 + math.exp(-2)))
+    Scale("pointwise", 1.0, 4.0, 64, 0.5, -0.75).save(constant_reward)
+    judge = open_judge(f"reward:{constant_reward}")
+    assert ask(judge, GOOD).p_first == pytest.approx(1 / (1 + math.exp(-0.25)))
+    assert ask(judge, GOOD, LONG_AND_WRONG).p_first == 0.5
+    # A pairwise model's rewards are in standard deviations of 4 logits each: (2 - 1) / 4 of one is 0.25 x 4 x 0.5.
+    Scale("pairwise", 1.0, 4.0, 64, 0.5).save(constant_reward)
+    judge = open_judge(f"reward:{constant_reward}")
+    assert (judge.parameters["slope"], judge.parameters["intercept"]) == (2.0, None)
+    assert ask(judge, GOOD).p_first == pytest.approx(1 / (1 + math.exp(-0.5)))
+    before.save(constant_reward)
 
 
 def test_a_reward_judge_is_known_by_its_weights(constant_reward: Path) -> None:

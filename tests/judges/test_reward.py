@@ -52,6 +52,29 @@ def test_a_margin_makes_ties() -> None:
     ]
 
 
+def test_a_slope_scales_the_odds_of_a_pair() -> None:
+    """Odds are exp(0.5 x (1.5 + 0.5)) = e; which comes first means nothing, so the intercept does not enter."""
+    judge = RewardJudge(rewards, name="rm", slope=0.5, intercept=0.7)
+    first, second = ballots(judge, [question("1.5", "-0.5"), question("-0.5", "1.5")])
+    assert first.p_first == pytest.approx(math.e / (1 + math.e))
+    assert second.p_first == pytest.approx(1 / (1 + math.e))
+    assert judge.parameters == {"threshold": 0.0, "tie_margin": 0.0, "slope": 0.5, "intercept": 0.7}
+
+
+def test_a_calibrated_chance_of_a_yes_is_of_the_answer_alone() -> None:
+    """At slope 2 and intercept -1 a reward of 0.5 is an even chance, wherever yes begins."""
+    for threshold, verdict in ((0.0, "yes"), (1.0, "no")):
+        judge = RewardJudge(rewards, name="rm", threshold=threshold, slope=2.0, intercept=-1.0)
+        even, up = ballots(judge, [question("0.5"), question("1.0")])
+        assert (even.verdict, even.p_first) == (verdict, 0.5)
+        assert up.p_first == pytest.approx(math.e / (1 + math.e))
+
+
+def test_without_an_intercept_a_single_answer_is_held_against_the_threshold() -> None:
+    (ballot,) = ballots(RewardJudge(rewards, name="rm", threshold=1.0, slope=2.0), [question("1.5")])
+    assert ballot.p_first == pytest.approx(math.e / (1 + math.e))
+
+
 def test_all_candidates_of_a_call_are_scored_together() -> None:
     calls: list[int] = []
 
@@ -74,6 +97,10 @@ def test_a_wrong_number_of_rewards_is_a_bug() -> None:
         ballots(RewardJudge(lambda _: [1.0], name="rm"), [question("1", "2")])
 
 
-def test_impossible_parameters_are_refused() -> None:
-    with pytest.raises(UserError):
-        RewardJudge(rewards, name="rm", tie_margin=-1.0)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tie_margin": -1.0}, {"slope": 0.0}, {"slope": math.inf}, {"intercept": math.nan}, {"threshold": math.inf}],
+)
+def test_impossible_parameters_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="finite"):
+        RewardJudge(rewards, name="rm", **wrong)
