@@ -170,9 +170,10 @@ def test_a_kill_while_the_model_is_measured_costs_no_training(
 
     short = replace(OPTIONS, epochs=0.3, normalise_on=10)
     whole = reward.run(preferences, prior, tmp_path / "whole", options=short)
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(reward, "prior_scale", killed)
-        reward.run(preferences, prior, tmp_path / "broken", options=short)
+        with pytest.raises(Killed):
+            reward.run(preferences, prior, tmp_path / "broken", options=short)
     with monkeypatch.context() as patched:
         patched.setattr(reward.RewardTrainer, "learn", killed)
         broken = reward.run(preferences, prior, tmp_path / "broken", options=short)
