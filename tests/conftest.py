@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Command, Shown
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -54,3 +57,47 @@ def denied() -> Iterator[Path]:
     finally:
         os.seteuid(was)
         folder.rmdir()
+
+
+@pytest.fixture
+def contestants(tmp_path: Path) -> tuple[Path, Path]:
+    """Return the completions of two policies that answer thirty items both, and ten each alone."""
+    from contests import completion, saved
+
+    a = saved(tmp_path / "a", [completion("rl", i, "x" * (i % 7)) for i in range(40)])
+    b = saved(tmp_path / "b", [completion("sft", i, "y" * (i % 5)) for i in range(10, 50)])
+    return a, b
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return what runs a command line in this process, as the installed program would."""
+    from perl_eval import cli
+
+    def run(line: str) -> Shown:
+        monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        shown = capsys.readouterr()
+        code = caught.value.code
+        assert code is None or isinstance(code, int)
+        return Shown(code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def fails(command: Command) -> Callable[[str], str]:
+    """Return what runs a command line that must fail as users' mistakes do, and gives the one line."""
+
+    def run(line: str) -> str:
+        shown = command(line)
+        assert shown.code == 2, shown
+        assert shown.out == ""
+        assert shown.err.startswith("error: ")
+        assert shown.err.endswith("\n")
+        assert len(shown.err.splitlines()) == 1
+        assert "Traceback" not in shown.err
+        return shown.err
+
+    return run

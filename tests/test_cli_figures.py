@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import Command
 
-from perl_eval import cli, runs, tables
+from perl_eval import runs, tables
 from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Score
 
 Run = Callable[[str], tuple[int | None, str, str]]
@@ -21,20 +20,10 @@ VERDICTS = {"win": ("first", "second"), "loss": ("second", "first"), "split": ("
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Return what runs a command line in a fresh folder; exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def work(line: str) -> tuple[int | None, str, str]:
-        monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        shown = capsys.readouterr()
-        code = caught.value.code
-        assert code is None or isinstance(code, int)
-        return code, shown.out, shown.err
-
-    return work
+    return lambda line: astuple(command(line))
 
 
 def judgement(place: int, outcome: str, **changes: object) -> Judgement:

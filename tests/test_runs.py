@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perl_eval import progress, runs, tables
+from perl_eval import runs, tables
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Measurement, RunCard
 
@@ -420,43 +420,6 @@ def test_cards_are_found_oldest_first(tmp_path: Path) -> None:
     assert [folder.relative_to(tmp_path).as_posix() for folder, _ in found] == ["b", "a/deep/down", "c"]
     assert all(card.verb == "label" for _, card in found)
     assert runs.find_cards(tmp_path / "unfinished") == []
-
-
-# ---------------------------------------------------------------------------------------------------- progress
-
-
-def test_track_yields_everything_in_order_and_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress.track([3, 1, 2], "judge")) == [3, 1, 2]
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "judge" in shown.err
-    assert "3/3" in shown.err
-
-
-def test_track_takes_what_has_no_length(capsys: pytest.CaptureFixture[str]) -> None:
-    def numbers() -> Iterator[int]:
-        yield from (1, 2)
-
-    assert list(progress.track(numbers(), "sample", total=2)) == [1, 2]
-    assert "2/2" in capsys.readouterr().err
-    assert list(progress.track(numbers(), "sample")) == [1, 2]
-    assert list(progress.track([], "none")) == []
-
-
-def test_track_takes_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress.track([1], "sample [/bold] [red]x")) == [1]
-    assert "sample [/bold] [red]x" in capsys.readouterr().err
-
-
-def test_track_lets_errors_through() -> None:
-    def fail() -> None:
-        for item in progress.track([1, 2], "judge"):
-            raise ValueError(item)
-
-    with pytest.raises(ValueError, match="1"):
-        fail()
-    # The bar is gone: another one can start.
-    assert list(progress.track([1], "judge")) == [1]
 
 
 def test_what_rests_on_a_simulated_input_is_simulated(tmp_path: Path) -> None:

@@ -14,6 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+CLICK = {"action_type": "click", "x": 30, "y": 30}
+SCROLL = {"action_type": "scroll", "direction": "down"}
+TYPE = {"action_type": "input_text", "text": "Flora"}
+OPEN = {"action_type": "open_app", "app_name": "Files"}
+GOAL = "Open Files and rename the Flowers folder to Flora"
+
 
 def crc32c(data: bytes) -> int:
     """CRC-32C one bit at a time: polynomial 0x1EDC6F41, written bit-reversed as 0x82F63B78."""

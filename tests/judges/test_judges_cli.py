@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Command
 from fake_server import FakeServer, serving
 
-from perl_eval import cli, runs, tables
+from perl_eval import runs, tables
 from perl_eval.judges.ledger import Ledger
 from perl_eval.records import Completion, Estimate, Judgement, Message
 
 KEY = "sk-planted-9876543210-in-a-file"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    code: int | None
-    out: str
-    err: str
-
-
-Command = Callable[[str], Shown]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+@pytest.fixture(autouse=True)
+def _without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-    def run(line: str) -> Shown:
-        monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        shown = capsys.readouterr()
-        assert caught.value.code is None or isinstance(caught.value.code, int)
-        return Shown(caught.value.code, shown.out, shown.err)
-
-    return run
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""Completions to judge, and a judge's measure of them, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from perl_eval import judge, runs
+from perl_eval.records import Completion, Message
+
+MIRROR = {"win": "loss", "loss": "win"}
+OPTIONS = judge.JudgeOptions("dialogue")
+
+
+def completion(policy: str, item: int, text: str, draw: int = 0) -> Completion:
+    prompt = (Message("user", f"order {item}"),)
+    return Completion(
+        f"{policy}-{item}-{draw}", f"item{item:04}", f"g{item // 2}", "demo", policy, prompt, text, "stop", draw
+    )
+
+
+def saved(folder: Path, completions: Sequence[Completion]) -> Path:
+    with runs.start(folder, verb="sample", arguments={}) as run:
+        run.write(completions, Completion)
+    return folder
+
+
+def length(answer: Completion) -> float:
+    return float(len(answer.text))
