@@ -228,3 +228,52 @@ def test_tables_of_outcomes_name_what_is_wrong(tmp_path: Path) -> None:
         foreign.read_outcomes(written(tmp_path, "b.jsonl", [{"verdict_ab": "a", "verdict_ba": "left"}]))
     with pytest.raises(DataError, match=r"field 'verdict_ab': no such column; present are result"):
         foreign.read_outcomes(written(tmp_path, "c.jsonl", [{"result": "win"}]))
+    with pytest.raises(DataError, match=r"row 1, field 'p_a': 1\.5 is no probability"):
+        foreign.read_outcomes(
+            written(tmp_path, "d.jsonl", [{"outcome": "win", "p_a": 0.5}, {"outcome": "win", "p_a": 1.5}])
+        )
+
+
+def test_unjudged_rows_of_a_table_of_single_answers_are_single_answers(tmp_path: Path) -> None:
+    rows = [{"outcome": outcome} for outcome in ("yes", "unjudged", "no", None)]
+    judged = foreign.read_outcomes(written(tmp_path, "single.jsonl", rows))
+    assert [(record.outcome, record.kind, record.b, record.policy_b) for record in judged] == [
+        (outcome, "yes_no", "", "") for outcome in ("yes", "unjudged", "no", "unjudged")
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "labels.json"])
+def test_text_of_another_encoding_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes('a,b,label\nx,y,"caf\u00e9"\n'.encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8; save it as UTF-8"):
+        foreign.read_labels(path, "argilla" if name.endswith(".json") else "table")
+
+
+def test_a_cell_beyond_what_csv_takes_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"a,label,note\nx,yes,{'z' * 200_000}\n")
+    with pytest.raises(DataError, match="is not CSV"):
+        foreign.read_labels(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "said"),
+    [
+        ("label-studio", {"data": {"a": "x"}, "annotations": ["oops"]}, "annotations is not a list"),
+        ("label-studio", {"data": {"a": "x"}, "annotations": [{"result": ["oops"]}]}, "result is not a list"),
+        (
+            "label-studio",
+            {
+                "data": {"a": "x"},
+                "annotations": [{"result": [{"from_name": "label", "type": "choices", "value": None}]}],
+            },
+            "label None means nothing",
+        ),
+        ("argilla", {"fields": {"a": "x"}, "responses": {"label": ["yes"]}}, "responses to label is not a list"),
+        ("argilla", {"fields": {"a": "x"}, "metadata": [1], "responses": {}}, "metadata that are no object"),
+    ],
+)
+def test_an_export_of_another_shape_is_one_line(tmp_path: Path, form: str, row: dict[str, object], said: str) -> None:
+    good = {"data": {}, "annotations": [{"result": None}], "fields": {}, "responses": {"label": None}}
+    with pytest.raises(DataError, match=f"row 1.*: .*{said}"):
+        foreign.read_labels(written(tmp_path, "x.json", [good, row]), form)

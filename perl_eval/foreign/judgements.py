@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -71,17 +71,28 @@ def read_outcomes(source: Any, columns: Columns | None = None) -> list[Judgement
         sheet = sheets.read(source, orders, optional=known)
     cells = {name: sheet.texts(name) for name in sheet.table.column_names if name != "p_a"}
     chances = sheet.numbers("p_a") if sheet.has("p_a") else [None] * len(sheet)
+    single = _is_of_single_answers(cells.get("outcome", []))
     found = []
     for row, chance in enumerate(chances):
+        if chance is not None and not 0 <= chance <= 1:
+            raise DataError(f"{chance} is no probability", file=sheet.name, row=row, field="p_a")
         given = {name: column[row] for name, column in cells.items()}
         try:
-            found.append(_outcome(given, names, row, chance))
+            found.append(_outcome(given, names, row, chance, single=single))
         except ValueError as error:
             raise DataError(str(error), file=sheet.name, row=row) from None
     return found
 
 
-def _outcome(given: Mapping[str, str | None], names: Columns, row: int, chance: float | None) -> Judgement:
+def _is_of_single_answers(outcomes: Sequence[str | None]) -> bool:
+    """Return whether all that was judged got yes or no, so that the unjudged rows are of single answers too."""
+    judged = {cell.strip().lower() for cell in outcomes if cell is not None} - {"unjudged"}
+    return bool(judged) and judged <= {"yes", "no"}
+
+
+def _outcome(
+    given: Mapping[str, str | None], names: Columns, row: int, chance: float | None, *, single: bool
+) -> Judgement:
     def told(name: str, otherwise: str) -> str:
         cell = given.get(name)
         return otherwise if cell is None else cell
@@ -97,7 +108,7 @@ def _outcome(given: Mapping[str, str | None], names: Columns, row: int, chance: 
             _cast(told(column, ""), column, order) for column, order in (("verdict_ab", "ab"), ("verdict_ba", "ba"))
         )
         outcome = decide(ballots).outcome
-    single = outcome in ("yes", "no")
+    single = single or outcome in ("yes", "no")
     item = told("item", f"row {row}")
     a = told(names.a, digest(item, told("policy_a", "a"), str(row)))
     b = "" if single else told(names.b, digest(item, told("policy_b", "b"), str(row)))

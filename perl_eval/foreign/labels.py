@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError
-from perl_eval.foreign.reading import json_lines, objects
+from perl_eval.foreign.reading import json_lines, objects, parts, utf_8
 from perl_eval.records import HumanLabel, unit_of
 
 __all__ = ["Columns", "read_labels"]
@@ -122,8 +122,11 @@ def _weight(value: Any, given: _Given, file: Path) -> float:
 def _rows(source: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a parquet, CSV or JSON lines file."""
     if source.suffix == ".csv":
-        with source.open(encoding="utf-8-sig", newline="") as handle:
-            yield from csv.DictReader(handle)
+        with utf_8(source), source.open(encoding="utf-8-sig", newline="") as handle:
+            try:
+                yield from csv.DictReader(handle)
+            except csv.Error as error:
+                raise DataError(f"is not CSV ({error})", file=source) from None
     elif source.suffix in (".jsonl", ".ndjson"):
         yield from json_lines(source)
     else:
@@ -149,22 +152,31 @@ def _label_studio(source: Path, columns: Columns) -> Iterator[_Given]:
         data = task.get("data")
         if not isinstance(data, dict) or not isinstance(task.get("annotations"), list):
             raise DataError("is no Label Studio task with data and annotations", file=source, row=row)
-        for annotation in task["annotations"]:
+        for annotation in parts(task["annotations"], "annotations", source, row):
             if annotation.get("was_cancelled"):
                 continue
             by = annotation.get("completed_by")
-            results = annotation.get("result", [])
+            results = parts(annotation.get("result"), "result", source, row)
             person = _said(results, columns.annotator) or str(by.get("id") if isinstance(by, dict) else by)
             for result in results:
                 if result.get("from_name") == columns.label and result.get("type") in ("choices", "pairwise"):
-                    value = result.get("value", {})
-                    chosen = value.get("selected") or next(iter(value.get("choices", [])), None)
-                    yield _Given(row, chosen, person, data, columns, _said(results, columns.note))
+                    yield _Given(row, _chosen(_value(result)), person, data, columns, _said(results, columns.note))
+
+
+def _value(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    value = result.get("value")
+    return value if isinstance(value, dict) else {}
+
+
+def _chosen(value: Mapping[str, Any]) -> Any:
+    """Return the chosen side of a pair, or the first of the choices; None if there is neither."""
+    choices = value.get("choices")
+    return value.get("selected") or (choices[0] if isinstance(choices, list) and choices else None)
 
 
 def _said(results: Sequence[Mapping[str, Any]], question: str) -> str:
     """Return the answer to a text question of Label Studio, empty if there is none."""
-    texts = [result.get("value", {}).get("text") for result in results if result.get("from_name") == question]
+    texts = [_value(result).get("text") for result in results if result.get("from_name") == question]
     return "\n".join(str(line) for text in texts for line in (text if isinstance(text, list) else [text or ""]))
 
 
@@ -174,13 +186,16 @@ def _argilla(source: Path, columns: Columns) -> Iterator[_Given]:
         responses = record.get("responses")
         if not isinstance(responses, dict) or not isinstance(record.get("fields"), dict):
             raise DataError("is no Argilla record with fields and responses", file=source, row=row)
-        data = {**record["fields"], **(record.get("metadata") or {})}
+        metadata = record.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise DataError("has metadata that are no object", file=source, row=row)
+        data = {**record["fields"], **metadata}
         texts = {
             (name, response.get("user_id")): str(response.get("value"))
             for name in (columns.annotator, columns.note)
-            for response in responses.get(name, [])
+            for response in parts(responses.get(name), f"responses to {name}", source, row)
         }
-        for response in responses.get(columns.label, []):
+        for response in parts(responses.get(columns.label), f"responses to {columns.label}", source, row):
             if response.get("status", "submitted") == "submitted":
                 user = response.get("user_id")
                 person, note = texts.get((columns.annotator, user), str(user)), texts.get((columns.note, user), "")

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from perl_eval.judges.contest import Decision
-from perl_eval.records import Ballot, Judgement, Outcome, digest
+from perl_eval.records import Judgement, Outcome, digest
 
 __all__ = ["RULES", "by_majority", "by_probability", "jury_judgement"]
 
 RULES = ("majority", "mean probability")
 _UNDECIDED = ("split", "tie", "mixed")
 _WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5, "yes": 1.0, "no": 0.0}
+_OUTCOME_WORTH = {"win": 1.0, "loss": 0.0, **dict.fromkeys(_UNDECIDED, 0.5), "yes": 1.0, "no": 0.0}
 
 
 def by_majority(judgements: Sequence[Judgement]) -> Decision:
@@ -52,7 +53,8 @@ def by_probability(judgements: Sequence[Judgement]) -> Decision:
     """Decide by the mean probability that a is preferred, in each order; a win needs more than half in both.
 
     A judge that gives no probability counts as sure of its verdict, a tie as one half; one without positions counts in
-    both orders. Scores are averaged. Unjudged if half of the judges or more are.
+    both orders, and so does one whose ballots are not known, with its probability or its outcome. Scores are averaged.
+    Unjudged if half of the judges or more are.
 
     Args:
         judgements: One of each judge, of the same unit.
@@ -63,14 +65,12 @@ def by_probability(judgements: Sequence[Judgement]) -> Decision:
     if judgements[0].kind == "score":
         return Decision("scored", None, None)
     if judgements[0].kind == "yes_no":
-        p_yes = sum(_chance(judgement.ballots, "none") for judgement in judged) / len(judged)
+        p_yes = sum(_chance(judgement, "none") for judgement in judged) / len(judged)
         side = _side(p_yes)
         if side == 0:
             return Decision("unjudged", None, "the mean probability of yes is one half")
         return Decision("yes" if side > 0 else "no", p_yes, None)
-    p_ab, p_ba = (
-        sum(_chance(judgement.ballots, order) for judgement in judged) / len(judged) for order in ("ab", "ba")
-    )
+    p_ab, p_ba = (sum(_chance(judgement, order) for judgement in judged) / len(judged) for order in ("ab", "ba"))
     return Decision(_pair_outcome(p_ab, p_ba), (p_ab + p_ba) / 2, None)
 
 
@@ -90,9 +90,11 @@ def _pair_outcome(p_ab: float, p_ba: float) -> Outcome:
     return "win" if sides == {1} else "loss"
 
 
-def _chance(ballots: Sequence[Ballot], order: str) -> float:
+def _chance(judgement: Judgement, order: str) -> float:
     """Return the mean probability that a is preferred (or of yes) in one order, over its votes with a verdict."""
-    cast = [b for b in ballots if b.order in (order, "none") and b.verdict is not None]
+    if not judgement.ballots:  # a jury's judgement, or one from a table of outcomes
+        return _OUTCOME_WORTH[judgement.outcome] if judgement.p_a is None else judgement.p_a
+    cast = [b for b in judgement.ballots if b.order in (order, "none") and b.verdict is not None]
     chances = [_WORTH[str(b.verdict)] if b.p_first is None else b.p_first for b in cast]
     mean = sum(chances) / len(chances)
     return 1.0 - mean if order == "ba" and cast[0].order == "ba" else mean

@@ -133,6 +133,13 @@ def test_a_judge_without_positions_counts_in_both_orders() -> None:
     assert (decision.outcome, decision.p_a) == ("mixed", pytest.approx(0.525))
 
 
+def test_a_judge_without_ballots_counts_with_what_is_known_of_it() -> None:
+    # From a table of outcomes: a win with 0.9, and a split that stands for one half; (0.9 + 0.5) / 2 in both orders.
+    decision = by_probability([replace(pair("win"), ballots=(), p_a=0.9), replace(pair("split"), ballots=())])
+    assert (decision.outcome, decision.p_a) == ("win", pytest.approx(0.7))
+    assert by_probability([replace(pair(said), ballots=()) for said in ("loss", "tie")]).p_a == pytest.approx(0.25)
+
+
 def test_probabilities_of_yes_are_averaged() -> None:
     decision = by_probability([single("yes", 0.6), single("no", 0.1), single(None)])
     assert (decision.outcome, decision.p_a) == ("no", pytest.approx(0.35))
