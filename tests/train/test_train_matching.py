@@ -16,11 +16,12 @@ from perl_eval import rows
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.generate import Rollout
+from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.rows import Row
 from perl_eval.train.matching import Objective
 from perl_eval.train.reinforce import PolicyOptions, PolicyTrainer, cast
 from perl_eval.train.resources import Resources
+from perl_eval.train.roles import Role
 
 OPTIONS = PolicyOptions(
     batch=12, group=4, beta=0.7, max_new_tokens=8, max_tokens=40, missing_end_reward=0.0, lora=LoraShape(4)
@@ -135,12 +136,33 @@ def test_no_gap_is_told_where_none_can_be(prior: Path, asked: list[Row], beta: f
     assert not {"gap, at least", "effective samples"} & made.learn(0).keys()
 
 
+def rewards_of(made: PolicyTrainer, role: Role) -> np.ndarray:
+    """Return the rewards of 25 samples a prompt, always by the same seeds."""
+    asked = [place for place in range(len(made.prompts)) for _ in range(25)]
+    seeds = [item_seed(99, str(place), draw) for draw, place in enumerate(asked)]
+    with role.on():
+        rollouts = generate(made.backbone, [made.prompts[place] for place in asked], seeds, Sampling(1.0, 8))
+    found = made.reward([made.found[place] for place in asked], rollouts)
+    return np.array(found) * [rollout.finished for rollout in rollouts]
+
+
 @pytest.mark.parametrize("objective", ["reinforce", "forward_kl", "js", "tv"])
 def test_every_objective_raises_the_reward(prior: Path, asked: list[Row], tmp_path: Path, objective: Objective) -> None:
-    options = replace(OPTIONS, objective=objective, steps=45, batch=64, learning_rate=1e-2)
-    fit = trainer(prior, asked, options, stirred=False).train(tmp_path)
-    rewards = [point.value for point in fit.curve if point.metric == "reward"]
-    assert np.mean(rewards[-10:]) > np.mean(rewards[:3]) + 0.15
+    """A thousand samples each, by the same seeds: a policy that had learned nothing would say the same, and gain 0.
+
+    Towards the target the gain is 0.28 to 0.35 over seeds (standard error 0.02), and stops short of the target's own
+    reward; without the KL, ``reinforce`` goes past it. A curve's first steps are no measure of the prior: they learn.
+    """
+    options = replace(OPTIONS, objective=objective, steps=70, batch=64, learning_rate=1e-2)
+    made = trainer(prior, asked, options, stirred=False)
+    before = rewards_of(made, made.roles.prior)
+    assert np.array_equal(rewards_of(made, made.roles.policy), before)
+    made.train(tmp_path)
+    after = rewards_of(made, made.roles.policy).mean()
+    weights = np.exp(before / options.beta)
+    target = float((before * weights).sum() / weights.sum())
+    assert after > before.mean() + 0.2
+    assert (after > target) == (objective == "reinforce")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from perl_eval.train import policy, reinforce, reward
 from perl_eval.train.metrics import METRICS
 from perl_eval.train.policy import POLICY, VALUE, PolicyOptions, PolicyTrainer
 from perl_eval.train.reinforce import cast
+from perl_eval.train.rewarding import learned_reward
 
 OPTIONS = PolicyOptions(
     steps=25,
@@ -228,12 +229,45 @@ def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, 
 def test_samples_of_the_saved_policy_score_higher_than_the_priors(
     tuned: Path, prior: Path, rewarded: Path, data: Path, tmp_path: Path
 ) -> None:
+    """A thousand samples each, by the same seeds: a policy that had learned nothing would say the same, and gain 0.
+
+    Over seeds of the training the gain is 0.38 to 0.46; the mean of a thousand rewards has a standard error of 0.03.
+    """
     scorer = RewardScorer(rewarded, open_backbone(prior))
     found = []
     for name, model in (("tuned", tuned), ("prior", prior)):
-        options = sample.SampleOptions(max_new_tokens=8, max_tokens=40, draws=20)
-        found.append(np.mean(scorer(runs.read(sample.run(model, data, tmp_path / name, options=options), Completion))))
-    assert found[0] > found[1] + 0.25
+        options = sample.SampleOptions(max_new_tokens=8, max_tokens=40, draws=50)
+        found.append(scorer(runs.read(sample.run(model, data, tmp_path / name, options=options), Completion)))
+    assert [len(rewards) for rewards in found] == [1000, 1000]
+    gains = np.subtract(*found)
+    assert gains.mean() > 0.3
+    assert gains.mean() > 5 * gains.std() / np.sqrt(len(gains))
+    trained = [point.value for point in runs.read(tuned, Measurement) if point.metric == "reward"][-5:]
+    assert abs(np.mean(found[0]) - np.mean(trained)) < 0.25  # what was saved is what was trained
+
+
+@pytest.mark.parametrize(("value", "expected"), [("head", 3), ("adapter", 4)])
+def test_a_step_reads_its_samples_once_a_role(
+    prior: Path, rewarded: Path, data: Path, value: str, expected: int
+) -> None:
+    """Reward, prior and policy, and the value function only if it has an adapter: a head reads the policy's states."""
+    options = replace(OPTIONS, batch=6, value=value)
+    backbone = open_backbone(prior)
+    made = PolicyTrainer(
+        cast(backbone, options, seed=0),
+        rows.read(data, "train"),
+        learned_reward(rewarded, backbone),
+        options,
+        seed=0,
+    )
+    fixed = made.sample(0)
+    made.sample = lambda _: fixed  # type: ignore[method-assign]
+    assert backbone.shares in (True, False)  # asked once, by two passes of its own
+    passes = []
+    handle = backbone.causal.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
+    made.learn(0)
+    handle.remove()
+    assert len(passes) == expected
 
 
 def test_a_second_call_does_nothing(tuned: Path, prior: Path, rewarded: Path, data: Path) -> None:
