@@ -18,13 +18,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from perl_eval.errors import UserError
 
-__all__ = ["CARD", "MARK", "SCHEMES", "fetch", "is_address", "local", "shown", "staged"]
+__all__ = ["CARD", "MARK", "SCHEMES", "fetch", "is_address", "is_private", "local", "shown", "staged"]
 
 CARD = "run.json"
 """The file that says how a run folder came to be, written last."""
@@ -152,8 +152,22 @@ def shown(path: PurePath) -> str:
     return f"{scheme}://{'/'.join(rest)}" if section in ("in", "out") and rest else str(path)
 
 
+def is_private(address: str) -> bool:
+    """Return whether the hub's repository at an address is private.
+
+    Raises:
+        UserError: There is none, or it cannot be seen.
+    """
+    from huggingface_hub import HfApi
+
+    scheme, path = _split(address)
+    with _explained(address, "read"):
+        place = _open(scheme).resolve_path(path)
+        return bool(HfApi().repo_info(place.repo_id, repo_type=place.repo_type).private)
+
+
 @contextlib.contextmanager
-def staged(address: str) -> Iterator[Path]:
+def staged(address: str, allow: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Give a local place for the output that belongs at an address, and send it there when the block ends well.
 
     What is already there, finished, is brought here first, so that a verb finds its own output, or refuses another's.
@@ -161,6 +175,7 @@ def staged(address: str) -> Iterator[Path]:
 
     Args:
         address: Where a run folder, or a single file, is to go.
+        allow: Looks at the output before it is sent, and raises if it may not be.
 
     Raises:
         UserError: There is something else at the address, or it cannot be written.
@@ -178,6 +193,8 @@ def staged(address: str) -> Iterator[Path]:
         shutil.copytree(fetch(address), place)
     place.parent.mkdir(parents=True, exist_ok=True)
     yield place
+    if allow is not None and place.exists():
+        allow(place)
     if place.is_file():
         with _explained(address, "write"):
             system.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 
 import typer
 
@@ -23,7 +25,8 @@ def at_hand(words: Sequence[str]) -> Iterator[list[str]]:
     """Yield a command's words with local paths in place of addresses; when the block ends well, the output is sent.
 
     Raises:
-        UserError: An address cannot be read or written, or stands where a file is kept open.
+        UserError: An address cannot be read or written, or stands where a file is kept open; or the output holds rows
+            that may not be sent there.
     """
     found: list[str] = []
     sent: list[str] = []
@@ -34,6 +37,7 @@ def at_hand(words: Sequence[str]) -> Iterator[list[str]]:
                 found.append(word)
                 continue
             from perl_eval import remote
+            from perl_eval.cli.publishing import refuse_by_terms
 
             lead, address = match["lead"], match["address"]
             option = lead.rstrip("=") if lead.startswith("--") else words[place - 1] if place else ""
@@ -44,7 +48,10 @@ def at_hand(words: Sequence[str]) -> Iterator[list[str]]:
                     raise UserError(
                         "a built data set is not sent to hf:// unseen", "give --push-to-hub: it knows terms"
                     )
-                found.append(f"{lead}{stack.enter_context(remote.staged(address))}")
+                # read once the verb has run, when all words are there
+                inputs = (Path(one.rpartition("=")[2]) for one in found)
+                held = remote.staged(address, partial(refuse_by_terms, address, inputs=inputs))
+                found.append(f"{lead}{stack.enter_context(held)}")
                 sent.append(address)
             else:
                 found.append(f"{lead}{remote.fetch(address)}")
