@@ -77,19 +77,22 @@ class Case:
         return Resources(self.placement)
 
 
-def words(random: np.random.Generator, count: int) -> str:
-    """Return some made-up words."""
-    return " ".join("".join(chr(97 + letter) for letter in random.integers(0, 26, 3)) for _ in range(count))
+def words(random: np.random.Generator, count: int, letters: int = 3) -> str:
+    """Return some made-up words; one of a single letter is one token."""
+    return " ".join("".join(chr(97 + one) for one in random.integers(0, 26, letters)) for _ in range(count))
 
 
 def rows_of(case: Case) -> list[Row]:
-    """Return rows that are long enough for every sequence to be cut to the same length."""
+    """Return rows of which every sequence is cut to the same length, a third of it the answer.
+
+    Both answers of a pair have the same number of tokens, so that their prompt is cut at the same place.
+    """
     random = np.random.default_rng(0)
     count = case.batch * (case.steps + 1)
     result = []
     for number in range(count):
         prompt = (Message("user", words(random, case.tokens)),)
-        first, second = ((Message("assistant", words(random, case.tokens // 6 + 1)),) for _ in range(2))
+        first, second = ((Message("assistant", words(random, case.tokens // 3, letters=1)),) for _ in range(2))
         result.append(Row(str(number), str(number), "bench", prompt, completion=first, chosen=first, rejected=second))
     return result
 

@@ -7,6 +7,7 @@ weights. Source: PE-RLHF (arXiv 2403.10704), section 3. Full tuning, the compari
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,10 +30,11 @@ from perl_eval.models.adapters import (
     write_adapter,
 )
 from perl_eval.models.encode import PaddedBatch, end_of_turn
-from perl_eval.models.families import end_ids, logit_shape, recomputing_layers
+from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
 from perl_eval.models.heads import new_head, read_head, write_head
 from perl_eval.models.placement import Placement
+from perl_eval.models.sharing import can_share, obeys_masks, shared
 from perl_eval.models.vision import Vision, is_vision, open_vision
 from perl_eval.models.weights import sha256_of
 
@@ -317,34 +319,51 @@ class Backbone:
     @contextlib.contextmanager
     def dropping(self, seed: int) -> Iterator[None]:
         """Switch the adapters' dropout on, drawn from a seed; everything else stays as it is."""
+        _ = self.shares  # asked while nothing is random yet
         with dropout_on(self.causal, seed, self.device):
             yield
 
     def hidden(self, batch: PaddedBatch) -> torch.Tensor:
-        """Return the last hidden states, (batch, length, width), with whatever adapter is on."""
-        learns = torch.is_grad_enabled()
-        for layer in self._layers:
-            layer.training = learns  # the layer's own flag asks for recomputing; dropout inside looks at its own
-        seen, positions = self.seen(batch)
-        with self.autocast():
+        """Return the last hidden states, (batch, length, width), with whatever adapter is on.
+
+        What a padding token's are means nothing. Prompts that sequences have in common are read once, see
+        `perl_eval.models.sharing`, where the model does as masks say.
+        """
+        together = shared(batch) if self.shares else None
+        if together is None:
+            seen, positions = self.seen(batch)
+            return self._states(batch.ids, batch.live.long(), positions, **seen)
+        return together.apart(self._states(together.ids, together.sees, together.positions))
+
+    @functools.cached_property
+    def shares(self) -> bool:
+        """Whether sequences may share the reading of their prompt: asked of the config, then of the model itself."""
+        if self.vision or not can_share(self.causal.config.get_text_config()):
+            return False
+        with torch.no_grad():
+            return obeys_masks(self._states)
+
+    def _states(self, ids: torch.Tensor, sees: torch.Tensor, positions: torch.Tensor, **seen: Any) -> torch.Tensor:
+        with self.autocast(), recomputing(self._layers, wanted=torch.is_grad_enabled()):
             states: torch.Tensor = (self.causal.base_model if self.vision else self.causal.get_decoder())(
-                input_ids=batch.ids.to(self.device),
-                attention_mask=batch.live.long().to(self.device),
-                position_ids=positions,
+                input_ids=ids.to(self.device),
+                attention_mask=sees.to(self.device),
+                position_ids=positions.to(self.device),
                 use_cache=False,
                 **seen,
             ).last_hidden_state
         return states
 
-    def seen(self, batch: PaddedBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def seen(self, batch: PaddedBatch) -> tuple[dict[str, Any], torch.Tensor]:
         """Return what the model takes for the pictures of a batch, and position ids.
 
         Positions are (batch, length), or (axes, batch, length) where the model gives pictures positions in space.
         """
         if self.vision is None or not batch.pictures:
             return {}, batch.positions.to(self.device)
-        tensors, positions = self.vision.inputs(self.causal, batch.ids, batch.live, batch.pictures)
-        placed = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        with self.autocast():
+            given, positions = self.vision.inputs(self.causal, batch.ids, batch.live, batch.pictures)
+        placed = {name: one.to(self.device) if isinstance(one, torch.Tensor) else one for name, one in given.items()}
         return placed, (batch.positions if positions is None else positions).to(self.device)
 
     def silenced(self, logits: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 
 from perl_eval.errors import UserError
 
-__all__ = ["end_ids", "logit_shape", "recomputing_layers"]
+__all__ = ["end_ids", "logit_shape", "recomputing", "recomputing_layers"]
 
 
 def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -44,3 +46,18 @@ def recomputing_layers(model: Any) -> list[Any]:
         layer.gradient_checkpointing = True
         layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
     return layers
+
+
+@contextlib.contextmanager
+def recomputing(layers: Sequence[Any], *, wanted: bool) -> Iterator[None]:
+    """Have layers from `recomputing_layers` forget their activations in this forward pass, and in no other.
+
+    A layer that is left in this state uses no cache, so that what is sampled would not see what was said before.
+    """
+    for layer in layers:
+        layer.training = wanted
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False

@@ -82,7 +82,15 @@ def generate(
     finished = [False] * len(prompts)
     active = np.arange(len(prompts))
     shown = [()] * len(prompts) if pictures is None else pictures
-    growing = Continuation(backbone, prompts, sampling.temperature, pictures=shown)
+    asked = list(zip((tuple(prompt) for prompt in prompts), shown, strict=True))
+    places = {one: place for place, one in enumerate(dict.fromkeys(asked))}  # a prompt asked twice is read once
+    growing = Continuation(
+        backbone,
+        [prompt for prompt, _ in places],
+        sampling.temperature,
+        rows=[places[one] for one in asked] if len(places) < len(asked) else None,
+        pictures=[seen for _, seen in places],
+    )
     for step in range(sampling.max_new_tokens):
         growing.look()
         chosen = growing.choose(torch.from_numpy(uniforms[active, step]))

@@ -107,6 +107,13 @@ def test_recomputed_activations_give_the_same_gradient(prior: Path, data: dict[s
     assert len(backbone._layers) == tiny_models.SIZE.layers
 
 
+def test_recomputing_stops_where_sampling_begins(prior: Path, data: dict[str, list[rows.Row]]) -> None:
+    """A layer that computes anew uses no cache: with the switch left on, the second step would be sampled blindly."""
+    plain, _ = step("policy", prior, data, Resources())
+    spared, _ = step("policy", prior, data, Resources(Placement(checkpointing=True)))
+    assert [one.ids for one in spared.sample(1)[1]] == [one.ids for one in plain.sample(1)[1]]
+
+
 def test_recomputing_spares_activations(prior: Path, data: dict[str, list[rows.Row]]) -> None:
     """What autograd keeps between the passes, counted tensor by tensor, falls."""
     kept: list[int] = []
