@@ -11,6 +11,7 @@ from perl_eval.errors import UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.concord import any_simulated, estimate_agreement, labels_of, ratings_by_unit
+from perl_eval.stats.corrected import LABELS
 from perl_eval.stats.intervals import about, mean, p_value, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_differences
@@ -67,7 +68,7 @@ class Sources:
     """What an audit reads beside the judgements and labels; None where it was not tried.
 
     Attributes:
-        again: Judgements of the same pairs by the same judges, asked anew, for repeatability.
+        again: Judgements of the same units by the same judges, asked anew, for repeatability.
         attack: Output folder of `attack` on the same judges.
     """
 
@@ -83,15 +84,15 @@ def run(
     sources: Sources | None = None,
     options: AuditOptions | None = None,
 ) -> Path:
-    """Audit judges on pairs that people labelled too.
+    """Audit judges on what people labelled too: pairs, or single answers that the judge gave a yes, a no or a score.
 
-    Estimates agreement with people (see `agree`), position bias, repeatability, preference for length beside people's,
-    preference for the own family, success of attacks, failures, tokens and cost. The labelled judgements are frozen as
-    anchors for `drift`.
+    Estimates agreement with people (see `agree`), repeatability, success of attacks, failures, tokens and cost; of
+    judges of pairs position bias, preference for length beside people's and preference for the own family too. The
+    labelled judgements are frozen as anchors for `drift`.
 
     Args:
-        judgements: A file or run folder of pairwise judgements; 50 to 200 labelled pairs are a good size.
-        labels: A file or run folder of human labels of the same pairs.
+        judgements: A file or run folder of judgements of one kind; 50 to 200 labelled ones are a good size.
+        labels: A file or run folder of human labels of the same pairs or answers.
         out: Output folder.
         sources: What else was tried on the judges.
         options: How to audit.
@@ -100,7 +101,7 @@ def run(
         The output folder, with ``estimates.parquet``, the page ``passport.md`` and ``anchors.parquet``.
 
     Raises:
-        UserError: No judgement is of a pair, or none is labelled, or the attack was on other judges.
+        UserError: Judgements are of several kinds, or none is labelled, or the attack was on other judges.
     """
     how, beside = options or AuditOptions(), sources or Sources()
     judged, given = runs.read(judgements, Judgement), runs.read(labels, HumanLabel)
@@ -120,27 +121,22 @@ def run(
     with started as progress:
         if progress.done:
             return progress.folder
-        pairs = [record for record in judged if record.kind == "pairwise"]
-        if not pairs:
-            raise UserError(f"{judgements} holds no judgement of a pair", "audit a judge of pairs")
-        found = estimate_agreement(pairs, given, resampling=how.resampling, epsilon=how.epsilon)
+        _refuse_mixed(judged, judgements)
+        found = estimate_agreement(judged, given, resampling=how.resampling, epsilon=how.epsilon)
         by_unit, _ = ratings_by_unit(given)
-        anchors = [record for record in pairs if labels_of(record, by_unit)]
+        anchors = [record for record in judged if labels_of(record, by_unit)]
         attacks = _attacks(beside.attack)
-        judges = sorted({record.judge for record in pairs})
+        judges = sorted({record.judge for record in judged})
         if attacks and not set(attacks) & set(judges):
             raise UserError(
                 f"{beside.attack} attacks {', '.join(sorted(attacks))}, not {', '.join(judges)}",
                 "give an attack on the judge that is audited",
             )
         for judge in judges:
-            own = [record for record in pairs if record.judge == judge]
-            truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
+            own = [record for record in judged if record.judge == judge]
             figures = [
-                *_position(own, how),
+                *(_of_pairs(own, by_unit, how) if own[0].kind == "pairwise" else []),
                 _repeatability(own, [record for record in repeated if record.judge == judge], how),
-                *_length(own, truths, how),
-                *_self_preference(own, truths, how),
                 *attacks.get(judge, [undefined(_ATTACKED, "the judge was not attacked")]),
                 *_label_shares(own, by_unit, how),
                 *_price(own, how),
@@ -152,6 +148,19 @@ def run(
         tables.replace_file(progress.folder / PAGE, lambda partial: partial.write_text(page, "utf-8"))
         progress.write(found, Estimate)
     return progress.folder
+
+
+def _refuse_mixed(judged: Sequence[Judgement], file: Path) -> None:
+    kinds = sorted({record.kind for record in judged})
+    if len(kinds) != 1:
+        what = f"judgements of several kinds ({', '.join(kinds)})" if kinds else "no judgements"
+        raise UserError(f"{file} holds {what}", "audit judgements of one kind at a time")
+
+
+def _of_pairs(own: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: AuditOptions) -> list[Estimate]:
+    """Return what only a judge of pairs can be asked: position, length, and its own family against another."""
+    truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
+    return [*_position(own, how), *_length(own, truths, how), *_self_preference(own, truths, how)]
 
 
 def _attacks(attack: Path | None) -> dict[str, list[Estimate]]:
@@ -169,7 +178,7 @@ def _label_shares(
     given = [(label, record.group) for record in own for label in labels_of(record, by_unit).values()]
     names, groups = [label for label, _ in given], [group for _, group in given]
     found = []
-    for label in _WORTH:
+    for label in LABELS[own[0].kind]:
         hits = [name == label for name in names]
         share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
         found += about([share], f"label {label}")
@@ -185,6 +194,11 @@ def _score(record: Judgement) -> float | None:
     return None if record.outcome == "unjudged" else float(outcome_scores([record.outcome])[0])
 
 
+def _said(record: Judgement) -> tuple[str, float | None]:
+    """Return the outcome, and the score where it is one: all scores have the same outcome."""
+    return record.outcome, record.score if record.kind == "score" else None
+
+
 def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     positional = any(ballot.order != "none" for record in own for ballot in record.ballots)
     pairs = [verdicts(record.ballots) for record in own]
@@ -193,12 +207,12 @@ def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
 
 
 def _repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:
-    """Return the share of pairs with the same outcome when asked anew; an unjudged pair is an outcome here."""
-    second = {(record.unit, record.prompt_sha256): record.outcome for record in again}
+    """Return the share of units with the same outcome when asked anew; to be unjudged is an outcome here."""
+    second = {(record.unit, record.prompt_sha256): _said(record) for record in again}
     both = [record for record in own if (record.unit, record.prompt_sha256) in second]
     if not both:
-        return undefined(_SAME, "no pair was asked again", n_missing=len(own))
-    same = [record.outcome == second[record.unit, record.prompt_sha256] for record in both]
+        return undefined(_SAME, "nothing was asked again", n_missing=len(own))
+    same = [_said(record) == second[record.unit, record.prompt_sha256] for record in both]
     groups, missing = [record.group for record in both], len(own) - len(both)
     return proportion(_SAME, same, clusters=groups, n_missing=missing, level=how.level)
 
@@ -265,7 +279,7 @@ def _price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
 
 
 def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None = None) -> Path:
-    """Compare a judge's outcomes on anchor pairs with those it gave when it was audited.
+    """Compare a judge's outcomes, or scores, on the anchors with those it gave when it was audited.
 
     The alarm rings (``drift alarm`` is 1) if more outcomes changed than chance explains: an exact one-sided binomial
     test, at 1 %, against the share that changed when the audit asked twice (its upper bound; 5 % if it did not ask
@@ -273,7 +287,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
 
     Args:
         anchors: The output folder of `run`, or the anchors in it.
-        now: Judgements of the same pairs by the same judge, made now.
+        now: Judgements of the same units by the same judge with the same prompt, made now.
         out: Output folder.
         options: Only the level counts.
 
@@ -299,17 +313,19 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
         if progress.done:
             return progress.folder
         found: list[Estimate] = []
-        fresh = {(record.judge, record.unit): record for record in later}
+        fresh = {(record.judge, record.prompt_sha256, record.unit): _said(record) for record in later}
         for judge in sorted({record.judge for record in then}):
-            own = [record for record in then if record.judge == judge and (judge, record.unit) in fresh]
-            missing = sum(record.judge == judge for record in then) - len(own)
-            flips = [record.outcome != fresh[judge, record.unit].outcome for record in own]
+            asked = [record for record in then if record.judge == judge]
+            own = [record for record in asked if (judge, record.prompt_sha256, record.unit) in fresh]
+            missing = len(asked) - len(own)
+            flips = [_said(record) != fresh[judge, record.prompt_sha256, record.unit] for record in own]
             if flips:
                 changed = _flips(flips, missing, _expected(known, judge), how)
                 found += about(changed, f"judge {judge}", simulated=any(record.simulated for record in own))
         if not found:
             raise UserError(
-                f"{now} holds no judgement of an anchor pair", "judge the anchors' pairs with the same judge"
+                f"{now} holds no judgement of an anchor",
+                "judge what the anchors are of, with the same judge and prompt",
             )
         progress.write(found, Estimate)
     return progress.folder

@@ -17,6 +17,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *("human-judge Cohen kappa", "human-judge Gwet AC1", "human-human exact agreement"),
             *("human-human Krippendorff alpha", "human ceiling", "judge at the ceiling's task"),
             *("judge minus human ceiling", "alt-test winning rate", "alt-test advantage"),
+            *("human-judge AUC, majority", "human-judge Pearson r", "human-judge Spearman rho"),
         ),
     ),
     (
@@ -54,9 +55,10 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
         if any(one.simulated for one in own):
             lines += ["Simulated: people or judge are not real.", ""]
         for title, names in _PARTS:
-            lines += [f"## {title}", "", "| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
-            lines += [_row(one, judge) for name in names for one in own if one.name == name]
-            lines.append("")
+            told = [_row(one, judge) for name in names for one in own if one.name == name]
+            if told:  # a judge of single answers knows no position
+                head = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
+                lines += [f"## {title}", "", *head, *told, ""]
     lines += [
         f"{anchors} labelled judgements are frozen as anchors. Later: `perl-eval audit NOW --anchors FOLDER`.",
         "",

@@ -98,7 +98,7 @@ def test_the_passport(tmp_path: Path) -> None:
 
 def test_what_was_not_tried_says_so(tmp_path: Path) -> None:
     found = audited(tmp_path)
-    assert found["same outcome when asked again"].reason == "no pair was asked again"
+    assert found["same outcome when asked again"].reason == "nothing was asked again"
     assert found["self-preference"].reason == "no labelled pair has one side of the judge's family"
     free = [replace(record, ballots=tuple(replace(b, cost_usd=None) for b in record.ballots)) for record in JUDGED]
     tables.write(tmp_path / "free.parquet", free, Judgement)
@@ -133,12 +133,15 @@ def test_a_judge_known_to_waver_is_given_more_room(tmp_path: Path) -> None:
 def test_strangers_are_refused(tmp_path: Path) -> None:
     audited(tmp_path)
     tables.write(tmp_path / "other.parquet", [judgement(999, "win")], Judgement)
-    with pytest.raises(UserError, match="no judgement of an anchor pair"):
+    with pytest.raises(UserError, match="no judgement of an anchor"):
         audit.drift(tmp_path / "passport", tmp_path / "other.parquet", tmp_path / "drift")
     single = replace(JUDGED[0], kind="yes_no", outcome="yes")
     tables.write(tmp_path / "single.parquet", [single], Judgement)
-    with pytest.raises(UserError, match="no judgement of a pair"):
+    with pytest.raises(UserError, match="but the judge was asked for no, yes"):
         audit.run(tmp_path / "single.parquet", tmp_path / "labels.parquet", tmp_path / "out")
+    tables.write(tmp_path / "both.parquet", [*JUDGED, single], Judgement)
+    with pytest.raises(UserError, match=r"several kinds \(pairwise, yes_no\); audit judgements of one kind"):
+        audit.run(tmp_path / "both.parquet", tmp_path / "labels.parquet", tmp_path / "out")
     for wrong in ({"level": 0.0}, {"draws": 0}):
         with pytest.raises(UserError):
             audit.AuditOptions(**wrong)
@@ -188,7 +191,7 @@ def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> No
     assert all(line.replace("\\|", "").count("|") == 6 for line in rows)
     # Labels: 24 wins and 24 losses.
     assert "| share of people's labels (label win) | 0.5 | 0.364 to 0.636 | 48 |" in page
-    assert "none: no pair was asked again" in page
+    assert "none: nothing was asked again" in page
 
 
 def test_anchors_can_be_given_as_the_file(tmp_path: Path) -> None:
@@ -196,3 +199,59 @@ def test_anchors_can_be_given_as_the_file(tmp_path: Path) -> None:
     by_file = audit.drift(tmp_path / "passport" / audit.ANCHORS, tmp_path / "judged.parquet", tmp_path / "by file")
     found = {estimate.name: estimate.value for estimate in runs.read(by_file, Estimate)}
     assert (found["flip rate"], found["drift alarm"]) == (0.0, 0.0)
+
+
+def singly(kind: str) -> list[Judgement]:
+    """Judgements of 40 single answers: every fourth a no, or scores of 1 to 5."""
+    made = []
+    for place in range(40):
+        outcome = "scored" if kind == "score" else "no" if place % 4 == 0 else "yes"
+        score, ballots = float(place % 5 + 1) if kind == "score" else None, (Ballot("none", outcome),)
+        one = replace(judgement(place, "win"), kind=kind, b="", policy_b="", text_b="", outcome=outcome, score=score)
+        made.append(replace(one, ballots=ballots))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["yes_no", "score"])
+def test_a_judge_of_single_answers_has_a_passport_and_drifts(kind: str, tmp_path: Path) -> None:
+    judged = singly(kind)
+    labels = [
+        HumanLabel(one.unit, one.item, one.group, "ann", "no" if place % 8 == 0 else "yes")
+        for place, one in enumerate(judged)
+    ]
+    changed = [
+        replace(one, outcome="no", score=None if one.score is None else 9.0) if place % 4 in (1, 2) else one
+        for place, one in enumerate(judged)
+    ]
+    changed = [replace(one, outcome="scored") if kind == "score" else one for one in changed]
+    for name, records in (("judged", judged), ("again", judged[:20]), ("changed", changed)):
+        tables.write(tmp_path / f"{name}.parquet", records, Judgement)
+    tables.write(tmp_path / "labels.parquet", labels, HumanLabel)
+    out = audit.run(
+        tmp_path / "judged.parquet",
+        tmp_path / "labels.parquet",
+        tmp_path / "passport",
+        sources=audit.Sources(tmp_path / "again.parquet"),
+        options=audit.AuditOptions(draws=50),
+    )
+    found = {estimate.name: estimate for estimate in runs.read(out, Estimate)}
+    assert (found["same outcome when asked again"].value, found["same outcome when asked again"].n) == (1.0, 20)
+    if kind == "yes_no":  # of 10 times no, people say so 5 times; they never say no else
+        assert found["human-judge exact agreement"].value == pytest.approx(35 / 40)
+    assert "position preference" not in found
+    page = (out / audit.PAGE).read_text("utf-8")
+    assert "## Position" not in page
+    assert "| share of people's labels (label no) | 0.125 |" in page
+    for name, flips in (("judged", 0), ("changed", 20)):
+        drift = audit.drift(out, tmp_path / f"{name}.parquet", tmp_path / f"drift {name}")
+        figures = {estimate.name: estimate.value for estimate in runs.read(drift, Estimate)}
+        assert figures["flip rate"] == pytest.approx(flips / 40)
+    assert figures["drift alarm"] == 1.0
+
+
+def test_another_prompt_is_no_drift(tmp_path: Path) -> None:
+    audited(tmp_path)
+    other = [replace(record, outcome="loss", prompt_sha256="1" * 64) for record in JUDGED]
+    tables.write(tmp_path / "other prompt.parquet", other, Judgement)
+    with pytest.raises(UserError, match="with the same judge and prompt"):
+        audit.drift(tmp_path / "passport", tmp_path / "other prompt.parquet", tmp_path / "drift")

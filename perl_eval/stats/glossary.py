@@ -140,17 +140,17 @@ _AGREE = {
     "no rate, corrected by Rogan-Gladen": "no rate with the judge's errors undone",
 }
 _AUDIT = {
-    "same outcome when asked again": "share of pairs with the same outcome when asked anew",
+    "same outcome when asked again": "share of units with the same outcome, or score, when asked anew",
     "longer preferred rate, judge": "longer preferred rate of the judge",
     "longer preferred rate, people": "longer preferred rate of people on the labelled pairs",
     "self-preference": "what the judge gives its own family beyond what people give it",
     "attack success rate": "share of attacked answers that got what they wanted of the judge",
     "share of people's labels": "how common a label is, over all labels of people",
-    "unjudged rate": "share of pairs without a verdict",
+    "unjudged rate": "share of units without a verdict",
     "tokens a judgement": "tokens in and out of one judgement, all its calls",
     "seconds a judgement": "time waited for one judgement, all its calls",
     "cost a judgement, USD": "price of one judgement, all its calls",
-    "flip rate": "share of anchor pairs whose outcome changed",
+    "flip rate": "share of anchors whose outcome, or score, changed",
     "drift p": "p-value that no more changed than the audit leaves to chance",
     "drift alarm": "1 if more changed than chance explains",
 }
