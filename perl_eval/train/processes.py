@@ -17,10 +17,17 @@ import torch
 from torch import nn
 
 from perl_eval import runs
+from perl_eval.errors import UserError
 
 __all__ = ["Processes"]
 
 Item = TypeVar("Item")
+_SHARES = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron",
+}
+_WHOLE = "launch with distributed_type MULTI_GPU, as in examples/accelerate/ddp.yaml"
 _BUCKET = 2**24
 """Gradient numbers sent at once: 64 MiB in float32."""
 
@@ -45,7 +52,13 @@ class Processes:
 
         Args:
             device: Where this one computes, which decides how they talk: nccl between GPUs, gloo between CPUs.
+
+        Raises:
+            UserError: The launcher asks for a model in shares, which would be trained as whole copies.
         """
+        for name, what in _SHARES.items():
+            if os.environ.get(name, "").lower() == "true":
+                raise UserError(f"the launcher asks for {what}, and every process here holds the whole model", _WHOLE)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         from accelerate import PartialState

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from perl_eval import runs
+from perl_eval.errors import UserError
 from perl_eval.records import Measurement
 from perl_eval.train.processes import Processes
 
@@ -38,6 +39,16 @@ def test_shares_part_the_rows(rows: int) -> None:
     shares = [Processes(3, index).share(range(rows)) for index in range(3)]
     assert sorted(row for share in shares for row in share) == list(range(rows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_launcher_that_asks_for_shares_of_a_model_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate sets these names for its children; without the refusal a run would hold whole copies and not say."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with pytest.raises(UserError, match=r"the launcher asks for .*; launch with distributed_type MULTI_GPU"):
+        Processes.current(torch.device("cpu"))
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "false")
+    assert Processes.current(torch.device("cpu")).count == 1
 
 
 _PAIR = """
