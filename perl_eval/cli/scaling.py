@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perl_eval.cli.options import Out
 from perl_eval.cli.shown import done
+
+if TYPE_CHECKING:
+    from perl_eval.records import Estimate
 
 
 def plan(
@@ -50,7 +53,7 @@ def _show(folder: Path) -> None:
         for one in (one for one in found if one.subject == subject):
             size = next((f"{size:,}" for size in SIZES if f" for {size:,} " in one.name), "each")
             row = one.name.replace(f" for {size}", " for so many")
-            rows.setdefault(row, {})[size] = one.reason or "" if one.value is None else _figure(one.value)
+            rows.setdefault(row, {})[size] = _cell(one)
         columns = [
             name for name in ("each", *(f"{size:,}" for size in SIZES)) if any(name in row for row in rows.values())
         ]
@@ -60,6 +63,14 @@ def _show(folder: Path) -> None:
             table.add_row(escape(row), *(escape(cells.get(column, "")) for column in columns))
         table.caption = "; ".join(dict.fromkeys(one.method for one in found if one.subject == subject))
         Console().print(table)
+
+
+def _cell(one: Estimate) -> str:
+    if one.value is None:
+        return one.reason or ""
+    if one.low is None or one.high is None:
+        return _figure(one.value)
+    return f"{_figure(one.value)} ({_figure(one.low)} to {_figure(one.high)})"
 
 
 def _figure(value: float) -> str:

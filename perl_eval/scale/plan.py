@@ -3,21 +3,23 @@
 Rates come from run cards of ``judge``, ``sample`` and ``train policy``, or from the command line; nothing is assumed
 about a model or a machine. A worker is whatever made the measured run. The figures for workers assume that the work
 divides evenly and that the server, or the shared disk, keeps up: they are the least that so many workers need.
+
+Intervals are of what repeated runs differ in, see `perl_eval.scale.measured`; a single run has none.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from perl_eval import runs
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Estimate, RunCard
+from perl_eval.scale.measured import Line, Span, line_through, ratio_of
 
 __all__ = ["SIZES", "STEP_S", "Given", "run"]
 
@@ -62,26 +64,23 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """What one worker does of something: seconds to start, seconds and dollars for each, and how that is known."""
+    """What one worker does of something: seconds for a number of it, dollars and tokens for each, and how known."""
 
     subject: str
     unit: str
-    fixed_s: float
-    each_s: float
-    each_usd: float | None
-    tokens: float | None
+    seconds: Line
+    each_usd: Span | None
+    tokens: Span | None
     n: int
     method: str
-
-    def hours(self, count: float) -> float:
-        return (self.fixed_s + count * self.each_s) / _HOUR_S
 
 
 def run(sources: Sequence[Path], out: Path, *, given: Given | None = None) -> Path:
     """Plan from runs that were measured.
 
     Two runs or more of one judge, or one policy, of different sizes tell what starting takes from what each one takes;
-    a single run counts its start as part of the work.
+    a single run counts its start as part of the work. Runs of one size, or three of several, give intervals, and so do
+    RL runs that differ in their seed only.
 
     Args:
         sources: Run folders of ``judge``, ``sample`` and ``train policy``.
@@ -104,11 +103,9 @@ def run(sources: Sequence[Path], out: Path, *, given: Given | None = None) -> Pa
         cards = [(folder, _card(folder)) for folder in folders]
         rates = [*_given_rates(given), *_measured_rates([one for one in cards if one[1].verb in _UNITS])]
         found = [estimate for rate in rates for estimate in _of_rate(rate, given)]
-        found += [
-            estimate for folder, card in cards if card.verb == "train policy" for estimate in _step(folder, card, given)
-        ]
+        found += [estimate for alike in _alike(cards) for estimate in _step(alike, given)]
         if given.seconds_per_rl_step is not None:
-            found += _of_step("RL step", given.seconds_per_rl_step, 1, "given", given)
+            found += _of_step(_Step("RL step", Span(given.seconds_per_rl_step), 1, "given"), given)
         if not found:
             raise UserError("there is nothing to plan from", "give runs of judge, sample or train policy, or figures")
         going.write(found, Estimate)
@@ -127,8 +124,9 @@ def _card(folder: Path) -> RunCard:
 def _given_rates(given: Given) -> list[_Rate]:
     if given.judgements_per_hour is None:
         return []
-    each_s = _HOUR_S / given.judgements_per_hour
-    return [_Rate("judge as given", "judgement", 0.0, each_s, given.usd_per_judgement, None, 1, "given")]
+    seconds = Line(0.0, _HOUR_S / given.judgements_per_hour)
+    charged = None if given.usd_per_judgement is None else Span(given.usd_per_judgement)
+    return [_Rate("judge as given", "judgement", seconds, charged, None, 1, "given")]
 
 
 def _measured_rates(cards: Sequence[tuple[Path, RunCard]]) -> list[_Rate]:
@@ -166,79 +164,114 @@ def _point(folder: Path, card: RunCard) -> dict[str, Any]:
 
 
 def _fitted(verb: str, subject: str, points: Sequence[dict[str, Any]]) -> _Rate:
-    """Return the line of seconds over what was done, by least squares; through 0 where the sizes do not differ."""
-    done = np.array([point["done"] for point in points], dtype=float)
-    seconds = np.array([point["seconds"] for point in points], dtype=float)
-    total, unit = float(done.sum()), _UNITS[verb]
-    fixed_s, each_s, method = 0.0, float(seconds.sum()) / total, f"measured, {len(points)} run(s), start included"
-    if np.ptp(done) > 0:
-        slope, intercept = np.polyfit(done, seconds, 1)
-        if slope > 0 and intercept >= 0:
-            fixed_s, each_s, method = float(intercept), float(slope), f"measured, line through {len(points)} runs"
-    paid, tokens = sum(point["paid"] for point in points), sum(point["tokens"] for point in points)
+    """Return what the runs of one judge, or one policy, took."""
+    done = [float(point["done"]) for point in points]
+    line = line_through(done, [point["seconds"] for point in points])
+    how = f"line through {len(points)} runs" if line.straight else f"{len(points)} run(s), start included"
+    paid, tokens = (ratio_of(done, [float(point[name]) for point in points]) for name in ("paid", "tokens"))
     return _Rate(
         subject,
-        unit,
-        fixed_s,
-        each_s,
-        paid / total if paid else None,
-        tokens / total if tokens else None,
-        round(total),
-        method,
+        _UNITS[verb],
+        line,
+        paid if paid.value else None,
+        tokens if tokens.value else None,
+        round(sum(done)),
+        f"measured, {how}",
     )
 
 
 def _of_rate(rate: _Rate, given: Given) -> list[Estimate]:
     """Return what one worker does an hour and for a dollar, and what each of the `SIZES` takes."""
     units = f"{rate.unit}s"
-    per_hour = _HOUR_S / rate.each_s
-    found = [_estimate(f"{units} an hour, one worker", per_hour, rate)]
+    each_h = rate.seconds.each.times(1 / _HOUR_S)
+    found = [_estimate(f"{units} an hour, one worker", each_h.inverse(), rate)]
     if rate.tokens is not None:
         found.append(_estimate(f"tokens a {rate.unit}", rate.tokens, rate))
-    charged = rate.each_usd if given.usd_per_judgement is None or rate.unit != "judgement" else given.usd_per_judgement
-    priced = charged is not None or given.usd_per_hour is not None
-    each_usd = (charged or 0.0) + (given.usd_per_hour or 0.0) / per_hour
-    if priced:
-        found.append(_estimate(f"{units} a dollar", 1 / each_usd if each_usd else None, rate, "it costs nothing"))
+    charged = rate.each_usd
+    if given.usd_per_judgement is not None and rate.unit == "judgement":
+        charged = Span(given.usd_per_judgement, given.usd_per_judgement, given.usd_per_judgement)
+    each_usd = _dollars(charged, each_h, given)
+    if each_usd is not None:
+        a_dollar = each_usd.inverse() if each_usd.value else None
+        found.append(_estimate(f"{units} a dollar", a_dollar, rate, "it costs nothing"))
     for size in SIZES:
-        hours = rate.hours(size)
-        workers = math.ceil(round(hours / given.patience_h, 9))
+        hours = rate.seconds.at(size).times(1 / _HOUR_S)
+        workers = hours.each_bound(lambda time_h: float(max(1, math.ceil(round(time_h / given.patience_h, 9)))))
         found.append(_estimate(f"hours for {size:,} {units}, one worker", hours, rate))
-        found.append(_estimate(f"workers for {size:,} {units} in {given.patience_h:g} h", float(max(1, workers)), rate))
-        if priced:
-            paid = size * (charged or 0.0) + hours * (given.usd_per_hour or 0.0)
+        found.append(_estimate(f"workers for {size:,} {units} in {given.patience_h:g} h", workers, rate))
+        paid = _dollars(charged and charged.times(size), hours, given)
+        if paid is not None:
             found.append(_estimate(f"dollars for {size:,} {units}", paid, rate))
     return found
 
 
-def _estimate(name: str, value: float | None, rate: _Rate, reason: str = "") -> Estimate:
-    return Estimate(
-        name, value, None, None, rate.n, 0, rate.method, subject=rate.subject, reason=reason if value is None else None
+def _dollars(charged: Span | None, hours: Span, given: Given) -> Span | None:
+    """Return what an API and an hour's price come to; None where neither is known."""
+    if given.usd_per_hour is None:
+        return charged
+    worked = hours.times(given.usd_per_hour)
+    return worked if charged is None else charged.plus(worked)
+
+
+def _estimate(name: str, span: Span | None, rate: _Rate, reason: str = "") -> Estimate:
+    if span is None:
+        return Estimate(name, None, None, None, rate.n, 0, rate.method, subject=rate.subject, reason=reason)
+    return Estimate(name, span.value, span.low, span.high, rate.n, 0, rate.method, subject=rate.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Seconds of an RL step, over how many steps, how that is known, and processes that take it together."""
+
+    subject: str
+    seconds: Span
+    n: int
+    method: str
+    processes: int = 1
+
+
+def _alike(cards: Sequence[tuple[Path, RunCard]]) -> list[list[tuple[Path, RunCard]]]:
+    """Return the RL runs, those together that differ in their seed only."""
+    groups: dict[str, list[tuple[Path, RunCard]]] = {}
+    for folder, card in cards:
+        if card.verb == "train policy":
+            told = [card.arguments, sorted(card.inputs.values()), card.notes.get("processes", 1)]
+            key = json.dumps(told, sort_keys=True, default=str)
+            groups.setdefault(key, []).append((folder, card))
+    return list(groups.values())
+
+
+def _step(alike: Sequence[tuple[Path, RunCard]], given: Given) -> list[Estimate]:
+    """Return what an RL step took: as the cards say, or else a share of the whole runs."""
+    steps, seconds = [], []
+    stated = all(card.notes.get(STEP_S) for _, card in alike)
+    for folder, card in alike:
+        try:
+            steps.append(int(card.notes.get("steps", card.arguments["steps"])))
+        except (KeyError, TypeError, ValueError):
+            raise DataError("the card names no number of steps", file=folder / runs.CARD, fix="train again") from None
+        seconds.append(float(card.notes[STEP_S]) * steps[-1] if stated else card.seconds)
+    method = f"measured, {sum(steps)} steps" + (f" in {len(alike)} runs" if len(alike) > 1 else "")
+    return _of_step(
+        _Step(
+            f"RL step, {', '.join(folder.name for folder, _ in alike)}",
+            ratio_of(steps, seconds),
+            sum(steps),
+            method if stated else f"{method}, start included",
+            int(alike[0][1].notes.get("processes", 1)),
+        ),
+        given,
     )
 
 
-def _step(folder: Path, card: RunCard, given: Given) -> list[Estimate]:
-    """Return what an RL step of a run took: as its card says, or else a share of the whole run."""
-    try:
-        steps = int(card.arguments["steps"])
-    except (KeyError, TypeError, ValueError):
-        raise DataError("the card names no number of steps", file=folder / runs.CARD, fix="train again") from None
-    step_s = card.notes.get(STEP_S)
-    method = f"measured, {steps} steps" + ("" if step_s else ", start included")
-    seconds = float(step_s or card.seconds / steps)
-    processes = int(card.notes.get("processes", 1))
-    name = f"RL step, {folder.name}"
-    return _of_step(name, seconds, steps, method, given, processes=processes)
+def _of_step(step: _Step, given: Given) -> list[Estimate]:
+    def figure(name: str, factor: float) -> Estimate:
+        span = step.seconds.times(factor)
+        return Estimate(name, span.value, span.low, span.high, step.n, 0, step.method, subject=step.subject)
 
-
-def _of_step(subject: str, seconds: float, n: int, method: str, given: Given, *, processes: int = 1) -> list[Estimate]:
-    def figure(name: str, value: float) -> Estimate:
-        return Estimate(name, value, None, None, n, 0, method, subject=subject)
-
-    found = [figure("seconds an RL step", seconds)]
-    hours = seconds / _HOUR_S
+    found = [figure("seconds an RL step", 1.0)]
     if given.gpus:
-        found.append(figure("GPU-hours an RL step", hours * given.gpus * processes))
+        found.append(figure("GPU-hours an RL step", given.gpus * step.processes / _HOUR_S))
     if given.usd_per_hour is not None:
-        found.append(figure("dollars an RL step", hours * given.usd_per_hour * processes))
+        found.append(figure("dollars an RL step", given.usd_per_hour * step.processes / _HOUR_S))
     return found

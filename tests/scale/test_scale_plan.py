@@ -94,6 +94,87 @@ def test_kept_answers_are_no_measurement(tmp_path: Path) -> None:
         plan.run([judged(tmp_path / "kept", asked=0, from_ledger=200)], tmp_path / "none")
 
 
+def test_runs_of_one_size_give_intervals(tmp_path: Path) -> None:
+    """Of 100 judgements each in 40, 50 and 60 s: 0.5 s each; the runs' spread is 10 s.
+
+    A share: residuals -10, 0, 10 over sizes 100 give noise^2 = (1 + 0 + 1) / 2 = 1, so the error of each is
+    1 / sqrt(300) = 0.05774, and t with 2 degrees of freedom is 4.302653: 0.5 -+ 0.248414. It is also the plain
+    t interval of the mean of 0.4, 0.5, 0.6.
+    """
+    sources = [judged(tmp_path / str(seconds), float(seconds)) for seconds in (40, 50, 60)]
+    out = plan.run(sources, tmp_path / "out", given=Given(usd_per_hour=3.6))
+    found = {one.name: one for one in runs.read(out, Estimate)}
+    low, high = 0.5 - 0.248414, 0.5 + 0.248414
+    rate = found["judgements an hour, one worker"]
+    assert (rate.value, rate.low, rate.high) == pytest.approx((7200, 3600 / high, 3600 / low), rel=1e-5)
+    assert (rate.n, rate.method) == (300, "measured, 3 run(s), start included")
+    for size in (1_000, 100_000_000):
+        hours = found[f"hours for {size:,} judgements, one worker"]
+        seconds = (size * 0.5, size * low, size * high)
+        assert (hours.value, hours.low, hours.high) == pytest.approx([one / 3600 for one in seconds], rel=1e-5)
+    # 25,158,600 s and 74,841,400 s of 86,400 a day: 291.2 and 866.2
+    workers = found["workers for 100,000,000 judgements in 24 h"]
+    assert (workers.value, workers.low, workers.high) == (579, 292, 867)
+    # every run paid 0.005 a judgement: that part has an interval of no width
+    dollars = found["dollars for 1,000 judgements"]
+    assert (dollars.low, dollars.high) == pytest.approx((5 + low, 5 + high), rel=1e-5)
+    a_dollar = found["judgements a dollar"]
+    assert (a_dollar.low, a_dollar.high) == pytest.approx((1000 / (5 + high), 1000 / (5 + low)), rel=1e-5)
+
+
+def test_a_line_says_how_surely_it_is_known_far_away(tmp_path: Path) -> None:
+    """Sizes 100, 200, 300 took 62, 106, 162 s: slope 0.5, start 10, residuals 2, -4, 2.
+
+    noise^2 = 24 / 1, the sizes spread by 20,000 about 200, t with 1 degree of freedom is 12.706205. At 1,000: 510 s
+    -+ 12.706205 * sqrt(24) * sqrt(1/3 + 800^2 / 20,000) = 353.95.
+    """
+    sources = [judged(tmp_path / str(n), float(s), n) for n, s in ((100, 62), (200, 106), (300, 162))]
+    found = {one.name: one for one in runs.read(plan.run(sources, tmp_path / "out"), Estimate)}
+    hours = found["hours for 1,000 judgements, one worker"]
+    assert (hours.value, hours.low, hours.high) == pytest.approx(
+        [seconds / 3600 for seconds in (510, 510 - 353.95, 510 + 353.95)], rel=1e-4
+    )
+    assert hours.method == "measured, line through 3 runs"
+    # each: 0.5 -+ 12.706205 * sqrt(24 / 20,000) = 0.44, so above 0
+    rate = found["judgements an hour, one worker"]
+    assert (rate.low, rate.high) == pytest.approx((3600 / 0.940155, 3600 / 0.059845), rel=1e-4)
+
+
+def test_too_few_runs_give_no_interval_and_an_interval_down_to_zero_no_rate(tmp_path: Path) -> None:
+    alone = runs.read(plan.run([judged(tmp_path / "one")], tmp_path / "a", given=Given(usd_per_hour=1)), Estimate)
+    assert {(one.low, one.high) for one in alone} == {(None, None)}
+    wild = [judged(tmp_path / "fast", 10.0), judged(tmp_path / "slow", 90.0)]
+    found = {one.name: one for one in runs.read(plan.run(wild, tmp_path / "b"), Estimate)}
+    assert found["hours for 1,000 judgements, one worker"].low == 0.0
+    rate = found["judgements an hour, one worker"]
+    assert (rate.value, rate.low, rate.high) == (pytest.approx(7200), None, None)
+
+
+def test_rl_runs_of_several_seeds_are_one_step(tmp_path: Path) -> None:
+    """10 steps each of 3, 4 and 5 s: the t interval of their mean is 4 -+ 4.302653 / sqrt(3) = 2.484138."""
+    told: dict[str, Any] = {"processes": 2, "tokens a second": 5.0}
+    sources = [
+        card(tmp_path / f"s{seconds}", "train policy", 99.0, {"steps": 10}, {**told, plan.STEP_S: float(seconds)})
+        for seconds in (3, 4, 5)
+    ]
+    other = card(tmp_path / "other", "train policy", 99.0, {"steps": 5}, {**told, plan.STEP_S: 1.0})
+    found = runs.read(plan.run([*sources, other], tmp_path / "out", given=Given(gpus=1)), Estimate)
+    step, gpu_hours, apart, _ = found
+    assert (step.subject, step.n, step.method) == ("RL step, s3, s4, s5", 30, "measured, 30 steps in 3 runs")
+    assert (step.value, step.low, step.high) == pytest.approx((4, 4 - 2.484138, 4 + 2.484138), rel=1e-5)
+    assert (gpu_hours.low, gpu_hours.high) == pytest.approx((1.515862 * 2 / 3600, 6.484138 * 2 / 3600), rel=1e-5)
+    assert (apart.subject, apart.value, apart.low) == ("RL step, other", 1.0, None)
+
+
+def test_an_rl_run_on_another_prior_is_another_step(tmp_path: Path) -> None:
+    cards = [
+        RunCard("train policy", {"steps": 10}, seed, {"data": "d", "prior": prior}, {}, {}, 9.0, 1, "2026-01-01")
+        for seed, prior in enumerate(["small", "large", "small"])
+    ]
+    alike = plan._alike([(tmp_path / str(one.seed), one) for one in cards])
+    assert [[folder.name for folder, _ in group] for group in alike] == [["0", "2"], ["1"]]
+
+
 def test_an_rl_step_is_what_its_card_says(tmp_path: Path) -> None:
     """4 s a step on 2 processes of 4 GPUs each: 4 s x 8 / 3600 GPU-hours."""
     notes = {plan.STEP_S: 4.0, "seconds learning": 10.0, "processes": 2, "tokens a second": 5.0}
@@ -180,3 +261,8 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     assert "judgements an hour, one worker" in shown.output
     assert "550,000" in shown.output
     assert "0.139" in shown.output  # 500 s for a thousand
+    again = [str(judged(tmp_path / str(seconds), float(seconds))) for seconds in (40, 50, 60)]
+    shown = CliRunner().invoke(
+        app, ["plan", *again, "--out", str(tmp_path / "three")], env={"COLUMNS": "300", "TERM": "dumb"}
+    )
+    assert "0.139 (0.0699 to 0.208)" in shown.output
