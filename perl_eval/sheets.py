@@ -22,6 +22,7 @@ __all__ = ["Sheet", "columns", "read"]
 
 FloatArray = NDArray[np.float64]
 _JSON_LINES = (".jsonl", ".ndjson")
+_NO_NUMBER = frozenset(("", *pa_csv.ConvertOptions().null_values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Sheet:
         return found
 
     def _number(self, text: str | None, row: int, column: str) -> float | None:
-        if text is None or not text.strip():
+        if text is None or text.strip() in _NO_NUMBER:
             return None
         try:
             return float(text)
@@ -167,8 +168,16 @@ def _text_table(path: Path) -> pa.Table:
     """Read CSV or JSON lines; an empty cell of a CSV file is an empty one, not an empty text."""
     try:
         if path.suffix == ".csv":
-            return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(strings_can_be_null=True))
+            return _csv_table(path)
         return pa_json.read_json(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         kind = "a CSV file" if path.suffix == ".csv" else "JSON lines"
         raise DataError(f"is not {kind} ({error})", file=path, fix="see that every row has the same columns") from None
+
+
+def _csv_table(path: Path) -> pa.Table:
+    """Read a CSV file, cells as written, for item 007 is not item 7 and NA may be a name; truth values apart."""
+    guessed = pa_csv.read_csv(path).schema
+    texts = {field.name: pa.string() for field in guessed if not pa.types.is_boolean(field.type)}
+    options = pa_csv.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
+    return pa_csv.read_csv(path, convert_options=options)

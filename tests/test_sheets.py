@@ -51,6 +51,15 @@ def test_codes_number_cells_as_they_come(tmp_path: Path) -> None:
     assert sheets.read(tmp_path / "g.parquet", ("g",)).codes("g").tolist() == [0, 1, 2, 0, 2]
 
 
+def test_cells_of_a_csv_file_are_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("item,when,score\n007,2024-01-01,NA\n7,NA,1e-3\n1.10,null,\n,x,nan\n")
+    sheet = sheets.read(tmp_path / "t.csv", ("item", "when", "score"))
+    assert sheet.texts("item") == ["007", "7", "1.10", None]
+    assert sheet.texts("when") == ["2024-01-01", "NA", "null", "x"]
+    assert sheet.numbers("score") == [None, 1e-3, None, None]
+    assert sheet.codes("item").tolist() == [0, 1, 2, 3]
+
+
 def test_what_is_wrong_names_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, "csv")
     with pytest.raises(DataError, match=r"t.csv, field 'worth': no such column; present are name, value, flag"):
