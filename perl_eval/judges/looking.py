@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from perl_eval import runs
 from perl_eval.errors import UserError
 from perl_eval.judges.contest import Contestants
-from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.session import (
-    LEDGER,
-    JudgeOptions,
-    arguments_of,
-    inputs_of,
-    judged,
-    putting,
-    queue_of,
-    scratch_in,
-    template_of,
-)
-from perl_eval.judges.terms import Tally
+from perl_eval.judges.session import JudgeOptions
+from perl_eval.judges.trial import Tries, trial
 from perl_eval.records import Completion, Estimate, Judgement, digest
 from perl_eval.stats import intervals
 
 __all__ = ["CONTROLS", "look"]
 
 CONTROLS = ("pictures removed", "pictures swapped")
+_LOOK = Tries("look", "controls", CONTROLS)
 _UNDECIDED = frozenset({"split", "tie", "mixed"})
 
 
@@ -50,40 +38,23 @@ def look(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOpti
         UserError: As for `run`; or fewer than two items have pictures.
         DataError: As for `run`.
     """
-    if options.batch is not None:
-        raise UserError("controls are not sent in batches", "leave the batch out")
-    template = template_of(b, options)
-    with runs.start(
-        out,
-        verb="look",
-        arguments=arguments_of(judge, template, options) | {"controls": list(CONTROLS)},
-        seed=options.seed,
-        inputs=inputs_of(a, b, options),
-        simulated=judge.simulated,
-    ) as started:
-        if started.done:
-            return started.folder
-        tally = Tally()
-        with contextlib.ExitStack() as stack:
-            scratch = stack.enter_context(scratch_in(started.folder))
-            ledger = stack.enter_context(Ledger(options.ledger or started.folder / LEDGER))
-            queue = [unit for unit in queue_of(a, b, template, options, scratch)[0] if unit[0].images]
-            if len({_names(unit) for unit in queue}) < 2:
-                raise UserError(f"{a} has no two items with different pictures", "judge answers to pictures")
-            put = putting(judge, ledger, options, tally)
-            before, *after = (
-                list(judged(units, judge, template, put=put, options=options, tally=tally))
-                for units in (queue, [_changed(unit, CONTROLS[0], ()) for unit in queue], _swapped(queue))
-            )
-        started.write([judgement for judgements in after for judgement in judgements], Judgement)
+    with trial(_LOOK, a, b, out, judge=judge, options=options) as going:
+        if going.started.done:
+            return Path(out)
+        queue = [unit for unit in going.units if unit[0].images]
+        if len({_names(unit) for unit in queue}) < 2:
+            raise UserError(f"{a} has no two items with different pictures", "judge answers to pictures")
+        before = going.judged(queue)
+        removed = going.judged([_changed(unit, CONTROLS[0], ()) for unit in queue])
+        after = (removed, going.judged(_swapped(queue)))
+        going.started.write([judgement for judgements in after for judgement in judgements], Judgement)
         rates = []
         for name, judgements in zip(CONTROLS, after, strict=True):
-            pairs = list(zip(before, judgements, strict=False))
-            found = [_change_rate(pairs), *([_shift(pairs)] if template.kind == "score" else [])]
+            pairs = list(zip(before, judgements, strict=False))  # a limit ends both early, in the same order
+            found = [_change_rate(pairs), *([_shift(pairs)] if going.kind == "score" else [])]
             rates += intervals.about(found, name, simulated=judge.simulated)
-        started.write(rates, Estimate)
-        started.notes["asking"] = asdict(tally)
-        return started.folder
+        going.started.write(rates, Estimate)
+    return Path(out)
 
 
 def _names(unit: Contestants) -> tuple[str, ...]:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from perl_eval import runs
-from perl_eval.errors import UserError
-from perl_eval.judges.ask import Tally
 from perl_eval.judges.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judges.contest import Contestants
-from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.session import (
-    LEDGER,
-    JudgeOptions,
-    arguments_of,
-    inputs_of,
-    judged,
-    putting,
-    queue_of,
-    scratch_in,
-    template_of,
-)
+from perl_eval.judges.session import JudgeOptions
+from perl_eval.judges.trial import Tries, trial
 from perl_eval.records import Estimate, Judgement
 from perl_eval.stats import intervals
 
 __all__ = ["attack"]
 
+_ATTACK = Tries("attack", "attacks", tuple(ATTACKS))
 _Try = tuple[str, Judgement, Judgement]
 
 
@@ -51,39 +38,21 @@ def attack(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOp
         UserError: As for `run`.
         DataError: As for `run`.
     """
-    if options.batch is not None:
-        raise UserError("attacks are not sent in batches", "leave the batch out")
-    template = template_of(b, options)
-    with runs.start(
-        out,
-        verb="attack",
-        arguments=arguments_of(judge, template, options) | {"attacks": list(ATTACKS)},
-        seed=options.seed,
-        inputs=inputs_of(a, b, options),
-        simulated=judge.simulated,
-    ) as started:
-        if started.done:
-            return started.folder
-        tally = Tally()
-        with contextlib.ExitStack() as stack:
-            scratch = stack.enter_context(scratch_in(started.folder))
-            ledger = stack.enter_context(Ledger(options.ledger or started.folder / LEDGER))
-            queue = list(queue_of(a, b, template, options, scratch)[0])
-            put = putting(judge, ledger, options, tally)
+    with trial(_ATTACK, a, b, out, judge=judge, options=options) as going:
+        if going.started.done:
+            return Path(out)
 
-            def judged_as(units: Sequence[Contestants]) -> list[Judgement]:
-                done = judged(units, judge, template, put=put, options=options, tally=tally)
-                return sorted(done, key=lambda judgement: (judgement.item, judgement.id))
+        def judged_as(units: Sequence[Contestants]) -> list[Judgement]:
+            return sorted(going.judged(units), key=lambda judgement: (judgement.item, judgement.id))
 
-            before = judged_as(queue)
-            tried = {name: judged_as([(*unit[:-1], attacked(unit[-1], name)) for unit in queue]) for name in ATTACKS}
-        started.write([judgement for name in tried for judgement in tried[name]], Judgement)
+        before = judged_as(going.units)
+        tried = {name: judged_as([(*unit[:-1], attacked(unit[-1], name)) for unit in going.units]) for name in ATTACKS}
+        going.started.write([judgement for name in tried for judgement in tried[name]], Judgement)
         found = [entry for name in tried for entry in _aligned(name, before, tried[name])]
         rates = [_success_rate([entry for entry in found if entry[0] == name], name) for name in ATTACKS]
         rates.append(_success_rate(found, "all attacks"))
-        started.write([replace(rate, simulated=judge.simulated) for rate in rates], Estimate)
-        started.notes["asking"] = asdict(tally)
-        return started.folder
+        going.started.write([replace(rate, simulated=judge.simulated) for rate in rates], Estimate)
+    return Path(out)
 
 
 def _aligned(name: str, before: Sequence[Judgement], after: Sequence[Judgement]) -> list[_Try]:
