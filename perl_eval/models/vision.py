@@ -19,13 +19,18 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.models.features import Features, Seen, can_keep, joined
 from perl_eval.pictures import Picture
 from perl_eval.records import PICTURE, Message
 
 __all__ = ["Vision", "is_vision", "open_vision"]
 
 _TYPES = ("token_type_ids", "mm_token_type_ids")
-_TEXT_INPUTS = ("input_ids", "attention_mask", *_TYPES)
+_TEXT_INPUTS = ("input_ids", "attention_mask", "labels", *_TYPES)
+_BESIDE = ("cross_attention_mask", "image_attention_mask")
+"""What processors give where pictures are read beside the text, without placeholders in it."""
+_BOTH_WAYS = ("paligemma", "pi0")
+"""Kinds of models that read a prompt both ways: told only where an answer begins, and else seeing the future."""
 _KEPT_BYTES = 2**28
 """Pixels kept for pictures that come again, as those of a step do: 256 MiB."""
 
@@ -41,15 +46,28 @@ def open_vision(path: Path) -> tuple[Any, Any]:
     """Load a vision-language model and its processor.
 
     Raises:
-        UserError: The folder has no processor.
+        UserError: The folder has no processor, or one that needs a package which is not installed; or the model is of
+            a kind that cannot be used here.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import is_torchvision_available
 
+    config = AutoConfig.from_pretrained(path)
+    if config.is_encoder_decoder or config.model_type in _BOTH_WAYS:
+        raise UserError(
+            f"the model at {path} is a {config.model_type}, which does not read its prompt from left to right",
+            "use a vision-language model that does",
+        )
     try:
         processor = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the vision-language model at {path} has no processor ({reason})", "add its files") from None
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        # without torchvision transformers trips over its own stand-ins for classes that need it
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if is_torchvision_available():  # type: ignore[no-untyped-call]
+            fix = "add its files"
+        else:
+            fix = "add its files; if it reads films too, pip install torchvision"
+        raise UserError(f"the vision-language model at {path} has no processor ({reason})", fix) from None
     return AutoModelForImageTextToText.from_pretrained(path, dtype="auto"), processor
 
 
@@ -95,6 +113,7 @@ class Vision:
         self._special = set(self.tokenizer.all_special_ids) | {
             number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special
         }
+        self._features = Features()
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._kept_bytes = 0
 
@@ -160,6 +179,9 @@ class Vision:
             output = self.processor(
                 text=[self._mark], images=[[_decoded(picture)]], add_special_tokens=False, return_tensors="pt"
             )
+            if set(output) & set(_BESIDE):
+                what = f"the processor {type(self.processor).__name__} puts pictures beside the text"
+                raise UserError(what, "use a model that reads them in it")
             tensors = {name: one for name, one in output.items() if name not in _TEXT_INPUTS}
             found = _Look(tuple(output["input_ids"][0].tolist()), tensors)
             self._looks[picture.sha256] = found
@@ -174,14 +196,14 @@ class Vision:
 
         Models tell padding by masks and sizes that come along, or by its being zero.
         """
-        looks = [self._look(picture) for picture in pictures]
-        names = looks[0].tensors if looks else ()
-        return {name: _stacked([look.tensors[name] for look in looks]) for name in names}
+        return _together([self._look(picture).tensors for picture in pictures])
 
     def inputs(
         self, model: Any, ids: torch.Tensor, live: torch.Tensor, pictures: Sequence[Picture]
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    ) -> tuple[dict[str, Any], torch.Tensor | None]:
         """Return what a model takes for a batch's pictures, and its position ids if they are not plain counts.
+
+        While nothing about the tower can change, that is what it made of each picture, else pixels.
 
         Args:
             model: The vision-language model.
@@ -193,19 +215,34 @@ class Vision:
             ValueError: The ids stand for other pictures than those given.
         """
         pieces = ids == self.placeholder
-        expected = sum(self._look(picture).ids.count(self.placeholder) for picture in pictures)
+        kept = can_keep(model)
+        seen: list[Seen] = []
+        if kept:
+            by_name = {picture.sha256: picture for picture in pictures}
+            seen = self._features.of(
+                model, [one.sha256 for one in pictures], lambda name: self._processed(by_name[name])
+            )
+            expected, sizes = sum(one.pieces for one in seen), _together([one.sizes for one in seen])
+        else:
+            self._features.forget()
+            expected, sizes = sum(self._processed(picture)[0] for picture in pictures), self.pixels(pictures)
         if expected != int(pieces.sum()):
             raise ValueError(f"{int(pieces.sum())} placeholders for {len(pictures)} pictures that expand to {expected}")
-        tensors = self.pixels(pictures)
         taken = inspect.signature(model.forward).parameters
+        tensors = joined(seen) if kept else sizes
         tensors |= {name: pieces.long() for name in _TYPES if name in taken}
         rope = getattr(model.base_model, "get_rope_index", None)
         if rope is None:
             return tensors, None
         known = inspect.signature(rope).parameters
-        given = {"input_ids": ids, "attention_mask": live.long(), "mm_token_type_ids": pieces.long()} | tensors
+        given = {"input_ids": ids, "attention_mask": live.long(), "mm_token_type_ids": pieces.long()} | sizes
         positions: torch.Tensor = rope(**{name: one for name, one in given.items() if name in known})[0]
         return tensors, positions
+
+    def _processed(self, picture: Picture) -> tuple[int, Mapping[str, torch.Tensor]]:
+        """Return how many placeholders a picture has, and the model's tensors for it."""
+        look = self._look(picture)
+        return look.ids.count(self.placeholder), look.tensors
 
 
 def _decoded(picture: Picture) -> Any:
@@ -221,6 +258,11 @@ def _decoded(picture: Picture) -> Any:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"holds a picture that cannot be read ({error})", file=picture.file, row=picture.row) from None
+
+
+def _together(looks: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the tensors of several pictures, name by name."""
+    return {name: _stacked([look[name] for look in looks]) for name in (looks[0] if looks else ())}
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

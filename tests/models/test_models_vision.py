@@ -3,115 +3,39 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny_models
+import tiny_vision
 import torch
+import transformers
 from PIL import Image
+from transformers.utils import is_torchvision_available
 
 from perl_eval import images, picture_world, rows
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.adapters import LoraShape
+from perl_eval.models.adapters import ATTENTION, LoraShape
 from perl_eval.models.backbone import NEVER, Backbone, open_backbone
 from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt, pad
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.log_probs import token_log_probs
-from perl_eval.models.scratch import make_tokenizer
 from perl_eval.pictures import Picture, in_files
 from perl_eval.records import PICTURE, Message
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{% for p in m.content %}{% if p.type == 'image' %}<image>"
-    "{% else %}{{ p.text }}{% endif %}{% endfor %}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-TEXT = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
 
-
-def tokenizer_with(*marks: str) -> Any:
-    tokenizer = make_tokenizer(["what colour is it red green blue"] * 4, 300)
-    tokenizer.add_special_tokens({"extra_special_tokens": [*tokenizer.extra_special_tokens, "<image>", *marks]})
-    return tokenizer
-
-
-def llama(tokenizer: Any) -> Any:
-    from transformers import LlamaConfig
-
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    return LlamaConfig(**TEXT, **ends, num_key_value_heads=2, vocab_size=len(tokenizer), max_position_embeddings=512)
-
-
-def save_llava_next(folder: Path) -> None:
-    """Write a model that sees a picture whole and in tiles, as many as its shape asks for."""
-    from transformers import CLIPVisionConfig, LlavaNextConfig, LlavaNextForConditionalGeneration, LlavaNextProcessor
-    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
-
-    grid = [[16, 32], [32, 16], [32, 32]]
-    tokenizer = tokenizer_with()
-    sight = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, image_grid_pinpoints=grid
-    )
-    processor = LlavaNextProcessor(
-        sight,
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    )
-    config = LlavaNextConfig(
-        vision_config=CLIPVisionConfig(**TEXT, image_size=16, patch_size=8),
-        text_config=llama(tokenizer),
-        image_token_index=processor.image_token_id,
-        image_grid_pinpoints=grid,
-        vision_feature_layer=-1,
-    )
-    LlavaNextForConditionalGeneration(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-def save_idefics3(folder: Path) -> None:
-    """Write a model whose pictures are cut up, with marks for rows and columns between the pieces."""
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-
-    tokenizer = tokenizer_with("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    sight = Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    processor = Idefics3Processor(sight, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
-    config = Idefics3Config(
-        vision_config={**TEXT, "image_size": 32, "patch_size": 8},
-        text_config=llama(tokenizer),
-        image_token_id=processor.image_token_id,
-        scale_factor=2,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-SAVERS: dict[str, Callable[[Path], object]] = {
-    "llava": tiny_models.save_blank_vision,
-    "llava-next": save_llava_next,
-    "idefics3": save_idefics3,
-}
-
-
-@pytest.fixture(scope="module", params=SAVERS)
+@pytest.fixture(scope="module", params=tiny_vision.SAVERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("vision") / request.param
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        SAVERS[request.param](made)
-    return made
+    with tiny_vision.without_films():
+        return tiny_vision.save(request.param, tmp_path_factory.mktemp("vision") / request.param)
 
 
 @pytest.fixture
-def seeing(folder: Path) -> Backbone:
-    return open_backbone(folder)
+def seeing(folder: Path) -> Iterator[Backbone]:
+    with tiny_vision.without_films():
+        yield open_backbone(folder)
 
 
 @pytest.fixture
@@ -161,6 +85,8 @@ def test_ids_are_those_of_the_models_own_processor(seeing: Backbone, shown: list
 
 def tiles(pixels: torch.Tensor) -> torch.Tensor:
     """Return pictures, or the tiles of all pictures, one after another; a tile of zeros is padding."""
+    if pixels.dim() < 3:
+        return pixels  # patches
     flat = pixels.flatten(0, -4)
     return flat[flat.abs().sum((1, 2, 3)) > 0]
 
@@ -186,6 +112,18 @@ def test_a_batch_of_mixed_pictures_is_what_each_row_is_alone(
     for place, row in enumerate(encoded):
         alone = seeing.hidden(pad([row], pad_id=seeing.pad_id))[0]
         assert torch.allclose(together[place][batch.live[place]], alone, atol=2e-5), place
+
+
+@torch.no_grad()
+def test_an_answer_sees_nothing_that_comes_after_it(seeing: Backbone, shown: list[Picture]) -> None:
+    """Families differ in what they read both ways; of an answer it may be nothing, or its probability means nothing."""
+    row = answered(seeing, shown[:2])
+    first = row.trained.index(True)
+    other = Encoded((*row.ids[:-1], row.ids[-1] - 1), row.trained, row.pictures)
+    one, two = (seeing.hidden(pad([each], pad_id=seeing.pad_id))[0] for each in (row, other))
+    assert len(row.ids) > first + 1
+    assert torch.equal(one[first:-1], two[first:-1])
+    assert not torch.allclose(one[-1], two[-1], atol=1e-4)
 
 
 @torch.no_grad()
@@ -249,7 +187,7 @@ def test_adapters_stay_off_the_tower_unless_asked(seeing: Backbone, folder: Path
     assert len(names) == 2 * 4 * 2  # two layers, four projections, A and B
     assert all(name.startswith(f"{part}.") for name in names)
     other = open_backbone(folder)
-    other.attach("policy", LoraShape(vision=True), seed=0)
+    other.attach("policy", LoraShape(targets=(*ATTENTION, "qkv"), vision=True), seed=0)  # qkv: in towers of Qwen
     everywhere = [name for name in other.parameters_of("policy") if "lora_" in name]
     assert {name for name in everywhere if name.startswith(f"{part}.")} == set(names)
     assert len(everywhere) > len(names)
@@ -271,8 +209,9 @@ def test_an_adapter_is_plain_peft_on_plain_transformers(seeing: Backbone, shown:
     assert not torch.allclose(own, bare, atol=1e-2)
     seeing.save("policy", tmp_path / "adapter")
     plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(seeing.path), tmp_path / "adapter")
-    pixels, _ = seeing.seen(batch)
-    theirs = plain(input_ids=batch.ids, attention_mask=batch.live.long(), **pixels).logits
+    types = {name: one for name, one in seeing.seen(batch)[0].items() if name.endswith("token_type_ids")}
+    pixels = seeing.processor.pixels(shown)
+    theirs = plain(input_ids=batch.ids, attention_mask=batch.live.long(), **types, **pixels).logits
     allowed = [token for token in range(own.shape[-1]) if token not in seeing.unsaid]
     assert torch.allclose(own[..., allowed], theirs[..., allowed], atol=1e-4)
 
@@ -315,9 +254,49 @@ def test_ids_and_pictures_that_do_not_belong_together(llava: Backbone, shown: li
 
 
 def test_a_template_that_forgets_pictures(llava: Backbone, shown: list[Picture]) -> None:
-    llava.processor.processor.chat_template = TEMPLATE.replace("<image>", "")
+    llava.processor.processor.chat_template = tiny_vision.TEMPLATE.replace("<image>", "")
     with pytest.raises(UserError, match="more pictures than places"):
         encode_prompt(llava.processor, asked(1), max_tokens=99, pictures=shown[:1])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("PaliGemmaConfig", "is a paligemma, which does not read its prompt from left to right"),
+        ("Florence2Config", "is a florence2, which does not read its prompt from left to right"),
+        ("LlavaConfig", "has no processor"),
+    ],
+)
+def test_a_model_of_a_kind_that_cannot_be_used(tmp_path: Path, config: str, message: str) -> None:
+    """PaliGemma is told by token types where its answer begins; given others, all tokens would see all of it."""
+    getattr(transformers, config)().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=message):
+        open_backbone(tmp_path)
+
+
+def test_a_processor_that_puts_pictures_beside_the_text(
+    llava: Backbone, shown: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = llava.processor.processor
+    own = type(processor).__call__
+    monkeypatch.setattr(
+        type(processor),
+        "__call__",
+        lambda *given, **how: {**own(*given, **how), "cross_attention_mask": torch.ones(1, 1)},
+    )
+    with pytest.raises(UserError, match="LlavaProcessor puts pictures beside the text"):
+        encode_prompt(llava.processor, asked(1), max_tokens=99, pictures=shown[:1])
+
+
+def test_a_processor_that_needs_what_is_not_installed(tmp_path: Path) -> None:
+    """Without torchvision transformers raises something else for each class; each is one line that says what to do."""
+    with tiny_vision.without_films():
+        folder = tiny_vision.save("qwen2-vl", tmp_path / "model")
+    if is_torchvision_available():
+        pytest.skip("torchvision is here")
+    with pytest.raises(UserError, match=r"has no processor .* pip install torchvision"):
+        open_backbone(folder)
 
 
 def test_a_broken_picture(llava: Backbone, tmp_path: Path) -> None:
