@@ -187,7 +187,8 @@ def queue_of(
 def scratch_in(folder: Path) -> Iterator[Path]:
     """Make a hidden folder for as long as the block lasts, and sweep away what killed processes left."""
     for old in folder.glob(f"{_SCRATCH}*"):
-        if not _is_running(int(old.name.removeprefix(_SCRATCH))):
+        process = old.name.removeprefix(_SCRATCH)
+        if process.isdecimal() and not _is_running(int(process)):
             shutil.rmtree(old, ignore_errors=True)
     scratch = folder / f"{_SCRATCH}{os.getpid()}"
     scratch.mkdir()
