@@ -218,8 +218,11 @@ def action_accuracies(
     groups = None if clusters is None else [clusters[place] for place in known]
     missing = len(matches) - len(known)
     hits = [bool(matches[place].step_match) for place in known]
+    steps = proportion("action step match", hits, clusters=groups, n_missing=missing, level=level)
+    if matches and not known:
+        steps = replace(steps, reason=matches[0].reason)
     found = [
         proportion("action type match", [match.type_match for match in matches], clusters=clusters, level=level),
-        proportion("action step match", hits, clusters=groups, n_missing=missing, level=level),
+        steps,
     ]
     return [replace(estimate, method=f"{estimate.method}; rule {rule}") for estimate in found]

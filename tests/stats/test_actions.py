@@ -58,6 +58,15 @@ def test_what_cannot_be_known_is_none() -> None:
     assert match_action({"action_type": "wait"}, GOLD, Screen(), "uis1") == Match(False, False)
 
 
+def test_a_rule_that_can_tell_of_no_step_says_why() -> None:
+    matches = [match_action(GOLD, GOLD, Screen(boxes=SCREEN.boxes), "os_atlas")] * 3
+    types, steps = action_accuracies(matches, "os_atlas")
+    assert types.value == 1.0
+    assert (steps.value, steps.n, steps.n_missing) == (None, 0, 3)
+    assert steps.reason == "the size of the screen is not known"
+    assert action_accuracies([], "os_atlas")[1].reason == "there are no items"
+
+
 @pytest.mark.parametrize("bad", ["950", None, True, float("nan"), [1]])
 def test_a_prediction_without_a_point_is_wrong(bad: object) -> None:
     for rule in RULES:
