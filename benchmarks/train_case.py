@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,19 +125,27 @@ def prepare(work: Path, case: Case) -> None:
 
 
 class Stamps:
-    """Notes when each step begins, so that a step's seconds run to the next one's beginning."""
+    """Notes when each step begins, and the peak memory until then.
 
-    def __init__(self) -> None:
+    A step's seconds run to the next one's beginning, so the last has none: after it comes what a trainer does to end.
+    """
+
+    def __init__(self, meter: Meter) -> None:
         self.begun_s: list[float] = []
+        self.peak_bytes = 0
+        self._meter = meter
 
     def __call__(self) -> None:
         """Note a step's beginning."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+            self.peak_bytes = torch.cuda.max_memory_allocated()
+        else:
+            self.peak_bytes = self._meter.peak_bytes
         self.begun_s.append(time.monotonic())
 
     def seconds(self) -> list[float]:
-        """Return the seconds of each step but the first, which warms up."""
+        """Return the seconds of each step but the first, which warms up, and the last."""
         return [float(one) for one in np.diff(self.begun_s)[1:]]
 
 
@@ -152,7 +162,7 @@ def watched(trainer: Any, stamps: Stamps) -> None:
 
 def ours(case: Case, work: Path, stamps: Stamps, meter: Meter) -> dict[str, float]:
     """Train with perl_eval and return what is known by formula."""
-    found, folder = rows_of(case), work / "run"
+    found, folder = rows_of(case), Path(tempfile.mkdtemp(dir=work))
     full = case.arm == "full"
     epochs = case.steps / (case.steps + 1)
     model = work / "model"
@@ -187,7 +197,7 @@ def ours(case: Case, work: Path, stamps: Stamps, meter: Meter) -> dict[str, floa
         trained = [one for part in trainer.roles.parts().values() for one in part.values()]
     watched(trainer, stamps)
     trainer.train(folder, meter)
-    stamps()
+    shutil.rmtree(folder)
     return {**byte_account(backbones, trained), **{f"seconds {k}": v for k, v in meter.seconds.items()}}
 
 
@@ -237,13 +247,13 @@ def main() -> None:
         return
     # A first run on next to nothing loads whatever code the trainer loads: that is not what is measured.
     one = Meter(torch.device("cpu"))
-    train(replace(case, size="tiny", batch=4, steps=2), given.work / "warm", Stamps(), one)
+    train(replace(case, size="tiny", batch=4, steps=2), given.work / "warm", Stamps(one), one)
     gc.collect()
-    stamps = Stamps()
     with Meter(case.placement.resolve()) as meter:
+        stamps = Stamps(meter)
         account = train(case, given.work, stamps, meter)
     seconds = stamps.seconds()
-    json.dump({"peak": meter.peak_bytes, "seconds": seconds, **account}, sys.stdout)
+    json.dump({"peak": stamps.peak_bytes, "seconds": seconds, **account}, sys.stdout)
     print()
 
 

@@ -115,7 +115,6 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
         )
     trainer.add_callback(Begins(note))
     trainer.train()
-    note()
     return {}
 
 
