@@ -38,6 +38,9 @@ class LoopOptions:
 
     ``learning_rate`` rises linearly over ``warmup`` steps, then falls linearly to a tenth. ``evaluate_every`` steps the
     validation figure is taken; 0 never. After ``patience`` evaluations without a lower loss the run stops; 0 never.
+
+    Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
+    warmup does that here.
     """
 
     steps: int

@@ -164,6 +164,9 @@ class Losses:
 def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     """Return the losses of REINFORCE with a value baseline and KL to the prior.
 
+    Advantages are not whitened and log-ratios not clamped: the first makes beta depend on the batch, the second biases
+    the KL and hides where it blows up.
+
     Source: arXiv 2403.10704, section 3.3.
     """
     in_reward = options.kl == "reward"

@@ -51,6 +51,9 @@ class RewardOptions:
     it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). ``dropout`` is on what the head reads
     and, with LoRA, on what the adapters read. With ``patience`` the run stops after that many evaluations without a
     lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
+
+    Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
+    of the lowest loss stay, so that a second epoch costs time only; without them, train for one.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
