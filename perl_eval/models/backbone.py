@@ -326,8 +326,7 @@ class Backbone:
     def hidden(self, batch: PaddedBatch) -> torch.Tensor:
         """Return the last hidden states, (batch, length, width), with whatever adapter is on.
 
-        What a padding token's are means nothing. Prompts that sequences have in common are read once, see
-        `perl_eval.models.sharing`, where the model does as masks say.
+        Padding's mean nothing. Prompts in common are read once where the model allows it, `perl_eval.models.sharing`.
         """
         together = shared(batch) if self.shares else None
         if together is None:

@@ -164,8 +164,7 @@ class Losses:
 def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     """Return the losses of REINFORCE with a value baseline and KL to the prior.
 
-    Advantages are not whitened and log-ratios not clamped: the first makes beta depend on the batch, the second biases
-    the KL and hides where it blows up.
+    Advantages are not whitened, nor log-ratios clamped: beta would depend on the batch, and the KL be biased.
 
     Source: arXiv 2403.10704, section 3.3.
     """
@@ -256,7 +255,8 @@ class PolicyTrainer:
         with meter.part("scoring"):
             sampled = self._scored(prompts, rollouts)
             batches = pieces(sampled, lambda one: len(one.rollout.encoded.ids), options.resources.micro_batch)
-            padded = [self._padded(batch) for batch in batches]
+            fill = self.backbone.pad_id
+            padded = [pad([one.rollout.encoded for one in batch], pad_id=fill) for batch in batches]
             with torch.no_grad(), self.roles.prior.on():
                 priors = [self.roles.prior.log_probs(batch, options.temperature)[0] for batch in padded]
             ratios = self._ratios(batches, padded, priors) if options.objective in NEED_Z else [0.0] * len(sampled)
@@ -300,9 +300,6 @@ class PolicyTrainer:
         if not all(math.isfinite(score) for score in scores):
             raise UserError("the reward gave a number that is not finite", "mend the reward")
         return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
-
-    def _padded(self, batch: Sequence[Sampled]) -> PaddedBatch:
-        return pad([one.rollout.encoded for one in batch], pad_id=self.backbone.pad_id)
 
     def _descend(
         self, batch: Sequence[Sampled], padded: PaddedBatch, prior: torch.Tensor, counts: dict[str, int]
