@@ -1,9 +1,12 @@
 """Work spread over the workers of a Ray cluster, or over processes of this machine that Ray starts.
 
-Pieces of a verb go through Ray Data (`RaySpread`), a judge's questions to actors that hold the judge (`RayJudge`). What
-a verb writes is written by the process that was started, so results are those of one process, byte for byte where the
-verb's are. A worker that dies is started anew and its piece done again. Paths must mean the same on every machine:
-a shared folder, or addresses, see `perl_eval.remote`. Keys are not sent: they are read where a judge is opened.
+Pieces of a verb go through Ray Data (`RaySpread`), a judge's questions to actors that hold the judge (`RayJudge`): what
+is asked next depends on what came back, on the pace that a server allows, on retries and on the ledger, which one
+process writes, and a dataflow has no way back to who sends. What a verb writes is written by the process that was
+started, so results are those of one process, byte for byte where the verb's are. What `score` says across policies is
+reckoned there too: of 25,000 judgements of five policies in half a second. A worker that dies is started anew and its
+piece done again. Paths must mean the same on every machine: a shared folder, or addresses, see
+`perl_eval.remote`. Keys are not sent: they are read where a judge is opened.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class Cluster:
         except ImportError:
             raise UserError("this needs ray", "install the extra: pip install 'perl-eval[ray]'") from None
         if not ray.is_initialized():
-            quiet = {"log_to_driver": False, "configure_logging": False}
+            quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
             try:
                 if self.address:
                     ray.init(address=self.address, **quiet)
@@ -85,10 +88,12 @@ class RaySpread:
         self._cluster.connect()
         from ray import cloudpickle, data
 
+        # Ray's serialiser of code and pieces, between Ray's own processes: nothing that a user hands in is unpickled.
+        pickler: Any = cloudpickle
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
-        rows = [{"piece": cloudpickle.dumps(piece)} for piece in pieces]
+        rows = [{"piece": pickler.dumps(piece)} for piece in pieces]
         done = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
             _Worker,
             fn_constructor_args=(open_worker,),
@@ -99,7 +104,7 @@ class RaySpread:
             num_gpus=self._cluster.gpus or None,
         )
         for row in done.iter_rows():
-            failed, result = cloudpickle.loads(row["done"])
+            failed, result = pickler.loads(row["done"])
             if failed:
                 raise UserError(*result)
             yield result
@@ -109,21 +114,23 @@ class _Worker:
     """What runs on a worker; what the work raises for the user comes back as text, not as Ray's traceback."""
 
     def __init__(self, open_worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._open, self._work = open_worker, None
+        self._open = open_worker
+        self._work: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: Any) -> Any:
         import pyarrow as pa
         from ray import cloudpickle
 
+        pickler: Any = cloudpickle
         made = []
         for piece in batch["piece"]:
             try:
                 if self._work is None:
-                    self._work = self._open()  # type: ignore[assignment]
-                made.append((False, self._work(cloudpickle.loads(piece.as_py()))))  # type: ignore[misc]
+                    self._work = self._open()
+                made.append((False, self._work(pickler.loads(piece.as_py()))))
             except PerlEvalError as error:
                 made.append((True, (getattr(error, "what", str(error)), getattr(error, "fix", ""))))
-        return pa.table({"done": [cloudpickle.dumps(one) for one in made]})
+        return pa.table({"done": [pickler.dumps(one) for one in made]})
 
 
 class RayJudge:
