@@ -178,9 +178,10 @@ def build(out: Path, *, demonstrations: int = 4000, preferences: int = 3000, pro
     """Write the world's data in the layout of ``perl-eval build``: demonstrations, preferences and prompts.
 
     Args:
-        out: The run folder; gets one folder a config, with the splits train and validation, prompts train and test.
+        out: The run folder; gets one folder a config, with the splits train and validation, preferences also test,
+            prompts train and test.
         demonstrations: Training rows of demonstrations; a tenth as many for validation.
-        preferences: Training rows of preferences; a tenth as many for validation.
+        preferences: Training rows of preferences; a tenth as many for validation, a third for test.
         prompts: Training prompts; half as many for test, less those drawn twice. Test prompts occur in no other split.
         seed: Seeds everything.
 
@@ -215,6 +216,8 @@ def build(out: Path, *, demonstrations: int = 4000, preferences: int = 3000, pro
         asked = [_row(fresh(), f"q{index}") for index in range(prompts)]
         _write(going.folder / "prompts" / "train.parquet", asked)
         _write(going.folder / "prompts" / "test.parquet", [_row(prompt, "test") for prompt in test])
+        pairs = [_preference(fresh(), f"ptest{index}", random) for index in range(max(1, preferences // 3))]
+        _write(going.folder / "preferences" / "test.parquet", pairs)
         going.notes["simulated"] = "dialogues, reward and annotators come from a program; no person was asked"
     return going.folder
 

@@ -102,6 +102,11 @@ def test_ablate(typed: Any) -> None:
     assert (options.sizes, options.ranks, options.full, options.seeds) == (("tiny", "m/x"), (1, 8), False, 2)
     assert (options.policy.steps, options.policy.beta, options.policy.rate, options.reward.rate) == (7, 0.3, 0.2, 0.1)
     assert options.full_rate == 4.0
+    assert (options.tried, options.betas, options.own_reward) == ((1.0,), (), False)
+    _, more = typed(f"{line} --tried 0.3,1 --betas 1,0 --own-reward --prompts 9 --draws 3", ablate)
+    swept = more["options"]
+    assert (swept.tried, swept.betas, swept.own_reward) == ((0.3, 1.0), (1.0, 0.0), True)
+    assert (swept.prompts, swept.draws) == (9, 3)
     from perl_eval.records import Message
     from perl_eval.rows import Row
     from perl_eval.world import true_reward
@@ -132,6 +137,9 @@ def test_ablate(typed: Any) -> None:
         ("train average a --data d --prior p --out o", "1 reward model has no average"),
         ("ablate --data d --out o --ranks a,b", "--ranks 'a,b' are no numbers"),
         ("ablate --data d --out o --ranks 0", "rank is 0"),
+        ("ablate --data d --out o --betas x", "--betas 'x' are no numbers"),
+        ("ablate --data d --out o --betas=-1", "beta is -1"),
+        ("ablate --data d --out o --tried 0", "tried is"),
         ("ablate --data d --out o --truth oracle", "--truth 'oracle' is not known"),
         ("ablate --data nothing --out o", "no such file or folder: nothing"),
     ],

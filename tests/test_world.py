@@ -129,6 +129,7 @@ def test_the_layout_is_that_of_build(data: Path) -> None:
         "demonstrations/validation.parquet": 30,
         "preferences/train.parquet": 200,
         "preferences/validation.parquet": 20,
+        "preferences/test.parquet": 66,
         "prompts/train.parquet": 80,
     }
     card = runs.read_card(data)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -36,6 +37,8 @@ Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tens
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
 Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
 LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see the options' text.")]
+
+Number = TypeVar("Number", int, float)
 
 
 def _resources(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:
@@ -246,7 +249,16 @@ def ablate(
     reward_rate: LearningRate = None,
     policy_rate: LearningRate = None,
     full_rate: Annotated[float, typer.Option(help="Learning rates of full tuning are this many times smaller.")] = 10.0,
+    tried: Annotated[
+        str, typer.Option(help="Factors, with commas: each arm takes the best of its rates times these.")
+    ] = "1",
     beta: float = 0.05,
+    betas: Annotated[str, typer.Option(help="With commas: a policy at each, and the picture of it.")] = "",
+    own_reward: Annotated[
+        bool, typer.Option("--own-reward", help="Train each seed's policies on that seed's reward model.")
+    ] = False,
+    prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts that the policies answer.")] = 100,
+    draws: Annotated[int, typer.Option(min=1, help="Answers a prompt.")] = 2,
     group: int = 1,
     targets: Targets = "attention",
     max_tokens: MaxTokens = 512,
@@ -269,16 +281,17 @@ def ablate(
     resources = _resources(device, dtype, checkpointing, micro_batch, "")
     shape = _shape(8, targets, "lora")
     lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
-    try:
-        listed = tuple(int(rank) for rank in ranks.split(",") if rank.strip())
-    except ValueError:
-        raise UserError(f"--ranks {ranks!r} are no numbers", "give ranks with commas, such as 1,4,16") from None
     options = verb.AblateOptions(
         sizes=tuple(size.strip() for size in sizes.split(",") if size.strip()),
-        ranks=listed,
+        ranks=_numbers("--ranks", ranks, int, "1,4,16"),
         full=full,
         seeds=seeds,
+        prompts=prompts,
+        draws=draws,
         full_rate=full_rate,
+        tried=_numbers("--tried", tried, float, "0.3,1,3"),
+        betas=_numbers("--betas", betas, float, "1,0.3,0"),
+        own_reward=own_reward,
         sft=sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources),
         reward=reward.RewardOptions(
             epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
@@ -298,6 +311,14 @@ def ablate(
     folder = verb.run(data, out, options=options, truth=known, seed=seed)
     show(folder)
     done(folder)
+
+
+def _numbers(option: str, given: str, kind: Callable[[str], Number], example: str) -> tuple[Number, ...]:
+    """Read numbers with commas between them."""
+    try:
+        return tuple(kind(one) for one in given.split(",") if one.strip())
+    except ValueError:
+        raise UserError(f"{option} {given!r} are no numbers", f"give some with commas, such as {example}") from None
 
 
 def average_rewards(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import tiny_models
 
 from perl_eval import runs
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate
+from perl_eval.records import Estimate, Measurement
 from perl_eval.rows import Row
-from perl_eval.train import ablate, reward
+from perl_eval.train import ablate, cells, policy, reward
+from perl_eval.train.loop import Diverged
 from perl_eval.train.policy import PolicyOptions
 from perl_eval.train.reward import RewardOptions
 
@@ -65,6 +68,8 @@ def test_every_cell_has_every_figure(done: Path) -> None:
         for name in ("pair accuracy", "learned reward", "true reward", "RL seconds a step", "reward trained share"):
             assert found[arm, name].n == 2
     assert found["SFT", "true reward"].n == 2
+    assert found["SFT", "KL to prior"].value == 0
+    assert abs(found["full", "KL to prior"].value or 0) > 1e-3
     assert ("full", "reward peak memory bytes, of full") not in found
 
 
@@ -77,6 +82,18 @@ def test_figures_are_means_over_the_runs_of_a_cell(done: Path) -> None:
     assert found["r4", "pair accuracy"].value == pytest.approx(np.mean(values))
     assert (found["full", "RL trained share"].value or 0) > 0.99  # of the policy's model; the rest is the value head
     assert (found["r1", "RL bytes by formula, of full"].value or 1) < 0.4
+
+
+def test_differences_are_taken_seed_by_seed(done: Path) -> None:
+    found = named(done)
+    for other in ("full", "SFT"):
+        above, own, theirs = (
+            found[arm, name].value or 0.0
+            for arm, name in (("r4", f"true reward, above {other}"), ("r4", "true reward"), (other, "true reward"))
+        )
+        assert above == pytest.approx(own - theirs)
+    assert ("r4", "pair accuracy, above full") in found
+    assert ("full", "true reward, above full") not in found
 
 
 def test_arms_differ_in_rank_rate_and_weights_alone(done: Path, options: ablate.AblateOptions) -> None:
@@ -103,7 +120,7 @@ def test_a_killed_ablation_goes_on_at_the_run_that_was_cut(
             raise KeyboardInterrupt
         return real(data, prior, out, **named)
 
-    monkeypatch.setattr(ablate.reward, "run", run)
+    monkeypatch.setattr(cells.reward, "run", run)
     with pytest.raises(KeyboardInterrupt):
         ablate.run(data, tmp_path / "out", options=options, truth=reds)
     first, trained[:] = list(trained[:3]), [*trained[3:], "", "", "", "", "", ""][1:]
@@ -114,6 +131,64 @@ def test_a_killed_ablation_goes_on_at_the_run_that_was_cut(
     }
 
 
+def test_each_arm_takes_its_best_rate(
+    data: Path, tmp_path: Path, options: ablate.AblateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Made-up curves. Reward models: the lowest validation loss is at 2e-2 for adapters, at 1e-3 for full tuning. Of
+    # policies that at 3e-2 diverges; at 2e-2 reward less beta x KL ends at 3 - 0.5 x 5 = 0.5, at 1e-2 at 2 - 0.5 x 1 =
+    # 1.5. Full tuning's rates are a tenth: 0.5 and 0.4 without KL, then 2 - 0.5 x 1 at 3e-3.
+    losses = {1e-2: 0.6, 2e-2: 0.5, 3e-2: 0.7, 1e-3: 0.4, 2e-3: 0.5, 3e-3: 0.6}
+    ends = {1e-2: (2.0, 1.0), 2e-2: (3.0, 5.0), 1e-3: (0.5, 0.0), 2e-3: (0.4, 0.0), 3e-3: (2.0, 1.0)}
+    seeds: set[int] = set()
+
+    def finished(out: Path, curve: list[Measurement], seed: int, **notes: float) -> Path:
+        seeds.add(seed)
+        with runs.start(out, verb="made up", arguments={}, seed=seed) as going:
+            if not going.done:
+                going.write(curve, Measurement)
+                going.notes |= notes
+        return out
+
+    def rewarded(data: Path, prior: Path, out: Path, *, options: RewardOptions, seed: int) -> Path:
+        values = (9.0, losses[round(options.rate, 6)], 8.0)
+        return finished(out, [Measurement(step, "validation loss", one) for step, one in enumerate(values)], seed)
+
+    def tuned(data: Path, prior: Path, fixed: Path, out: Path, *, options: PolicyOptions, seed: int) -> Path:
+        if round(options.rate, 6) == 3e-2:
+            raise Diverged("the policy loss is not finite")
+        both = zip(("reward", "KL to prior"), ends[round(options.rate, 6)], strict=True)
+        curve = [Measurement(step, name, end if step == 9 else -50.0) for name, end in both for step in range(10)]
+        return finished(out, curve, seed, beta=options.beta)
+
+    monkeypatch.setattr(reward, "run", rewarded)
+    monkeypatch.setattr(policy, "run", tuned)
+    grid = replace(options, ranks=(4,), tried=(1.0, 2.0, 3.0), policy=replace(options.policy, beta=0.5))
+    found = cells.Cells(data, tmp_path / "cells" / "prior", grid, 5)
+    assert [found.rate("reward", arm) for arm in ("r4", "full")] == pytest.approx([2e-2, 1e-3])
+    assert [found.rate("policy", arm) for arm in ("r4", "full")] == pytest.approx([1e-2, 3e-3])
+    assert found.trials["policy r4 at 0.03"] == -math.inf
+    assert found.trials["policy r4 at 0.02"] == pytest.approx(0.5)
+    assert seeds == {5, 7}  # seeds 5 and 6 are those of the table; rates are chosen on the next
+
+
+def test_each_seed_has_its_own_reward_model_if_asked(
+    data: Path, tmp_path: Path, options: ablate.AblateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(data: Path, prior: Path, out: Path, **named: Any) -> Path:
+        return out
+
+    monkeypatch.setattr(reward, "run", run)
+    for own, names in ((False, ["reward-r4-3", "reward-r4-3"]), (True, ["reward-r4-3", "reward-r4-4"])):
+        found = cells.Cells(data, tmp_path / "cells" / "prior", replace(options, own_reward=own), 3)
+        assert [found.fixed(seed).name for seed in (3, 4)] == names
+
+
+def test_a_rate_that_was_given_is_not_tried(data: Path, tmp_path: Path, options: ablate.AblateOptions) -> None:
+    found = cells.Cells(data, tmp_path / "cells" / "prior", options, 0)
+    assert [found.rate("reward", arm) for arm in ("r4", "full")] == pytest.approx([1e-2, 1e-3])
+    assert not list(tmp_path.iterdir())
+
+
 def test_grids_of_nothing_are_refused() -> None:
     with pytest.raises(UserError, match="an ablation of nothing"):
         ablate.AblateOptions(ranks=(), full=False)
@@ -121,3 +196,7 @@ def test_grids_of_nothing_are_refused() -> None:
         ablate.AblateOptions(sizes=())
     with pytest.raises(UserError, match="seeds is 0"):
         ablate.AblateOptions(seeds=0)
+    with pytest.raises(UserError, match="tried is"):
+        ablate.AblateOptions(tried=(1.0, 0.0))
+    with pytest.raises(UserError, match="beta is -1"):
+        ablate.AblateOptions(betas=(0.3, -1.0))
