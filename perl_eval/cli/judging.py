@@ -72,9 +72,7 @@ def judge(
     if stop_when_decided and (dry_run or attack or look or reread is not None):
         raise UserError("--stop-when-decided is for judging", "leave it out")
     if reread is not None:
-        if a is not None or door or prompt:
-            raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
-        _reread(reread, out, prompts)
+        _reread(reread, out, prompts, given=a is not None or bool(door or prompt))
         return
     doors = door or []
     a = _given(a, doors, prompt)
@@ -204,10 +202,12 @@ def _folders(out: Path, doors: Sequence[str]) -> list[Path]:
     return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
-def _reread(run: Path, out: Path, prompts: Path | None) -> None:
+def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
     from perl_eval import judge as verb
     from perl_eval.judges.kept import reopen
 
+    if given:
+        raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
     _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
 
 
