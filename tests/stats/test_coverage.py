@@ -12,15 +12,15 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtr
 
 from perl_eval.records import Estimate
 from perl_eval.stats.actions import Match, action_accuracies
 from perl_eval.stats.agreement import krippendorff_alpha, scott_pi
 from perl_eval.stats.alttest import alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
-from perl_eval.stats.calibration import calibration_error
-from perl_eval.stats.classification import label_quality, pair_accuracy
+from perl_eval.stats.calibration import calibration_error, reliability_curve
+from perl_eval.stats.classification import label_quality, pair_accuracy, within_context_accuracy
 from perl_eval.stats.correction import Sample, corrected_shares, rogan_gladen
 from perl_eval.stats.diversity import diversity
 from perl_eval.stats.graded import mean_score
@@ -106,6 +106,16 @@ def calibration(rng: Generator, n: int) -> dict[str, Estimate]:
         labels = rng.random(n) < expit(steepness * logit(chances))
         found[name] = calibration_error(chances, labels, clusters=groups)
     return found
+
+
+def contexts(rng: Generator, n: int) -> dict[str, Estimate]:
+    """Draw contexts that are easy or hard, each with one to three liked answers and two that are not, all as likely."""
+    liked = rng.integers(1, 4, n)
+    context = np.concatenate([np.arange(n).repeat(2), np.arange(n).repeat(liked)])
+    labels = np.arange(len(context)) >= 2 * n
+    scores = rng.normal(0, 3, n)[context] + rng.normal(labels * 0.8, 1.0)
+    bins = reliability_curve(rng.uniform(0.4, 0.5, n), rng.random(n) < 0.45)
+    return {"within": within_context_accuracy(scores, labels, context.tolist()), "bin": bins[0].observed}
 
 
 def people(rng: Generator, n: int) -> dict[str, Estimate]:
@@ -240,6 +250,8 @@ WORLDS: dict[str, Callable[[], World]] = {
         large(rewards, 300_000, (*QUALITY, "average precision")) | {"pairs": pair_truth()},
     ),
     "calibration": lambda: World(calibration, 400, 500, calibration_truth()),
+    # Liked less disliked is N(0.8, 2), whatever the context.
+    "contexts": lambda: World(contexts, 100, 500, {"within": float(ndtr(0.8 / np.sqrt(2))), "bin": 0.45}),
     "people": lambda: World(people, 120, 400, large(people, 40_000, PANEL)),
     "texts": lambda: World(texts, 80, 400, large(texts, 12_000, TEXTS)),
     "repeats": lambda: World(repeats, 80, 1000, {"repetition": 0.06 * float(np.mean(3 / np.arange(10, 19)))}),
