@@ -3,6 +3,7 @@
 vLLM needs a GPU and is not installed here. What it refuses is known from its source (vllm/lora/peft_helper.py and
 vllm/lora/utils.py): ``modules_to_save``, DoRA, a bias, a rank above ``--max-lora-rank``, a tensor that is
 neither ``lora_A.weight`` nor ``lora_B.weight`` of a linear layer, and layers that ``target_modules`` does not name.
+It reads one rank and one scale for all layers: patterns of them would be left out without a word.
 """
 
 from __future__ import annotations
@@ -53,8 +54,13 @@ def test_the_folder_is_one_that_vllm_loads(trained: Path) -> None:
     assert not config["use_dora"]
     assert config["bias"] == "none"
     assert config["r"] == 4
+    assert not config["rank_pattern"]
+    assert not config["alpha_pattern"]
+    assert not config["layer_replication"]
+    assert isinstance(config["target_modules"], list)  # a pattern is text
     with safe_open(trained / "adapter_model.safetensors", "pt") as file:
         names = list(file.keys())
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
     # two layers, four projections, two factors each
     assert len(names) == 2 * 4 * 2
     for name in names:
@@ -63,6 +69,7 @@ def test_the_folder_is_one_that_vllm_loads(trained: Path) -> None:
         assert factor in ("lora_A", "lora_B")
         assert weight == "weight"
         assert layer in config["target_modules"]
+        assert shapes[name][0 if factor == "lora_A" else 1] == config["r"]
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft, with this transformers
