@@ -18,7 +18,7 @@ from perl_eval.models.limits import valid_seed
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
 from perl_eval.train import overoptimisation
-from perl_eval.train.cells import FULL, AblateOptions, Cells, Figures, Truth
+from perl_eval.train.cells import FULL, AblateOptions, Cells, Figures, Stage, Truth
 
 __all__ = ["FULL", "AblateOptions", "run"]
 
@@ -101,7 +101,8 @@ def _differences(found: Figures, others: Mapping[str, Figures]) -> list[Estimate
 def _rates(cells: Cells, arm: str) -> list[Estimate]:
     """Return the learning rates of an arm, and how they were come by."""
     told = []
-    for stage, name in (("reward", "reward learning rate"), ("policy", "RL learning rate")):
+    named: Mapping[Stage, str] = {"reward": "reward learning rate", "policy": "RL learning rate"}
+    for stage, name in named.items():
         tried = len(dict.fromkeys(cells.options.tried))
         how = f"best of {tried}, on seed {cells.seeds[-1] + 1}" if tried > 1 else "given"
         told.append(Estimate(name, cells.rate(stage, arm), None, None, tried, 0, how))

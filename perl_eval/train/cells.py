@@ -30,7 +30,7 @@ from perl_eval.train.policy import PolicyOptions
 from perl_eval.train.reward import RewardOptions
 from perl_eval.train.sft import SftOptions
 
-__all__ = ["FULL", "AblateOptions", "Cells", "Figures", "Truth"]
+__all__ = ["FULL", "AblateOptions", "Cells", "Figures", "Stage", "Truth"]
 
 FULL = "full"
 Truth = Callable[[Row, str], float]
@@ -139,8 +139,8 @@ class Cells:
     def rate(self, stage: Stage, arm: str) -> float:
         """Return the learning rate of an arm in a stage: the best of those tried."""
         if (stage, arm) not in self.chosen:
-            template = self.options.reward if stage == "reward" else self.options.policy
-            base = template.rate if self.options.arms[arm] else template.rate / self.options.full_rate
+            given = self.options.reward.rate if stage == "reward" else self.options.policy.rate
+            base = given if self.options.arms[arm] else given / self.options.full_rate
             rates = [base * factor for factor in dict.fromkeys(self.options.tried)]
             worth = [self._trial(stage, arm, rate) for rate in rates] if len(rates) > 1 else [0.0]
             self.trials |= {f"{stage} {arm} at {rate:.3g}": one for rate, one in zip(rates, worth, strict=True)}
@@ -202,7 +202,8 @@ class Cells:
         asked = [row for row in found for _ in range(options.draws)]
         answers = _sampled(backbone, adapter, asked, options, seed)
         temperature = options.policy.temperature
-        own, anchor = (_log_probs(*one, answers, temperature) for one in ((backbone, adapter), (prior, None)))
+        own = _log_probs(backbone, adapter, answers, temperature)
+        anchor = _log_probs(prior, None, answers, temperature)
         scorer = RewardScorer(self.fixed(seed), prior)
         worth = {
             "learned reward": float(np.mean(scorer.normalised([one.encoded for one in answers]))),
