@@ -17,6 +17,7 @@ from perl_eval.models.continuation import Continuation
 from perl_eval.models.encode import Encoded, pad
 from perl_eval.models.generate import Rollout, Sampling, item_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.pictures import Picture
 from perl_eval.records import digest
 
 __all__ = ["Asked", "ModelLanguage", "ModelPrefixes", "Twist", "fit_twist", "prefix_states"]
@@ -27,10 +28,15 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The prompts that go by number: their ids, which seed the draws, and their tokens."""
+    """The prompts that go by number: their ids, which seed the draws, their tokens, and their pictures, if any."""
 
     items: tuple[str, ...]
     prompts: tuple[tuple[int, ...], ...]
+    pictures: tuple[tuple[Picture, ...], ...] = ()
+
+    def shown(self, place: int) -> tuple[Picture, ...]:
+        """Return the pictures of one prompt."""
+        return self.pictures[place] if self.pictures else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class ModelLanguage:
         """Return prompt and answer of each row as one sequence, the answer marked ``trained``."""
         prompts = self.asked.prompts
         return [
-            Rollout(prompts[place], tuple(sequence), finished=True).encoded
+            Rollout(prompts[place], tuple(sequence), finished=True, pictures=self.asked.shown(place)).encoded
             for place, sequence in zip(contexts.tolist(), sequences, strict=True)
         ]
 
@@ -156,6 +162,7 @@ class ModelPrefixes:
             language.sampling.temperature,
             rows=fan.tolist(),
             hidden=language.twist is not None,
+            pictures=[language.asked.shown(place) for place in distinct.tolist()],
         )
 
     def look(self) -> FloatArray:

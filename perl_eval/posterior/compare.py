@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perl_eval import rows, runs
+from perl_eval import images, rows, runs
 from perl_eval.bayes import estimates
 from perl_eval.models.limits import valid_seed
 from perl_eval.posterior import picture
@@ -56,6 +56,8 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
             told, said = kept.method(place, partial(_told, setting, method, trained))
             figures, completions = [*figures, *told], [*completions, *said]
         figures += frontier(setting, pool)
+        shown = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
+        completions = [replace(one, images=shown[one.item]) for one in completions]
         figures = intervals.about(figures, simulated=going.simulated)
         going.write(figures, Estimate)
         going.write(completions, Completion)

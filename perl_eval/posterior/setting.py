@@ -175,8 +175,10 @@ def open_setting(found: Sequence[Row], models: Models, options: PosteriorOptions
     named = _named(models.policies)
     backbone = open_backbone(models.prior)
     room = prompt_room(options.max_tokens, options.max_new_tokens)
-    prompts = tuple(encode_prompt(backbone.tokenizer, row.prompt, max_tokens=room) for row in found)
-    asked = Asked(tuple(row.id for row in found), prompts)
+    prompts = tuple(
+        encode_prompt(backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in found
+    )
+    asked = Asked(tuple(row.id for row in found), prompts, tuple(row.images for row in found))
     sampling = Sampling(options.temperature, options.max_new_tokens)
     ensemble = Ensemble(models.rewards, backbone, options.ensemble)
     base = ModelLanguage(backbone, None, asked, sampling, seed=seed, batch=options.batch).stream(PRIOR)
