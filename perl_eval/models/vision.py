@@ -50,7 +50,7 @@ def open_vision(path: Path) -> tuple[Any, Any]:
             a kind that cannot be used here.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-    from transformers.utils import is_torchvision_available
+    from transformers.utils.import_utils import is_torchvision_available
 
     config = AutoConfig.from_pretrained(path)
     if config.is_encoder_decoder or config.model_type in _BOTH_WAYS:
@@ -63,7 +63,7 @@ def open_vision(path: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, ImportError, AttributeError) as error:
         # without torchvision transformers trips over its own stand-ins for classes that need it
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if is_torchvision_available():  # type: ignore[no-untyped-call]
+        if is_torchvision_available():
             fix = "add its files"
         else:
             fix = "add its files; if it reads films too, pip install torchvision"

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perl_eval import build, judge, sample, score
 from perl_eval.errors import UserError
 from perl_eval.judges.doors import DoorOptions
+from perl_eval.judges.protocol import Reply
+from perl_eval.records import Question
 from perl_eval.scale.on_ray import Cluster, RayJudge, RaySpread
 
 CLUSTER = Cluster(workers=2)
@@ -40,9 +42,17 @@ class Mortal:
         return doubled
 
 
-def kill_a_seat(judge: RayJudge) -> None:
-    """Kill the worker that holds one of the two copies of the judge; Ray starts another."""
-    judge._ray.kill(judge._seats[0], no_restart=False)
+class Struck(RayJudge):
+    """Of its two workers one is killed before it is asked anything, and again while it answers; Ray starts another."""
+
+    asked = 0
+
+    async def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        self.asked += 1
+        if self.asked in (1, 40):
+            print("on their way", self._load[0])
+            self._ray.kill(self._seats[0], no_restart=False)
+        return await super().ask(questions)
 
 
 def main(folder: Path, chat_url: str) -> None:
@@ -56,8 +66,7 @@ def main(folder: Path, chat_url: str) -> None:
     a, b = folder / "here" / "sample", folder / "b"
     local = RayJudge(f"local:{folder / 'judge'}", DoorOptions(group=4), CLUSTER)
     judge.run(a, b, folder / "ray" / "local", judge=local, options=JUDGING)
-    chat = RayJudge("chat:tiny", DoorOptions(base_url=chat_url, price_in_usd=1.0, price_out_usd=2.0), CLUSTER)
-    kill_a_seat(chat)
+    chat = Struck("chat:tiny", DoorOptions(base_url=chat_url, price_in_usd=1.0, price_out_usd=2.0), CLUSTER)
     judge.run(a, b, folder / "ray" / "chat", judge=chat, options=JUDGING)
     score.run([folder / "here" / "local", folder / "here" / "chat"], folder / "ray" / "score", spread=spread)
     build.run(

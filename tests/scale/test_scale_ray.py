@@ -95,7 +95,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place, one in enumerate(answers)
     ]
     tables.write(folder / "b" / "completions.parquet", others, Completion)
-    with running(FakeServer()) as chat:
+    with running(FakeServer(latency_s=0.05)) as chat:
         told = DoorOptions(group=4, base_url=chat.url, price_in_usd=1.0, price_out_usd=2.0)
         for name, spec in (("local", f"local:{folder / 'judge'}"), ("chat", "chat:tiny")):
             opened = open_judge(spec, told)
@@ -114,6 +114,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     (folder / "said").write_text(done.stdout)
+    (folder / "answered.json").write_text(json.dumps(list(chat.answered.values())))
     return folder
 
 
@@ -139,7 +140,7 @@ def test_the_files_are_those_of_one_process(file: str, outputs: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["local", "chat"])
 def test_judgements_are_those_of_one_process_but_for_their_times(name: str, outputs: Path) -> None:
-    """With the chat judge a worker was killed before it was asked anything."""
+    """With the chat judge a worker was killed before it was asked anything, and while it answered."""
     here, there = (
         [
             replace(one, ballots=tuple(replace(ballot, latency_s=0.0) for ballot in one.ballots))
@@ -162,6 +163,16 @@ def test_run_cards_say_the_same_but_for_the_cost_of_running(verb: str, outputs: 
     assert cards[1] is not None
     for name in ("verb", "arguments", "seed", "inputs", "simulated"):
         assert getattr(cards[0], name) == getattr(cards[1], name), name
+
+
+@pytest.mark.slow
+def test_of_a_killed_worker_only_what_was_on_its_way_is_asked_again(outputs: Path) -> None:
+    first, second = (int(line.split()[-1]) for line in (outputs / "said").read_text().splitlines() if "way" in line)
+    answered = json.loads((outputs / "answered.json").read_text())
+    assert first == 0 < second
+    # Each question once here and once on Ray, but for the few whose answers died with their worker.
+    assert min(answered) == 2
+    assert sum(answered) <= 2 * len(answered) + second
 
 
 @pytest.mark.slow
