@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Reward models of real thumbs up and down, Taskmaster Coffee and Ticketing: grouped 5-fold figures of LoRA and of full
-# tuning, beside TF-IDF with logistic regression on the same folds. The model is made from nothing on Coffee's dialogues.
-# Usage: examples/taskmaster_reward.sh DATA_DIR OUT   (DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/)
+# tuning, beside TF-IDF with logistic regression on the same folds. The model is made from nothing on Coffee's dialogues,
+# then learns to tell the turns of people from its own; with `sft` as third word it does not.
+# Usage: examples/taskmaster_reward.sh DATA_DIR OUT [sft]   (DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/)
 # A killed run goes on where it was. What is printed is also in OUT/folds-*/estimates.parquet.
 set -euo pipefail
-data=${1:?folder with TM-4-2024/ and TM-3-2020/} out=${2:?output folder}
+data=${1:?folder with TM-4-2024/ and TM-3-2020/} out=${2:?output folder} prior=${3:-told}
+here=$(dirname "$0")
 export OMP_NUM_THREADS=1
 
 perl-eval build taskmaster-coffee --data-dir "$data" --out "$out/coffee"
@@ -12,9 +14,18 @@ perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
 perl-eval train sft --data "$out/coffee/dialogs" --out "$out/sft" \
   --model scratch:small --epochs 2.5 --batch 16 --learning-rate 2e-3 --max-tokens 512 --dtype bf16
 
+if [ "$prior" = told ]; then  # no thumbs are read here
+  python "$here/human_or_model.py" turns "$out/coffee/dialogs" "$out/turns"
+  perl-eval sample --model "$out/sft" --data "$out/turns" --split train --limit 2600 --out "$out/turns-sampled" \
+    --name sft --max-tokens 256 --max-new-tokens 64 --dtype bf16
+  python "$here/human_or_model.py" rate "$out/turns" "$out/turns-sampled" "$out/human-or-model"
+  perl-eval train reward --full --data "$out/human-or-model" --prior "$out/sft" --out "$out/told" \
+    --batch 32 --epochs 2 --learning-rate 5e-4 --max-tokens 160 --evaluations 2 --dtype bf16
+fi
+
 # The last weights stay (one evaluation, at the end): of these few rows the loss on a tenth is too noisy to choose by.
 folds() {  # name, longest input, arm, its options
-  perl-eval train reward --folds 5 --data "$out/$1/ratings" --prior "$out/sft" --out "$out/folds-$1-$3" \
+  perl-eval train reward --folds 5 --data "$out/$1/ratings" --prior "$out/$prior" --out "$out/folds-$1-$3-$prior" \
     --batch 32 --epochs 1.5 --evaluations 1 --max-tokens "$2" --dtype bf16 "${@:4}"
 }
 both() {
