@@ -29,7 +29,7 @@ LAYERS = {
         "train.objectives",
         "train.matching",
     ],
-    3: ["models", "train.processes", "train.meter", "train.loop"],
+    3: ["models", "train.processes", "train.meter", "train.shards", "train.loop"],
     4: ["judges"],
     5: [
         *("build", "sample", "recorded", "judge", "jury", "score", "tasks", "rewards", "agree", "audit", "power"),

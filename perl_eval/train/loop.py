@@ -8,6 +8,7 @@ card, so that a kill while the verb saves or measures its model costs no trainin
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -23,6 +24,7 @@ from perl_eval import runs, tables
 from perl_eval.errors import PerlEvalError
 from perl_eval.progress import track
 from perl_eval.records import Measurement
+from perl_eval.train import shards
 from perl_eval.train.processes import Processes
 
 __all__ = ["Diverged", "Fit", "LoopOptions", "Task", "optimise"]
@@ -111,9 +113,13 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     processes = processes or Processes()
     parameters = task.parameters
     optimizer = torch.optim.AdamW(
-        list(parameters.values()), lr=options.learning_rate, eps=1e-8, weight_decay=options.weight_decay, fused=True
+        [{"params": group} for group in shards.groups(parameters.values())],
+        lr=options.learning_rate,
+        eps=1e-8,
+        weight_decay=options.weight_decay,
+        fused=True,
     )
-    state = _State(folder / runs.CHECKPOINT, parameters, optimizer)
+    state = _State(folder / runs.CHECKPOINT, parameters, optimizer, processes)
     first = state.load()
     if state.finished:
         return state.fit()
@@ -126,8 +132,8 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
             group["lr"] = options.learning_rate * _rate(options, step)
         optimizer.zero_grad(set_to_none=True)
         figures = dict(task.learn(step))
-        processes.sum_gradients(parameters.values())
-        figures |= _clip(task, options.clip_norm)
+        processes.sum_gradients(shards.plain(parameters.values()))
+        figures |= _clip(task, options.clip_norm, processes)
         _refuse_if_diverged(task.name, step, figures)
         optimizer.step()
         last = step + 1 == options.steps
@@ -140,25 +146,26 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
         state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
         if task.log and processes.is_main:
             task.log(step, figures)
-        if processes.is_main and not last and time.monotonic() - saved_s > options.checkpoint_every_s:
+        due = processes.is_main and time.monotonic() - saved_s > options.checkpoint_every_s
+        if not last and processes.agreed(due=due):
             state.seconds += time.monotonic() - begun_s
             state.save()
             begun_s = saved_s = time.monotonic()
     optimizer.zero_grad(set_to_none=True)
     state.seconds += time.monotonic() - begun_s
     state.finish()
-    if processes.is_main:
+    if processes.is_main or processes.sharded:
         state.save()
     processes.wait()
     return state.fit()
 
 
-def _clip(task: Task, clip_norm: float) -> dict[str, float]:
+def _clip(task: Task, clip_norm: float, processes: Processes) -> dict[str, float]:
     """Clip each part's gradient to a norm, and return the norms as they were."""
     norms = {}
     for part, named in task.parts.items():
         name = "gradient norm" if len(task.parts) == 1 else f"{part} gradient norm"
-        norms[name] = float(nn.utils.clip_grad_norm_(list(named.values()), clip_norm))
+        norms[name] = shards.clip(named.values(), clip_norm, processes)
     return norms
 
 
@@ -172,8 +179,15 @@ def _refuse_if_diverged(name: str, step: int, figures: Mapping[str, float]) -> N
 class _State:
     """Everything that a resumed run needs, and how it lies on disk (safetensors and JSON)."""
 
-    def __init__(self, folder: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        processes: Processes,
+    ) -> None:
         self.folder = folder
+        self.processes = processes
         self.parameters = parameters
         self.optimizer = optimizer
         self.curve: list[Measurement] = []
@@ -190,7 +204,7 @@ class _State:
         if loss < self.best_loss:
             self.best_loss, self.best_step, self.stale = loss, step, 0
             # in the machine's memory, not the GPU's, which full tuning fills
-            self.best = {name: one.detach().to("cpu", copy=True) for name, one in self.parameters.items()}
+            self.best = {name: shards.local(one.detach()).to("cpu", copy=True) for name, one in self.parameters.items()}
 
     def finish(self) -> None:
         """Put the best weights in place; moments, and weights kept apart, are needed no more."""
@@ -199,7 +213,7 @@ class _State:
             self.best_step = self.steps - 1
         with torch.no_grad():
             for name, kept in self.best.items():
-                self.parameters[name].copy_(kept)
+                shards.local(self.parameters[name]).copy_(kept)
         self.best.clear()
         self.optimizer.state.clear()
 
@@ -209,11 +223,15 @@ class _State:
     def save(self) -> None:
         from safetensors.torch import save_file
 
-        tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        whole = functools.partial(shards.whole, processes=self.processes)  # of shares by all, in one order
+        tensors = {f"parameter/{name}": whole(parameter.detach()) for name, parameter in self.parameters.items()}
+        for name, best in self.best.items():
+            tensors[f"best/{name}"] = whole(shards.as_share(best, self.parameters[name]))
         for name, parameter in self.parameters.items():
             moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
-            tensors |= {f"moment/{key}/{name}": torch.as_tensor(value) for key, value in moments.items()}
+            tensors |= {f"moment/{key}/{name}": whole(torch.as_tensor(moments[key])) for key in sorted(moments)}
+        if not self.processes.is_main:
+            return
         header = {
             "steps": self.steps,
             "seconds": self.seconds,
@@ -241,9 +259,10 @@ class _State:
             names = set(saved.keys())
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
-                    parameter.copy_(saved.get_tensor(f"parameter/{name}"))
+                    parameter.copy_(shards.share_of(saved.get_tensor(f"parameter/{name}"), parameter))
                     if f"best/{name}" in names:
-                        self.best[name] = saved.get_tensor(f"best/{name}")
+                        best = shards.share_of(saved.get_tensor(f"best/{name}"), parameter)
+                        self.best[name] = shards.local(best).cpu()
                     self.optimizer.state[parameter] = {
                         key.split("/", 2)[1]: _moment(saved.get_tensor(key), parameter)
                         for key in names
@@ -259,4 +278,4 @@ class _State:
 
 def _moment(saved: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
     """Put a moment where its parameter is; Adam counts steps on the CPU."""
-    return saved if saved.dim() == 0 else saved.to(parameter.device)
+    return saved if saved.dim() == 0 else shards.share_of(saved.to(parameter.device), parameter)

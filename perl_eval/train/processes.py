@@ -23,10 +23,10 @@ __all__ = ["Processes"]
 
 Item = TypeVar("Item")
 _SHARES = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron",
 }
+_SETTINGS = ("FSDP_CPU_RAM_EFFICIENT_LOADING", "FSDP_OFFLOAD_PARAMS")
 _WHOLE = "launch with distributed_type MULTI_GPU, as in examples/accelerate/ddp.yaml"
 _BUCKET = 2**24
 """Gradient numbers sent at once: 64 MiB in float32."""
@@ -38,13 +38,14 @@ class Processes:
     Attributes:
         count: How many there are.
         index: Which one this is; 0 is the one that writes.
+        sharded: Whether each holds a share of the model, `perl_eval.train.shards`, and not a copy.
     """
 
-    def __init__(self, count: int = 1, index: int = 0) -> None:
-        self.count, self.index = count, index
+    def __init__(self, count: int = 1, index: int = 0, *, sharded: bool = False) -> None:
+        self.count, self.index, self.sharded = count, index, sharded
 
     @classmethod
-    def current(cls, device: torch.device) -> Processes:
+    def current(cls, device: torch.device, *, shards: bool = False) -> Processes:
         """Return the processes that the launcher started, joining them if there are several.
 
         They part when the interpreter ends: a group that is still there then takes its threads down with it, which
@@ -52,12 +53,21 @@ class Processes:
 
         Args:
             device: Where this one computes, which decides how they talk: nccl between GPUs, gloo between CPUs.
+            shards: Whether what runs can be trained in shares, if the launcher asks for FSDP.
 
         Raises:
-            UserError: The launcher asks for a model in shares, which would be trained as whole copies.
+            UserError: The launcher asks for a model in shares, which would be trained as whole copies, or for more
+                than is done with shares.
         """
+        fsdp = _is_on("ACCELERATE_USE_FSDP")
+        if fsdp and not shards:
+            why = "sampling goes at each process's own pace"
+            raise UserError(f"the launcher asks for FSDP, for train sft and train reward only: {why}", _WHOLE)
+        for name in _SETTINGS:
+            if fsdp and _is_on(name):
+                raise UserError(f"the launcher asks for {name}", "set it to false, as in examples/accelerate/fsdp.yaml")
         for name, what in _SHARES.items():
-            if os.environ.get(name, "").lower() == "true":
+            if _is_on(name):
                 raise UserError(f"the launcher asks for {what}, and every process here holds the whole model", _WHOLE)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
@@ -66,7 +76,7 @@ class Processes:
         state = PartialState(cpu=device.type == "cpu")
         atexit.unregister(_part)  # of several verbs in one process
         atexit.register(_part)
-        return cls(state.num_processes, state.process_index)
+        return cls(state.num_processes, state.process_index, sharded=fsdp)
 
     @property
     def is_main(self) -> bool:
@@ -85,6 +95,12 @@ class Processes:
         summed = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
         torch.distributed.all_reduce(summed)
         return dict(zip(figures, summed.tolist(), strict=True))
+
+    def agreed(self, *, due: bool) -> bool:
+        """Return whether a thing is due here, or by the main process's clock if all must do it together."""
+        if not self.sharded:
+            return due
+        return self.totals({"due": float(due and self.is_main)})["due"] > 0
 
     def gather(self, items: Sequence[Item]) -> list[Item]:
         """Return the items of all processes in the order that `share` took them from, in every process."""
@@ -144,6 +160,10 @@ class _Bystander(runs.Run):
         """Write nothing."""
         del records
         return self.folder / runs.FILES[record]
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() == "true"
 
 
 def _part() -> None:

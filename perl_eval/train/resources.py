@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from perl_eval.errors import UserError
 from perl_eval.models.limits import not_negative
 from perl_eval.models.placement import Placement
+from perl_eval.train.processes import Processes
 
-__all__ = ["Resources", "pieces", "tracked"]
+__all__ = ["Resources", "pieces", "shared_pieces", "tracked"]
 
 Item = TypeVar("Item")
 Log = Callable[[int, Mapping[str, float]], None]
@@ -39,6 +40,22 @@ def pieces(items: Sequence[Item], length: Callable[[Item], int], size: int) -> l
     ordered = sorted(items, key=length)
     step = size or max(1, len(ordered))
     return [ordered[start : start + step] for start in range(0, len(ordered), step)]
+
+
+def shared_pieces(
+    processes: Processes, items: Sequence[Item], length: Callable[[Item], int], size: int
+) -> Iterator[tuple[list[Item], float]]:
+    """Yield this process's `pieces` of a step's items, with a weight for their loss: 1.
+
+    A model in shares is computed with by all processes at once, so equally often: who has fewer pieces, or none, gets
+    one more, of any items, that weighs 0.
+    """
+    own = pieces(processes.share(items), length, size)
+    yield from ((piece, 1.0) for piece in own)
+    if processes.sharded:
+        most = len(pieces(items[:: processes.count], length, size))  # the first process has most
+        spare = own[-1] if own else [min(items, key=length)]
+        yield from [(spare, 0.0)] * (most - len(own))
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from perl_eval.train.meter import Meter, byte_account
 from perl_eval.train.metrics import glossary
 from perl_eval.train.objectives import pairwise_loss, pointwise_loss
 from perl_eval.train.processes import Processes
-from perl_eval.train.resources import Resources, pieces, tracked
+from perl_eval.train.resources import Resources, shared_pieces, tracked
+from perl_eval.train.shards import made_whole, share_out
 
 __all__ = [
     "NEED",
@@ -170,6 +171,7 @@ class RewardTrainer:
             up = min(max(float(np.mean([example.label for example in self.examples])), 0.01), 0.99)
             backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))
         backbone.train_only(*self.parts)
+        share_out(backbone, *self.parts, processes=self.processes)
         self.lengths = [example.length for example in self.examples]
         self.steps = max(1, round(options.epochs * len(self.examples) / options.batch))
 
@@ -216,8 +218,8 @@ class RewardTrainer:
         figures = {"loss": 0.0, "accuracy": 0.0}
         drawn = item_seed(self.seed, f"dropout {step}", self.processes.index) % 2**32
         with self.backbone.adapter(self.name), self.backbone.dropping(drawn):
-            for piece in pieces(self.processes.share(batch), _length, self.options.resources.micro_batch):
-                loss, right = self._loss(piece, len(batch), dropout=self.options.dropout)
+            for piece, weight in shared_pieces(self.processes, batch, _length, self.options.resources.micro_batch):
+                loss, right = self._loss(piece, len(batch), weight, dropout=self.options.dropout)
                 loss.backward()  # type: ignore[no-untyped-call]
                 figures = {"loss": figures["loss"] + float(loss.detach()), "accuracy": figures["accuracy"] + right}
         tokens = sum(len(sequence.ids) for example in batch for sequence in example.sequences)
@@ -229,22 +231,25 @@ class RewardTrainer:
         figures = {"validation loss": 0.0, "validation accuracy": 0.0}
         size = self.options.resources.micro_batch or self.options.batch
         with self.backbone.adapter(self.name):
-            for piece in pieces(self.processes.share(self.checks), _length, size):
-                loss, right = self._loss(piece, len(self.checks))
+            for piece, weight in shared_pieces(self.processes, self.checks, _length, size):
+                loss, right = self._loss(piece, len(self.checks), weight)
                 figures["validation loss"] += float(loss)
                 figures["validation accuracy"] += right
         return self.processes.totals(figures)
 
-    def _loss(self, piece: Sequence[Example], count: int, *, dropout: float = 0.0) -> tuple[torch.Tensor, float]:
-        """Return the share of a step's loss, and of its accuracy, that some examples have."""
+    def _loss(
+        self, piece: Sequence[Example], count: int, weight: float, *, dropout: float = 0.0
+    ) -> tuple[torch.Tensor, float]:
+        """Return the share of a step's loss, and of its accuracy, that some examples have, times a weight."""
         sequences = [sequence for example in piece for sequence in example.sequences]
         scores = rewards(self.backbone, sequences, dropout=dropout)
         if self.kind == "pointwise":
             labels = torch.tensor([example.label for example in piece], device=scores.device)
             right = float(((scores > 0) == (labels > 0.5)).sum())
-            return pointwise_loss(scores, labels, count=count), right / count
+            return pointwise_loss(scores, labels, count=count) * weight, right * weight / count
         chosen, rejected = scores.view(len(piece), 2).T
-        return pairwise_loss(chosen, rejected, count=count), float((chosen > rejected).sum()) / count
+        right = float((chosen > rejected).sum())
+        return pairwise_loss(chosen, rejected, count=count) * weight, right * weight / count
 
     def notes(self, fit: Fit) -> dict[str, Any]:
         """Return the figures for the run card."""
@@ -308,7 +313,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
     options = options or RewardOptions()
     prompt_room(options.max_tokens, options.max_new_tokens)
     inputs = {"data": Path(data), "prior": Path(prior)}
-    processes = Processes.current(options.resources.placement.resolve())
+    processes = Processes.current(options.resources.placement.resolve(), shards=True)
     plan = {"verb": "train reward", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:
@@ -322,12 +327,18 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
             held_out = split.get("validation", [])
             trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
             fit = trainer.train(going.folder, meter)
+
+        def fresh() -> RewardTrainer:
+            again = open_backbone(prior, options.resources.placement, frozen=not options.full)
+            return RewardTrainer(again, split["train"], held_out, options, seed=seed)
+
+        ready = made_whole(trainer, fresh)
         if processes.is_main:
             going.notes |= {**trainer.notes(fit), **meter.notes()}
-            going.notes |= _save(trainer, prior, going.folder)
-            scorer = RewardScorer(going.folder, trainer.backbone)
+            going.notes |= _save(ready, prior, going.folder)
+            scorer = RewardScorer(going.folder, ready.backbone)
             both = [*held_out, *split.get("test", [])]
-            examples = encoded(trainer.backbone, both, trainer.kind, options.max_tokens)
+            examples = encoded(ready.backbone, both, ready.kind, options.max_tokens)
             scores = held_out_scores(scorer, examples, trainer.kind)
             going.write(scores, Score)
             line = (going.notes["calibration slope"], going.notes["calibration intercept"])

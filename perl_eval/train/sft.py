@@ -28,7 +28,8 @@ from perl_eval.train.meter import Meter, byte_account
 from perl_eval.train.metrics import glossary
 from perl_eval.train.objectives import language_modelling_loss
 from perl_eval.train.processes import Processes
-from perl_eval.train.resources import Resources, pieces, tracked
+from perl_eval.train.resources import Resources, shared_pieces, tracked
+from perl_eval.train.shards import made_whole, share_out
 
 __all__ = ["SftOptions", "SftTrainer", "run"]
 
@@ -135,7 +136,7 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
         DataError: A broken row or a changed input.
     """
     inputs = {"data": Path(data)} | ({"model": options.start} if options.start else {})
-    processes = Processes.current(options.resources.placement.resolve())
+    processes = Processes.current(options.resources.placement.resolve(), shards=True)
     plan = {"verb": "train sft", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:
@@ -148,8 +149,13 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
             backbone = _backbone(options, found, going.folder, seed)
             trainer = SftTrainer(backbone, found, held_out, options, seed=seed, processes=processes)
             fit = trainer.train(going.folder, meter)
+
+        def fresh() -> SftTrainer:
+            return SftTrainer(_backbone(options, found, going.folder, seed), found, held_out, options, seed=seed)
+
+        ready = made_whole(trainer, fresh)
         if processes.is_main:
-            _save(trainer.backbone, options, going.folder)
+            _save(ready.backbone, options, going.folder)
             going.notes |= {**trainer.notes(fit), **meter.notes()}
             going.write(fit.curve, Measurement)
             model_card(
@@ -199,8 +205,13 @@ class SftTrainer:
         if options.lora is not None:
             backbone.attach(_ADAPTER, options.lora, seed=seed)
         backbone.train_only(self.name)
+        share_out(backbone, self.name, processes=self.processes)
         self.lengths = [len(row.ids) for row in self.encoded]
         self.steps = max(1, round(options.epochs * len(self.encoded) / options.batch))
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return what is trained, by name."""
+        return self.backbone.parameters_of(self.name)
 
     def train(self, folder: Path, meter: Meter) -> Fit:
         """Run all steps."""
@@ -221,7 +232,7 @@ class SftTrainer:
             return figures
 
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
-            parts = {"model": self.backbone.parameters_of(self.name)}
+            parts = {"model": self.parameters()}
             task = Task("train sft", parts, learn, self.evaluate if self.held_out else None, log)
             return optimise(task, loop, folder=folder, processes=self.processes)
 
@@ -232,8 +243,8 @@ class SftTrainer:
         count = sum(_imitated(row) for row in batch)
         loss = 0.0
         with self.backbone.adapter(self.name):
-            for piece in pieces(self.processes.share(batch), _length, self.options.resources.micro_batch):
-                part = self._loss(piece, count)
+            for piece, weight in shared_pieces(self.processes, batch, _length, self.options.resources.micro_batch):
+                part = self._loss(piece, count) * weight
                 part.backward()  # type: ignore[no-untyped-call]
                 loss += float(part.detach())
         return self.processes.totals({"loss": loss}), float(sum(map(_length, batch)))
@@ -244,8 +255,8 @@ class SftTrainer:
         count = sum(_imitated(row) for row in self.held_out)
         size = self.options.resources.micro_batch or self.options.batch
         with self.backbone.adapter(self.name):
-            own = pieces(self.processes.share(self.held_out), _length, size)
-            loss = sum(float(self._loss(piece, count)) for piece in own)
+            own = shared_pieces(self.processes, self.held_out, _length, size)
+            loss = sum(float(self._loss(piece, count)) * weight for piece, weight in own)
         return self.processes.totals({"validation loss": loss})
 
     def _loss(self, piece: Sequence[Encoded], count: int) -> torch.Tensor:
@@ -260,7 +271,7 @@ class SftTrainer:
         counts = self.backbone.counts(self.name)
         return {
             **counts,
-            **byte_account([self.backbone], self.backbone.parameters_of(self.name).values()),
+            **byte_account([self.backbone], self.parameters().values()),
             "learning rate": self.options.rate,
             "rows": len(self.encoded),
             "tokens": sum(self.lengths),

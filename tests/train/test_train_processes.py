@@ -47,6 +47,9 @@ def test_a_launcher_that_asks_for_shares_of_a_model_is_refused(kind: str, monkey
     monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
     with pytest.raises(UserError, match=r"the launcher asks for .*; launch with distributed_type MULTI_GPU"):
         Processes.current(torch.device("cpu"))
+    if kind != "FSDP":
+        with pytest.raises(UserError, match="every process here holds the whole model"):
+            Processes.current(torch.device("cpu"), shards=True)
     monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "false")
     assert Processes.current(torch.device("cpu")).count == 1
 
