@@ -111,6 +111,7 @@ def train_reward(
     targets: Targets = "attention",
     method: Method = "lora",
     full: Full = False,
+    pooling: Annotated[str, typer.Option(help="What the head reads: last token, or mean over the answer.")] = "last",
     weight_decay: float = 0.0,
     dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
@@ -128,6 +129,7 @@ def train_reward(
     require_torch()
     from perl_eval.train.reward import RewardOptions
 
+    reads: Any = pooling
     options = RewardOptions(
         epochs=epochs,
         batch=batch,
@@ -137,6 +139,7 @@ def train_reward(
         max_new_tokens=max_new_tokens,
         lora=_shape(rank, targets, method, dropout),
         full=full,
+        pooling=reads,
         weight_decay=weight_decay,
         dropout=dropout,
         patience=patience,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from perl_eval.pictures import in_files
 from perl_eval.records import Completion, Message
 from perl_eval.rows import Row
 
-__all__ = ["REWARD", "RewardScorer", "Scale", "prior_scale", "read_scale", "rewards"]
+__all__ = ["REWARD", "Pooling", "RewardScorer", "Scale", "prior_scale", "read_scale", "rewards"]
 
+Pooling = Literal["last", "mean"]
+"""Where a reward is read: at the last token, or in the mean over the tokens of the answer, the end token among them."""
 REWARD = "reward"
 """The adapter name that reward models go by on a backbone."""
 _SCALE = "reward.json"
@@ -36,7 +39,7 @@ class Scale:
     in units that make beta mean the same for every reward model. ``loss`` is ``pointwise`` (a logit above 0 means
     thumbs up) or ``pairwise`` (only differences mean something). ``max_tokens`` is the longest input it was trained on.
     ``slope`` and ``intercept``, set on validation rows, turn logits into probabilities that come true, see
-    `probability`.
+    `probability`. ``pooling`` is where the reward is read.
     """
 
     loss: str
@@ -45,6 +48,7 @@ class Scale:
     max_tokens: int
     slope: float = 1.0
     intercept: float = 0.0
+    pooling: Pooling = "last"
 
     def probability(self, logit: float) -> float:
         """Return the calibrated chance of a thumbs up, or for a difference of logits that the first is preferred.
@@ -88,21 +92,31 @@ def read_scale(folder: Path) -> Scale:
 
 
 def rewards(
-    backbone: Backbone, sequences: Sequence[Encoded], *, name: str = REWARD, dropout: float = 0.0
+    backbone: Backbone,
+    sequences: Sequence[Encoded],
+    *,
+    name: str = REWARD,
+    dropout: float = 0.0,
+    pooling: Pooling = "last",
 ) -> torch.Tensor:
-    """Return the head's output at each sequence's last token, (B,), in float32, with whatever adapter is on.
+    """Return the head's output for each sequence, (B,), in float32, with whatever adapter is on.
 
     Args:
         backbone: The model.
         sequences: What is scored.
         name: The head.
         dropout: Share of the head's input that is dropped; 0 everywhere but in training.
+        pooling: What the head reads: the last token's state, or the mean state of the answer, marked ``trained``.
     """
     batch = pad(sequences, pad_id=backbone.pad_id)
     hidden = backbone.hidden(batch)
-    last = (batch.live.sum(1) - 1).to(hidden.device)
-    final = hidden[torch.arange(len(last), device=hidden.device), last]
-    return backbone.scalars(name, torch.nn.functional.dropout(final, dropout) if dropout else final)
+    if pooling == "last":
+        last = (batch.live.sum(1) - 1).to(hidden.device)
+        read = hidden[torch.arange(len(last), device=hidden.device), last]
+    else:
+        said = batch.trained.to(hidden.device).unsqueeze(-1)
+        read = hidden.float().masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)
+    return backbone.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
 
 
 class RewardScorer:
@@ -151,7 +165,8 @@ class RewardScorer:
         with self.backbone.adapter(self.adapter):
             for start in range(0, len(order), self.batch):
                 chunk = order[start : start + self.batch]
-                scores = rewards(self.backbone, [sequences[index] for index in chunk], name=self.head).tolist()
+                rows = [sequences[index] for index in chunk]
+                scores = rewards(self.backbone, rows, name=self.head, pooling=self.scale.pooling).tolist()
                 for index, score in zip(chunk, scores, strict=True):
                     result[index] = score
         return result

@@ -66,10 +66,14 @@ def run(
         if len(kinds) > 1:
             raise UserError("some members are pointwise and some pairwise", "average reward models of one loss")
         (kind,) = kinds
+        poolings = {scorer.scale.pooling for scorer in scorers}
+        if len(poolings) > 1:
+            raise UserError("some members read the last token and some the mean", "average members of one pooling")
+        (pooling,) = poolings
         averaged(scorers, REWARD)
         backbone.save(REWARD, going.folder)
         max_tokens = max(scorer.scale.max_tokens for scorer in scorers)
-        Scale(kind, 0.0, 1.0, max_tokens).save(going.folder)
+        Scale(kind, 0.0, 1.0, max_tokens, pooling=pooling).save(going.folder)
         scorer = RewardScorer(going.folder, backbone)
         split = {name: rows.read(data, name, need=NEED[kind]) for name in rows.splits(data)}
         mean, std = prior_scale(
@@ -77,7 +81,7 @@ def run(
         )
         checks = encoded(backbone, split.get("validation", []), kind, max_tokens)
         line = platt(scorer, [(check.sequences, check.label) for check in checks], kind)
-        Scale(kind, mean, std, max_tokens, *line).save(going.folder)
+        Scale(kind, mean, std, max_tokens, *line, pooling).save(going.folder)
         held_out = [*split.get("validation", []), *split.get("test", [])]
         scores = held_out_scores(scorer, encoded(backbone, held_out, kind, max_tokens), kind)
         going.write(scores, Score)

@@ -153,7 +153,7 @@ def _member(
     fit_reward(backbone, learn, held_out, options, folder=work, seed=seed)
     if not options.full:  # a tuned model is scored where it is
         backbone.save(REWARD, work)
-    Scale("pointwise", 0.0, 1.0, options.max_tokens).save(work)
+    Scale("pointwise", 0.0, 1.0, options.max_tokens, pooling=options.pooling).save(work)
     encoded = [
         encode_dialogue(
             backbone.processor, row.prompt, row.completion or (), max_tokens=options.max_tokens, pictures=row.images

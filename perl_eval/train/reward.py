@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from perl_eval.models.card import model_card
 from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue
 from perl_eval.models.generate import item_seed
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room, valid_seed
-from perl_eval.models.scorer import REWARD, RewardScorer, Scale, prior_scale, rewards
+from perl_eval.models.scorer import REWARD, Pooling, RewardScorer, Scale, prior_scale, rewards
 from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.rows import Row
 from perl_eval.train.calibration import held_out_quality, platt
@@ -49,9 +49,10 @@ class RewardOptions:
     """``loss`` follows from the rows if not given: ``pointwise`` for ratings, ``pairwise`` for preferences.
 
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
-    it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). ``dropout`` is on what the head reads
-    and, with LoRA, on what the adapters read. With ``patience`` the run stops after that many evaluations without a
-    lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
+    it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
+    token, or with ``pooling`` ``mean`` the mean of the answer's. ``dropout`` is on what the head reads and, with LoRA,
+    on what the adapters read. With ``patience`` the run stops after that many evaluations without a lower validation
+    loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
 
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, train for one.
@@ -67,6 +68,7 @@ class RewardOptions:
     max_new_tokens: int = 64
     lora: LoraShape = field(default_factory=LoraShape)
     full: bool = False
+    pooling: Pooling = "last"
     weight_decay: float = 0.0
     dropout: float = 0.0
     patience: int = 0
@@ -76,6 +78,8 @@ class RewardOptions:
         at_least_one(self, "batch", "max_tokens", "evaluations", "normalise_on", "max_new_tokens")
         positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
         not_negative(self, "weight_decay", "patience")
+        if self.pooling not in get_args(Pooling):
+            raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}", "give a share in [0, 1)")
 
@@ -242,7 +246,7 @@ class RewardTrainer:
     ) -> tuple[torch.Tensor, float]:
         """Return the share of a step's loss, and of its accuracy, that some examples have, times a weight."""
         sequences = [sequence for example in piece for sequence in example.sequences]
-        scores = rewards(self.backbone, sequences, dropout=dropout)
+        scores = rewards(self.backbone, sequences, dropout=dropout, pooling=self.options.pooling)
         if self.kind == "pointwise":
             labels = torch.tensor([example.label for example in piece], device=scores.device)
             right = float(((scores > 0) == (labels > 0.5)).sum())
@@ -355,13 +359,13 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     backbone, options = trainer.backbone, trainer.options
     backbone.save(trainer.name, folder)
     backbone.save_head(REWARD, folder)
-    Scale(trainer.kind, 0.0, 1.0, options.max_tokens).save(folder)
+    Scale(trainer.kind, 0.0, 1.0, options.max_tokens, pooling=options.pooling).save(folder)
     scorer = RewardScorer(folder, backbone)
     sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)
     prompts = [example.row for example in trainer.examples]
     scale = prior_scale(sampled, scorer, prompts, options.normalise_on, options.max_new_tokens, seed=trainer.seed)
     slope, intercept = platt(scorer, [(check.sequences, check.label) for check in trainer.checks], trainer.kind)
-    Scale(trainer.kind, *scale, options.max_tokens, slope, intercept).save(folder)
+    Scale(trainer.kind, *scale, options.max_tokens, slope, intercept, options.pooling).save(folder)
     line = {"calibration slope": slope, "calibration intercept": intercept}
     return {"prior reward mean": scale[0], "prior reward std": scale[1], **line}
 

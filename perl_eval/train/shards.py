@@ -69,7 +69,7 @@ def plain(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
 def groups(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Return parameters by kind, shared ones apart: torch computes with many of one kind at once."""
     parameters = list(parameters)
-    shared = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    shared: list[nn.Parameter] = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
     return [group for group in (plain(parameters), shared) if group]
 
 
@@ -77,7 +77,7 @@ def whole(tensor: torch.Tensor, processes: Processes) -> torch.Tensor:
     """Return a tensor with all its shares, in the main process's memory; in others nothing. Every process must ask."""
     if not isinstance(tensor, DTensor):
         return tensor
-    full = tensor.detach().full_tensor()
+    full: torch.Tensor = tensor.full_tensor().detach()
     return full.cpu() if processes.is_main else full.new_empty(0)
 
 

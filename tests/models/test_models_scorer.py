@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_rewards_are_read_at_the_last_token_and_do_not_depend_on_the_batch(folde
     assert scorer.logits(rows[::-1]) == pytest.approx(found[::-1], abs=1e-5)
     assert scorer.logits(rows[:1]) == pytest.approx(found[:1], abs=1e-5)
     assert len({round(value, 4) for value in found}) == len(found)
+
+
+def test_with_mean_pooling_rewards_are_the_mean_over_the_answer(folder: Path) -> None:
+    """A head is linear, so its output for the mean state is the mean of its outputs at the answer's tokens."""
+    scorer = RewardScorer(folder, open_backbone(folder), batch=3)
+    scorer.scale = replace(scorer.scale, pooling="mean")
+    rows = [scorer.encode(answer(text)) for text in ("red", "blue gold green gold", "", "a very long answer")]
+    expected = []
+    for row in rows:
+        prefixes = [replace(row, ids=row.ids[: t + 1], trained=row.trained[: t + 1]) for t in range(len(row.ids))]
+        said = [prefix for prefix in prefixes if prefix.trained[-1]]
+        expected.append(sum(slow_reward(scorer.backbone, prefix) for prefix in said) / len(said))
+    found = scorer.logits(rows)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert scorer.logits(rows[::-1]) == pytest.approx(found[::-1], abs=1e-5)
 
 
 def test_sampled_ids_are_scored_as_they_are(folder: Path) -> None:

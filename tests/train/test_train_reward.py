@@ -87,6 +87,21 @@ def test_written_scores_are_those_of_the_saved_model(pairwise: Path, pointwise: 
     assert scorer(said) == pytest.approx([saved[row.id] for row in test], abs=1e-5)
 
 
+def test_a_model_that_reads_the_mean_learns_and_is_read_so(tmp_path: Path, prior: Path, ratings: Path) -> None:
+    made = reward.run(ratings, prior, tmp_path / "mean", options=replace(OPTIONS, pooling="mean"))
+    assert read_scale(made).pooling == "mean"
+    scorer = RewardScorer(made, open_backbone(made))
+    test = rows.read(ratings, "test")
+    said = [Completion(r.id, r.id, r.group, "", "", r.prompt, r.completion[0].content, "stop", 0) for r in test]
+    saved = {score.completion: score.value for score in runs.read(made, Score)}
+    assert scorer(said) == pytest.approx([saved[row.id] for row in test], abs=1e-5)
+    (auc,) = [one for one in runs.read(made, Estimate) if (one.name, one.subject) == ("AUC", "test")]
+    assert auc.low is not None
+    assert auc.low > 0.5
+    with pytest.raises(UserError, match="pooling 'first' is not known; choose from last, mean"):
+        replace(OPTIONS, pooling="first")
+
+
 @pytest.mark.parametrize("name", ["pairwise", "pointwise"])
 def test_samples_of_the_prior_have_mean_zero_and_spread_one(
     request: pytest.FixtureRequest, name: str, preferences: Path
