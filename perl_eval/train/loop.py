@@ -24,8 +24,8 @@ from perl_eval import runs, tables
 from perl_eval.errors import PerlEvalError
 from perl_eval.progress import track
 from perl_eval.records import Measurement
-from perl_eval.train import shards
 from perl_eval.train.processes import Processes
+from perl_eval.train.shards import as_share, clip, groups, local, plain, share_of, whole
 
 __all__ = ["Diverged", "Fit", "LoopOptions", "Task", "optimise"]
 
@@ -113,7 +113,7 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     processes = processes or Processes()
     parameters = task.parameters
     optimizer = torch.optim.AdamW(
-        [{"params": group} for group in shards.groups(parameters.values())],
+        [{"params": group} for group in groups(parameters.values())],
         lr=options.learning_rate,
         eps=1e-8,
         weight_decay=options.weight_decay,
@@ -132,7 +132,7 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
             group["lr"] = options.learning_rate * _rate(options, step)
         optimizer.zero_grad(set_to_none=True)
         figures = dict(task.learn(step))
-        processes.sum_gradients(shards.plain(parameters.values()))
+        processes.sum_gradients(plain(parameters.values()))
         figures |= _clip(task, options.clip_norm, processes)
         _refuse_if_diverged(task.name, step, figures)
         optimizer.step()
@@ -165,7 +165,7 @@ def _clip(task: Task, clip_norm: float, processes: Processes) -> dict[str, float
     norms = {}
     for part, named in task.parts.items():
         name = "gradient norm" if len(task.parts) == 1 else f"{part} gradient norm"
-        norms[name] = shards.clip(named.values(), clip_norm, processes)
+        norms[name] = clip(named.values(), clip_norm, processes)
     return norms
 
 
@@ -204,7 +204,7 @@ class _State:
         if loss < self.best_loss:
             self.best_loss, self.best_step, self.stale = loss, step, 0
             # in the machine's memory, not the GPU's, which full tuning fills
-            self.best = {name: shards.local(one.detach()).to("cpu", copy=True) for name, one in self.parameters.items()}
+            self.best = {name: local(one.detach()).to("cpu", copy=True) for name, one in self.parameters.items()}
 
     def finish(self) -> None:
         """Put the best weights in place; moments, and weights kept apart, are needed no more."""
@@ -213,7 +213,7 @@ class _State:
             self.best_step = self.steps - 1
         with torch.no_grad():
             for name, kept in self.best.items():
-                shards.local(self.parameters[name]).copy_(kept)
+                local(self.parameters[name]).copy_(kept)
         self.best.clear()
         self.optimizer.state.clear()
 
@@ -223,13 +223,13 @@ class _State:
     def save(self) -> None:
         from safetensors.torch import save_file
 
-        whole = functools.partial(shards.whole, processes=self.processes)  # of shares by all, in one order
-        tensors = {f"parameter/{name}": whole(parameter.detach()) for name, parameter in self.parameters.items()}
+        full = functools.partial(whole, processes=self.processes)  # of shares by all, in one order
+        tensors = {f"parameter/{name}": full(parameter.detach()) for name, parameter in self.parameters.items()}
         for name, best in self.best.items():
-            tensors[f"best/{name}"] = whole(shards.as_share(best, self.parameters[name]))
+            tensors[f"best/{name}"] = full(as_share(best, self.parameters[name]))
         for name, parameter in self.parameters.items():
             moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
-            tensors |= {f"moment/{key}/{name}": whole(torch.as_tensor(moments[key])) for key in sorted(moments)}
+            tensors |= {f"moment/{key}/{name}": full(torch.as_tensor(moments[key])) for key in sorted(moments)}
         if not self.processes.is_main:
             return
         header = {
@@ -259,10 +259,10 @@ class _State:
             names = set(saved.keys())
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
-                    parameter.copy_(shards.share_of(saved.get_tensor(f"parameter/{name}"), parameter))
+                    parameter.copy_(share_of(saved.get_tensor(f"parameter/{name}"), parameter))
                     if f"best/{name}" in names:
-                        best = shards.share_of(saved.get_tensor(f"best/{name}"), parameter)
-                        self.best[name] = shards.local(best).cpu()
+                        best = share_of(saved.get_tensor(f"best/{name}"), parameter)
+                        self.best[name] = local(best).cpu()
                     self.optimizer.state[parameter] = {
                         key.split("/", 2)[1]: _moment(saved.get_tensor(key), parameter)
                         for key in names
@@ -278,4 +278,4 @@ class _State:
 
 def _moment(saved: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
     """Put a moment where its parameter is; Adam counts steps on the CPU."""
-    return saved if saved.dim() == 0 else shards.share_of(saved.to(parameter.device), parameter)
+    return saved if saved.dim() == 0 else share_of(saved.to(parameter.device), parameter)
