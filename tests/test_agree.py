@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from contests import pair_judged
 from sklearn.metrics import cohen_kappa_score
 
 from perl_eval import agree, runs, tables
@@ -16,35 +17,12 @@ LABELS = ["win", "win", "loss", "tie", "tie", "win"]
 OUTCOMES = ["win", "loss", "loss", "split", "mixed", "unjudged"]
 
 
-def judgement(place: int, outcome: str, **changes: object) -> Judgement:
-    made = Judgement(
-        id=f"j{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"g{place}",
-        dataset="orders",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="",
-        text_b="",
-        outcome=outcome,
-        ballots=(),
-        judge="scripted",
-        prompt_sha256="0" * 64,
-        simulated=False,
-    )
-    return replace(made, **changes)
-
-
 def label(place: int, label: str, person: str = "ann", unit: str = "", simulated: bool = False) -> HumanLabel:
     unit = unit or unit_of(f"a{place}", f"b{place}")
     return HumanLabel(unit, f"i{place}", f"g{place}", person, label, simulated)
 
 
-JUDGED = [judgement(place, outcome) for place, outcome in enumerate(OUTCOMES)]
+JUDGED = [pair_judged(place, outcome) for place, outcome in enumerate(OUTCOMES)]
 GIVEN = [label(place, given) for place, given in enumerate(LABELS)]
 
 
@@ -110,7 +88,7 @@ def test_yes_or_no(tmp_path: Path) -> None:
     chances = [0.9, 0.6, 0.7, 0.1, None]
     people = ["yes", "yes", "yes", "no", "yes"]
     judged = [
-        judgement(p, answer, kind="yes_no", b="", policy_b="", p_a=chance)
+        pair_judged(p, answer, kind="yes_no", b="", policy_b="", p_a=chance)
         for p, (answer, chance) in enumerate(zip(answers, chances, strict=True))
     ]
     given = [label(p, answer, unit=unit_of(f"a{p}")) for p, answer in enumerate(people)]
@@ -146,7 +124,7 @@ def test_a_labelled_part_corrects_the_rate_of_all(tmp_path: Path) -> None:
     # The judge calls every fifth loss a win; people labelled every third pair.
     truth = ["win" if place % 2 else "loss" for place in range(240)]
     said = ["win" if place % 10 == 0 else outcome for place, outcome in enumerate(truth)]
-    judged = [judgement(place, outcome) for place, outcome in enumerate(said)]
+    judged = [pair_judged(place, outcome) for place, outcome in enumerate(said)]
     given = [label(place, truth[place]) for place in range(0, 240, 3)]
     found = agreed(tmp_path, judged, given)
     subject = "rl against sft, judge scripted"
@@ -162,7 +140,7 @@ def test_a_labelled_part_corrects_the_rate_of_all(tmp_path: Path) -> None:
 
 def test_the_alternative_annotator_test_is_among_the_figures(tmp_path: Path) -> None:
     truth = ["win" if place % 2 else "loss" for place in range(40)]
-    judged = [judgement(place, outcome) for place, outcome in enumerate(truth)]
+    judged = [pair_judged(place, outcome) for place, outcome in enumerate(truth)]
     given = [
         label(place, "tie" if place % 4 == shift else outcome, person)
         for shift, person in enumerate(("ann", "bob", "cas"))

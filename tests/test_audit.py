@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from contests import pair_judged
 from scipy.stats import binom
 
 from perl_eval import audit, runs, tables
@@ -22,29 +23,18 @@ VERDICTS = {
 
 def judgement(place: int, outcome: str, **changes: object) -> Judgement:
     ab, ba = VERDICTS[outcome]
-    made = Judgement(
-        id=f"j{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"g{place}",
-        dataset="orders",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="ours",
-        policy_b="theirs",
-        prompt=(),
-        text_a="long answer",
-        text_b="short",
-        outcome=outcome,
-        ballots=(
+    made: dict[str, object] = {
+        "policy_a": "ours",
+        "policy_b": "theirs",
+        "text_a": "long answer",
+        "text_b": "short",
+        "ballots": (
             Ballot("ab", ab, tokens_in=90, tokens_out=10, latency_s=0.5, cost_usd=0.001),
             Ballot("ba", ba, tokens_in=90, tokens_out=10, latency_s=0.5, cost_usd=0.001),
         ),
-        judge="j",
-        prompt_sha256="0" * 64,
-        simulated=False,
-    )
-    return replace(made, **changes)
+        "judge": "j",
+    }
+    return pair_judged(place, outcome, **(made | changes))
 
 
 OUTCOMES = (["win"] * 6 + ["loss"] * 2 + ["split"] * 3 + ["unjudged"]) * 5

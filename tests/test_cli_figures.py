@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import Command
+from contests import pair_judged
 
 from perl_eval import runs, tables
 from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Score
@@ -28,26 +29,14 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ru
 
 def judgement(place: int, outcome: str, **changes: object) -> Judgement:
     ab, ba = VERDICTS[outcome]
-    made = Judgement(
-        id=f"j{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"g{place}",
-        dataset="orders",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="x" * (place % 7 + 1),
-        text_b="x" * (place % 5 + 1),
-        outcome=outcome,
-        ballots=(Ballot("ab", ab), Ballot("ba", ba)),
-        judge="j",
-        prompt_sha256="",
-        simulated=False,
-    )
-    return replace(made, **changes)
+    made: dict[str, object] = {
+        "text_a": "x" * (place % 7 + 1),
+        "text_b": "x" * (place % 5 + 1),
+        "ballots": (Ballot("ab", ab), Ballot("ba", ba)),
+        "judge": "j",
+        "prompt_sha256": "",
+    }
+    return pair_judged(place, outcome, **(made | changes))
 
 
 JUDGED = [judgement(place, ("win", "win", "loss", "split")[place % 4]) for place in range(80)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from contests import pair_judged
 from scipy.stats import norm
 
 from perl_eval import power, runs, tables
@@ -15,26 +16,12 @@ from perl_eval.stats.intervals import wilson
 
 
 def judgement(place: int, outcome: str, **changes: object) -> Judgement:
-    made = Judgement(
-        id=f"j{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"g{place}",
-        dataset="orders",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="",
-        text_b="",
-        outcome=outcome,
-        ballots=(Ballot("ab", "first", cost_usd=0.002), Ballot("ba", "first", cost_usd=0.004)),
-        judge="j",
-        prompt_sha256="",
-        simulated=False,
-    )
-    return replace(made, **changes)
+    made: dict[str, object] = {
+        "ballots": (Ballot("ab", "first", cost_usd=0.002), Ballot("ba", "first", cost_usd=0.004)),
+        "judge": "j",
+        "prompt_sha256": "",
+    }
+    return pair_judged(place, outcome, **(made | changes))
 
 
 PILOT = [judgement(p, outcome) for p, outcome in enumerate(["win"] * 24 + ["loss"] * 12 + ["split"] * 14)]

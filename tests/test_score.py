@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import pandas as pd
 import pytest
+from contests import pair_judged
 
 from perl_eval import runs, score, tables
 from perl_eval.errors import DataError, UserError
@@ -24,26 +25,10 @@ VERDICTS = {
 
 def pair(place: int, outcome: str, **changes: object) -> Judgement:
     ab, ba = VERDICTS[outcome]
-    made = Judgement(
-        id=f"j{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"g{place}",
-        dataset="orders",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="",
-        text_b="",
-        outcome=outcome,
-        ballots=(Ballot("ab", ab), Ballot("ba", ba)),
-        judge="scripted",
-        prompt_sha256="0" * 64,
-        simulated=False,
-    )
-    return replace(made, **changes)
+    made: dict[str, object] = {
+        "ballots": (Ballot("ab", ab), Ballot("ba", ba)),
+    }
+    return pair_judged(place, outcome, **(made | changes))
 
 
 def single(place: int, outcome: str) -> Judgement:
