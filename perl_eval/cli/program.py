@@ -83,6 +83,11 @@ def main() -> None:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
         typer.echo("stopped; the same command goes on from here", err=True)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_initialized():
+        from perl_eval.train.processes import end
+
+        end(code or 0)
     sys.exit(code)
 
 

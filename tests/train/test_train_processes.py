@@ -90,7 +90,7 @@ import sys
 from pathlib import Path
 import torch
 from perl_eval.models.adapters import LoraShape
-from perl_eval.train import policy, reward, sft
+from perl_eval.train import policy, processes, reward, sft
 from perl_eval.train.resources import Resources
 
 torch.set_num_threads(1)
@@ -115,6 +115,7 @@ for name, options in (
 ):
     policy.run(room / "prompts", prior, rewarded, out / name, options=options)
 policy.run(room / "prompts", prior, rewarded, out / "full", options=options)  # done already, in every process
+processes.end()
 """
 
 

@@ -49,7 +49,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.placement import Placement
-from perl_eval.train import loop, reward, sft
+from perl_eval.train import loop, processes, reward, sft
 from perl_eval.train.resources import Resources
 
 torch.set_num_threads(1)
@@ -90,6 +90,7 @@ reward.run(room / "pairs", blank, out / "reward", options=score(lora=LoraShape(3
 reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True))
 reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True))  # done already, in every process
 print("held as", *sorted(kinds))
+processes.end()
 """
 
 
