@@ -84,7 +84,7 @@ def main() -> None:
     if code == _INTERRUPTED:
         typer.echo("stopped; the same command goes on from here", err=True)
     torch = sys.modules.get("torch")
-    if torch is not None and torch.distributed.is_initialized():
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         from perl_eval.train.processes import end
 
         end(code or 0)

@@ -262,7 +262,7 @@ def test_a_step_reads_its_samples_once_a_role(
     )
     fixed = made.sample(0)
     made.sample = lambda _: fixed  # type: ignore[method-assign]
-    assert backbone.shares in (True, False)  # asked once, by two passes of its own
+    _ = backbone.shares  # asked once, by two passes of its own
     passes = []
     handle = backbone.causal.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
     made.learn(0)

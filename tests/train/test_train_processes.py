@@ -85,6 +85,30 @@ def test_processes_part_before_the_interpreter_ends() -> None:
     assert sorted(done.stdout.split("\n")) == ["", "0 parted", "1 parted"]
 
 
+def test_a_process_that_is_ended_runs_its_handlers_and_keeps_its_code_and_words() -> None:
+    said = "import atexit; from perl_eval.train.processes import end; atexit.register(print, 'handled'); print('said')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{said}; end(3)"], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert (done.returncode, done.stdout.split()) == (3, ["said", "handled"]), done.stderr[-3000:]
+
+
+def test_the_command_line_ends_a_launched_process_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from perl_eval import cli
+    from perl_eval.train import processes
+
+    def ended(code: int) -> None:
+        raise InterruptedError(code)
+
+    monkeypatch.setattr(sys, "argv", ["perl-eval", "--help"])
+    monkeypatch.setattr(processes, "end", ended)
+    with pytest.raises(SystemExit):
+        cli.main()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(InterruptedError, match="0"):
+        cli.main()
+
+
 _CHAIN = """
 import sys
 from pathlib import Path
