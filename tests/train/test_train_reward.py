@@ -98,6 +98,11 @@ def test_a_model_that_reads_the_mean_learns_and_is_read_so(tmp_path: Path, prior
     (auc,) = [one for one in runs.read(made, Estimate) if (one.name, one.subject) == ("AUC", "test")]
     assert auc.low is not None
     assert auc.low > 0.5
+    # What was trained is what is read: the lowest validation loss is that of the written rewards.
+    checks = rows.read(ratings, "validation")
+    losses = [math.log1p(math.exp(-saved[row.id] if row.label else saved[row.id])) for row in checks]
+    lowest = min(point.value for point in runs.read(made, Measurement) if point.metric == "validation loss")
+    assert np.mean(losses) == pytest.approx(lowest, abs=1e-5)
     with pytest.raises(UserError, match="pooling 'first' is not known; choose from last, mean"):
         replace(OPTIONS, pooling="first")
 
