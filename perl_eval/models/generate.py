@@ -2,6 +2,9 @@
 
 One uniform number a token, drawn from the item's own seed, picks the token by the inverse of the cumulative
 distribution. So what an item gets does not depend on which other items are in its batch, or on their order.
+
+There is no top-k, top-p, penalty or least length, and a model's own generation config is asked for its end tokens only:
+log-probabilities would have to know of them, or KLs turn negative and policy gradients are biased.
 """
 
 from __future__ import annotations

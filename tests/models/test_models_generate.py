@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -95,6 +96,25 @@ def test_samples_follow_the_models_distribution(lively: Backbone) -> None:
     expected = [joint[pair] * draws for pair in likely]
     rest = draws - sum(observed), draws - sum(expected)
     assert chisquare([*observed, rest[0]], [*expected, rest[1]]).pvalue > 0.001
+
+
+def test_what_a_model_asks_of_sampling_is_not_followed(lively: Backbone) -> None:
+    """Published models come with cuts and penalties; a sample for a gradient must be of the model's own distribution.
+
+    The first would leave one token in a place, the second forbid what was said, the third forbid to end.
+    """
+    asked, seeds = prompts(lively, "hi") * 20, list(range(20))
+    plain = generate(lively, asked, seeds, WARM)
+    assert len({rollout.ids[0] for rollout in plain}) > 2
+    assert any(len(rollout.ids) < 12 for rollout in plain)
+    for given in (
+        {"do_sample": True, "top_k": 1, "top_p": 0.01, "min_p": 0.9, "temperature": 0.1},
+        {"repetition_penalty": 50.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(plain[0].ids)},
+        {"min_new_tokens": 12, "min_length": 60},
+    ):
+        assert not lively.causal.generation_config.update(**given)  # all of them known to transformers
+        assert generate(lively, asked, seeds, WARM) == plain
+    assert {one.name for one in fields(Sampling)} == {"temperature", "max_new_tokens"}  # nor can anyone else ask for it
 
 
 def test_temperature_zero_takes_the_likeliest(backbone: Backbone) -> None:
