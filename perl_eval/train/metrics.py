@@ -27,7 +27,11 @@ METRICS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "train policy": {
         "reward": ("reward", "mean score of a sample; samples that never ended count with the missing-end reward"),
         "reward spread": ("reward", "standard deviation of the scores"),
-        "KL to prior": (_NATS, "mean over samples of the summed log pi - log prior (k1); exactly 0 at the first step"),
+        "KL to prior": (
+            _NATS,
+            "mean over samples of the summed log pi - log prior (k1); 0 at the first step, to the bit but for full "
+            "tuning in bf16",
+        ),
         "KL a token": (_NATS, "the same divided by the tokens sampled"),
         "entropy": (_NATS, "mean over samples of the summed -log pi at the sampling temperature"),
         "policy loss": ("", "the REINFORCE surrogate; only its gradient means something"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from perl_eval.errors import UserError
-from perl_eval.models.backbone import Backbone, LoraShape
+from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import Encoded, PaddedBatch, pad
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.placement import Placement
 
 
 def rows(count: int = 5) -> PaddedBatch:
@@ -58,6 +59,19 @@ def test_chunks_equal_the_whole_table(backbone: Backbone, most_logits: int, name
     for one, two in zip(found, wanted, strict=True):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-12)
     assert max(float(gradient.abs().max()) for gradient in wanted) > 0.01
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_chances_of_what_may_follow_sum_to_one(blank: Path, precision: Literal["fp32", "bf16"]) -> None:
+    """Softmax and logarithm are in float32 whatever the products are in: bfloat16 has errors of a hundredth there."""
+    backbone = open_backbone(blank, Placement(dtype=precision))
+    every = range(backbone.output_layer.weight.shape[0])
+    batch = pad([Encoded((7, 30, 9, token), (False,) * 3 + (True,)) for token in every], pad_id=0)
+    found = token_log_probs(backbone, backbone.hidden(batch), batch, 0.05)[:, 3]
+    assert found.dtype == torch.float32
+    assert float(found.double().exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    assert float(found.max() - found.min()) > 3
 
 
 def test_no_trained_token_is_no_log_probability(backbone: Backbone) -> None:

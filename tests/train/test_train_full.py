@@ -12,9 +12,10 @@ import tiny_models
 import torch
 
 from perl_eval import rows, runs, sample
+from perl_eval.errors import DataError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import open_backbone
-from perl_eval.models.encode import encode_dialogue
+from perl_eval.models.encode import Encoded, encode_dialogue, pad
 from perl_eval.models.folders import is_adapter
 from perl_eval.models.generate import Rollout
 from perl_eval.models.scorer import RewardScorer
@@ -139,8 +140,6 @@ def test_a_function_is_a_reward_and_named_on_the_card(tuned: Path, prior: Path, 
 
 
 def test_a_prior_that_changed_on_disk_is_noticed(prior: Path, tmp_path: Path) -> None:
-    from perl_eval.errors import DataError
-
     folder = tiny_models.save_blank(tmp_path / "model")
     backbone = open_backbone(folder)
     moved = open_backbone(folder)
@@ -149,6 +148,39 @@ def test_a_prior_that_changed_on_disk_is_noticed(prior: Path, tmp_path: Path) ->
     moved.causal.save_pretrained(folder)
     with pytest.raises(DataError, match="has changed since it was read"):
         cast(backbone, OPTIONS, seed=0)
+
+
+def test_a_prior_that_changed_in_memory_is_noticed(tmp_path: Path) -> None:
+    """Its copies come from disk; without the check the policy would start, and be held to, different models."""
+    folder = tiny_models.save_blank(tmp_path / "model")
+    backbone = open_backbone(folder)
+    assert len(cast(backbone, OPTIONS, seed=0).backbones) == 2
+    with torch.no_grad():
+        backbone.causal.model.layers[1].mlp.down_proj.weight[3, 4] += 1e-3
+    with pytest.raises(DataError, match="has changed since it was read"):
+        cast(backbone, OPTIONS, seed=0)
+
+
+def test_the_prior_of_full_tuning_is_the_backbone_itself(tmp_path: Path) -> None:
+    """Not a model that is read once more when its files may be others: nothing of it is asked of the disk again."""
+    folder = tiny_models.save_blank(tmp_path / "model")
+    backbone = open_backbone(folder)
+    roles = cast(backbone, OPTIONS, seed=0)
+    assert roles.prior.backbone is backbone
+    assert roles.prior.name is None
+    own, copied = ({one.data_ptr() for one in b.causal.parameters()} for b in roles.backbones[::-1])
+    assert not own & copied
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    row = Rollout((3, 20, 21), (22, 1), finished=True).encoded
+    batch = pad([row], pad_id=0)
+    with torch.no_grad():
+        for one in roles.policy.backbone.causal.parameters():
+            one.add_(0.1)
+        with roles.prior.on():
+            found = roles.prior.log_probs(batch, 1.0)[0].sum()
+        table = torch.log_softmax(backbone.causal(input_ids=batch.ids).logits[0], -1)
+    assert float(found) == pytest.approx(float(table[2, 22] + table[3, 1]), abs=1e-5)
 
 
 def test_default_rates_tell_the_arms_apart() -> None:
@@ -168,8 +200,6 @@ def test_an_adapter_of_imitation_is_added_to_the_weights(prior: Path, demonstrat
     whole, base = open_backbone(out), open_backbone(out / "adapter")
     assert base.sha256 == open_backbone(prior).sha256 != whole.sha256
     base.attach_saved("sft", out / "adapter")
-    from perl_eval.models.encode import Encoded, pad
-
     batch = pad([Encoded((3, 20, 21, 1), (False,) * 4)], pad_id=0)
     with torch.no_grad(), base.adapter("sft"):
         tuned = base.logits(base.hidden(batch))
