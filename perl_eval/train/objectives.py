@@ -175,8 +175,10 @@ def kl_loss(
         count: Sequences of the whole step.
 
     Deviations:
-        The plain mean of ``log_ratio`` (k1) as a loss has gradient zero in expectation, hence no anchor; k2 and k3 a
-        token leave out what a token does to the KL of later ones. None of them is offered.
+        The plain mean of ``log_ratio`` (k1) as a loss has gradient zero in expectation, hence no anchor. Of a single
+        action k2 has this gradient, and k3 that of ``KL(prior || pi)``; by the token of a sequence both leave out what
+        a token does to the KL of later ones. None of them is offered, nor is k3 logged, whose ``r - 1 - log r`` has
+        the KL as its mean for r = prior / pi only.
     """
     ahead = returns_to_go(log_ratio.detach() * live)
     return (log_probs * ahead * live).sum() / (len(live) if count is None else count)

@@ -305,6 +305,69 @@ def test_the_kl_loss_has_the_gradient_of_the_kl(seed: int) -> None:
     assert float(plain.abs().max()) < 1e-12
 
 
+def k2(ratio: torch.Tensor) -> torch.Tensor:
+    return ratio.square() / 2
+
+
+def k3(ratio: torch.Tensor) -> torch.Tensor:
+    """Return r - 1 - log r of r = prior / pi, whose logarithm is minus the ratio."""
+    return (-ratio).exp() - 1 + ratio
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_only_the_kl_loss_has_the_gradient_of_a_sequences_kl(seed: int) -> None:
+    """What k2 and k3 are as losses: right for one action, each for its own KL, and wrong by the token of sequences."""
+    language = Language(seed)
+    terms: dict[str, torch.Tensor] = dict.fromkeys(
+        ("KL(pi || prior)", "KL(prior || pi)", "ours", "k2", "k3", "k2 of one action", "k3 of one action"), double(0.0)
+    )
+    for one in SEQUENCES:
+        log_probs, prior = language.log_probs(one), language.prior_log_probs(one)
+        ratio, chance = log_probs - prior, log_probs.sum().exp()
+        live = torch.ones_like(ratio, dtype=torch.bool)
+        parts = {
+            "KL(pi || prior)": chance * ratio.sum(),
+            "KL(prior || pi)": -prior.sum().exp() * ratio.sum(),
+            "ours": chance.detach() * kl_loss(log_probs[None], ratio[None], live[None]),
+            "k2": chance.detach() * k2(ratio).sum(),
+            "k3": chance.detach() * k3(ratio).sum(),
+            "k2 of one action": chance.detach() * k2(ratio.sum()),
+            "k3 of one action": chance.detach() * k3(ratio.sum()),
+        }
+        terms = {name: terms[name] + part for name, part in parts.items()}
+    slopes = {name: torch.autograd.grad(term, language.logits, retain_graph=True)[0] for name, term in terms.items()}
+    exact, other = slopes["KL(pi || prior)"], slopes["KL(prior || pi)"]
+
+    def error(name: str) -> float:
+        return float((slopes[name] - exact).norm() / exact.norm())
+
+    assert error("ours") < 1e-12
+    assert error("k2 of one action") < 1e-12
+    assert float((slopes["k3 of one action"] - other).abs().max()) < 1e-12
+    assert min(error(name) for name in ("k2", "k3", "KL(prior || pi)")) > 0.2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_logged_kl_and_k3_of_prior_over_policy_have_the_kl_as_mean(seed: int) -> None:
+    """The sign: of policy over prior, as some trainers log it, k3 estimates neither KL."""
+    language = Language(seed)
+    means = dict.fromkeys(("k1", "k3", "k3 the wrong way round"), 0.0)
+    forward = reverse = 0.0
+    with torch.no_grad():
+        for one in SEQUENCES:
+            own, prior = float(language.log_probs(one).sum()), float(language.prior_log_probs(one).sum())
+            reverse += math.exp(own) * (own - prior)
+            forward += math.exp(prior) * (prior - own)
+            ratio = (language.log_probs(one) - language.prior_log_probs(one))[None]
+            paid = token_rewards(double([0.0]), ratio, torch.ones_like(ratio, dtype=torch.bool), beta=1.0)
+            means["k1"] -= math.exp(own) * float(paid.sum())
+            means["k3"] += math.exp(own) * float(k3(ratio.sum()))
+            means["k3 the wrong way round"] += math.exp(own) * float(k3(-ratio.sum()))
+    assert means["k1"] == pytest.approx(reverse, abs=1e-12)
+    assert means["k3"] == pytest.approx(reverse, abs=1e-12)
+    assert min(abs(means["k3 the wrong way round"] - kl) for kl in (reverse, forward)) > 0.1
+
+
 def test_the_kl_as_a_loss_and_in_the_reward_have_one_gradient() -> None:
     """The way it enters changes the estimate of a sample only through the baseline."""
     language = Language(4)
