@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -345,5 +346,19 @@ def test_a_reward_that_is_no_number_is_refused(backbone: Backbone, data: Path) -
 def test_what_is_trained_must_be_what_samples() -> None:
     with pytest.raises(UserError, match=r"dropout is 0\.1"):
         PolicyOptions(lora=LoraShape(4, dropout=0.1))
-    with pytest.raises(UserError, match="kl 'k3' is not known"):
-        PolicyOptions(kl="k3")  # type: ignore[arg-type]
+    for name in ("k1", "k2", "k3"):
+        with pytest.raises(UserError, match=f"kl '{name}' is not known; choose from reward, loss"):
+            PolicyOptions(kl=name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="top_p"):
+        PolicyOptions(top_p=0.9)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("changed", [{}, {"value": "adapter"}, {"full": True}, {"full": True, "value": "adapter"}])
+def test_a_fresh_value_function_is_zero_everywhere(prior: Path, data: Path, changed: dict[str, Any]) -> None:
+    """Every token's return is 3, so values of 0 miss it by 3; any other start would show in the loss."""
+    options = replace(OPTIONS, batch=6, beta=0.0, missing_end_reward=3.0, **changed)
+    made = trainer(open_backbone(prior), data, options)
+    made.reward = lambda _, rollouts: [3.0] * len(rollouts)
+    figures = made.learn(0)
+    assert figures["value loss"] == 9.0
+    assert figures["explained variance"] == 0.0
