@@ -30,6 +30,17 @@ def test_log_mean_exp_is_scipys(values: list[float], shift: float) -> None:
     assert float(effective_size(np.array(values) + shift)) == pytest.approx(float(effective_size(values)), rel=1e-9)
 
 
+def test_weights_that_no_float_holds() -> None:
+    """Weights e^5000 times 1, 1, 2 and over it: the mean, the shares and the effective size stay as they are."""
+    for shift in (-5000.0, 5000.0):
+        rows = np.log([[1.0, 1.0, 2.0]]) + shift
+        assert log_mean_exp(rows) - shift == pytest.approx([math.log(4 / 3)])
+        assert normalised(rows)[0] == pytest.approx([0.25, 0.25, 0.5])
+        assert effective_size(rows) == pytest.approx([16 / 6])
+        # log(4/3), and half of 1 / ESS - 1 / n = 6/16 - 1/3 as the first-order bias
+        assert estimates.log_normalisers(rows) - shift == pytest.approx([math.log(4 / 3) + (6 / 16 - 1 / 3) / 2])
+
+
 def test_effective_size_by_hand() -> None:
     # Weights 1, 1, 2: (1 + 1 + 2)^2 / (1 + 1 + 4) = 16 / 6.
     assert float(effective_size(np.log([1.0, 1.0, 2.0]))) == pytest.approx(16 / 6)
@@ -225,6 +236,24 @@ def test_the_forward_kl_converges_from_any_proposal() -> None:
         assert found.high - found.low < 0.1
 
 
+def test_the_two_kls_disagree_on_a_policy_that_collapsed() -> None:
+    """Half of the target in one answer, by hand: reverse log 2 - H(e), forward -log 2 - log(e (1 - e)) / 2.
+
+    The draws hold each distribution exactly: 1000 of the policy with e = 1/500, 1000 of the target.
+    """
+    e = 1 / 500
+    log_target, log_policy = np.log([0.5, 0.5]), np.log([1 - e, e])
+    of_policy, of_target = np.repeat([0, 1], [998, 2]), np.repeat([0, 1], [500, 500])
+    log_z = np.zeros(1000)  # weights of the target itself
+    reverse = estimates.reverse_kl((log_target - log_policy)[of_policy], log_z)
+    forward = estimates.forward_kl(log_z, (log_target - log_policy)[of_target])
+    entropy = -(1 - e) * math.log(1 - e) - e * math.log(e)
+    assert reverse.value == pytest.approx(math.log(2) - entropy, abs=1e-9)
+    assert forward.value == pytest.approx(-math.log(2) - math.log(e * (1 - e)) / 2, abs=1e-9)
+    assert (forward.value or 0) > 3 * (reverse.value or 9)
+    assert (reverse.name, forward.name) == ("KL(policy || target)", "KL(target || policy)")
+
+
 def test_several_prompts_get_a_t_interval_over_prompts() -> None:
     world = SmallWorld(seed=3, beta=1.0, contexts=2)
     rows = np.stack([np.full(50, world.log_z[0]), np.full(50, world.log_z[1])])
@@ -308,6 +337,9 @@ def test_a_collapsed_policy_shows() -> None:
     for name in ("distinct-1", "distinct-2", "unique share", "entropy of the draws"):
         assert (narrow[name] or 0) < (wide[name] or 0), name
     assert (narrow["self-BLEU"] or 0) > (wide["self-BLEU"] or 0)
+    # Four answers a prompt: all alike, or all different.
+    assert (narrow["mode share"], wide["mode share"]) == (1.0, 0.25)
+    assert (narrow["unique share"], wide["unique share"]) == (0.25, 1.0)
     sampler = estimates.collapse(varied, items, log_probs=None, log_prior=np.zeros(16), tokens=[6] * 16)[0]
     assert sampler.value is None
     assert sampler.reason == "a sampler at decoding time has no density to ask"

@@ -136,6 +136,20 @@ def test_rewards_by_hand() -> None:
         assert rewards(objective) == pytest.approx([difference, -difference, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("shift", [-4000.0, 4000.0])
+def test_z_of_rewards_far_from_zero(shift: float) -> None:
+    """In single precision exp overflows at 89: by log-sum-exp a shift of all rewards leaves every figure."""
+    scores = torch.tensor([3.0, 0.0, 0.0, 0.0]) + shift
+    aim = Aim("forward_kl", 1.0, 4)
+    # weights e^3, 1, 1, 1 over their mean
+    mean = (math.exp(3) + 3) / 4
+    expected = [3 - math.log(mean), *[-math.log(mean)] * 3]
+    assert log_inverse_ratio(scores, torch.zeros(4), aim).tolist() == pytest.approx(expected, abs=1e-3)
+    gap, effective = gap_below(scores, torch.zeros(4), aim)
+    assert gap == pytest.approx(math.log(mean) - 0.75, abs=1e-3)
+    assert effective == pytest.approx((math.exp(3) + 3) ** 2 / (math.exp(6) + 3), rel=1e-3)
+
+
 def test_kl_is_paid_by_the_token_in_kl_rl_only() -> None:
     """Gradients by each token's log-probability are minus its return over the number of sequences."""
     scores, ratio = torch.tensor([1.0, 1.0]), torch.tensor([[0.5, 0.25], [0.5, 0.0]])

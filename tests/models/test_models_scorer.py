@@ -54,6 +54,19 @@ def test_rewards_are_read_at_the_last_token_and_do_not_depend_on_the_batch(folde
     assert len({round(value, 4) for value in found}) == len(found)
 
 
+def test_the_last_token_is_told_by_the_mask_and_never_by_a_padding_id(folder: Path) -> None:
+    """Transformers' own classifiers look for ``config.pad_token_id``: without one they take no batch, and a sample that
+    says it is read too early.
+    """
+    backbone = open_backbone(folder)
+    backbone.causal.config.pad_token_id = None
+    scorer = RewardScorer(folder, backbone)
+    prompt = encode_prompt(backbone.tokenizer, ASKED, max_tokens=50)
+    said = [(9, 30, backbone.pad_id), (backbone.pad_id,), (9, 30, 31, 12, backbone.end_id), (9,)]
+    rows = [Encoded(prompt + ids, (False,) * len(prompt) + (True,) * len(ids)) for ids in said]
+    assert scorer.logits(rows) == pytest.approx([slow_reward(backbone, row) for row in rows], abs=1e-5)
+
+
 def test_with_mean_pooling_rewards_are_the_mean_over_the_answer(folder: Path) -> None:
     """A head is linear, so its output for the mean state is the mean of its outputs at the answer's tokens."""
     scorer = RewardScorer(folder, open_backbone(folder), batch=3)

@@ -69,6 +69,13 @@ atexit.register(lambda: print(index, "joined" if torch.distributed.is_initialize
 for verb in range(2):
     both = Processes.current(torch.device("cpu"))
 assert both.totals({"index": both.index + 1}) == {"index": 3}
+adapters = [torch.nn.Parameter(torch.zeros(size)) for size in (2, 3, 1)]
+for turn in range(2):  # the first adapter idles in one process, the second in the other, the third in both
+    adapters[both.index].grad = torch.full_like(adapters[both.index], 1.0 + both.index)
+    both.sum_gradients(adapters)
+    assert [one.grad.tolist() for one in adapters] == [[1.0] * 2, [2.0] * 3, [0.0]]
+    for one in adapters:
+        one.grad = None
 both.wait()
 if index == 0:
     atexit.register(lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and os._exit(1))
@@ -76,7 +83,10 @@ if index == 0:
 
 
 def test_processes_part_before_the_interpreter_ends() -> None:
-    """What is registered first runs last: by then neither has a group whose threads the interpreter would take down."""
+    """What is registered first runs last: by then neither has a group whose threads the interpreter would take down.
+
+    On the way, gradients of adapters that idle in a step count as zero, and nobody waits for them.
+    """
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
     command = [sys.executable, "-c", _PAIR]
