@@ -22,7 +22,7 @@ from perl_eval.pictures import in_files
 from perl_eval.records import Completion, Message
 from perl_eval.rows import Row
 
-__all__ = ["REWARD", "Pooling", "RewardScorer", "Scale", "prior_scale", "read_scale", "rewards"]
+__all__ = ["REWARD", "Pooling", "RewardScorer", "Scale", "prior_scale", "read_scale", "read_states", "rewards"]
 
 Pooling = Literal["last", "mean"]
 """Where a reward is read: at the last token, or in the mean over the tokens of the answer, the end token among them."""
@@ -108,15 +108,19 @@ def rewards(
         dropout: Share of the head's input that is dropped; 0 everywhere but in training.
         pooling: What the head reads: the last token's state, or the mean state of the answer, marked ``trained``.
     """
+    read = read_states(backbone, sequences, pooling)
+    return backbone.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
+
+
+def read_states(backbone: Backbone, sequences: Sequence[Encoded], pooling: Pooling) -> torch.Tensor:
+    """Return the state that a head reads of each sequence, (B, width), with whatever adapter is on; see `rewards`."""
     batch = pad(sequences, pad_id=backbone.pad_id)
     hidden = backbone.hidden(batch)
     if pooling == "last":
         last = (batch.live.sum(1) - 1).to(hidden.device)
-        read = hidden[torch.arange(len(last), device=hidden.device), last]
-    else:
-        said = batch.trained.to(hidden.device).unsqueeze(-1)
-        read = hidden.float().masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)
-    return backbone.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
+        return hidden[torch.arange(len(last), device=hidden.device), last]
+    said = batch.trained.to(hidden.device).unsqueeze(-1)
+    return hidden.float().masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)
 
 
 class RewardScorer:

@@ -16,7 +16,7 @@ from perl_eval.models.placement import Placement
 from perl_eval.models.scorer import REWARD, RewardScorer, Scale, prior_scale
 from perl_eval.records import Estimate, Score
 from perl_eval.train.calibration import held_out_quality, platt
-from perl_eval.train.reward import NEED, encoded, held_out_scores
+from perl_eval.train.examples import NEED, encoded, held_out_scores
 
 __all__ = ["AverageOptions", "run"]
 

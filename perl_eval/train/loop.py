@@ -27,7 +27,9 @@ from perl_eval.records import Measurement
 from perl_eval.train.processes import Processes
 from perl_eval.train.shards import as_share, clip, groups, local, plain, share_of, whole
 
-__all__ = ["Diverged", "Fit", "LoopOptions", "Task", "optimise"]
+__all__ = ["Diverged", "Fit", "LoopOptions", "Task", "begun", "optimise"]
+
+_STATE = "state.safetensors"
 
 
 class Diverged(PerlEvalError):
@@ -39,7 +41,8 @@ class LoopOptions:
     """How long and how fast to learn.
 
     ``learning_rate`` rises linearly over ``warmup`` steps, then falls linearly to a tenth. ``evaluate_every`` steps the
-    validation figure is taken; 0 never. After ``patience`` evaluations without a lower loss the run stops; 0 never.
+    validation figure is taken; 0 never. With ``evaluate_first`` it is also taken before the first step, as that of
+    step -1, whose weights may be the best. After ``patience`` evaluations without a lower loss the run stops; 0 never.
 
     Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
     warmup does that here.
@@ -51,6 +54,7 @@ class LoopOptions:
     clip_norm: float = 1.0
     weight_decay: float = 0.0
     evaluate_every: int = 0
+    evaluate_first: bool = False
     patience: int = 0
     checkpoint_every_s: float = 30.0
 
@@ -124,6 +128,10 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
     if state.finished:
         return state.fit()
     begun_s = saved_s = time.monotonic()
+    if task.evaluate and options.evaluate_first and not first:
+        checked = task.evaluate()
+        state.keep_best(-1, next(iter(checked.values())))
+        state.curve += [Measurement(-1, name, float(value)) for name, value in checked.items()]
     ahead: Iterable[int] = range(first, options.steps)
     for step in track(ahead, task.name, total=options.steps - first) if processes.is_main else ahead:
         if options.patience and state.stale >= options.patience:
@@ -158,6 +166,11 @@ def optimise(task: Task, options: LoopOptions, *, folder: Path, processes: Proce
         state.save()
     processes.wait()
     return state.fit()
+
+
+def begun(folder: Path) -> bool:
+    """Return whether a run folder has a checkpoint, from which `optimise` goes on."""
+    return (folder / runs.CHECKPOINT / _STATE).is_file()
 
 
 def _clip(task: Task, clip_norm: float, processes: Processes) -> dict[str, float]:
@@ -244,12 +257,10 @@ class _State:
         # The header rides in the weights file: one rename makes both current at once.
         metadata = {"state": json.dumps(header)}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        tables.replace_file(
-            self.folder / "state.safetensors", lambda path: save_file(contiguous, path, metadata=metadata)
-        )
+        tables.replace_file(self.folder / _STATE, lambda path: save_file(contiguous, path, metadata=metadata))
 
     def load(self) -> int:
-        path = self.folder / "state.safetensors"
+        path = self.folder / _STATE
         if not path.is_file():
             return 0
         from safetensors import safe_open

@@ -16,32 +16,24 @@ from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.card import model_card
-from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue
+from perl_eval.models.encode import batch_of_step
 from perl_eval.models.generate import item_seed
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room, valid_seed
-from perl_eval.models.scorer import REWARD, Pooling, RewardScorer, Scale, prior_scale, rewards
+from perl_eval.models.scorer import REWARD, Pooling, RewardScorer, Scale, prior_scale, read_states, rewards
 from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.rows import Row
 from perl_eval.train.calibration import held_out_quality, platt
-from perl_eval.train.loop import Fit, LoopOptions, Task, optimise
+from perl_eval.train.examples import NEED, Example, encoded, held_out_scores, kind_of
+from perl_eval.train.loop import Fit, LoopOptions, Task, begun, optimise
 from perl_eval.train.meter import Meter, byte_account
 from perl_eval.train.metrics import glossary
 from perl_eval.train.objectives import pairwise_loss, pointwise_loss
+from perl_eval.train.probe import MOST, fit_probe
 from perl_eval.train.processes import Processes
 from perl_eval.train.resources import Resources, shared_pieces, tracked
 from perl_eval.train.shards import made_whole, share_out
 
-__all__ = [
-    "NEED",
-    "Example",
-    "RewardOptions",
-    "RewardTrainer",
-    "encoded",
-    "fit_reward",
-    "held_out_scores",
-    "kind_of",
-    "run",
-]
+__all__ = ["RewardOptions", "RewardTrainer", "fit_reward", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +43,9 @@ class RewardOptions:
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
     it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
     token, or with ``pooling`` ``mean`` the mean of the answer's. ``dropout`` is on what the head reads and, with LoRA,
-    on what the adapters read. With ``patience`` the run stops after that many evaluations without a lower validation
-    loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
+    on what the adapters read. With ``probe`` the head starts where logistic regression on the untrained states puts it,
+    `perl_eval.train.probe`, and not at random. With ``patience`` the run stops after that many evaluations without a
+    lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
 
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, train for one.
@@ -69,6 +62,7 @@ class RewardOptions:
     lora: LoraShape = field(default_factory=LoraShape)
     full: bool = False
     pooling: Pooling = "last"
+    probe: bool = False
     weight_decay: float = 0.0
     dropout: float = 0.0
     patience: int = 0
@@ -89,53 +83,6 @@ class RewardOptions:
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-4 if self.full else 2e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training example: the sequences whose rewards enter its loss, and the label (ratings only)."""
-
-    row: Row
-    sequences: tuple[Encoded, ...]
-    label: float
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(len(sequence.ids) for sequence in self.sequences)
-
-
-NEED = {"pointwise": ("completion", "label"), "pairwise": ("chosen", "rejected")}
-"""The columns that each loss reads."""
-
-
-def kind_of(data: Path, split: str, options: RewardOptions) -> Literal["pointwise", "pairwise"]:
-    """Return the loss that was asked for, or that fits the columns.
-
-    Raises:
-        UserError: The rows are neither ratings nor preferences.
-    """
-    if options.loss:
-        return options.loss
-    present = rows.columns(data, split)
-    if not present:
-        rows.read(data, split)  # says what is wrong with it
-    if "label" in present:
-        return "pointwise"
-    if {"chosen", "rejected"} & present:
-        return "pairwise"
-    raise UserError("the rows are neither ratings nor preferences", "give a config with label, or chosen and rejected")
-
-
-def encoded(backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int) -> list[Example]:
-    """Return rows as the reward model reads them: one sequence each (pointwise), or chosen and rejected."""
-
-    def encode(row: Row, answer: Any) -> Encoded:
-        return encode_dialogue(backbone.processor, row.prompt, answer, max_tokens=max_tokens, pictures=row.images)
-
-    if kind == "pointwise":
-        return [Example(row, (encode(row, row.completion),), float(bool(row.label))) for row in found]
-    return [Example(row, (encode(row, row.chosen), encode(row, row.rejected)), 1.0) for row in found]
 
 
 class RewardTrainer:
@@ -196,8 +143,12 @@ class RewardTrainer:
             learning_rate=options.rate,
             weight_decay=options.weight_decay,
             evaluate_every=max(1, self.steps // options.evaluations) if self.checks else 0,
+            evaluate_first=options.probe,
             patience=options.patience,
         )
+        if options.probe and not begun(folder):
+            with meter.part("probing"):
+                self.probe()
 
         def learn(step: int) -> dict[str, float]:
             with meter.part("learning"):
@@ -213,6 +164,31 @@ class RewardTrainer:
             parts = {"reward": self.parameters()}
             task = Task("train reward", parts, learn, evaluate if self.checks else None, log)
             return optimise(task, loop, folder=folder, processes=self.processes)
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """Set the head by logistic regression on the states that it reads of the training rows, or of `MOST` of them.
+
+        Raises:
+            UserError: Too few groups, or rows of one label only.
+        """
+        order = np.random.default_rng(self.seed).permutation(len(self.examples))[:MOST].tolist()
+        size = self.options.resources.micro_batch or self.options.batch
+        own: dict[int, np.ndarray] = {}
+        with self.backbone.adapter(self.name):
+            for piece, weight in shared_pieces(self.processes, order, lambda row: self.lengths[row], size):
+                sequences = [sequence for row in piece for sequence in self.examples[row].sequences]
+                read = read_states(self.backbone, sequences, self.options.pooling).float()
+                if self.kind == "pairwise":
+                    read = read[::2] - read[1::2]
+                if weight:
+                    own |= zip(piece, read.cpu().numpy(), strict=True)
+        states = np.stack(self.processes.gather([own[row] for row in self.processes.share(order)]))
+        labels, groups = zip(*((self.examples[row].label, self.examples[row].row.group) for row in order), strict=True)
+        found = fit_probe(states, labels, groups, pairs=self.kind == "pairwise", seed=self.seed)
+        head = self.backbone.heads[REWARD]
+        head.weight.copy_(torch.from_numpy(found.weights).unsqueeze(0))
+        head.bias.fill_(found.bias)
 
     def learn(self, step: int) -> tuple[dict[str, float], float]:
         """Take the gradient of one step; return its figures and the tokens of its rows."""
@@ -322,7 +298,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
-        kind = kind_of(data, "train", options)
+        kind = kind_of(data, "train", options.loss)
         split = {name: rows.read(data, name, need=NEED[kind]) for name in rows.splits(data)}
         if not split.get("train"):
             raise UserError(f"{data} has no rows in its train split", "build a config with some")
@@ -368,14 +344,3 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     Scale(trainer.kind, *scale, options.max_tokens, slope, intercept, options.pooling).save(folder)
     line = {"calibration slope": slope, "calibration intercept": intercept}
     return {"prior reward mean": scale[0], "prior reward std": scale[1], **line}
-
-
-def held_out_scores(scorer: RewardScorer, examples: Sequence[Example], kind: str) -> list[Score]:
-    """Return the raw reward of every answer: metric ``reward``, or ``reward chosen`` and ``reward rejected``."""
-    metrics = ("reward",) if kind == "pointwise" else ("reward chosen", "reward rejected")
-    flat = iter(scorer.logits([sequence for example in examples for sequence in example.sequences]))
-    return [
-        Score(example.row.id, example.row.id, example.row.group, "", metric, next(flat))
-        for example in examples
-        for metric in metrics
-    ]
