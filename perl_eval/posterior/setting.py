@@ -70,6 +70,8 @@ class PosteriorOptions:
         for name in self.samplers:
             if name not in SAMPLERS:
                 raise UserError(f"sampler {name!r} is not known", f"choose from {', '.join(SAMPLERS)}")
+        if self.upper is None and "rejection" in self.samplers and self.samplers != SAMPLERS:
+            raise UserError("rejection needs a bound of the reward", "give upper, or take quasi-rejection")
 
 
 @dataclass(frozen=True, slots=True)

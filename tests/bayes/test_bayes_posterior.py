@@ -22,7 +22,7 @@ from perl_eval.models.encode import encode_prompt
 from perl_eval.models.scratch import make_model, make_tokenizer
 from perl_eval.posterior import compare
 from perl_eval.posterior.frontier import BEST_OF, TARGET
-from perl_eval.posterior.methods import draw_pool, pool_of
+from perl_eval.posterior.methods import draw_pool, methods, pool_of
 from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
 from perl_eval.stats.glossary import MEANINGS
@@ -92,19 +92,23 @@ def setting_of(data: Path, models: Models) -> Setting:
     return open_setting(rows.asked(data, "test", limit=OPTIONS.limit), models, OPTIONS, seed=3)
 
 
+COLLAPSE = {
+    *("entropy", "entropy of the draws", "unique share", "mode share", "self-BLEU", "repetition"),
+    *("distinct-1", "distinct-2", "distinct-3", "perplexity under the prior"),
+}
 METHODS = ["prior", "tuned", "best of 4", "rejection", "quasi-rejection", "SIR of 4", "SMC of 4"]
 
 
 def test_every_method_has_every_figure_or_says_why(compared: Path) -> None:
     found = by_subject(compared)
-    methods = [name for name in found if name != "target" and not name.startswith((TARGET, BEST_OF))]
-    assert methods == METHODS
-    for name in methods:
+    compared_here = [name for name in found if name != "target" and not name.startswith((TARGET, BEST_OF))]
+    assert compared_here == METHODS
+    for name in METHODS:
         figures = found[name]
         for wanted in ("reward", "KL(method || prior)", "KL(method || target)", "KL(target || method)"):
             one = figures[wanted]
             assert one.value is not None or one.reason, (name, wanted)
-        assert {"self-BLEU", "distinct-1", "repetition", "entropy", "perplexity under the prior"} <= figures.keys()
+        assert not COLLAPSE - figures.keys(), name
         assert "true reward" not in figures
     sampler = found["SIR of 4"]
     assert "upper bound" in sampler["KL(method || target)"].method
@@ -191,6 +195,7 @@ def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> No
     best = found["best of 4"]["KL bound log n - (n - 1) / n"].value
     assert best == pytest.approx(math.log(4) - 0.75)
     assert (found["best of 4"]["KL(method || prior)"].value or 9) <= best + 1e-9
+    assert "KL bound log n - (n - 1) / n" not in exact  # it is best-of-n's alone, and beside its KL, not in its place
 
 
 def test_the_frontier_is_ordered(compared: Path) -> None:
@@ -251,6 +256,28 @@ def test_the_seed_decides_and_a_second_call_is_done(room: Path, data: Path, mode
         posterior.run(data, models, once, options=options, seed=4)
 
 
+def test_answers_hang_on_seed_prompt_and_name_only(room: Path, data: Path, models: Models, compared: Path) -> None:
+    """So figures of a collapse are of the same prompts and seeds, whatever else is compared, and however much of it."""
+    options = replace(OPTIONS, limit=3, draws=2, samplers=("best-of-n",))
+    fewer = posterior.run(data, models, room / "fewer", options=options, seed=3)
+
+    def said(folder: Path) -> dict[tuple[str, str, int], tuple[int, ...]]:
+        found = [one for one in runs.read(folder, Completion) if one.policy in ("prior", "tuned")]
+        return {(one.policy, one.item, one.draw): one.token_ids for one in found}
+
+    few, many = said(fewer), said(compared)
+    assert (len(few), len(many)) == (2 * 3 * 2, 2 * 6 * 3)
+    assert few.items() <= many.items()
+
+
+def test_rejection_takes_no_part_without_a_bound(data: Path, models: Models) -> None:
+    setting = setting_of(data, models)
+    pool = pool_of(draw_pool(setting), OPTIONS.pool)
+    assert OPTIONS.upper is None
+    bounded = replace(setting, options=replace(OPTIONS, upper=4.0))
+    assert (len(methods(setting, pool)), len(methods(bounded, pool))) == (len(METHODS) - 1, len(METHODS))
+
+
 def test_a_killed_comparison_goes_on_with_the_next_method(
     room: Path, data: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +319,7 @@ def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
         ({"pool": 2}, "pool is 2; give at least as many as n and draws"),
         ({"acceptance": 1.0}, "acceptance is 1.0"),
         ({"samplers": ("gibbs",)}, "sampler 'gibbs' is not known; choose from best-of-n"),
+        ({"samplers": ("rejection", "SIR")}, "rejection needs a bound of the reward; give upper, or take quasi-rej"),
         ({"draws": 0}, "draws is 0"),
         ({"max_new_tokens": 40}, "leaves no room for a prompt"),
     ],
