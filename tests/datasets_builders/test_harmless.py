@@ -86,6 +86,24 @@ def test_ids_and_groups_do_not_depend_on_the_order_of_rows(upstream, cache, writ
     assert len({group for _, group in found[0].values()}) == 3
 
 
+def test_pairs_that_open_with_the_same_words_are_one_group(upstream, cache, write_lines, harmless_pair) -> None:
+    """A dialogue comes back longer, or with other answers; so do both in one fold."""
+    longer = {
+        name: text + human("And then") + assistant(f"{name} again") for name, text in harmless_pair("tea").items()
+    }
+    longer["rejected"] = longer["rejected"].replace("Yes tea!", "No tea.")
+    other = {name: text.replace("No", "Never") for name, text in harmless_pair("tea").items()}
+    write_lines(FILE, [harmless_pair("tea"), harmless_pair("milk"), longer, other])
+    rows = open_builder("harmless", data_dir=upstream, cache_dir=cache, options=OPTIONS).load()["test"]
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["prompt"][0]["content"], []).append(row["group"])
+    assert {opening: len(found) for opening, found in groups.items()} == {"tea?": 3, "milk?": 1}
+    assert len(set(groups["tea?"])) == 1
+    assert groups["milk?"][0] != groups["tea?"][0]
+    assert len({row["id"] for row in rows}) == 4
+
+
 @pytest.mark.realdata
 def test_the_real_test_file(real_data, cache) -> None:
     # Read off the file by others: 2,312 rows; rows 1254, 1688, 1950, 1952 and 2036 diverge early; 4 empty chosen

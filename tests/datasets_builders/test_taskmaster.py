@@ -87,6 +87,24 @@ def test_pairs_are_each_better_turn_with_each_worse_one(upstream, cache, coffee,
     assert sum((tally.notes for tally in tallies.values()), Counter()) == {"rated both up and down, so in no pair": 1}
 
 
+def test_pairs_of_one_context_have_the_group_and_split_of_its_ratings(upstream, cache, coffee, rated_turn) -> None:
+    """Ids are of rows, so folds by them would have one context, or a conversation's next turn, on both sides."""
+    rows = []
+    for number in range(20):
+        first = [HELLO, {"role": "user", "text": f"wish {number}"}]
+        for length, context in enumerate((first, [*first, CALL, REPLY])):
+            for name, answer, reward in (("up", DONE, 1.0), ("down", ASK, 0.0), ("low", HELLO, 0.0)):
+                rows.append(rated_turn(f"{number}-{length}-{name}", context, answer, reward))
+    coffee(rows)
+    ratings, _ = rows_of("taskmaster_coffee", "ratings", upstream, cache)
+    pairs, _ = rows_of("taskmaster_coffee", "pairs", upstream, cache)
+    assert len(pairs) == 20 * 2 * 2
+    for name, pair in pairs.items():
+        for rated in name.split(":"):
+            assert (pair["group"], pair["split"]) == (ratings[rated]["group"], ratings[rated]["split"])
+    assert len({row["group"] for row in pairs.values()}) == 20
+
+
 def test_an_empty_context_becomes_one_empty_user_turn(upstream, cache, coffee, rated_turn) -> None:
     coffee([rated_turn("a", [], DONE, 1.0)])
     rows, tallies = rows_of("taskmaster_coffee", "ratings", upstream, cache)
