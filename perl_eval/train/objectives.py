@@ -115,7 +115,7 @@ def returns_to_go(rewards: torch.Tensor) -> torch.Tensor:
     """Return undiscounted sums of rewards from each token on, (B, T).
 
     With the score at the last token only, each token's return is the episode's return less the KL paid before it,
-    which its action cannot change.
+    which its action cannot change. Nothing is bootstrapped, so no value after the end is read.
     """
     return rewards.flip(1).cumsum(1).flip(1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,22 @@ def test_recomputed_activations_give_the_same_gradient(prior: Path, data: dict[s
     assert_alike(gradients(spared), gradients(plain), 1e-5)
     assert all(layer.gradient_checkpointing for layer in backbone._layers)
     assert len(backbone._layers) == tiny_models.SIZE.layers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_models_own_dropout_is_off_while_it_learns(
+    prior: Path, data: dict[str, list[rows.Row]], tmp_path: Path, kind: str, checkpointing: bool
+) -> None:
+    """With it on, what is learned from would not be what sampled, and the KL of a fresh policy not 0."""
+    folder = tmp_path / "dropping"
+    shutil.copytree(prior, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8")) | {"attention_dropout": 0.5}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    plain, _ = step(kind, prior, data, Resources())
+    dropping, backbone = step(kind, folder, data, Resources(Placement(checkpointing=checkpointing)))
+    assert backbone.causal.config.attention_dropout == 0.5
+    assert_alike(gradients(dropping), gradients(plain), 1e-5)
 
 
 def test_recomputing_stops_where_sampling_begins(prior: Path, data: dict[str, list[rows.Row]]) -> None:

@@ -119,7 +119,9 @@ def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value
     for name, gradient in zip(named, slow, strict=True):
         assert torch.allclose(fast[name], gradient, atol=1e-4, rtol=1e-3), name
     assert figures["KL to prior"] == pytest.approx(kl, abs=1e-4)
+    assert figures["KL a token"] == pytest.approx(kl * len(rollouts) / tokens, abs=1e-4)
     assert abs(kl) > 0.01
+    assert tokens > len(rollouts)
 
 
 @pytest.mark.parametrize("value", ["head", "adapter"])
