@@ -116,7 +116,7 @@ def train_reward(
     weight_decay: float = 0.0,
     dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
-    evaluations: Annotated[int, typer.Option(min=1, help="How often the validation loss is taken.")] = 8,
+    evaluations: Annotated[int, typer.Option(min=0, help="Validation losses taken; 0 keeps the last weights.")] = 8,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
     members: Annotated[int, typer.Option(min=1, help="With --folds: models a fold, whose mean is its reward.")] = 1,
     device: Device = "auto",

@@ -33,7 +33,8 @@ LEARNED, BASELINE = "reward model", "TF-IDF + logistic regression"
 
 @dataclass(frozen=True, slots=True)
 class FoldOptions:
-    """How many folds, and how each reward model is trained; a tenth of the training groups chooses the best step.
+    """How many folds, and how each reward model is trained; a tenth of the training groups chooses the best step,
+    or with no evaluations nothing does, and they are learned from too.
 
     With several ``members`` a fold's reward is the mean of so many models, each with a seed and a tenth of its own.
     """
@@ -146,7 +147,8 @@ def _member(
     if saved.is_file():
         kept: dict[str, float] = json.loads(saved.read_text("utf-8"))
         return [kept[row.id] for row in test]
-    chooses = [int(digest("choose", str(seed), row.group), 16) % 10 == 0 for row in train]
+    chosen = options.evaluations > 0  # else the last weights stay, and all rows are learned from
+    chooses = [chosen and int(digest("choose", str(seed), row.group), 16) % 10 == 0 for row in train]
     learn = [row for row, held in zip(train, chooses, strict=True) if not held]
     held_out = [row for row, held in zip(train, chooses, strict=True) if held]
     backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)

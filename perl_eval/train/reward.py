@@ -48,7 +48,8 @@ class RewardOptions:
     lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
 
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
-    of the lowest loss stay, so that a second epoch costs time only; without them, train for one.
+    of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which
+    keeps the last weights, train for one.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
@@ -69,9 +70,9 @@ class RewardOptions:
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch", "max_tokens", "evaluations", "normalise_on", "max_new_tokens")
+        at_least_one(self, "batch", "max_tokens", "normalise_on", "max_new_tokens")
         positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
-        not_negative(self, "weight_decay", "patience")
+        not_negative(self, "weight_decay", "patience", "evaluations")
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         if not 0 <= self.dropout < 1:
@@ -142,8 +143,8 @@ class RewardTrainer:
             steps=self.steps,
             learning_rate=options.rate,
             weight_decay=options.weight_decay,
-            evaluate_every=max(1, self.steps // options.evaluations) if self.checks else 0,
-            evaluate_first=options.probe,
+            evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
+            evaluate_first=options.probe and options.evaluations > 0,
             patience=options.patience,
         )
         if options.probe and not begun(folder):

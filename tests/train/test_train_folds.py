@@ -139,6 +139,24 @@ def test_an_ensemble_is_the_mean_of_members_of_different_seeds(prior: Path, tmp_
         folds.FoldOptions(members=0)
 
 
+def test_without_evaluations_all_rows_outside_a_fold_are_learned_from(
+    prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    real_fit = folds.fit_reward
+
+    def fit(backbone: Any, train: Any, held_out: Any, *rest: Any, **named: Any) -> Any:
+        seen.append((len(train), len(held_out)))
+        return real_fit(backbone, train, held_out, *rest, **named)
+
+    monkeypatch.setattr(folds, "fit_reward", fit)
+    data = tiny_models.write_rows(tmp_path / "data", train=tiny_models.ratings(11, 40))
+    options = folds.FoldOptions(3, replace(OPTIONS.reward, epochs=0.1, evaluations=0))
+    folds.run(data, prior, tmp_path / "out", options=options)
+    assert [held_out for _, held_out in seen] == [0, 0, 0]
+    assert sum(40 - learned for learned, _ in seen) == 40
+
+
 def test_nothing_of_the_work_stays(done: Path) -> None:
     assert [path.name for path in done.iterdir() if path.name.startswith(".")] == []
 

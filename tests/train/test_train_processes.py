@@ -140,6 +140,7 @@ score = reward.RewardOptions(
     max_new_tokens=8,
     normalise_on=20,
     lora=shape,
+    probe=True,
     resources=resources,
 )
 rewarded = reward.run(room / "pairs", prior, out / "reward", options=score)

@@ -107,6 +107,17 @@ def test_a_model_that_reads_the_mean_learns_and_is_read_so(tmp_path: Path, prior
         replace(OPTIONS, pooling="first")
 
 
+def test_without_evaluations_the_last_weights_stay_and_are_calibrated(
+    tmp_path: Path, prior: Path, ratings: Path
+) -> None:
+    made = reward.run(ratings, prior, tmp_path / "out", options=replace(OPTIONS, epochs=1, evaluations=0))
+    card = runs.read_card(made)
+    assert card
+    assert card.notes["best step"] == card.notes["steps"] - 1
+    assert "validation loss" not in {point.metric for point in runs.read(made, Measurement)}
+    assert card.notes["calibration slope"] != 1.0
+
+
 @pytest.mark.parametrize("name", ["pairwise", "pointwise"])
 def test_samples_of_the_prior_have_mean_zero_and_spread_one(
     request: pytest.FixtureRequest, name: str, preferences: Path

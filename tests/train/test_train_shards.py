@@ -89,6 +89,9 @@ sft.run(room / "demonstrations", out / "sft-lora", options=lora)
 reward.run(room / "pairs", blank, out / "reward", options=score(lora=LoraShape(3)))
 reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True))
 reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True))  # done already, in every process
+slow = {**common, "learning_rate": 1e-5}  # Adam's first step is as long where a gradient is rounding
+probed = reward.RewardOptions(full=True, probe=True, max_new_tokens=8, normalise_on=10, resources=plain, **slow)
+reward.run(room / "ratings", blank, out / "reward-probed", options=probed)
 print("held as", *sorted(kinds))
 processes.end()
 """
@@ -123,7 +126,7 @@ def test_a_model_in_shares_equals_one_process(tmp_path: Path, blank: Path) -> No
     (one, alone), (two, shared) = chain(tmp_path, blank, room, 1), chain(tmp_path, blank, room, 2)
     assert "held as Tensor\n" in alone
     assert "held as DTensor Tensor\n" in shared
-    for name in ("sft", "sft-lora", "reward", "reward-full"):
+    for name in ("sft", "sft-lora", "reward", "reward-full", "reward-probed"):
         curves = [runs.read(folder / name, Measurement) for folder in (one, two)]
         assert [(point.step, point.metric) for point in curves[0]] == [(p.step, p.metric) for p in curves[1]]
         for first, second in zip(*curves, strict=True):
@@ -136,5 +139,5 @@ def test_a_model_in_shares_equals_one_process(tmp_path: Path, blank: Path) -> No
             expected, found = load_file(one / file), load_file(two / file)
             assert found.keys() == expected.keys()
             for key, tensor in expected.items():
-                torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
+                torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
         assert not (two / name / runs.CHECKPOINT).exists()
