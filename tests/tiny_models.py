@@ -85,6 +85,23 @@ def save_blank(folder: Path) -> Path:
     return folder
 
 
+def tokenizer_of_a_judge() -> Any:
+    """Make a tokenizer that has the words of a verdict whole."""
+    words = ["Yes No A B C answer turn customer order", "Yes or No", "Yes", "No", " the better one"]
+    return make_tokenizer(words * 50, 400)
+
+
+def decided(tokenizer: Any, **changed: Any) -> Any:
+    """Make a model whose random weights are so large that it prefers one answer or the other."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    size |= {"num_key_value_heads": 2, "max_position_embeddings": 8192}
+    torch.manual_seed(0)
+    config = LlamaConfig(**{"vocab_size": len(tokenizer), "initializer_range": 0.3, **size, **changed})
+    return LlamaForCausalLM(config).eval()
+
+
 def save_blank_vision(folder: Path) -> Path:
     """Write a vision-language model folder of random weights; it reads questions of the picture world."""
     texts = [" ".join(picture_world.COLOURS), "what colour is on the left", "what colour is on the right"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 from fake_server import FakeServer, serving
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.pipelines import DecisionPipeline
 
 from perl_eval import render
@@ -26,24 +26,12 @@ from perl_eval.records import Completion, Message, Question
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    words = ["Yes No A B C answer turn customer order", "Yes or No", "Yes", "No", " the better one"]
-    return make_tokenizer(words * 50, 400)
+    return tiny_models.tokenizer_of_a_judge()
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer: Any) -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        initializer_range=0.3,
-    )
-    return LlamaForCausalLM(config).eval()
+    return tiny_models.decided(tokenizer)
 
 
 def contest(count: int) -> list[Contestants]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from perl_eval import render
 from perl_eval.judges.ask import AskOptions, ask
@@ -25,7 +25,6 @@ from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
 from perl_eval.judges.ledger import Ledger
 from perl_eval.judges.local import open_local
 from perl_eval.judges.protocol import Judge
-from perl_eval.models.scratch import make_tokenizer
 from perl_eval.records import Completion, Judgement, Message
 
 pytestmark = pytest.mark.slow
@@ -45,25 +44,12 @@ def contest(count: int) -> list[Contestants]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    words = ["Yes No A B C answer turn customer order", "Yes or No", "Yes", "No", " the better one"]
-    return make_tokenizer(words * 50, 400)
+    return tiny_models.tokenizer_of_a_judge()
 
 
 def saved(folder: Path, tokenizer: Any, *, says: str | None) -> Path:
     """Write a model of random weights; or one that, whatever it is asked, says one word and stops."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        initializer_range=0.3,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = tiny_models.decided(tokenizer, hidden_size=64, num_hidden_layers=1, eos_token_id=tokenizer.eos_token_id)
     if says is not None:
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": "x"}], add_generation_prompt=True, return_dict=False

@@ -21,12 +21,10 @@ import tiny_models
 import torch
 from fake_server import FakeServer
 from fake_server import serving as running
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from perl_eval import build, judge, runs, sample, score, tables
 from perl_eval.errors import UserError
 from perl_eval.judges.doors import DoorOptions, open_judge
-from perl_eval.models.scratch import make_tokenizer
 from perl_eval.records import Completion, Judgement
 from perl_eval.scale.on_ray import Cluster
 
@@ -47,18 +45,8 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 def save_judge(folder: Path) -> None:
     """Write a language model whose random weights prefer one answer or the other."""
-    tokenizer = make_tokenizer(["Yes No A B C answer turn customer order", " the better one"] * 50, 400)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=8192,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = tiny_models.tokenizer_of_a_judge()
+    tiny_models.decided(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
