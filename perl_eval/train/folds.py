@@ -33,9 +33,9 @@ LEARNED, BASELINE = "reward model", "TF-IDF + logistic regression"
 
 @dataclass(frozen=True, slots=True)
 class FoldOptions:
-    """How many folds, and how each reward model is trained; a tenth of the training groups chooses the best step,
-    or with no evaluations nothing does, and they are learned from too.
+    """How many folds, and how each reward model is trained.
 
+    A tenth of the training groups chooses the best step; without evaluations the last stays, and all are learned from.
     With several ``members`` a fold's reward is the mean of so many models, each with a seed and a tenth of its own.
     """
 

@@ -134,7 +134,9 @@ def test_a_probe_is_not_fitted_again_by_a_killed_run(
     """Killed after a checkpoint it goes on from there, with the same weights as if unbroken."""
     from perl_eval.train import loop
 
-    data = tiny_models.write_rows(tmp_path / "data", train=tiny_models.ratings(1, 80))
+    data = tiny_models.write_rows(
+        tmp_path / "data", train=tiny_models.ratings(1, 80), validation=tiny_models.ratings(2, 20)
+    )
     expected = reward.run(data, prior, tmp_path / "whole", options=OPTIONS)
     clock = iter(range(0, 100_000, 100))  # every step is due for a checkpoint
     with monkeypatch.context() as patched:
@@ -157,3 +159,4 @@ def test_a_probe_is_not_fitted_again_by_a_killed_run(
     found = reward.run(data, prior, tmp_path / "out", options=OPTIONS)
     for name in ("adapter_model.safetensors", "head.safetensors"):
         assert (found / name).read_bytes() == (expected / name).read_bytes()
+    assert runs.read(found, Measurement) == runs.read(expected, Measurement)
