@@ -93,8 +93,9 @@ def test_a_mistake_is_one_line_of_the_program(arguments: list[str], said: str, t
 
 
 SLOW = """
-import time
+import signal, time
 from perl_eval import cli, world
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background inherit to ignore it
 world.build = lambda *_, **__: (print("begun", flush=True), time.sleep(60))
 cli.main()
 """
