@@ -115,6 +115,22 @@ def test_the_weights_with_the_lowest_validation_loss_stay(tmp_path: Path) -> Non
     assert torch.equal(task.parameters["weight"], kept[11])
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_the_weights_before_the_first_step_stay_if_no_step_betters_them(tmp_path: Path, first: bool) -> None:
+    task = Regression()
+    begun = {name: one.detach().clone() for name, one in task.parameters.items()}
+
+    def evaluate() -> Mapping[str, float]:
+        return {"validation loss": float(len(task.seen))}
+
+    options = LoopOptions(steps=4, learning_rate=0.05, evaluate_every=2, evaluate_first=first)
+    fit = optimise(Task("fit", {"all": task.parameters}, task.learn, evaluate), options, folder=tmp_path)
+    losses = [(point.step, point.value) for point in fit.curve if point.metric == "validation loss"]
+    assert losses == [(-1, 0.0)] * first + [(1, 2.0), (3, 4.0)]
+    assert fit.best_step == (-1 if first else 1)
+    assert all(torch.equal(task.parameters[name], one) for name, one in begun.items()) == first
+
+
 def test_without_evaluation_the_last_weights_stay(tmp_path: Path) -> None:
     task = Regression()
     options = LoopOptions(steps=5, learning_rate=0.05)
