@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contests import pair_judged
 
 from perl_eval import judge, jury, runs, score, tables
 from perl_eval.errors import UserError
@@ -156,24 +157,12 @@ def test_judges_that_err_by_themselves_are_worth_their_number(tmp_path: Path) ->
     for name in ("m1", "m2", "m3"):
         said = truth ^ (random.random(count) < 0.25)
         rows = [
-            Judgement(
+            pair_judged(
+                i,
+                "win" if won else "loss",
                 id=f"{name}{i}",
-                kind="pairwise",
-                item=f"i{i}",
-                group=f"g{i}",
-                dataset="d",
-                a=f"a{i}",
-                b=f"b{i}",
-                policy_a="a",
-                policy_b="b",
-                prompt=(),
-                text_a="",
-                text_b="",
-                outcome="win" if won else "loss",
                 ballots=(Ballot("none", "first" if won else "second"),),
                 judge=name,
-                prompt_sha256="",
-                simulated=False,
             )
             for i, won in enumerate(said)
         ]
