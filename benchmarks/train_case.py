@@ -114,7 +114,7 @@ def prepare(work: Path, case: Case) -> None:
     for arm in ("lora", "full"):
         backbone = open_backbone(model, Placement("cpu"))
         if arm == "lora":
-            backbone.attach(REWARD, case.shape, seed=0, head=True)
+            backbone.attach(REWARD, case.shape, seed=0, head=1)
             backbone.save(REWARD, work / "reward-lora")
         else:
             backbone.attach_head(REWARD, seed=0)

@@ -139,7 +139,7 @@ def test_changed_inputs_and_outputs_are_refused(prior: Path, data: Path, tmp_pat
 
 def test_models_that_cannot_answer(prior: Path, data: Path, tmp_path: Path) -> None:
     backbone = open_backbone(prior)
-    backbone.attach("reward", LoraShape(2), seed=0, head=True)
+    backbone.attach("reward", LoraShape(2), seed=0, head=1)
     backbone.save("reward", tmp_path / "reward")
     Scale("pairwise", 0.0, 1.0, 40).save(tmp_path / "reward")
     with pytest.raises(UserError, match="is a reward model, which answers nothing"):

@@ -111,7 +111,10 @@ def train_reward(
     targets: Targets = "attention",
     method: Method = "lora",
     full: Full = False,
-    pooling: Annotated[str, typer.Option(help="What the head reads: last token, or mean over the answer.")] = "last",
+    pooling: Annotated[
+        str,
+        typer.Option(help="What the head reads: last token, mean over the answer, or mean+all: over the input too."),
+    ] = "last",
     probe: Annotated[bool, typer.Option("--probe", help="Set the head by logistic regression first.")] = False,
     weight_decay: float = 0.0,
     dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,

@@ -160,14 +160,14 @@ class Backbone:
         named = {key.replace(".base_layer.", "."): tensor for key, tensor in self.causal.state_dict().items()}
         return sha256_of({key: tensor for key, tensor in named.items() if key in self._own})
 
-    def attach(self, name: str, shape: LoraShape, *, seed: int, head: bool = False) -> None:
+    def attach(self, name: str, shape: LoraShape, *, seed: int, head: int = 0) -> None:
         """Put a fresh adapter on the backbone; it changes nothing until trained (LoRA's B starts at zero).
 
         Args:
             name: The adapter's name.
             shape: Method, rank, scale and targets.
             seed: Seeds A and the head.
-            head: Also make a scalar head, initialised N(0, 1 / (width + 1)).
+            head: How many states a scalar head reads side by side, which is made with it; 0 for no head.
 
         Raises:
             UserError: The backbone has none of the target projections, one is its output layer, which log-probabilities
@@ -181,14 +181,14 @@ class Backbone:
             torch.manual_seed(seed)
             self._peft = added(self._peft or self.causal, name, config)
             if head:
-                self._add_head(name, new_head(self.width))
+                self._add_head(name, new_head(head * self.width))
         self._freeze()
 
-    def attach_head(self, name: str, *, seed: int | None = None) -> None:
-        """Make a scalar head without an adapter of its own: at zero, or with a seed as `attach` makes it."""
+    def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
+        """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
-            head = new_head(self.width)
+            head = new_head(states * self.width)
         if seed is None:
             nn.init.zeros_(head.weight)
         self._add_head(name, head)
@@ -250,7 +250,7 @@ class Backbone:
             UserError: One of them is not plain LoRA.
         """
         add_mean(self._peft, names, name)
-        self.attach_head(name)
+        self.attach_head(name, states=self.heads[names[0]].in_features // self.width)
         self._freeze()
 
     def save_head(self, name: str, folder: Path) -> None:

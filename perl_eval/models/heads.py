@@ -1,4 +1,4 @@
-"""Scalar heads: one number for each hidden state, fresh or from a file."""
+"""Scalar heads: one number for each hidden state, or for several side by side, fresh or from a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def new_head(width: int) -> nn.Linear:
 
 
 def read_head(folder: Path, width: int) -> nn.Linear:
-    """Read a saved head.
+    """Read a saved head, which reads one state of this width or several side by side.
 
     Raises:
         DataError: The folder has none of this width.
@@ -30,9 +30,11 @@ def read_head(folder: Path, width: int) -> nn.Linear:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    head = nn.Linear(width, 1)
     try:
-        head.load_state_dict(load_file(folder / HEAD))
+        weights = load_file(folder / HEAD)
+        states = max(1, round(weights["weight"].shape[-1] / width)) if "weight" in weights else 1
+        head = nn.Linear(states * width, 1)
+        head.load_state_dict(weights)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"is no scalar head of this model ({reason})", file=folder / HEAD) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,10 +22,23 @@ from perl_eval.pictures import in_files
 from perl_eval.records import Completion, Message
 from perl_eval.rows import Row
 
-__all__ = ["REWARD", "Pooling", "RewardScorer", "Scale", "prior_scale", "read_scale", "read_states", "rewards"]
+__all__ = [
+    "REWARD",
+    "STATES",
+    "Pooling",
+    "RewardScorer",
+    "Scale",
+    "prior_scale",
+    "read_scale",
+    "read_states",
+    "rewards",
+]
 
-Pooling = Literal["last", "mean"]
-"""Where a reward is read: at the last token, or in the mean over the tokens of the answer, the end token among them."""
+Pooling = Literal["last", "mean", "mean+all"]
+"""Where a reward is read: at the last token, in the mean over the tokens of the answer, the end token among them, or
+there and in the mean over all tokens of the input, side by side."""
+STATES: Mapping[Pooling, int] = {"last": 1, "mean": 1, "mean+all": 2}
+"""How many states a head reads."""
 REWARD = "reward"
 """The adapter name that reward models go by on a backbone."""
 _SCALE = "reward.json"
@@ -106,21 +119,26 @@ def rewards(
         sequences: What is scored.
         name: The head.
         dropout: Share of the head's input that is dropped; 0 everywhere but in training.
-        pooling: What the head reads: the last token's state, or the mean state of the answer, marked ``trained``.
+        pooling: What the head reads; the answer is what is marked ``trained``.
     """
     read = read_states(backbone, sequences, pooling)
     return backbone.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
 
 
 def read_states(backbone: Backbone, sequences: Sequence[Encoded], pooling: Pooling) -> torch.Tensor:
-    """Return the state that a head reads of each sequence, (B, width), with whatever adapter is on; see `rewards`."""
+    """Return what a head reads of each sequence, (B, states * width), with whatever adapter is on; see `rewards`."""
     batch = pad(sequences, pad_id=backbone.pad_id)
     hidden = backbone.hidden(batch)
     if pooling == "last":
         last = (batch.live.sum(1) - 1).to(hidden.device)
         return hidden[torch.arange(len(last), device=hidden.device), last]
-    said = batch.trained.to(hidden.device).unsqueeze(-1)
-    return hidden.float().masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)
+    masks = [batch.trained, batch.live][: STATES[pooling]]
+    return torch.cat([_mean(hidden, mask.to(hidden.device).unsqueeze(-1)) for mask in masks], -1)
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean state over the marked tokens, (B, width) in float32; ``mask`` (B, T, 1) is boolean."""
+    return hidden.float().masked_fill(~mask, 0.0).sum(1) / mask.sum(1).clamp(min=1)
 
 
 class RewardScorer:

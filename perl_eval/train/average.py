@@ -68,7 +68,7 @@ def run(
         (kind,) = kinds
         poolings = {scorer.scale.pooling for scorer in scorers}
         if len(poolings) > 1:
-            raise UserError("some members read the last token and some the mean", "average members of one pooling")
+            raise UserError("members read the input in more than one way", "average members of one pooling")
         (pooling,) = poolings
         averaged(scorers, REWARD)
         backbone.save(REWARD, going.folder)

@@ -19,7 +19,7 @@ from perl_eval.models.card import model_card
 from perl_eval.models.encode import batch_of_step
 from perl_eval.models.generate import item_seed
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room, valid_seed
-from perl_eval.models.scorer import REWARD, Pooling, RewardScorer, Scale, prior_scale, read_states, rewards
+from perl_eval.models.scorer import REWARD, STATES, Pooling, RewardScorer, Scale, prior_scale, read_states, rewards
 from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.rows import Row
 from perl_eval.train.calibration import held_out_quality, platt
@@ -42,7 +42,8 @@ class RewardOptions:
 
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
     it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
-    token, or with ``pooling`` ``mean`` the mean of the answer's. ``dropout`` is on what the head reads and, with LoRA,
+    token, or with ``pooling`` ``mean`` the mean of the answer's, or with ``mean+all`` that beside the mean of the whole
+    input's. ``dropout`` is on what the head reads and, with LoRA,
     on what the adapters read. With ``probe`` the head starts where logistic regression on the untrained states puts it,
     `perl_eval.train.probe`, and not at random. With ``patience`` the run stops after that many evaluations without a
     lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
@@ -116,9 +117,9 @@ class RewardTrainer:
         self.checks = encoded(backbone, held_out, self.kind, options.max_tokens)
         self.name = None if options.full else REWARD
         if options.full:
-            backbone.attach_head(REWARD, seed=seed)
+            backbone.attach_head(REWARD, states=STATES[options.pooling], seed=seed)
         else:
-            backbone.attach(REWARD, options.lora, seed=seed, head=True)
+            backbone.attach(REWARD, options.lora, seed=seed, head=STATES[options.pooling])
         if self.kind == "pointwise":
             up = min(max(float(np.mean([example.label for example in self.examples])), 0.01), 0.99)
             backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))

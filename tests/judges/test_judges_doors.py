@@ -144,7 +144,7 @@ def constant_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     backbone = open_backbone(base)
-    backbone.attach(REWARD, LoraShape(rank=1), seed=0, head=True)
+    backbone.attach(REWARD, LoraShape(rank=1), seed=0, head=1)
     torch.nn.init.zeros_(backbone.heads[REWARD].weight)
     torch.nn.init.constant_(backbone.heads[REWARD].bias, 2.0)
     folder = base.parent / "reward-2"

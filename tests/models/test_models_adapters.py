@@ -38,7 +38,7 @@ def test_a_method_by_name(blank: Path, tmp_path: Path, batch: PaddedBatch, metho
     prior = logits(backbone, batch, None)
     backbone.attach("policy", shape, seed=0)
     assert torch.equal(logits(backbone, batch, "policy"), prior)  # fresh: the prior, bit for bit
-    backbone.attach("reward", shape, seed=1, head=True)
+    backbone.attach("reward", shape, seed=1, head=1)
     backbone.train_only("policy")
     own = backbone.parameters_of("policy")
     assert own

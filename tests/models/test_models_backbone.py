@@ -37,7 +37,7 @@ def test_the_prior_is_the_backbone_bit_for_bit(blank: Path, batch: PaddedBatch) 
     plain = AutoModelForCausalLM.from_pretrained(blank)
     backbone = open_backbone(blank)
     backbone.attach("policy", SHAPE, seed=0)
-    backbone.attach("reward", SHAPE, seed=1, head=True)
+    backbone.attach("reward", SHAPE, seed=1, head=1)
     stir(backbone, "policy", "reward")
     with torch.no_grad():
         expected = plain(
@@ -77,7 +77,7 @@ def test_the_hash_is_of_the_backbones_own_weights(blank: Path) -> None:
 
 def test_the_backbone_is_frozen_while_an_adapter_learns(backbone: Backbone, batch: PaddedBatch) -> None:
     backbone.attach("policy", SHAPE, seed=0)
-    backbone.attach("reward", SHAPE, seed=1, head=True)
+    backbone.attach("reward", SHAPE, seed=1, head=1)
     before = backbone.weights_sha256()
     other = {name: parameter.clone() for name, parameter in backbone.parameters_of("policy").items()}
     backbone.train_only("reward")
@@ -101,7 +101,7 @@ def test_the_backbone_is_frozen_while_an_adapter_learns(backbone: Backbone, batc
 
 def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
     backbone.attach("policy", LoraShape(4), seed=0)
-    backbone.attach("reward", LoraShape(2), seed=0, head=True)
+    backbone.attach("reward", LoraShape(2), seed=0, head=1)
     # four attention projections a layer, each (width x rank) twice
     sizes = {name: sum(p.numel() for p in backbone.parameters_of(name).values()) for name in ("policy", "reward")}
     assert sizes == {
@@ -116,7 +116,7 @@ def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
 def test_weights_are_in_memory_once(backbone: Backbone) -> None:
     own = {tensor.data_ptr(): tensor.numel() for tensor in backbone.causal.parameters()}
     backbone.attach("policy", LoraShape(4), seed=0)
-    backbone.attach("reward", LoraShape(4), seed=0, head=True)
+    backbone.attach("reward", LoraShape(4), seed=0, head=1)
     base = {t.data_ptr(): t.numel() for name, t in backbone.causal.named_parameters() if "lora_" not in name}
     assert base == own
     counts = backbone.counts("reward")
@@ -131,7 +131,7 @@ def test_a_fresh_adapter_is_a_function_of_its_seed(blank: Path) -> None:
         backbone = open_backbone(blank)
         torch.manual_seed(99)
         state = torch.random.get_rng_state()
-        backbone.attach("reward", SHAPE, seed=seed, head=True)
+        backbone.attach("reward", SHAPE, seed=seed, head=1)
         assert torch.equal(torch.random.get_rng_state(), state)
         return list(backbone.parameters_of("reward").values())
 
@@ -143,7 +143,7 @@ def test_a_fresh_adapter_is_a_function_of_its_seed(blank: Path) -> None:
 def test_head_weights_have_the_stated_spread(backbone: Backbone) -> None:
     weights = []
     for seed in range(60):
-        backbone.attach(f"a{seed}", LoraShape(1, targets=("q_proj",)), seed=seed, head=True)
+        backbone.attach(f"a{seed}", LoraShape(1, targets=("q_proj",)), seed=seed, head=1)
         weights.append(backbone.heads[f"a{seed}"].weight.detach().flatten())
         assert float(backbone.heads[f"a{seed}"].bias.detach()) == 0.0
     # 1920 draws: the standard error of the spread is 1.6 %
@@ -153,7 +153,7 @@ def test_head_weights_have_the_stated_spread(backbone: Backbone) -> None:
 def test_save_and_load_give_the_same_rewards(blank: Path, tmp_path: Path) -> None:
     backbone = open_backbone(blank)
     backbone.attach("policy", SHAPE, seed=5)
-    backbone.attach("reward", SHAPE, seed=0, head=True)
+    backbone.attach("reward", SHAPE, seed=0, head=1)
     stir(backbone, "policy", "reward")
     backbone.save("reward", tmp_path / "reward")
     with torch.no_grad(), backbone.adapter("reward"):
@@ -176,7 +176,7 @@ def test_plain_peft_loads_what_is_saved(blank: Path, tmp_path: Path, batch: Padd
     from transformers import AutoModelForCausalLM
 
     backbone = open_backbone(blank)
-    backbone.attach("reward", SHAPE, seed=0, head=True)
+    backbone.attach("reward", SHAPE, seed=0, head=1)
     backbone.attach("policy", SHAPE, seed=0)
     stir(backbone, "reward", "policy")
     backbone.save("policy", tmp_path / "policy")
@@ -192,7 +192,7 @@ def test_plain_peft_loads_what_is_saved(blank: Path, tmp_path: Path, batch: Padd
 
 def test_only_safetensors_and_text_are_written(blank: Path, tmp_path: Path) -> None:
     backbone = open_backbone(blank)
-    backbone.attach("reward", SHAPE, seed=0, head=True)
+    backbone.attach("reward", SHAPE, seed=0, head=1)
     backbone.save("reward", tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "head.safetensors", "base.json"} <= names

@@ -16,18 +16,21 @@ from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.encode import Encoded
 from perl_eval.models.ensemble import Ensemble, EnsembleRule, averaged, combined
-from perl_eval.models.scorer import REWARD, RewardScorer, Scale, rewards
+from perl_eval.models.scorer import REWARD, STATES, Pooling, RewardScorer, Scale, rewards
 
-ROWS = [Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)]
+ROWS = [
+    Encoded((3, 20, 21, 1), (False, False, True, True)),
+    Encoded((3, 40, 41, 42, 43, 1), (False,) * 3 + (True,) * 3),
+]
 
 
-def member(folder: Path, blank: Path, number: int, shape: LoraShape | None = None) -> Path:
+def member(folder: Path, blank: Path, number: int, shape: LoraShape | None = None, pooling: Pooling = "last") -> Path:
     """Write a reward model of random weights."""
     backbone = open_backbone(blank)
-    backbone.attach(REWARD, shape or LoraShape(2 + number), seed=number, head=True)
+    backbone.attach(REWARD, shape or LoraShape(2 + number), seed=number, head=STATES[pooling])
     stir(backbone, REWARD, seed=number, size=0.1)
     backbone.save(REWARD, folder)
-    Scale("pairwise", 0.1 * number, 1.0 + number, 64).save(folder)
+    Scale("pairwise", 0.1 * number, 1.0 + number, 64, pooling=pooling).save(folder)
     return folder
 
 
@@ -70,8 +73,10 @@ def test_members_share_one_backbone_and_score_as_they_do_alone(blank: Path, fold
 
 
 @torch.no_grad()
-def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, folders: list[Path]) -> None:
+@pytest.mark.parametrize("pooling", ["last", "mean+all"])
+def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, tmp_path: Path, pooling: Pooling) -> None:
     """By hand on one projection, and against a model whose weights were summed outright."""
+    folders = [member(tmp_path / str(number), blank, number, pooling=pooling) for number in range(3)]
     backbone = open_backbone(blank)
     members = [RewardScorer(folder, backbone, name=f"member-{place}") for place, folder in enumerate(folders)]
     before = backbone.weights_sha256()
@@ -87,13 +92,13 @@ def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, folders: 
             summed[f"{name}.weight"] += torch.stack(deltas).mean(0)
     plain = open_backbone(blank)
     plain.causal.load_state_dict(summed)
-    plain.attach_head(REWARD)
+    plain.attach_head(REWARD, states=STATES[pooling])
     heads = [backbone.heads[f"member-{place}"] for place in range(3)]
     plain.heads[REWARD].weight.copy_(torch.stack([head.weight for head in heads]).mean(0))
     plain.heads[REWARD].bias.copy_(torch.stack([head.bias for head in heads]).mean(0))
     with backbone.adapter(REWARD):
-        found = rewards(backbone, ROWS)
-    assert torch.allclose(found, rewards(plain, ROWS), atol=1e-5)
+        found = rewards(backbone, ROWS, pooling=pooling)
+    assert torch.allclose(found, rewards(plain, ROWS, pooling=pooling), atol=1e-5)
     averages = [sum(one.logits(ROWS)[row] for one in members) / 3 for row in range(2)]
     assert found.tolist() != pytest.approx(averages, abs=1e-4)  # weights are averaged, not scores
 

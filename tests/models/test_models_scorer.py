@@ -24,7 +24,7 @@ def folder(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a reward model of random weights, read pairwise."""
     made = tmp_path_factory.mktemp("scorer") / "reward"
     backbone = open_backbone(blank)
-    backbone.attach(REWARD, LoraShape(4), seed=0, head=True)
+    backbone.attach(REWARD, LoraShape(4), seed=0, head=1)
     stir(backbone, REWARD)
     backbone.save(REWARD, made)
     Scale("pairwise", 0.5, 2.0, 64).save(made)

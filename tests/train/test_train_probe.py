@@ -112,7 +112,7 @@ def test_training_starts_from_the_probe(tmp_path: Path, prior: Path, kind: str, 
     assert min(point.step for point in runs.read(random, Measurement)) == 0
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "mean+all"])
 def test_states_are_what_the_head_reads(tmp_path: Path, backbone: Backbone, pooling: Pooling) -> None:
     """Against the plain model, row by row, unpadded."""
     data = tiny_models.write_rows(tmp_path, train=tiny_models.preferences(1, 5))
@@ -124,8 +124,9 @@ def test_states_are_what_the_head_reads(tmp_path: Path, backbone: Backbone, pool
         states = read_states(backbone, found, pooling)
         for state, one in zip(states, found, strict=True):
             hidden = backbone.causal.model(torch.tensor([one.ids])).last_hidden_state[0]
-            expected = hidden[-1] if pooling == "last" else hidden[torch.tensor(one.trained)].mean(0)
-            assert torch.allclose(state, expected, atol=1e-5)
+            of_answer = hidden[torch.tensor(one.trained)].mean(0)
+            expected = {"last": hidden[-1], "mean": of_answer, "mean+all": torch.cat([of_answer, hidden.mean(0)])}
+            assert torch.allclose(state, expected[pooling], atol=1e-5)
 
 
 def test_a_probe_is_not_fitted_again_by_a_killed_run(

@@ -19,7 +19,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.encode import encode_prompt
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.scorer import REWARD, RewardScorer, read_scale
+from perl_eval.models.scorer import REWARD, Pooling, RewardScorer, read_scale
 from perl_eval.records import Completion, Estimate, Measurement, Score
 from perl_eval.train import average, reward
 from perl_eval.train.calibration import platt
@@ -87,9 +87,15 @@ def test_written_scores_are_those_of_the_saved_model(pairwise: Path, pointwise: 
     assert scorer(said) == pytest.approx([saved[row.id] for row in test], abs=1e-5)
 
 
-def test_a_model_that_reads_the_mean_learns_and_is_read_so(tmp_path: Path, prior: Path, ratings: Path) -> None:
-    made = reward.run(ratings, prior, tmp_path / "mean", options=replace(OPTIONS, pooling="mean"))
-    assert read_scale(made).pooling == "mean"
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "mean+all"])
+def test_a_model_that_reads_means_learns_and_is_read_so(
+    tmp_path: Path, prior: Path, ratings: Path, pooling: Pooling, full: bool
+) -> None:
+    rate = OPTIONS.rate / 5 if full else OPTIONS.rate
+    options = replace(OPTIONS, pooling=pooling, full=full, learning_rate=rate)
+    made = reward.run(ratings, prior, tmp_path / "mean", options=options)
+    assert read_scale(made).pooling == pooling
     scorer = RewardScorer(made, open_backbone(made))
     test = rows.read(ratings, "test")
     said = [Completion(r.id, r.id, r.group, "", "", r.prompt, r.completion[0].content, "stop", 0) for r in test]
@@ -103,7 +109,7 @@ def test_a_model_that_reads_the_mean_learns_and_is_read_so(tmp_path: Path, prior
     losses = [math.log1p(math.exp(-saved[row.id] if row.label else saved[row.id])) for row in checks]
     lowest = min(point.value for point in runs.read(made, Measurement) if point.metric == "validation loss")
     assert np.mean(losses) == pytest.approx(lowest, abs=1e-5)
-    with pytest.raises(UserError, match="pooling 'first' is not known; choose from last, mean"):
+    with pytest.raises(UserError, match="pooling 'first' is not known; choose from last, mean, mean\\+all"):
         replace(OPTIONS, pooling="first")
 
 
