@@ -1,4 +1,4 @@
-"""The example that makes ratings without a rater: a person's turn is up, a model's own in its place down."""
+"""Scripts of examples/: ratings without a rater, and the first layers of a model."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from types import ModuleType
 
 import pytest
 import tiny_models
+import torch
 
 from perl_eval import rows, tables
+from perl_eval.models.backbone import open_backbone
 from perl_eval.records import Completion, Message
 
-SCRIPT = Path(__file__).resolve().parent.parent / "examples" / "human_or_model.py"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SAID = [("user", "a latte"), ("assistant", "hot or iced?"), ("user", "hot"), ("assistant", "done")]
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("human_or_model", SCRIPT)
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -30,10 +31,11 @@ def answered(row: rows.Row, text: str) -> Completion:
     return Completion(row.id, row.id, row.group, row.dataset, "sft", row.prompt, text, "stop", 0)
 
 
-def test_turns_stand_after_their_context_and_only_what_differs_is_down(script: ModuleType, tmp_path: Path) -> None:
+def test_turns_stand_after_their_context_and_only_what_differs_is_down(tmp_path: Path) -> None:
+    human_or_model = script("human_or_model")
     said = [{"role": role, "content": content} for role, content in SAID]
     dialog = {"id": "d", "group": "g", "dataset": "coffee", "prompt": said[:1], "completion": said[1:]}
-    script.turns(tiny_models.write_rows(tmp_path / "dialogs", train=[dialog]), tmp_path / "turns")
+    human_or_model.turns(tiny_models.write_rows(tmp_path / "dialogs", train=[dialog]), tmp_path / "turns")
     found = {row.id: row for row in rows.read(tmp_path / "turns", "train")}
     assert {name: (len(row.prompt), row.completion) for name, row in found.items()} == {
         "d:1": (1, (Message("assistant", "hot or iced?"),)),
@@ -44,10 +46,25 @@ def test_turns_stand_after_their_context_and_only_what_differs_is_down(script: M
     tables.write(
         samples / "completions.parquet", [answered(found["d:1"], " size?"), answered(found["d:3"], "done ")], Completion
     )
-    script.rate(tmp_path / "turns", samples, tmp_path / "rated")
+    human_or_model.rate(tmp_path / "turns", samples, tmp_path / "rated")
     rated = [row for split in rows.splits(tmp_path / "rated") for row in rows.read(tmp_path / "rated", split)]
     # the second sample says what the person said, so neither of the two is rated
     assert [(row.id, row.completion[0].content if row.completion else "", row.label) for row in rated] == [
         ("d:1:True", "hot or iced?", True),
         ("d:1:False", "size?", False),
     ]
+
+
+def test_a_cut_model_has_the_states_that_the_whole_one_has_there(tmp_path: Path) -> None:
+    blank = tiny_models.save_blank(tmp_path / "blank")
+    script("first_layers").cut(str(blank), 1, tmp_path / "cut")
+    whole = open_backbone(blank)
+    cut = open_backbone(tmp_path / "cut")
+    assert len(whole.causal.model.layers) > len(cut.causal.model.layers) == 1
+    ids = torch.tensor([[3, 20, 21, 1]])
+    with torch.no_grad():
+        inside = whole.causal.model(ids, output_hidden_states=True).hidden_states[1]
+        found = cut.causal.model(ids).last_hidden_state
+        assert torch.allclose(found, whole.causal.model.norm(inside), atol=0.02)  # bfloat16 has 8 bits
+    with pytest.raises(SystemExit, match="has 2 layers, not 3"):
+        script("first_layers").cut(str(blank), 3, tmp_path / "none")
