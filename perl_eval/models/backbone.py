@@ -29,7 +29,7 @@ from perl_eval.models.adapters import (
     loaded,
     write_adapter,
 )
-from perl_eval.models.encode import PaddedBatch, end_of_turn
+from perl_eval.models.encode import PaddedBatch, end_of_turn, own_pad
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
 from perl_eval.models.heads import new_head, read_head, write_head
@@ -84,7 +84,7 @@ class Backbone:
 
     Args:
         model: A ``transformers`` causal language model, or a vision-language model.
-        tokenizer: Its tokenizer, with distinct pad and end tokens; of a vision-language model its processor.
+        tokenizer: Its tokenizer, which gets a pad token of its own; of a vision-language model its processor.
         path: Where it was loaded from; adapters remember it.
         placement: Device and precision.
         frozen: Whether its own weights may lie in a narrower type than float32.
@@ -109,6 +109,7 @@ class Backbone:
         self.tokenizer = self.vision.tokenizer if self.vision else tokenizer
         self.processor: Any = self.vision or tokenizer
         self.unsaid = self.vision.unsaid if self.vision else ()
+        own_pad(self.tokenizer, model.config.get_text_config())
         end_of_turn(self.tokenizer)
         self.placement = placement or Placement(device="cpu")
         self.path = Path(path)

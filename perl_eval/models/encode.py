@@ -5,6 +5,7 @@ Masks are named for what True means: ``live`` marks real tokens, ``trained`` mar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,19 @@ from perl_eval.models.vision import Vision
 from perl_eval.pictures import Picture
 from perl_eval.records import PICTURE, Message
 
-__all__ = ["Encoded", "PaddedBatch", "batch_of_step", "encode_dialogue", "encode_prompt", "end_of_turn", "pad"]
+__all__ = [
+    "Encoded",
+    "PaddedBatch",
+    "batch_of_step",
+    "encode_dialogue",
+    "encode_prompt",
+    "end_of_turn",
+    "own_pad",
+    "pad",
+]
+
+_PAD = re.compile(r"\W*(finetune_right_|fim_)?pad(_id)?\W*", re.IGNORECASE)
+_SPARE = re.compile(r"\W*reserved_special_token_\d+\W*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,23 @@ def _check_cut(processor: Any, ids: Sequence[int], keep: slice, coming: Iterator
         raise UserError(f"a dialogue of {len(ids)} tokens with pictures is too long", "raise max_tokens")
 
 
+def own_pad(tokenizer: Any, config: Any) -> None:
+    """Give a tokenizer that has no pad token, or pads with its eos token, another, and tell the model's config.
+
+    Chosen is a special token that no dialogue holds and that the model has embeddings for: one that is named for
+    padding, the unknown token, or a reserved one; where there is none nothing is changed. Both are saved with the
+    model, for those who load it without this package.
+    """
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+        return
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    groups = ([one for one in special if _PAD.fullmatch(one)], [tokenizer.unk_token], filter(_SPARE.fullmatch, special))
+    spare = [one for group in groups for one in group if one not in (None, tokenizer.eos_token, tokenizer.bos_token)]
+    if spare:
+        tokenizer.pad_token = spare[0]
+        config.pad_token_id = tokenizer.pad_token_id
+
+
 def end_of_turn(tokenizer: Any) -> int:
     """Return the id that ends an assistant turn.
 
@@ -113,7 +143,10 @@ def end_of_turn(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no eos token", "set one")
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        raise UserError("the tokenizer's pad token is missing or is its eos token", "add a pad token of its own")
+        raise UserError(
+            "the tokenizer's pad token is missing or is its eos token, and no special token could be one",
+            "add a pad token, and a row for it to the embeddings",
+        )
     return int(tokenizer.eos_token_id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import COLOURS
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt, end_of_turn, pad
+from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt, end_of_turn, own_pad, pad
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.scratch import make_tokenizer, size_of
 from perl_eval.records import Message
@@ -158,6 +162,35 @@ def test_templates_that_cannot_be_used(tokenizer: Any, template: str | None, mes
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=message):
         encode_dialogue(tokenizer, said("user: hi"), said("assistant: red"), max_tokens=50)
+
+
+@pytest.mark.parametrize(
+    ("special", "unknown", "expected"),
+    [
+        (["<|im_start|>", "<|vision_pad|>", "<|PAD|>"], "<unk>", "<|PAD|>"),
+        (["<|reserved_special_token_0|>", "<|finetune_right_pad_id|>"], None, "<|finetune_right_pad_id|>"),
+        (["<|im_start|>", "<|fim_pad|>"], None, "<|fim_pad|>"),
+        (["<|im_start|>"], "<unk>", "<unk>"),
+        (["<|im_start|>", "<|reserved_special_token_7|>"], "<end>", "<|reserved_special_token_7|>"),
+        (["<|im_start|>", "<|vision_pad|>"], None, None),
+        ([], "<bos>", None),
+    ],
+)
+@pytest.mark.parametrize("padded", [None, "<end>"])
+def test_a_pad_token_is_found_among_the_special_ones(
+    special: list[str], unknown: str | None, expected: str | None, padded: str | None
+) -> None:
+    made: Any = Tokenizer(BPE(dict(zip(["a", "<end>", "<bos>", "<unk>", *special], range(99), strict=False)), []))
+    made.add_special_tokens([token for token in ["<end>", "<bos>", unknown, *special] if token])
+    names = {"eos_token": "<end>", "bos_token": "<bos>", "unk_token": unknown, "pad_token": padded}
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=made, **{k: v for k, v in names.items() if v})
+    config = SimpleNamespace(pad_token_id=None)
+    own_pad(tokenizer, config)
+    assert tokenizer.pad_token == (expected or padded)
+    assert config.pad_token_id == (tokenizer.pad_token_id if expected else None)
+    if expected is None:
+        with pytest.raises(UserError, match="no special token could be one"):
+            end_of_turn(tokenizer)
 
 
 def test_a_tokenizer_that_pads_with_its_end_token_is_refused(tokenizer: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import stir
+from transformers import AutoConfig, AutoTokenizer
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
@@ -65,6 +68,23 @@ def test_the_last_token_is_told_by_the_mask_and_never_by_a_padding_id(folder: Pa
     said = [(9, 30, backbone.pad_id), (backbone.pad_id,), (9, 30, 31, 12, backbone.end_id), (9,)]
     rows = [Encoded(prompt + ids, (False,) * len(prompt) + (True,) * len(ids)) for ids in said]
     assert scorer.logits(rows) == pytest.approx([slow_reward(backbone, row) for row in rows], abs=1e-5)
+
+
+def test_a_model_that_comes_padding_with_its_end_token_reads_alike(blank: Path, folder: Path, tmp_path: Path) -> None:
+    """As many chat models do. What is saved from it pads with a token of its own, and says so to transformers."""
+    shutil.copytree(blank, tmp_path / "same")
+    config = tmp_path / "same" / "tokenizer_config.json"
+    named = json.loads(config.read_text())
+    config.write_text(json.dumps(named | {"pad_token": named["eos_token"]}))
+    told = json.loads((tmp_path / "same" / "config.json").read_text())
+    (tmp_path / "same" / "config.json").write_text(json.dumps(told | {"pad_token_id": told["eos_token_id"]}))
+    expected, found = (RewardScorer(folder, open_backbone(one)) for one in (blank, tmp_path / "same"))
+    rows = [expected.encode(answer(text)) for text in ("red", "blue gold green gold")]
+    assert [found.encode(answer(text)) for text in ("red", "blue gold green gold")] == rows
+    assert found.logits(rows) == expected.logits(rows)
+    found.backbone.save(None, tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").pad_token == named["pad_token"]
+    assert AutoConfig.from_pretrained(tmp_path / "saved").pad_token_id == told["pad_token_id"]
 
 
 def test_with_mean_pooling_rewards_are_the_mean_over_the_answer(folder: Path) -> None:
