@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +10,9 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from command_line import Command
 
-from perl_eval import cli, posterior, rows, runs, world
+from perl_eval import posterior, rows, runs, world
 from perl_eval.bayes import glossary as posterior_glossary
 from perl_eval.bayes import selection
 from perl_eval.errors import DataError, UserError
@@ -311,24 +310,6 @@ def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
     assert all(one.simulated for one in runs.read(folder, Estimate))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"beta": 0.0}, "beta is 0.0"),
-        ({"beta": math.nan}, "beta is nan"),
-        ({"pool": 2}, "pool is 2; give at least as many as n and draws"),
-        ({"acceptance": 1.0}, "acceptance is 1.0"),
-        ({"samplers": ("gibbs",)}, "sampler 'gibbs' is not known; choose from best-of-n"),
-        ({"samplers": ("rejection", "SIR")}, "rejection needs a bound of the reward; give upper, or take quasi-rej"),
-        ({"draws": 0}, "draws is 0"),
-        ({"max_new_tokens": 40}, "leaves no room for a prompt"),
-    ],
-)
-def test_impossible_comparisons(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        replace(OPTIONS, **options)  # type: ignore[arg-type]
-
-
 def test_a_fully_tuned_policy_is_a_model_of_its_own(room: Path, data: Path, models: Models) -> None:
     options = replace(OPTIONS, samplers=("best-of-n",), limit=2)
     folder = posterior.run(data, replace(models, policies=(room / "blank",)), room / "whole", options=options)
@@ -365,19 +346,14 @@ def test_models_that_do_not_fit(room: Path, data: Path, models: Models) -> None:
     assert "there is no reward model" in fails(replace(models, rewards=()), "four")
 
 
-def test_the_command_line_prints_a_line_a_method(
-    room: Path, data: Path, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_prints_a_line_a_method(room: Path, data: Path, models: Models, command: Command) -> None:
     line = (
         f"posterior --data {data} --prior {models.prior} --reward {models.rewards[0]} --policy {models.policies[0]} "
         f"--beta 1 --limit 2 --draws 2 --pool 8 --n 2 --sampler SIR --max-tokens 40 --max-new-tokens 8 "
         f"--out {room / 'cli'}"
     )
-    monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code in (None, 0)
-    printed = capsys.readouterr().out
+    shown = command(line)
+    assert shown.code in (None, 0)
     for word in (
         "prior",
         "tuned",
@@ -389,32 +365,6 @@ def test_the_command_line_prints_a_line_a_method(
         "none",
         "log Z: ",
     ):
-        assert word in printed, word
-    assert "? unreliable: fewer than 30 effective draws" in printed
-    assert printed.rstrip().endswith(str(room / "cli"))
-
-
-@pytest.mark.parametrize(
-    ("extra", "said"),
-    [
-        ("", "Missing option '--reward'"),
-        ("--reward x", "Missing option '--beta'"),
-        ("--reward x --beta 0", "beta is 0.0; give a finite number above 0"),
-        ("--reward x --beta 1 --sampler gibbs", "sampler 'gibbs' is not known"),
-        ("--reward x --beta 1 --ensemble best", "--ensemble 'best' is not known"),
-        ("--reward x --beta 1", "no such file or folder"),
-    ],
-)
-def test_what_is_typed_wrongly_is_one_line(
-    tmp_path: Path, extra: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(f"posterior --data d --prior p --out out {extra}")])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    shown = capsys.readouterr()
-    assert caught.value.code == 2
-    assert shown.out == ""
-    assert shown.err.startswith("error: ")
-    assert len(shown.err.splitlines()) == 1
-    assert said in shown.err
+        assert word in shown.out, word
+    assert "? unreliable: fewer than 30 effective draws" in shown.out
+    assert shown.out.rstrip().endswith(str(room / "cli"))
