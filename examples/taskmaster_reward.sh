@@ -1,39 +1,43 @@
 #!/usr/bin/env bash
 # Reward models of real thumbs up and down, Taskmaster Coffee and Ticketing: grouped 5-fold figures of LoRA and of full
-# tuning, beside TF-IDF with logistic regression on the same folds. The model is made from nothing on Coffee's dialogues,
-# then learns to tell the turns of people from its own; with `sft` as third word it does not. Heads read the mean state
-# of the answer and start from logistic regression.
-# Usage: examples/taskmaster_reward.sh DATA_DIR OUT [sft]   (DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/)
+# tuning, beside TF-IDF with logistic regression on the same folds. Heads read the mean state of the answer beside that
+# of the input, and start from logistic regression.
+# Usage: examples/taskmaster_reward.sh DATA_DIR OUT [PRETRAINED]
+#   DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/. Without PRETRAINED the model is made from nothing on Coffee's
+#   dialogues, then learns to tell the turns of people from others, and both data sets are rated with it. PRETRAINED is
+#   the folder of a chat model, such as SmolLM2-135M-Instruct: its first four layers rate Ticketing.
 # A killed run goes on where it was. What is printed is also in OUT/folds-*/estimates.parquet.
 set -euo pipefail
-data=${1:?folder with TM-4-2024/ and TM-3-2020/} out=${2:?output folder} prior=${3:-told}
+data=${1:?folder with TM-4-2024/ and TM-3-2020/} out=${2:?output folder} pretrained=${3:-}
 here=$(dirname "$0")
 export OMP_NUM_THREADS=1
 
-perl-eval build taskmaster-coffee --data-dir "$data" --out "$out/coffee"
-perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
-perl-eval train sft --data "$out/coffee/dialogs" --out "$out/sft" \
-  --model scratch:small --epochs 2.5 --batch 16 --learning-rate 2e-3 --max-tokens 512 --dtype bf16
+# The last weights stay: of these few rows the loss on a tenth is too noisy to choose by.
+folds() {  # data set, prior, arm, its options
+  perl-eval train reward --folds 5 --data "$out/$1/ratings" --prior "$out/$2" --out "$out/folds-$1-$2-$3" \
+    --pooling mean+all --probe --dropout 0.1 --batch 32 --evaluations 0 --max-tokens 128 --dtype bf16 "${@:4}"
+}
+both() {  # data set, prior, learning rate of full tuning, of LoRA, options of both: one core each
+  folds "$1" "$2" full --full --learning-rate "$3" "${@:5}" &
+  local full=$!
+  folds "$1" "$2" lora --rank 16 --targets all --learning-rate "$4" "${@:5}"
+  wait "$full"
+}
 
-if [ "$prior" = told ]; then  # no thumbs are read here
-  python "$here/human_or_model.py" turns "$out/coffee/dialogs" "$out/turns"
-  perl-eval sample --model "$out/sft" --data "$out/turns" --split train --limit 2600 --out "$out/turns-sampled" \
-    --name sft --max-tokens 256 --max-new-tokens 64 --dtype bf16
-  python "$here/human_or_model.py" rate "$out/turns" "$out/turns-sampled" "$out/human-or-model"
-  perl-eval train reward --full --data "$out/human-or-model" --prior "$out/sft" --out "$out/told" \
-    --pooling mean --probe --batch 32 --epochs 2 --learning-rate 5e-4 --max-tokens 160 --evaluations 2 --dtype bf16
+perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
+if [ -n "$pretrained" ]; then
+  [ -d "$out/pretrained" ] || python "$here/first_layers.py" "$pretrained" 4 "$out/pretrained"
+  both ticketing pretrained 2e-5 5e-4 --epochs 1
+  exit
 fi
 
-# The last weights stay: of these few rows the loss on a tenth is too noisy to choose by. Two models make a reward.
-folds() {  # name, longest input, arm, its options
-  perl-eval train reward --folds 5 --data "$out/$1/ratings" --prior "$out/$prior" --out "$out/folds-$1-$3-$prior" \
-    --pooling mean --probe --dropout 0.1 --batch 32 --epochs 2 --evaluations 0 --members 2 --max-tokens "$2" --dtype bf16 "${@:4}"
-}
-both() {
-  folds "$1" "$2" full --full --learning-rate 3e-4
-  folds "$1" "$2" lora --rank 16 --targets all --learning-rate 2e-3
-}
-both coffee 128 &  # one core each
-coffee=$!
-both ticketing 96
-wait "$coffee"
+perl-eval build taskmaster-coffee --data-dir "$data" --out "$out/coffee"
+perl-eval train sft --data "$out/coffee/dialogs" --out "$out/sft" \
+  --model scratch:small --epochs 2.5 --batch 16 --learning-rate 2e-3 --max-tokens 512 --dtype bf16
+python "$here/human_or_model.py" turns "$out/coffee/dialogs" "$out/turns"  # no thumbs are read here
+perl-eval sample --model "$out/sft" --data "$out/turns" --split train --limit 2600 --out "$out/turns-sampled" \
+  --name sft --max-tokens 256 --max-new-tokens 64 --dtype bf16
+python "$here/human_or_model.py" rate "$out/turns" "$out/turns-sampled" "$out/human-or-model"
+perl-eval train reward --full --data "$out/human-or-model" --prior "$out/sft" --out "$out/told" \
+  --pooling mean --probe --batch 32 --epochs 2 --learning-rate 5e-4 --max-tokens 160 --evaluations 2 --dtype bf16
+both coffee told 3e-4 2e-3 --epochs 2 --members 2  # two models make a reward
