@@ -3,9 +3,9 @@
 # tuning, beside TF-IDF with logistic regression on the same folds. Heads read the mean state of the answer beside that
 # of the input, and start from logistic regression.
 # Usage: examples/taskmaster_reward.sh DATA_DIR OUT [PRETRAINED]
-#   DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/. Without PRETRAINED the model is made from nothing on Coffee's
-#   dialogues, then learns to tell the turns of people from others, and both data sets are rated with it. PRETRAINED is
-#   the folder of a chat model, such as SmolLM2-135M-Instruct: its first four layers rate Ticketing.
+#   DATA_DIR holds TM-4-2024/ and TM-3-2020/reward/. For Coffee the model is made from nothing on its dialogues.
+#   Ticketing has none there, and needs PRETRAINED: the folder of a chat model, such as SmolLM2-135M-Instruct, of which
+#   the first four layers are used.
 # A killed run goes on where it was. What is printed is also in OUT/folds-*/estimates.parquet.
 set -euo pipefail
 data=${1:?folder with TM-4-2024/ and TM-3-2020/} out=${2:?output folder} pretrained=${3:-}
@@ -24,20 +24,12 @@ both() {  # data set, prior, learning rate of full tuning, of LoRA, options of b
   wait "$full"
 }
 
-perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
-if [ -n "$pretrained" ]; then
-  [ -d "$out/pretrained" ] || python "$here/first_layers.py" "$pretrained" 4 "$out/pretrained"
-  both ticketing pretrained 2e-5 5e-4 --epochs 1
-  exit
-fi
-
 perl-eval build taskmaster-coffee --data-dir "$data" --out "$out/coffee"
 perl-eval train sft --data "$out/coffee/dialogs" --out "$out/sft" \
   --model scratch:small --epochs 2.5 --batch 16 --learning-rate 2e-3 --max-tokens 512 --dtype bf16
-python "$here/human_or_model.py" turns "$out/coffee/dialogs" "$out/turns"  # no thumbs are read here
-perl-eval sample --model "$out/sft" --data "$out/turns" --split train --limit 2600 --out "$out/turns-sampled" \
-  --name sft --max-tokens 256 --max-new-tokens 64 --dtype bf16
-python "$here/human_or_model.py" rate "$out/turns" "$out/turns-sampled" "$out/human-or-model"
-perl-eval train reward --full --data "$out/human-or-model" --prior "$out/sft" --out "$out/told" \
-  --pooling mean --probe --batch 32 --epochs 2 --learning-rate 5e-4 --max-tokens 160 --evaluations 2 --dtype bf16
-both coffee told 3e-4 2e-3 --epochs 2 --members 2  # two models make a reward
+both coffee sft 3e-4 2e-3 --epochs 2 --members 2  # two models make a reward
+
+[ -n "$pretrained" ] || exit 0
+perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
+[ -f "$out/pretrained/tokenizer.json" ] || python "$here/first_layers.py" "$pretrained" 4 "$out/pretrained"
+both ticketing pretrained 2e-5 5e-4 --epochs 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from command_line import Command
 from scipy.special import expit
 
 from perl_eval import rows, runs
@@ -110,6 +111,22 @@ def test_training_starts_from_the_probe(tmp_path: Path, prior: Path, kind: str, 
     (last,) = [point.value for point in runs.read(random, Measurement) if point.metric == "validation loss"]
     assert first["validation loss"] < last - 0.05
     assert min(point.step for point in runs.read(random, Measurement)) == 0
+
+
+@pytest.mark.parametrize(("rate", "said"), [("3", True), ("1e-3", False)])
+def test_that_no_step_was_worth_taking_is_said(
+    tmp_path: Path, prior: Path, command: Command, rate: str, said: bool
+) -> None:
+    data = tiny_models.write_rows(
+        tmp_path / "data", train=tiny_models.ratings(1, 200), validation=tiny_models.ratings(2, 60)
+    )
+    options = f"--probe --epochs 0.5 --batch 16 --max-tokens 48 --max-new-tokens 8 --learning-rate {rate}"
+    shown = command(f"train reward --data {data} --prior {prior} --out {tmp_path / 'out'} {options}")
+    assert shown.code in (None, 0)
+    assert ("no step lowered the validation loss" in shown.err) == said
+    card = runs.read_card(tmp_path / "out")
+    assert card is not None
+    assert (card.notes["best step"] == -1) == said
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "mean+all"])
