@@ -90,7 +90,7 @@ class Backbone:
         frozen: Whether its own weights may lie in a narrower type than float32.
 
     Attributes:
-        heads: Scalar heads by adapter name, each (width -> 1) in float32.
+        heads: Scalar heads by adapter name, each (states x width -> 1) in float32.
         sha256: Of the weights as loaded, whatever they are held in now.
         end_ids: Every id that ends a sample; the first is the tokenizer's, which ends a turn in training.
         logit_factor: What the model multiplies its logits by.

@@ -43,10 +43,10 @@ class RewardOptions:
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
     it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
     token, or with ``pooling`` ``mean`` the mean of the answer's, or with ``mean+all`` that beside the mean of the whole
-    input's. ``dropout`` is on what the head reads and, with LoRA,
-    on what the adapters read. With ``probe`` the head starts where logistic regression on the untrained states puts it,
-    `perl_eval.train.probe`, and not at random. With ``patience`` the run stops after that many evaluations without a
-    lower validation loss. ``normalise_on`` prompts are sampled from the prior once to set the scale of the reward.
+    input's. ``dropout`` is on what the head reads and, with LoRA, on what the adapters read. With ``probe`` the head
+    starts where logistic regression on the untrained states puts it, `perl_eval.train.probe`, and not at random. With
+    ``patience`` the run stops after that many evaluations without a lower validation loss. ``normalise_on`` prompts are
+    sampled from the prior once to set the scale of the reward.
 
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which

@@ -134,8 +134,9 @@ def test_states_are_what_the_head_reads(tmp_path: Path, backbone: Backbone, pool
     """Against the plain model, row by row, unpadded."""
     data = tiny_models.write_rows(tmp_path, train=tiny_models.preferences(1, 5))
     found = [
-        encode_dialogue(backbone.processor, row.prompt, row.chosen or (), max_tokens=48)
+        encode_dialogue(backbone.processor, row.prompt, said or (), max_tokens=48)
         for row in rows.read(data, "train")
+        for said in (row.chosen, row.rejected)  # whose prompt is read once
     ]
     with torch.no_grad():
         states = read_states(backbone, found, pooling)
