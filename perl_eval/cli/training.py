@@ -165,9 +165,7 @@ def train_reward(
     folder = reward.run(data, prior, out, options=options, seed=seed)
     card = runs.read_card(folder)
     if card and card.notes["best step"] < 0:
-        typer.echo(
-            "no step lowered the validation loss: the weights are those before the first; try a lower rate", err=True
-        )
+        typer.echo("no step lowered the validation loss: the weights before the first stay; lower the rate", err=True)
     if (folder / "estimates.parquet").is_file():  # there were held-out rows
         show(folder)
     done(folder)

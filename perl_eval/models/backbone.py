@@ -29,7 +29,7 @@ from perl_eval.models.adapters import (
     loaded,
     write_adapter,
 )
-from perl_eval.models.encode import PaddedBatch, end_of_turn, own_pad
+from perl_eval.models.encode import PaddedBatch, own_pad
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
 from perl_eval.models.heads import new_head, read_head, write_head
@@ -110,7 +110,6 @@ class Backbone:
         self.processor: Any = self.vision or tokenizer
         self.unsaid = self.vision.unsaid if self.vision else ()
         own_pad(self.tokenizer, model.config.get_text_config())
-        end_of_turn(self.tokenizer)
         self.placement = placement or Placement(device="cpu")
         self.path = Path(path)
         self.heads: dict[str, nn.Linear] = {}

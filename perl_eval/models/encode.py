@@ -121,17 +121,21 @@ def own_pad(tokenizer: Any, config: Any) -> None:
     """Give a tokenizer that has no pad token, or pads with its eos token, another, and tell the model's config.
 
     Chosen is a special token that no dialogue holds and that the model has embeddings for: one that is named for
-    padding, the unknown token, or a reserved one; where there is none nothing is changed. Both are saved with the
-    model, for those who load it without this package.
+    padding, the unknown token, or a reserved one. Both are saved with the model, for those who load it without this
+    package.
+
+    Raises:
+        UserError: There is no such token, or no end-of-sequence token.
     """
-    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
-        return
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    groups = ([one for one in special if _PAD.fullmatch(one)], [tokenizer.unk_token], filter(_SPARE.fullmatch, special))
-    spare = [one for group in groups for one in group if one not in (None, tokenizer.eos_token, tokenizer.bos_token)]
-    if spare:
-        tokenizer.pad_token = spare[0]
-        config.pad_token_id = tokenizer.pad_token_id
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        named, reserved = ([one for one in special if kind.fullmatch(one)] for kind in (_PAD, _SPARE))
+        taken = (None, tokenizer.eos_token, tokenizer.bos_token)
+        spare = [one for one in (*named, tokenizer.unk_token, *reserved) if one not in taken]
+        if spare:
+            tokenizer.pad_token = spare[0]
+            config.pad_token_id = tokenizer.pad_token_id
+    end_of_turn(tokenizer)
 
 
 def end_of_turn(tokenizer: Any) -> int:

@@ -185,12 +185,13 @@ def test_a_pad_token_is_found_among_the_special_ones(
     names = {"eos_token": "<end>", "bos_token": "<bos>", "unk_token": unknown, "pad_token": padded}
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=made, **{k: v for k, v in names.items() if v})
     config = SimpleNamespace(pad_token_id=None)
-    own_pad(tokenizer, config)
-    assert tokenizer.pad_token == (expected or padded)
-    assert config.pad_token_id == (tokenizer.pad_token_id if expected else None)
     if expected is None:
         with pytest.raises(UserError, match="no special token could be one"):
-            end_of_turn(tokenizer)
+            own_pad(tokenizer, config)
+        assert tokenizer.pad_token == padded
+    else:
+        own_pad(tokenizer, config)
+        assert (tokenizer.pad_token, config.pad_token_id) == (expected, tokenizer.pad_token_id)
 
 
 def test_a_tokenizer_that_pads_with_its_end_token_is_refused(tokenizer: Any) -> None:
@@ -204,6 +205,9 @@ def test_a_tokenizer_that_pads_with_its_end_token_is_refused(tokenizer: Any) -> 
     tokenizer.eos_token = None
     with pytest.raises(UserError, match="no eos token"):
         end_of_turn(tokenizer)
+    tokenizer.pad_token = "<|pad|>"
+    with pytest.raises(UserError, match="no eos token"):
+        own_pad(tokenizer, SimpleNamespace())
 
 
 def test_an_unknown_size_names_the_known() -> None:
