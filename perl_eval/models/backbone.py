@@ -167,7 +167,7 @@ class Backbone:
             name: The adapter's name.
             shape: Method, rank, scale and targets.
             seed: Seeds A and the head.
-            head: How many states a scalar head reads side by side, which is made with it; 0 for no head.
+            head: How many states a scalar head reads side by side, made by `new_head`; 0 for no head.
 
         Raises:
             UserError: The backbone has none of the target projections, one is its output layer, which log-probabilities
