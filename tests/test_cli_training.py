@@ -32,7 +32,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Any
             return tmp_path
 
         monkeypatch.setattr(verb, "run", called)
-        monkeypatch.setattr("perl_eval.cli.training.show", lambda _: None)
+        for room in ("training", "ablation"):
+            monkeypatch.setattr(f"perl_eval.cli.{room}.show", lambda _: None)
         monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
         with pytest.raises(SystemExit) as caught:
             cli.main()
@@ -50,12 +51,13 @@ def assert_resources(options: Any) -> None:
 
 
 def test_sft(typed: Any) -> None:
-    line = f"train sft --data d --out o --model m --lora --rank 4 --targets all --method dora --patience 3 {RESOURCES}"
-    given, named = typed(line, sft)
+    line = "train sft --data d --out o --model m --lora --rank 4 --targets all --method dora --norms --patience 3"
+    given, named = typed(f"{line} {RESOURCES}", sft)
     assert given == (Path("d"), Path("o"))
     options = named["options"]
     assert (options.lora.rank, options.lora.alpha, options.lora.method) == (4, 8.0, "dora")
     assert "down_proj" in options.lora.targets
+    assert options.lora.norms
     assert options.patience == 3
     assert_resources(options)
     _, named = typed("train sft --data d --out o --learning-rate 0.5 --weight-decay 0.1", sft)
@@ -71,6 +73,8 @@ def test_reward(typed: Any) -> None:
     options = named["options"]
     assert (options.full, options.weight_decay, options.dropout, options.patience) == (True, 0.1, 0.2, 2)
     assert (options.evaluations, options.lora.dropout, options.rate) == (5, 0.2, 2e-4)
+    assert not options.lora.norms
+    assert typed("train reward --data d --prior p --out o --norms", reward)[1]["options"].lora.norms
     assert_resources(options)
     _, named = typed(f"{line} --folds 3 --members 2", folds)
     assert (named["options"].folds, named["options"].members, named["options"].reward.dropout) == (3, 2, 0.2)
@@ -84,7 +88,8 @@ def test_policy(typed: Any) -> None:
     assert options.ensemble == EnsembleRule("mean-std", 0.5)
     assert (options.kl, options.full, options.value, options.missing_end_reward) == ("loss", True, "adapter", -7.0)
     assert_resources(options)
-    given, _ = typed("train policy --data d --prior p --out o --reward-function statistics:mean", policy)
+    given, named = typed("train policy --data d --prior p --out o --reward-function statistics:mean --norms", policy)
+    assert named["options"].lora.norms
     assert given[2].__name__ == "mean"
 
 
@@ -107,6 +112,9 @@ def test_ablate(typed: Any) -> None:
     swept = more["options"]
     assert (swept.tried, swept.betas, swept.own_reward) == ((0.3, 1.0), (1.0, 0.0), True)
     assert (swept.prompts, swept.draws) == (9, 3)
+    _, normed = typed(f"{line} --norms", ablate)
+    assert [one["options"].policy.lora.norms for one in (more, normed)] == [False, True]
+    assert normed["options"].reward.lora.norms
     from perl_eval.records import Message
     from perl_eval.rows import Row
     from perl_eval.world import true_reward

@@ -21,8 +21,6 @@ Epsilon = Annotated[
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
 NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
 Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor.")]
-Rank = Annotated[int, typer.Option(help="LoRA rank.")]
-Targets = Annotated[str, typer.Option(help="Projections with adapters: attention, all, or names with commas.")]
 
 _WORKERS = "Workers"
 Engine = Annotated[
@@ -33,19 +31,6 @@ Address = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="How many, with --engine ray.", rich_help_panel=_WORKERS)]
 Gpus = Annotated[float, typer.Option(help="GPUs of each worker.", rich_help_panel=_WORKERS)]
-
-
-def lora_shape(rank: int, targets: str) -> Any:
-    """Read --rank and --targets."""
-    from perl_eval.models.backbone import ALL_PROJECTIONS, ATTENTION, LoraShape
-
-    if rank < 1:
-        raise UserError(f"--rank {rank} is no LoRA rank", "give 1 or more")
-    named = {"attention": ATTENTION, "all": ALL_PROJECTIONS}
-    chosen = named.get(targets) or tuple(name.strip() for name in targets.split(",") if name.strip())
-    if not chosen:
-        raise UserError(f"--targets {targets!r} names no projection", "give attention, all, or names with commas")
-    return LoraShape(rank, 2.0 * rank, chosen)
 
 
 def one_of(option: str, value: str, allowed: Sequence[str]) -> None:

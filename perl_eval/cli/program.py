@@ -9,6 +9,7 @@ import typer
 
 from datasets_builders.errors import BuilderError
 from perl_eval.cli import (
+    ablation,
     addresses,
     auditing,
     data,
@@ -42,7 +43,7 @@ train.command("sft")(training.train_sft)
 train.command("reward")(training.train_reward)
 train.command("policy")(training.train_policy)
 train.command("average")(training.average_rewards)
-app.command()(training.ablate)
+app.command()(ablation.ablate)
 app.command()(training.sample)
 app.command()(data.recorded)
 app.command()(judging.judge)

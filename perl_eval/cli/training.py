@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -17,44 +16,29 @@ from perl_eval.cli.options import (
     NewTokens,
     Out,
     Prior,
-    Rank,
     Seed,
-    Targets,
     Workers,
-    lora_shape,
     one_of,
     require_torch,
     spread_of,
 )
 from perl_eval.cli.shown import done, show
+from perl_eval.cli.training_options import (
+    Checkpointing,
+    Device,
+    Dtype,
+    Full,
+    LearningRate,
+    Method,
+    MicroBatch,
+    Norms,
+    Rank,
+    Targets,
+    Tracker,
+    resources_of,
+    shape_of,
+)
 from perl_eval.errors import UserError
-
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes the GPU if there is one.")]
-Dtype = Annotated[str, typer.Option(help="fp32, or bf16: products and frozen weights in bfloat16.")]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice to spare memory.")]
-MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 0 for the whole batch.")]
-Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
-Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
-Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
-LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see the options' text.")]
-
-Number = TypeVar("Number", int, float)
-
-
-def _resources(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:
-    from perl_eval.models.placement import Placement
-    from perl_eval.train.resources import Resources
-
-    one_of("--dtype", dtype, ("fp32", "bf16"))
-    placement = Placement(device, "bf16" if dtype == "bf16" else "fp32", checkpointing)
-    placement.resolve()
-    return Resources(placement, micro_batch, tracker)
-
-
-def _shape(rank: int, targets: str, method: str, dropout: float = 0.0) -> Any:
-    from dataclasses import replace
-
-    return replace(lora_shape(rank, targets), method=method, dropout=dropout)
 
 
 def train_sft(
@@ -71,6 +55,7 @@ def train_sft(
     rank: Rank = 8,
     targets: Targets = "attention",
     method: Method = "lora",
+    norms: Norms = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
     weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01 for whole models, 0 for adapters.")] = None,
     device: Device = "auto",
@@ -90,10 +75,10 @@ def train_sft(
         batch=batch,
         learning_rate=learning_rate,
         max_tokens=max_tokens,
-        lora=_shape(rank, targets, method) if lora else None,
+        lora=shape_of(rank, targets, method, norms=norms) if lora else None,
         weight_decay=weight_decay,
         patience=patience,
-        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     done(sft.run(data, out, options=options, seed=seed))
 
@@ -110,6 +95,7 @@ def train_reward(
     rank: Rank = 8,
     targets: Targets = "attention",
     method: Method = "lora",
+    norms: Norms = False,
     full: Full = False,
     pooling: Annotated[
         str,
@@ -141,14 +127,14 @@ def train_reward(
         max_tokens=max_tokens,
         evaluations=evaluations,
         max_new_tokens=max_new_tokens,
-        lora=_shape(rank, targets, method, dropout),
+        lora=shape_of(rank, targets, method, norms=norms, dropout=dropout),
         full=full,
         pooling=reads,
         probe=probe,
         weight_decay=weight_decay,
         dropout=dropout,
         patience=patience,
-        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
@@ -199,6 +185,7 @@ def train_policy(
     rank: Rank = 8,
     targets: Targets = "attention",
     method: Method = "lora",
+    norms: Norms = False,
     full: Full = False,
     device: Device = "auto",
     dtype: Dtype = "fp32",
@@ -237,100 +224,13 @@ def train_policy(
         max_tokens=max_tokens,
         value="adapter" if value == "adapter" else "head",
         missing_end_reward=missing_end_reward,
-        lora=_shape(rank, targets, method),
+        lora=shape_of(rank, targets, method, norms=norms),
         full=full,
         ensemble=EnsembleRule(rule, caution),
-        resources=_resources(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     given = function_named(reward_function) if reward_function else reward or []
     done(policy.run(data, prior, given, out, options=options, seed=seed))
-
-
-def ablate(
-    data: Annotated[Path, typer.Option(help="Folder with demonstrations, preferences or ratings, and prompts.")],
-    out: Out,
-    sizes: Annotated[str, typer.Option(help="tiny, small, medium, or model folders, with commas.")] = "tiny",
-    ranks: Annotated[str, typer.Option(help="LoRA ranks, with commas.")] = "1,4,8,16",
-    full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,
-    sft_epochs: float = 3.0,
-    sft_batch: int = 32,
-    reward_epochs: float = 2.0,
-    steps: Annotated[int, typer.Option(min=1, help="RL steps.")] = 100,
-    batch: int = 64,
-    reward_rate: LearningRate = None,
-    policy_rate: LearningRate = None,
-    full_rate: Annotated[float, typer.Option(help="Learning rates of full tuning are this many times smaller.")] = 10.0,
-    tried: Annotated[
-        str, typer.Option(help="Factors, with commas: each arm takes the best of its rates times these.")
-    ] = "1",
-    beta: float = 0.05,
-    betas: Annotated[str, typer.Option(help="With commas: a policy at each, and the picture of it.")] = "",
-    own_reward: Annotated[
-        bool, typer.Option("--own-reward", help="Train each seed's policies on that seed's reward model.")
-    ] = False,
-    prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts that the policies answer.")] = 100,
-    draws: Annotated[int, typer.Option(min=1, help="Answers a prompt.")] = 2,
-    group: int = 1,
-    targets: Targets = "attention",
-    max_tokens: MaxTokens = 512,
-    max_new_tokens: NewTokens = 64,
-    truth: Annotated[str, typer.Option(help="world: score answers by the embedded world's true reward.")] = "",
-    device: Device = "auto",
-    dtype: Dtype = "fp32",
-    checkpointing: Checkpointing = False,
-    micro_batch: MicroBatch = 0,
-    seed: Seed = 0,
-) -> None:
-    """Rank by size by adapter or full tuning by seed: one table with intervals, resumable run by run."""
-    if truth:
-        one_of("--truth", truth, ("world",))
-    require_torch()
-    from perl_eval import world
-    from perl_eval.train import ablate as verb
-    from perl_eval.train import policy, reward, sft
-
-    resources = _resources(device, dtype, checkpointing, micro_batch, "")
-    shape = _shape(8, targets, "lora")
-    lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
-    options = verb.AblateOptions(
-        sizes=tuple(size.strip() for size in sizes.split(",") if size.strip()),
-        ranks=_numbers("--ranks", ranks, int, "1,4,16"),
-        full=full,
-        seeds=seeds,
-        prompts=prompts,
-        draws=draws,
-        full_rate=full_rate,
-        tried=_numbers("--tried", tried, float, "0.3,1,3"),
-        betas=_numbers("--betas", betas, float, "1,0.3,0"),
-        own_reward=own_reward,
-        sft=sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources),
-        reward=reward.RewardOptions(
-            epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
-        ),
-        policy=policy.PolicyOptions(
-            steps=steps,
-            batch=batch,
-            group=group,
-            learning_rate=policy_rate,
-            beta=beta,
-            lora=shape,
-            resources=resources,
-            **lengths,
-        ),
-    )
-    known = (lambda row, text: world.true_reward(row.prompt, text)) if truth else None
-    folder = verb.run(data, out, options=options, truth=known, seed=seed)
-    show(folder)
-    done(folder)
-
-
-def _numbers(option: str, given: str, kind: Callable[[str], Number], example: str) -> tuple[Number, ...]:
-    """Read numbers with commas between them."""
-    try:
-        return tuple(kind(one) for one in given.split(",") if one.strip())
-    except ValueError:
-        raise UserError(f"{option} {given!r} are no numbers", f"give some with commas, such as {example}") from None
 
 
 def average_rewards(
@@ -348,7 +248,7 @@ def average_rewards(
     from perl_eval.train import average
 
     options = average.AverageOptions(
-        max_new_tokens=max_new_tokens, placement=_resources(device, dtype, False, 0, "").placement
+        max_new_tokens=max_new_tokens, placement=resources_of(device, dtype, False, 0, "").placement
     )
     folder = average.run(rewards, data, prior, out, options=options, seed=seed)
     show(folder)
@@ -394,6 +294,6 @@ def sample(
     require_torch()
     from perl_eval import sample as verb
 
-    placement = _resources(device, dtype, False, 0, "").placement
+    placement = resources_of(device, dtype, False, 0, "").placement
     options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
     done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))

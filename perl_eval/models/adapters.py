@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from perl_eval.errors import UserError
+from perl_eval.models.norms import left_out, mean_of, norms_of, widen
 
 __all__ = [
     "ALL_PROJECTIONS",
@@ -58,8 +59,9 @@ class LoraShape:
     """Rank, scale (LoRA multiplies its update by ``alpha / rank``) and the projections that carry an adapter.
 
     ``method`` is one of `METHODS`; those without a rank or a scale leave it out. ``dropout`` is on what the adapters
-    read while a reward model is trained, and off everywhere else. Of a vision-language model the language model carries
-    adapters; with ``vision`` the rest, which looks at pictures, does too, where its projections have the same names.
+    read while a reward model is trained, and off everywhere else. With ``norms`` the model's norms are learned too, a
+    copy for this adapter. Of a vision-language model the language model carries adapters; with ``vision`` the rest,
+    which looks at pictures, does too, where its projections have the same names.
     """
 
     rank: int = 8
@@ -67,6 +69,7 @@ class LoraShape:
     targets: tuple[str, ...] = ATTENTION
     method: str = "lora"
     dropout: float = 0.0
+    norms: bool = False
     vision: bool = False
 
     def __post_init__(self) -> None:
@@ -85,13 +88,17 @@ def _targets(shape: LoraShape, within: str) -> list[str] | str:
     return rf"{re.escape(within)}\.(.*\.)?({'|'.join(map(re.escape, shape.targets))})"
 
 
-def config_of(shape: LoraShape, path: Path, within: str = "") -> Any:
+def config_of(shape: LoraShape, model: nn.Module, path: Path, within: str = "") -> Any:
     """Return peft's own config of an adapter.
 
     Args:
         shape: Method, size and targets.
-        path: Where its backbone lies.
+        model: Its backbone, plain or with other adapters.
+        path: Where that lies.
         within: The only part of the model that is to carry it, by name; empty for all.
+
+    Raises:
+        UserError: Norms are wanted, and the model has none.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
@@ -106,6 +113,7 @@ def config_of(shape: LoraShape, path: Path, within: str = "") -> Any:
         "target_modules": _targets(shape, within),
         "feedforward_modules": [name for name in shape.targets if name in _INPUT_SCALED],
         "base_model_name_or_path": str(path),
+        "modules_to_save": norms_of(model, "" if shape.vision else within) if shape.norms else None,
     }
     known = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in offered.items() if name in known}, **extra)
@@ -133,6 +141,7 @@ def added(model: Any, name: str, config: Any) -> Any:
         except ValueError as error:
             place = config.base_model_name_or_path
             raise UserError(f"cannot put an adapter on {place}: {error}", "name projections it has") from None
+    widen(model, name)
     model.eval()  # a new adapter's dropout comes switched on
     return model
 
@@ -148,7 +157,7 @@ def loaded(model: Any, name: str, folder: Path) -> Any:
     Raises:
         UserError: The model carries adapters of another kind.
     """
-    from peft import PeftModel
+    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 
     device = str(model.device)
     with _quiet_peft():
@@ -159,6 +168,9 @@ def loaded(model: Any, name: str, folder: Path) -> Any:
                 model = PeftModel.from_pretrained(model, folder, adapter_name=name, torch_device=device)
         except ValueError as error:
             raise UserError(f"cannot put {folder} on the model: {error}", "use one method for all") from None
+    if model.peft_config[name].modules_to_save:  # peft has read them into the model's own precision
+        widen(model, name)
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device=device), adapter_name=name)
     model.eval()
     return model
 
@@ -191,8 +203,9 @@ def add_mean(model: Any, names: Sequence[str], name: str) -> None:
     """
     if any(_method(model.peft_config[one]) not in ("lora", "rslora") for one in names):
         raise UserError("only plain LoRA adapters can be averaged", "train the members with method lora")
-    with _quiet_peft():
+    with _quiet_peft(), left_out(model, names):
         model.add_weighted_adapter(list(names), [1 / len(names)] * len(names), name, combination_type="cat")
+    mean_of(model, names, name)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from perl_eval.models.encode import PaddedBatch, own_pad
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
 from perl_eval.models.heads import new_head, read_head, write_head
+from perl_eval.models.norms import own_name
 from perl_eval.models.placement import Placement
 from perl_eval.models.sharing import can_share, obeys_masks, shared
 from perl_eval.models.vision import Vision, is_vision, open_vision
@@ -157,7 +158,7 @@ class Backbone:
 
         A bfloat16 checkpoint has the same sum in either precision: widening is exact.
         """
-        named = {key.replace(".base_layer.", "."): tensor for key, tensor in self.causal.state_dict().items()}
+        named = {own_name(key): tensor for key, tensor in self.causal.state_dict().items()}
         return sha256_of({key: tensor for key, tensor in named.items() if key in self._own})
 
     def attach(self, name: str, shape: LoraShape, *, seed: int, head: int = 0) -> None:
@@ -170,16 +171,16 @@ class Backbone:
             head: How many states a scalar head reads side by side, made by `new_head`; 0 for no head.
 
         Raises:
-            UserError: The backbone has none of the target projections, one is its output layer, which log-probabilities
-                are read through, or it carries adapters of another kind.
+            UserError: The backbone has none of the targets, one is its output layer, which log-probabilities are read
+                through, or it carries adapters of another kind.
         """
-        output = next(key for key, module in self.causal.named_modules() if module is self.output_layer)
+        output = self._name_of(self.output_layer)
         if output.rpartition(".")[2] in shape.targets:
             raise UserError(f"{output} of {self.path} is the output layer", "leave it out of the targets")
-        config = config_of(shape, self.path, self._language_part() if self.vision else "")
+        within = self._name_of(self.causal.get_decoder()) if self.vision else ""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._peft = added(self._peft or self.causal, name, config)
+            self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))
             if head:
                 self._add_head(name, new_head(head * self.width))
         self._freeze()
@@ -236,11 +237,12 @@ class Backbone:
         else:
             write_adapter(self._peft, name, folder, self.path)
             self.save_head(name, folder)
-        base = {"path": remote.shown(self.path), "sha256": self.sha256}
-        (folder / BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
+        base = json.dumps({"path": remote.shown(self.path), "sha256": self.sha256}, indent=1)
+        (folder / BASE).write_text(f"{base}\n", "utf-8")
 
     def merge(self, name: str) -> Any:
         """Add an adapter to the weights and return the plain model; the backbone is used up."""
+        self._peft.base_model.set_adapter(name)  # its norms stay
         return self._peft.merge_and_unload(adapter_names=[name])
 
     def average(self, names: Sequence[str], name: str) -> None:
@@ -260,8 +262,7 @@ class Backbone:
 
     def _freeze(self) -> None:
         """Undo what peft switched on by loading or switching: only what `train_only` named takes gradients."""
-        for parameter in self.causal.parameters():
-            parameter.requires_grad_(False)
+        self.causal.requires_grad_(False)
         for parameter in self._trained:
             parameter.requires_grad_(True)
 
@@ -277,7 +278,7 @@ class Backbone:
 
         For None these are the backbone's own weights.
         """
-        named = {key.replace(".base_layer.", "."): parameter for key, parameter in self.causal.named_parameters()}
+        named = {own_name(key): parameter for key, parameter in self.causal.named_parameters()}
         if name is None:
             return {key: parameter for key, parameter in named.items() if key in self._own}
         # peft ends a parameter's name with the adapter's, or puts it before the last part
@@ -371,10 +372,8 @@ class Backbone:
             logits[..., self.unsaid] = NEVER
         return logits
 
-    def _language_part(self) -> str:
-        """Return the name of the language model within a vision-language model."""
-        decoder = self.causal.get_decoder()
-        return next(str(name) for name, module in self.causal.named_modules() if module is decoder)
+    def _name_of(self, part: nn.Module) -> str:
+        return next(str(name) for name, module in self.causal.named_modules() if module is part)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return next-token logits in float32, (..., vocabulary)."""

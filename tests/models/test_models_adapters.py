@@ -30,9 +30,10 @@ def logits(backbone: Backbone, batch: PaddedBatch, name: str | None) -> torch.Te
         return backbone.logits(backbone.hidden(batch))
 
 
+@pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_by_name(blank: Path, tmp_path: Path, batch: PaddedBatch, method: str) -> None:
-    shape = replace(SHAPE, method=method)
+def test_a_method_by_name(blank: Path, tmp_path: Path, batch: PaddedBatch, method: str, norms: bool) -> None:
+    shape = replace(SHAPE, method=method, norms=norms)
     backbone = open_backbone(blank)
     before = backbone.weights_sha256()
     prior = logits(backbone, batch, None)
@@ -61,15 +62,16 @@ def test_a_method_by_name(blank: Path, tmp_path: Path, batch: PaddedBatch, metho
 
 
 @quiet
+@pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_plain_peft_loads_a_method_and_plain_transformers_the_sum(
-    blank: Path, tmp_path: Path, batch: PaddedBatch, method: str
+    blank: Path, tmp_path: Path, batch: PaddedBatch, method: str, norms: bool
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     backbone = open_backbone(blank)
-    backbone.attach("policy", replace(SHAPE, method=method), seed=0)
+    backbone.attach("policy", replace(SHAPE, method=method, norms=norms), seed=0)
     stir(backbone, "policy", size=0.05)
     tuned = logits(backbone, batch, "policy")
     backbone.save("policy", tmp_path / "policy")

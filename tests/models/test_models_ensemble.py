@@ -73,10 +73,17 @@ def test_members_share_one_backbone_and_score_as_they_do_alone(blank: Path, fold
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("pooling", ["last", "mean+all"])
-def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, tmp_path: Path, pooling: Pooling) -> None:
-    """By hand on one projection, and against a model whose weights were summed outright."""
-    folders = [member(tmp_path / str(number), blank, number, pooling=pooling) for number in range(3)]
+@pytest.mark.parametrize(
+    ("pooling", "norms"), [("last", ()), ("mean+all", ()), ("last", (0, 1)), ("mean+all", (0, 1, 2))]
+)
+def test_an_average_adds_the_mean_of_what_its_members_add(
+    blank: Path, tmp_path: Path, pooling: Pooling, norms: tuple[int, ...]
+) -> None:
+    """Against a model whose weights were summed by hand; members without norms of their own have the model's."""
+    folders = [
+        member(tmp_path / str(number), blank, number, LoraShape(2 + number, norms=number in norms), pooling)
+        for number in range(3)
+    ]
     backbone = open_backbone(blank)
     members = [RewardScorer(folder, backbone, name=f"member-{place}") for place, folder in enumerate(folders)]
     before = backbone.weights_sha256()
@@ -90,6 +97,9 @@ def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, tmp_path:
                 for one in ("member-0", "member-1", "member-2")
             ]
             summed[f"{name}.weight"] += torch.stack(deltas).mean(0)
+        if hasattr(module, "modules_to_save"):
+            own = [module.modules_to_save[f"member-{number}"].weight for number in norms]
+            summed[f"{name}.weight"] = torch.stack([*own, *[module.original_module.weight] * (3 - len(norms))]).mean(0)
     plain = open_backbone(blank)
     plain.causal.load_state_dict(summed)
     plain.attach_head(REWARD, states=STATES[pooling])
@@ -105,7 +115,11 @@ def test_an_average_adds_the_mean_of_what_its_members_add(blank: Path, tmp_path:
 
 def test_an_average_comes_back_from_disk(blank: Path, folders: list[Path], tmp_path: Path) -> None:
     backbone = open_backbone(blank)
-    averaged([RewardScorer(folder, backbone, name=f"m{place}") for place, folder in enumerate(folders)], REWARD)
+    normed = member(tmp_path / "normed", blank, 3, LoraShape(2, norms=True))
+    members = [RewardScorer(folder, backbone, name=f"m{place}") for place, folder in enumerate([*folders, normed])]
+    alone = [one.logits(ROWS) for one in members]
+    averaged(members, REWARD)
+    assert [one.logits(ROWS) for one in members] == alone  # the members stay what they were
     backbone.save(REWARD, tmp_path)
     Scale("pairwise", 0.0, 1.0, 64).save(tmp_path)
     expected = RewardScorer(tmp_path, backbone).logits(ROWS)

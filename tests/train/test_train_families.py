@@ -32,7 +32,7 @@ from perl_eval.train.sft import SftTrainer
 
 LENGTHS: dict[str, Any] = {"max_tokens": 200, "max_new_tokens": 3}
 REWARD = reward.RewardOptions(epochs=0.25, batch=8, evaluations=1, normalise_on=8, lora=LoraShape(2), **LENGTHS)
-TUNE = policy.PolicyOptions(steps=2, batch=8, lora=LoraShape(2), **LENGTHS)
+TUNE = policy.PolicyOptions(steps=2, batch=8, lora=LoraShape(2, norms=True), **LENGTHS)
 SAMPLE = sample.SampleOptions(**LENGTHS)
 WHOLE = Resources(Placement(device="cpu"))
 SPARING = Resources(Placement(device="cpu", dtype="bf16", checkpointing=True), micro_batch=3)

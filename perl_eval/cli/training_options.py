@@ -1,0 +1,46 @@
+"""The options of the verbs that train, and what they make together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from perl_eval.cli.options import one_of
+from perl_eval.errors import UserError
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes the GPU if there is one.")]
+Dtype = Annotated[str, typer.Option(help="fp32, or bf16: products and frozen weights in bfloat16.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice to spare memory.")]
+MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 0 for the whole batch.")]
+Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
+Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
+Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see the options' text.")]
+Rank = Annotated[int, typer.Option(help="LoRA rank.")]
+Targets = Annotated[str, typer.Option(help="Projections with adapters: attention, all, or names with commas.")]
+Norms = Annotated[bool, typer.Option("--norms", help="Train the model's norms with the adapter, a copy of its own.")]
+
+
+def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:
+    """Read --device, --dtype, --checkpointing, --micro-batch and --tracker."""
+    from perl_eval.models.placement import Placement
+    from perl_eval.train.resources import Resources
+
+    one_of("--dtype", dtype, ("fp32", "bf16"))
+    placement = Placement(device, "bf16" if dtype == "bf16" else "fp32", checkpointing)
+    placement.resolve()
+    return Resources(placement, micro_batch, tracker)
+
+
+def shape_of(rank: int, targets: str, method: str = "lora", *, norms: bool = False, dropout: float = 0.0) -> Any:
+    """Read --rank, --targets, --method, --norms and --dropout."""
+    from perl_eval.models.backbone import ALL_PROJECTIONS, ATTENTION, LoraShape
+
+    if rank < 1:
+        raise UserError(f"--rank {rank} is no LoRA rank", "give 1 or more")
+    named = {"attention": ATTENTION, "all": ALL_PROJECTIONS}
+    chosen = named.get(targets) or tuple(name.strip() for name in targets.split(",") if name.strip())
+    if not chosen:
+        raise UserError(f"--targets {targets!r} names no projection", "give attention, all, or names with commas")
+    return LoraShape(rank, 2.0 * rank, chosen, method, dropout, norms)
