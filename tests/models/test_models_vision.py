@@ -181,7 +181,7 @@ def test_a_placeholder_is_never_said_and_has_no_probability(llava: Backbone, sho
 
 
 def test_adapters_stay_off_the_tower_unless_asked(seeing: Backbone, folder: Path) -> None:
-    part = seeing._language_part()
+    part = seeing._name_of(seeing.causal.get_decoder())
     seeing.attach("policy", LoraShape(), seed=0)
     names = [name for name in seeing.parameters_of("policy") if "lora_" in name]
     assert len(names) == 2 * 4 * 2  # two layers, four projections, A and B
