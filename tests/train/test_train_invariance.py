@@ -23,7 +23,7 @@ from perl_eval.train.resources import Resources, pieces
 from perl_eval.train.reward import RewardOptions, RewardTrainer
 from perl_eval.train.sft import SftOptions, SftTrainer
 
-SHAPE = LoraShape(4, targets=("q_proj", "v_proj", "down_proj"))
+SHAPE = LoraShape(4, targets=("q_proj", "v_proj", "down_proj"), norms=True)
 KINDS = ["sft", "pairwise", "pointwise", "policy", "policy with value adapter", "full policy"]
 
 

@@ -129,7 +129,7 @@ from perl_eval.train.resources import Resources
 
 torch.set_num_threads(1)
 blank, room, out = map(Path, sys.argv[1:])
-shape, resources = LoraShape(4), Resources(micro_batch=3)
+shape, resources = LoraShape(4, norms=True), Resources(micro_batch=3)
 imitate = sft.SftOptions(str(blank), epochs=0.5, batch=9, learning_rate=1e-2, max_tokens=32, resources=resources)
 prior = sft.run(room / "demonstrations", out / "sft", options=imitate)
 score = reward.RewardOptions(

@@ -84,7 +84,7 @@ for at in (2, 4):
     raise AssertionError("not killed")
 sft.SftTrainer.learn = seen
 sft.run(room / "demonstrations", out / "sft", options=full)
-lora = sft.SftOptions(str(blank), lora=LoraShape(1), resources=plain, **common)
+lora = sft.SftOptions(str(blank), lora=LoraShape(1, norms=True), resources=plain, **common)
 sft.run(room / "demonstrations", out / "sft-lora", options=lora)
 reward.run(room / "pairs", blank, out / "reward", options=score(lora=LoraShape(3)))
 reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True))
