@@ -1,9 +1,9 @@
 """What LoRA leaves out, in the embedded world: ``python benchmarks/lora_gap.py DATA CELLS OUT``.
 
 DATA and CELLS are ``data`` and ``arms/cells/tiny`` of ``examples/lora_or_full.sh``: each seed's policies learn from the
-LoRA reward model of that seed. LoRA on all projections stands beside full tuning of a copy, of all its weights or all
-but some. Every policy answers 200 held-out prompts twice. Prints a table and writes it as JSON; a killed run goes on
-where it was.
+LoRA reward model of that seed. LoRA on all projections, with and without norms, stands beside full tuning of a copy, of
+all its weights or all but some. Every policy answers 200 held-out prompts twice. Prints a table and writes it as JSON;
+a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -28,15 +29,25 @@ from perl_eval.train.policy import PolicyOptions
 
 EMBEDDINGS, NORMS = ("embed_tokens", "lm_head"), ("norm",)
 RATE, FULL_RATE = 3e-3, 1e-3
-ARMS: dict[str, tuple[int, float, tuple[str, ...]]] = {
-    "full": (0, FULL_RATE, ()),
-    "full but the norms": (0, FULL_RATE, NORMS),
-    "full but the embeddings": (0, FULL_RATE, EMBEDDINGS),
-    "full but both": (0, FULL_RATE, (*EMBEDDINGS, *NORMS)),
-    "LoRA, rank 16": (16, RATE, ()),
-    "LoRA, rank 64": (64, RATE, ()),
+
+
+class Arm(NamedTuple):
+    """Rank, 0 for full tuning; whether LoRA has norms of its own; and what full tuning leaves as it is."""
+
+    rank: int = 0
+    norms: bool = False
+    left: tuple[str, ...] = ()
+
+
+ARMS = {
+    "full": Arm(),
+    "full but the norms": Arm(left=NORMS),
+    "full but the embeddings": Arm(left=EMBEDDINGS),
+    "full but both": Arm(left=(*EMBEDDINGS, *NORMS)),
+    "LoRA, rank 16": Arm(16),
+    "LoRA, rank 64": Arm(64),
+    "LoRA, rank 16, and norms": Arm(16, norms=True),
 }
-"""Rank, 0 for full tuning; learning rate; and what full tuning leaves as it is."""
 BETA = 0.3
 MAX_TOKENS, MAX_NEW_TOKENS = 96, 24
 
@@ -56,16 +67,16 @@ def frozen(parts: tuple[str, ...]) -> Iterator[None]:
 
 def worth(given: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
     """Train and sample one policy; return its figures."""
-    rank, rate, left = ARMS[arm]
+    rank, norms, left = ARMS[arm]
     options = PolicyOptions(
         steps=given.steps,
         batch=32,
         group=4,
-        learning_rate=rate,
+        learning_rate=RATE if rank else FULL_RATE,
         beta=BETA,
         max_new_tokens=MAX_NEW_TOKENS,
         max_tokens=MAX_TOKENS,
-        lora=LoraShape(max(rank, 1), 2.0 * rank, ALL_PROJECTIONS),
+        lora=LoraShape(max(rank, 1), 2.0 * rank, ALL_PROJECTIONS, norms=norms),
         full=not rank,
     )
     place = given.out / f"{arm.replace(' ', '-').replace(',', '')}-{seed}"
