@@ -242,7 +242,8 @@ def _method(config: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Keep quiet about what no user can do anything about: peft's use of a renamed attribute, and its own advice."""
+    """Keep quiet about what no user can do anything about: peft's use of a renamed attribute, and what it mends."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # GPT-2 stores its matrices turned
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.checkpoint import checkpoint
@@ -31,7 +30,7 @@ def logit_shape(config: Any) -> tuple[float, float]:
 def recomputing_layers(model: Any) -> list[Any]:
     """Prepare a model's layers for computing their activations anew on the way back, without reentry; return them.
 
-    A layer does so while its own ``training`` flag is on; dropout inside it looks at its own flag.
+    A layer does so while its own ``training`` flag is on, which is off while it computes: some ask it for dropout.
 
     Raises:
         UserError: The model cannot do it.
@@ -44,8 +43,24 @@ def recomputing_layers(model: Any) -> list[Any]:
     for layer in layers:
         # by hand, since the model's own switch has one name in one release of transformers and another in the next
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = _forgetting(layer)
     return layers
+
+
+def _forgetting(layer: Any) -> Callable[..., Any]:
+    """Return what computes a layer, its ``training`` flag off, and will again on the way back."""
+
+    def call(compute: Callable[..., Any], *given: Any) -> Any:
+        def still(*again: Any) -> Any:
+            wanted, layer.training = layer.training, False
+            try:
+                return compute(*again)
+            finally:
+                layer.training = wanted
+
+        return checkpoint(still, *given, use_reentrant=False)
+
+    return call
 
 
 @contextlib.contextmanager

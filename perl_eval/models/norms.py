@@ -53,11 +53,21 @@ def _copies(model: nn.Module) -> dict[str, Any]:
     return {key: module for key, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)}
 
 
+def _as_given(_: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+    return out.to(given[0].dtype)
+
+
 def widen(model: nn.Module, name: str) -> None:
-    """Hold one adapter's norms in float32, as its other weights are: steps in bfloat16 would be lost to rounding."""
+    """Hold one adapter's norms in float32, as its other weights are: steps in bfloat16 would be lost to rounding.
+
+    What they make is as wide as what they read, as it is of the model's own, so that a fresh copy changes nothing.
+    """
     for copies in _copies(model).values():
-        if name in copies.modules_to_save:
-            copies.modules_to_save[name].float()
+        own = dict(copies.modules_to_save).get(name)
+        if own is not None and any(parameter.dtype != torch.float32 for parameter in own.parameters()):
+            own.float()
+            if not isinstance(own, nn.LayerNorm):  # torch's own already does so
+                own.register_forward_hook(_as_given)
 
 
 @contextlib.contextmanager
