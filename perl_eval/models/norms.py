@@ -1,7 +1,7 @@
 """A model's norms learned along with an adapter: their few weights whole, a copy for each adapter.
 
 What LoRA adds to projections leaves the norms as they were. Full tuning moves them, and part of what it gains comes
-from there (README, "What LoRA leaves out"). peft's ``modules_to_save`` holds, saves and merges the copies.
+from there (README, "LoRA or full"). peft's ``modules_to_save`` holds, saves and merges the copies.
 """
 
 from __future__ import annotations
@@ -94,11 +94,13 @@ def mean_of(model: Any, names: Sequence[str], name: str) -> None:
     learned = sorted({norm for one in names for norm in model.peft_config[one].modules_to_save or ()})
     if not learned:
         return
-    for copies in _copies(model).values():
+    every = _copies(model).values()
+    for copies in every:
         copies.update(name)
+    widen(model, name)
+    for copies in every:
         own = dict(copies.modules_to_save)
         members = [own.get(one, copies.original_module) for one in names]
-        widen(model, name)
-        for key, parameter in copies.modules_to_save[name].named_parameters():
+        for key, parameter in own[name].named_parameters():
             parameter.copy_(torch.stack([dict(member.named_parameters())[key].float() for member in members]).mean(0))
     model.peft_config[name].modules_to_save = learned
