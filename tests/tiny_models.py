@@ -13,6 +13,7 @@ import torch
 
 from perl_eval import picture_world
 from perl_eval.models.backbone import Backbone
+from perl_eval.models.encode import PaddedBatch
 from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
 from perl_eval.models.scratch_vision import make_vision_model, make_vision_processor
 
@@ -119,3 +120,10 @@ def stir(backbone: Backbone, *names: str, seed: int = 7, size: float = 0.3) -> N
         for name in names:
             for parameter in backbone.parameters_of(name).values():
                 parameter.add_(size * torch.randn(parameter.shape, generator=random))
+
+
+@torch.no_grad()
+def logits(backbone: Backbone, batch: PaddedBatch, name: str | None) -> torch.Tensor:
+    """Return next-token logits with an adapter on."""
+    with backbone.adapter(name):
+        return backbone.logits(backbone.hidden(batch))

@@ -9,6 +9,7 @@ import tiny_models
 import torch
 
 from perl_eval.models.backbone import Backbone, open_backbone
+from perl_eval.models.encode import Encoded, PaddedBatch, pad
 
 torch.set_num_threads(1)
 
@@ -23,3 +24,9 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(blank: Path) -> Backbone:
     """Return a fresh backbone."""
     return open_backbone(blank)
+
+
+@pytest.fixture
+def batch() -> PaddedBatch:
+    """Return two rows of unlike length, nothing of them trained."""
+    return pad([Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)], pad_id=0)

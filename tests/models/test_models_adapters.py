@@ -7,27 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import stir
+from tiny_models import logits, stir
 
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import METHODS, LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.encode import PaddedBatch
 from perl_eval.models.merge import merged
 
 SHAPE = LoraShape(4, 8.0, ("q_proj", "v_proj", "down_proj"))
 quiet = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
-
-
-@pytest.fixture
-def batch() -> PaddedBatch:
-    return pad([Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)], pad_id=0)
-
-
-@torch.no_grad()
-def logits(backbone: Backbone, batch: PaddedBatch, name: str | None) -> torch.Tensor:
-    with backbone.adapter(name):
-        return backbone.logits(backbone.hidden(batch))
 
 
 @pytest.mark.parametrize("norms", [False, True])

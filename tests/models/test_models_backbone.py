@@ -12,17 +12,12 @@ from tiny_models import SIZE, stir
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import ALL_PROJECTIONS, Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.encode import Encoded, PaddedBatch
 from perl_eval.models.folders import is_adapter
 from perl_eval.models.scorer import rewards
 
 SHAPE = LoraShape(rank=4, alpha=8.0, targets=ALL_PROJECTIONS)
 ROWS = [Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)]
-
-
-@pytest.fixture
-def batch() -> PaddedBatch:
-    return pad(ROWS, pad_id=0)
 
 
 @torch.no_grad()

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import SIZE, save_blank_vision, stir
+from tiny_models import SIZE, logits, save_blank_vision, stir
 from torch import nn
 
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.encode import PaddedBatch
 from perl_eval.models.norms import norms_of
 from perl_eval.models.placement import Placement
 
@@ -25,17 +25,6 @@ NAMES = [
     "model.norm",
 ]
 BF16 = Placement(device="cpu", dtype="bf16")
-
-
-@pytest.fixture
-def batch() -> PaddedBatch:
-    return pad([Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)], pad_id=0)
-
-
-@torch.no_grad()
-def logits(backbone: Backbone, batch: PaddedBatch, name: str | None) -> torch.Tensor:
-    with backbone.adapter(name):
-        return backbone.logits(backbone.hidden(batch))
 
 
 def test_norms_by_name_whatever_wraps_them(backbone: Backbone) -> None:
