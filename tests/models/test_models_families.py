@@ -23,17 +23,18 @@ SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num
 SIZE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128}
 DROPOUT = {"attention_dropout": 0.5, "hidden_dropout": 0.5, "dropout": 0.5, "resid_pdrop": 0.5, "attn_pdrop": 0.5}
 QV = ("q_proj", "v_proj")
+SLIDING = {"sliding_window": 4}  # fewer tokens than a row has
 FAMILIES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
-    "cohere2": (QV, {}),
-    "gemma2": (QV, {}),
-    "gemma3_text": (QV, {}),
+    "cohere2": (QV, SLIDING),
+    "gemma2": (QV, SLIDING),
+    "gemma3_text": (QV, SLIDING),
     "gpt2": (("c_attn",), {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 128}),
     "gpt_neox": (("query_key_value",), {}),
     "granite": (QV, {}),
-    "mistral": (QV, {}),
+    "mistral": (QV, SLIDING),
     "olmo2": (QV, {}),
     "opt": (QV, {"word_embed_proj_dim": 32, "ffn_dim": 64}),
-    "phi3": (("qkv_proj",), {}),
+    "phi3": (("qkv_proj",), SLIDING),
     "qwen2": (QV, {}),
     "qwen3": (QV, {}),
     "qwen3_moe": (QV, {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}),
