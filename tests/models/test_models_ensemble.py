@@ -122,8 +122,10 @@ def test_an_average_comes_back_from_disk(blank: Path, folders: list[Path], tmp_p
     assert [one.logits(ROWS) for one in members] == alone  # the members stay what they were
     backbone.save(REWARD, tmp_path)
     Scale("pairwise", 0.0, 1.0, 64).save(tmp_path)
-    expected = RewardScorer(tmp_path, backbone).logits(ROWS)
-    assert RewardScorer(tmp_path, open_backbone(tmp_path)).logits(ROWS) == pytest.approx(expected, abs=1e-6)
+    with torch.no_grad(), backbone.adapter(REWARD):
+        expected = rewards(backbone, ROWS).tolist()
+    for place in (backbone, open_backbone(tmp_path)):
+        assert RewardScorer(tmp_path, place, name="again").logits(ROWS) == pytest.approx(expected, abs=1e-6)
 
 
 def test_members_that_cannot_be_averaged(blank: Path, folders: list[Path], tmp_path: Path) -> None:

@@ -119,6 +119,6 @@ def test_of_a_vision_language_model_the_language_models_norms(tmp_path: Path) ->
 def test_a_model_without_norms_is_refused(blank: Path) -> None:
     backbone = open_backbone(blank)
     for name in NAMES:
-        backbone.causal.set_submodule(name, nn.Identity())
+        backbone.causal.set_submodule(name, nn.LayerNorm(SIZE.width, elementwise_affine=False))
     with pytest.raises(UserError, match="LlamaForCausalLM has no norms with weights; train the adapter without norms"):
         backbone.attach("policy", NORMED, seed=0)
