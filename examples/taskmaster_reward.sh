@@ -26,7 +26,7 @@ both() {  # data set, prior, learning rate of full tuning, of LoRA, options of b
 perl-eval build taskmaster-coffee --data-dir "$data" --out "$out/coffee"
 perl-eval train sft --data "$out/coffee/dialogs" --out "$out/sft" \
   --model scratch:small --epochs 2.5 --batch 16 --learning-rate 2e-3 --max-tokens 512 --dtype bf16
-both coffee sft 3e-4 2e-3 --pooling mean --epochs 2 --members 2  # two models make a reward
+both coffee sft 3e-4 2e-3 --pooling mean --epochs 2 --members 5 --norms  # five models make a reward
 
 [ -n "$pretrained" ] || exit 0
 perl-eval build taskmaster-ticketing --data-dir "$data" --out "$out/ticketing"
