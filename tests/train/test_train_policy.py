@@ -73,13 +73,19 @@ def trained(prior: Path, data: Path, folder: Path, options: PolicyOptions) -> di
     return curve
 
 
-@pytest.mark.parametrize("value", ["head", "adapter"])
-def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value: str) -> None:
-    """One sequence at a time, straight from the definition: no padding, no masks, no shared forward pass."""
+@pytest.mark.parametrize(("value", "far"), [("head", False), ("adapter", False), ("head", True)])
+def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value: str, far: bool) -> None:
+    """One sequence at a time, straight from the definition: no padding, no masks, no clamped log-ratio.
+
+    The last policy is so far from its prior that a clamp, as others have at 10 nats a token, would show.
+    """
     options = replace(OPTIONS, batch=6, beta=0.7, temperature=0.8, value=value, value_coefficient=0.3)
     backbone = open_backbone(prior)
     made = trainer(backbone, data, options)
-    tiny_models.stir(backbone, POLICY, VALUE, size=0.05)
+    tiny_models.stir(backbone, POLICY, VALUE, size=0.3 if far else 0.05)
+    if far:
+        with torch.no_grad():
+            backbone.output_layer.weight.mul_(4.0)  # of both, and so are log-ratios
     asked, rollouts = made.sample(0)
     figures = made.learn(0)
     named = {**backbone.parameters_of(POLICY), **backbone.parameters_of(VALUE)}
@@ -94,7 +100,7 @@ def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value
         picked = table[range(start - 1, start + size - 1), list(rollout.ids)]
         return picked, output.hidden_states[-1][0, start - 1 : start + size - 1]
 
-    loss, squares, tokens, kl = torch.tensor(0.0), torch.tensor(0.0), 0, 0.0
+    loss, squares, tokens, kl, most = torch.tensor(0.0), torch.tensor(0.0), 0, 0.0, 0.0
     scores = golds(backbone)(asked, rollouts)
     for rollout, score in zip(rollouts, scores, strict=True):
         with torch.no_grad(), backbone.adapter(None):
@@ -109,6 +115,7 @@ def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value
         values = backbone.heads[VALUE](hidden).squeeze(-1)
         ratio = (log_probs - prior_log_probs).detach()
         kl += float(ratio.sum()) / len(rollouts)
+        most = max(most, float(ratio.abs().max()))
         for place in range(len(rollout.ids)):
             final = score if rollout.finished else options.missing_end_reward
             togo = final - 0.7 * float(ratio[place:].sum())
@@ -117,7 +124,8 @@ def test_the_gradient_is_that_of_a_slow_reference(prior: Path, data: Path, value
             tokens += 1
     slow = torch.autograd.grad(loss + 0.3 * squares / tokens, list(named.values()), materialize_grads=True)
     for name, gradient in zip(named, slow, strict=True):
-        assert torch.allclose(fast[name], gradient, atol=1e-4, rtol=1e-3), name
+        assert torch.allclose(fast[name], gradient, atol=1e-4 * max(1.0, most), rtol=1e-3), name
+    assert (most > 12) == far
     assert figures["KL to prior"] == pytest.approx(kl, abs=1e-4)
     assert figures["KL a token"] == pytest.approx(kl * len(rollouts) / tokens, abs=1e-4)
     assert abs(kl) > 0.01
