@@ -53,7 +53,7 @@ class _Stock:
         left: How much, at its last word.
         sent: How much we had sent by then.
         until_s: When there is more, on the monotonic clock.
-        span_s: How long that was to wait.
+        span_s: The longest that it ever was until then.
         most: The most that was ever left.
     """
 
@@ -137,7 +137,7 @@ class Pace:
             if time.monotonic() < stock.until_s:
                 when_s = max(when_s, stock.until_s)
             else:
-                # Filled up again, with at least what there was at most so far; the next answer will tell.
+                # Filled up again, with at least what there was at most so far, for as long; the next answer will tell.
                 stock.left, stock.sent, stock.until_s = stock.most, sent, time.monotonic() + stock.span_s
         return when_s
 
@@ -179,9 +179,10 @@ class Pace:
             known = self._stock.get(kind)
             # Replies may overtake one another: what the later request was told is newer.
             if remaining is not None and reset_s is not None and (known is None or sent >= known.sent):
-                span_s = min(reset_s, LONGEST_WAIT_S)
+                wait_s = min(reset_s, LONGEST_WAIT_S)
+                span_s = max(wait_s, known.span_s if known is not None else 0.0)
                 most = max(remaining, known.most if known is not None else 0.0)
-                self._stock[kind] = _Stock(remaining, sent, now + span_s, span_s, most)
+                self._stock[kind] = _Stock(remaining, sent, now + wait_s, span_s, most)
 
     def _release(self) -> None:
         self._on_way -= 1

@@ -188,3 +188,19 @@ def test_what_is_on_its_way_is_taken_off_what_is_left_and_older_news_do_not_coun
         return [(await pace.enter()).sent_s - begun_s < 0.1 for _ in range(2)]
 
     assert asyncio.run(send()) == [True, False]
+
+
+def test_what_is_filled_up_again_lasts_as_long_as_it_ever_did() -> None:
+    """The last word before the end of a window says how little of it is left, not how long the next one is."""
+
+    async def send() -> list[float]:
+        pace = Pace(16)
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=4, requests_reset_s=0.4))
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=0, requests_reset_s=0.02))
+        begun_s = time.monotonic()
+        return [(await pace.enter()).sent_s - begun_s for _ in range(5)]  # none of which is answered
+
+    *filled, last = asyncio.run(send())
+    assert min(filled) >= 0.01
+    assert max(filled) < last
+    assert last >= 0.4
