@@ -29,6 +29,8 @@ _SLOW = 4.0
 _TOO_SLOW = 8.0
 # A sleep ends a little late; a schedule that is late by no more than this is kept, not begun anew.
 _LATE_S = 0.02
+# A server's clock and its rounding are not ours: what comes the moment it says there is more may come too early.
+_EARLY_S = 0.02
 
 
 class Turn(NamedTuple):
@@ -182,7 +184,7 @@ class Pace:
                 wait_s = min(reset_s, LONGEST_WAIT_S)
                 span_s = max(wait_s, known.span_s if known is not None else 0.0)
                 most = max(remaining, known.most if known is not None else 0.0)
-                self._stock[kind] = _Stock(remaining, sent, now + wait_s, span_s, most)
+                self._stock[kind] = _Stock(remaining, sent, now + wait_s + _EARLY_S, span_s, most)
 
     def _release(self) -> None:
         self._on_way -= 1

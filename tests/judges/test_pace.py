@@ -174,7 +174,7 @@ def test_no_more_is_sent_than_the_server_says_it_will_take(left: Allowance, toke
     assert sum(wait_s < 0.09 for wait_s in waits) == sent_at_once
     reset_s = max(left.requests_reset_s or 0.0, left.tokens_reset_s or 0.0)
     if sent_at_once < 6:
-        assert waits[-1] >= reset_s - 0.01
+        assert waits[-1] >= reset_s + 0.01  # clocks differ
 
 
 def test_what_is_on_its_way_is_taken_off_what_is_left_and_older_news_do_not_count() -> None:
