@@ -94,7 +94,7 @@ def mean_of(model: Any, names: Sequence[str], name: str) -> None:
     learned = sorted({norm for one in names for norm in model.peft_config[one].modules_to_save or ()})
     if not learned:
         return
-    every = _copies(model).values()
+    every = [copies for copies in _copies(model).values() if any(one in copies.modules_to_save for one in names)]
     for copies in every:
         copies.update(name)
     widen(model, name)

@@ -116,6 +116,22 @@ def test_of_a_vision_language_model_the_language_models_norms(tmp_path: Path) ->
     assert all("vision" in name for name in found[True] - found[False])
 
 
+def test_an_average_has_the_norms_of_its_members_only(tmp_path: Path) -> None:
+    backbone = open_backbone(save_blank_vision(tmp_path / "llava"))
+    backbone.attach("policy", replace(NORMED, vision=True), seed=0)
+    for seed, name in enumerate(("first", "second")):
+        backbone.attach(name, NORMED, seed=seed, head=1)
+        stir(backbone, name, seed=seed)
+    backbone.average(["first", "second"], "mean")
+    own = {name.replace(".first.", ".") for name in backbone.parameters_of("first") if "modules_to_save" in name}
+    found = backbone.parameters_of("mean")
+    assert {name.replace(".mean.", ".") for name in found if "modules_to_save" in name} == own
+    assert own
+    name = "model.language_model.norm.modules_to_save.{}.weight"
+    parts = [backbone.parameters_of(one)[name.format(one)] for one in ("first", "second")]
+    assert torch.allclose(found[name.format("mean")], (parts[0] + parts[1]) / 2)
+
+
 def test_a_model_without_norms_is_refused(blank: Path) -> None:
     backbone = open_backbone(blank)
     for name in NAMES:
