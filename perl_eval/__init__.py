@@ -1,17 +1,10 @@
 """perl-eval: build preference data, train LoRA RLHF policies, judge them, and measure the judge.
 
-Importing the package loads nothing heavy. Each verb is a module with a function ``run``: ``perl_eval.judge.run``.
+Importing the package loads nothing heavy. Each verb is a module with a function ``run``, such as
+``perl_eval.judging.judge.run``.
 """
 
-from perl_eval.errors import (
-    DataError,
-    JudgeError,
-    PerlEvalError,
-    RateLimited,
-    Refused,
-    TimedOut,
-    UserError,
-)
+from perl_eval.errors import DataError, JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
 from perl_eval.records import (
     Ballot,
     Completion,
