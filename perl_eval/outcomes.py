@@ -1,14 +1,224 @@
-"""What the ballots of a judgement come to."""
+"""What the verdicts of a judgement come to, and what an outcome is: its worth, its mirror, its words.
+
+The rule of PE-RLHF: a pair is won (lost) only if it is preferred (not preferred) in both orders; a split counts as a
+tie; an unjudged unit counts as nothing. `TABLE` says so once; whoever counts outcomes asks the functions here.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from perl_eval.records import Ballot, Order, Outcome
+from perl_eval.records import Ballot, Kind, Order, Outcome
 
-__all__ = ["Decision", "decide"]
+__all__ = [
+    "DROPPED",
+    "EVEN",
+    "HALF",
+    "LABELS",
+    "LOST",
+    "TABLE",
+    "UNDECIDED",
+    "WON",
+    "Decision",
+    "Meaning",
+    "Weighting",
+    "as_label",
+    "as_verdict",
+    "decide",
+    "is_decided",
+    "is_undecided",
+    "is_vote",
+    "leaning",
+    "meaning",
+    "mirror",
+    "of_verdict",
+    "outcomes_of",
+    "people_labels",
+    "plural",
+    "pooled",
+    "word",
+    "worth",
+]
+
+EVEN = 0.5
+"""The worth of what favours neither side: the fixed point of turning a pair round, which makes w of 1 - w."""
+UNDECIDED = "undecided"
+"""The word for splits, ties and mixed pairs together."""
+LABELS: Mapping[str, tuple[str, ...]] = {
+    "pairwise": ("win", "tie", "loss"),
+    "yes_no": ("no", "yes"),
+    "score": ("no", "yes"),
+}
+"""What people can say of a unit, by the kind of question, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one outcome is, of contestant a or of the one answer.
+
+    Attributes:
+        kind: The question that it answers; None for ``unjudged``, which any question can come to.
+        worth: What it is worth for a, or for yes, in [0, 1]; None if it is no vote for either side.
+        mirror: The outcome of the same unit with the contestants exchanged.
+        undecided: Whether there are verdicts, and neither side won.
+        as_label: What a person would have to say to agree with it; None if it agrees with nothing.
+        word: The word for it that people read.
+        plural: The name of the count of such outcomes.
+    """
+
+    kind: Kind | None
+    worth: float | None
+    mirror: Outcome
+    undecided: bool
+    as_label: str | None
+    word: str
+    plural: str
+
+
+TABLE: Mapping[str, Meaning] = MappingProxyType(
+    {
+        "win": Meaning("pairwise", 1.0, "loss", False, "win", "win", "wins"),
+        "split": Meaning("pairwise", EVEN, "split", True, "tie", "split", "splits"),
+        "tie": Meaning("pairwise", EVEN, "tie", True, "tie", "tie", "ties"),
+        "mixed": Meaning("pairwise", EVEN, "mixed", True, "tie", "mixed", "mixed"),
+        "loss": Meaning("pairwise", 0.0, "win", False, "loss", "loss", "losses"),
+        "yes": Meaning("yes_no", 1.0, "yes", False, "yes", "yes", "yes"),
+        "no": Meaning("yes_no", 0.0, "no", False, "no", "no", "no"),
+        "scored": Meaning("score", None, "scored", False, None, "scored", "scored"),
+        "unjudged": Meaning(None, None, "unjudged", False, None, "unjudged", "unjudged"),
+    }
+)
+"""Every outcome, best first within a kind. Labels of people are outcomes too. Only this module reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """What each outcome adds to a rate; a rate is the mean of that over the units that are in it.
+
+    Attributes:
+        undecided: What an undecided pair adds: ``its worth``, ``nothing``, or it is ``left out`` of the rate.
+        side: ``a`` for a rate of wins or of yes, ``b`` for one of losses or of no.
+    """
+
+    undecided: Literal["its worth", "nothing", "left out"]
+    side: Literal["a", "b"] = "a"
+
+    def of(self, outcome: str) -> float | None:
+        """Return what an outcome adds, in [0, 1]; None if it is not in the rate: unjudged, scored, or left out.
+
+        Raises:
+            ValueError: It is no outcome.
+        """
+        found = meaning(outcome)
+        if found.worth is None or (found.undecided and self.undecided == "left out"):
+            return None
+        if found.undecided and self.undecided == "nothing":
+            return 0.0
+        return found.worth if self.side == "a" else 1.0 - found.worth
+
+    def table(self) -> dict[str, float]:
+        """Return what each outcome adds, for those that are in the rate; quicker than `of` for many."""
+        return {outcome: added for outcome in TABLE if (added := self.of(outcome)) is not None}
+
+
+WON = Weighting("nothing")
+"""Of ``win rate`` and ``yes rate``: a win (a yes) counts 1, everything else 0."""
+LOST = Weighting("nothing", "b")
+"""Of ``loss rate`` and ``no rate``: a loss (a no) counts 1, everything else 0."""
+HALF = Weighting("its worth")
+"""Of ``win rate, undecided half``: a win counts 1, an undecided pair what it is worth."""
+DROPPED = Weighting("left out")
+"""Of ``win rate, undecided dropped``: a win counts 1, and only pairs that one side won are in it."""
+
+
+def meaning(outcome: str) -> Meaning:
+    """Return what an outcome is.
+
+    Raises:
+        ValueError: It is no outcome.
+    """
+    if outcome not in TABLE:
+        raise ValueError(f"{outcome!r} is no outcome; known are {', '.join(TABLE)}")
+    return TABLE[outcome]
+
+
+def worth(outcome: str) -> float:
+    """Return what an outcome, or a label, is worth for a (for yes), in [0, 1].
+
+    Raises:
+        ValueError: It is no outcome, or no vote for either side.
+    """
+    value = meaning(outcome).worth
+    if value is None:
+        raise ValueError(f"{outcome} is worth nothing")
+    return value
+
+
+def leaning(value: float) -> Outcome:
+    """Return what a mean worth leans to: a win above `EVEN`, a loss below it, a tie at it."""
+    return "win" if value > EVEN else "loss" if value < EVEN else "tie"
+
+
+def is_undecided(outcome: str) -> bool:
+    """Return whether neither side won, although there are verdicts."""
+    return meaning(outcome).undecided
+
+
+def is_decided(outcome: str) -> bool:
+    """Return whether one side of a pair won."""
+    found = meaning(outcome)
+    return found.kind == "pairwise" and not found.undecided
+
+
+def pooled(outcome: str) -> str:
+    """Return the outcome, those that are undecided as one: `UNDECIDED`."""
+    return UNDECIDED if is_undecided(outcome) else outcome
+
+
+def mirror(outcome: str) -> str:
+    """Return the outcome of the same unit with the contestants exchanged; what is no outcome stands for itself."""
+    return TABLE[outcome].mirror if outcome in TABLE else outcome
+
+
+def is_vote(outcome: str) -> bool:
+    """Return whether an outcome says something of the two sides, were it that they are even; unjudged does not."""
+    return meaning(outcome).worth is not None
+
+
+def as_label(outcome: str) -> str:
+    """Return what a person would have to say to agree with an outcome.
+
+    Raises:
+        ValueError: It is no vote, so that nobody can agree with it.
+    """
+    label = meaning(outcome).as_label
+    if label is None:
+        raise ValueError(f"nobody can agree with {outcome}")
+    return label
+
+
+def word(outcome: str) -> str:
+    """Return the word for an outcome that people read; what is no outcome stands for itself."""
+    return TABLE[outcome].word if outcome in TABLE else outcome
+
+
+def plural(outcome: str) -> str:
+    """Return the name of the count of such outcomes."""
+    return meaning(outcome).plural
+
+
+def outcomes_of(kind: str) -> tuple[str, ...]:
+    """Return what a question of a kind can come to, best first, ``unjudged`` last."""
+    return tuple(outcome for outcome, found in TABLE.items() if found.kind in (kind, None))
+
+
+def people_labels() -> tuple[str, ...]:
+    """Return everything that people can say of any unit."""
+    return tuple(outcome for outcome, found in TABLE.items() if found.as_label == outcome)
 
 
 class Decision(NamedTuple):
@@ -50,6 +260,17 @@ _PAIR_OUTCOMES: dict[tuple[str | None, str | None], Outcome] = {
     for ab in ("first", "second", "tie")
     for ba in ("first", "second", "tie")
 }
+
+
+def of_verdict(verdict: str, order: Order = "ab") -> str:
+    """Return the outcome that one verdict alone comes to: win or loss by which contestant stood where, or itself."""
+    preferred = _CONTESTANT[order].get(verdict)
+    return _OUTCOMES[preferred] if preferred else verdict
+
+
+def as_verdict(outcome: str, order: Order) -> str:
+    """Return the verdict that comes to an outcome in an order: where the winner stood, or the outcome itself."""
+    return next((place for place in ("first", "second") if of_verdict(place, order) == outcome), outcome)
 
 
 def decide(ballots: Sequence[Ballot]) -> Decision:

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 VERBS = LAYERS[9]
 LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 PURE: Mapping[str, tuple[str, ...]] = {
-    "stats": ("errors", "records"),
+    "stats": ("errors", "records", "outcomes"),
     "bayes": ("errors", "records", "stats"),
     "client": ("errors", "records", "storage"),
 }

@@ -196,12 +196,13 @@ def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
 
 def _show_outcomes(folder: Path) -> None:
     """Print what came out, and what it took, from the run card."""
+    from perl_eval.outcomes import word
     from perl_eval.storage import run_folder
 
     card = run_folder.read_card(folder)
     if card is not None:
         notes = card.notes
-        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(notes["outcomes"].items()))
+        outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
         typer.echo(f"{notes['judged']:,} judged: {outcomes or 'none'}")
         if "changed" in notes:
             typer.echo(f"{notes['changed']:,} changed")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from perl_eval.errors import UserError
+from perl_eval.outcomes import HALF
 from perl_eval.records import Estimate, Judgement
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Referee", "referee_of"]
 
 _NAMES = {"pairwise": "win rate, undecided half, anytime", "yes_no": "yes rate, anytime"}
-_SCORES = {"win": 1.0, "loss": 0.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "yes": 1.0, "no": 0.0}
 
 
 class Referee:
@@ -36,7 +36,7 @@ class Referee:
         """Yield judgements up to the one that decides; those after it are not looked at, whatever they say."""
         for judgement in done:
             yield judgement
-            if self._rule.feed(_SCORES.get(judgement.outcome)):
+            if self._rule.feed(HALF.of(judgement.outcome)):
                 return
 
     def estimate(self) -> Estimate:

@@ -11,6 +11,7 @@ from perl_eval.judges.protocol import Judge
 from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.perturbation import Tries, trial
+from perl_eval.outcomes import pooled
 from perl_eval.records import Completion, Estimate, Judgement, digest
 from perl_eval.stats import intervals
 
@@ -18,7 +19,6 @@ __all__ = ["CONTROLS", "look"]
 
 CONTROLS = ("pictures removed", "pictures swapped")
 _LOOK = Tries("look", "controls", CONTROLS)
-_UNDECIDED = frozenset({"split", "tie", "mixed"})
 
 
 def look(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptions) -> Path:
@@ -89,13 +89,9 @@ def _change_rate(pairs: _Pairs) -> Estimate:
     if pairs and pairs[0][0].kind == "score":
         hits = [was.score != now.score for was, now in known]
     else:
-        hits = [_seen(was) != _seen(now) for was, now in known]
+        hits = [pooled(was.outcome) != pooled(now.outcome) for was, now in known]
     groups = [was.group for was, _ in known]
     return intervals.proportion("verdict change rate", hits, clusters=groups, n_missing=len(pairs) - len(known))
-
-
-def _seen(judgement: Judgement) -> str:
-    return "undecided" if judgement.outcome in _UNDECIDED else judgement.outcome
 
 
 def _shift(pairs: _Pairs) -> Estimate:

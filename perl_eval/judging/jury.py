@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from perl_eval.errors import UserError
 from perl_eval.judging.jury_votes import RULES, jury_judgement
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
+from perl_eval.outcomes import worth
 from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import about
@@ -20,8 +21,6 @@ from perl_eval.stats.rater_correlation import likeness
 from perl_eval.storage import run_folder
 
 __all__ = ["JuryOptions", "run"]
-
-_WORTH = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ def _figures(
         labelled = [(judgements, list(labels_of(judgements[0], by_unit).values())) for judgements in judged]
         known = [(judgements, labels) for judgements, labels in labelled if labels]
         errors = [
-            [abs(_value(one) - sum(_WORTH[label] for label in labels) / len(labels)) for one in judgements]
+            [abs(_value(one) - sum(map(worth, labels)) / len(labels)) for one in judgements]
             for judgements, labels in known
         ]
         groups = [judgements[0].group for judgements, _ in known]
@@ -148,4 +147,4 @@ def _missing(estimates: Sequence[Estimate], missing: int) -> list[Estimate]:
 
 
 def _value(judgement: Judgement) -> float:
-    return _WORTH[judgement.outcome] if judgement.score is None else judgement.score
+    return worth(judgement.outcome) if judgement.score is None else judgement.score

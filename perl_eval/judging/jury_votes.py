@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from perl_eval.outcomes import Decision
+from perl_eval.outcomes import EVEN, UNDECIDED, Decision, is_undecided, of_verdict, pooled, worth
 from perl_eval.records import Judgement, Outcome, digest
 
 __all__ = ["RULES", "by_majority", "by_probability", "jury_judgement"]
 
 RULES = ("majority", "mean probability")
-_UNDECIDED = ("split", "tie", "mixed")
-_WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5, "yes": 1.0, "no": 0.0}
-_OUTCOME_WORTH = {"win": 1.0, "loss": 0.0, **dict.fromkeys(_UNDECIDED, 0.5), "yes": 1.0, "no": 0.0}
 
 
 def by_majority(judgements: Sequence[Judgement]) -> Decision:
@@ -39,12 +36,12 @@ def by_majority(judgements: Sequence[Judgement]) -> Decision:
         if 2 * yes == len(said):
             return Decision("unjudged", None, "as many judges say yes as no")
         return Decision("yes" if 2 * yes > len(said) else "no", p_a, None)
-    counts = Counter("undecided" if outcome in _UNDECIDED else outcome for outcome in said)
+    counts = Counter(map(pooled, said))
     leader, most = counts.most_common(1)[0]
     if 2 * most <= len(said):
         return Decision("split", p_a, None)
-    if leader == "undecided":
-        undecided = {outcome for outcome in said if outcome in _UNDECIDED}
+    if leader == UNDECIDED:
+        undecided = set(filter(is_undecided, said))
         return Decision("tie" if undecided == {"tie"} else "split", p_a, None)
     return Decision("win" if leader == "win" else "loss", p_a, None)
 
@@ -76,7 +73,7 @@ def by_probability(judgements: Sequence[Judgement]) -> Decision:
 
 def _side(chance: float) -> int:
     """Return on which side of one half a mean of probabilities lies: 1, -1, or 0 where only rounding parts them."""
-    return 0 if math.isclose(chance, 0.5, abs_tol=1e-12) else 1 if chance > 0.5 else -1
+    return 0 if math.isclose(chance, EVEN, abs_tol=1e-12) else 1 if chance > EVEN else -1
 
 
 def _pair_outcome(p_ab: float, p_ba: float) -> Outcome:
@@ -93,9 +90,9 @@ def _pair_outcome(p_ab: float, p_ba: float) -> Outcome:
 def _chance(judgement: Judgement, order: str) -> float:
     """Return the mean probability that a is preferred (or of yes) in one order, over its votes with a verdict."""
     if not judgement.ballots:  # a jury's judgement, or one from a table of outcomes
-        return _OUTCOME_WORTH[judgement.outcome] if judgement.p_a is None else judgement.p_a
+        return worth(judgement.outcome) if judgement.p_a is None else judgement.p_a
     cast = [b for b in judgement.ballots if b.order in (order, "none") and b.verdict is not None]
-    chances = [_WORTH[str(b.verdict)] if b.p_first is None else b.p_first for b in cast]
+    chances = [worth(of_verdict(str(b.verdict))) if b.p_first is None else b.p_first for b in cast]
     mean = sum(chances) / len(chances)
     return 1.0 - mean if order == "ba" and cast[0].order == "ba" else mean
 

@@ -21,6 +21,7 @@ from perl_eval.labelling.assignment import Conflict, Turn, Turns
 from perl_eval.labelling.openapi import BODY_LIMIT_BYTES, CHOICES, NAME_LIMIT, NOTE_LIMIT, UNIT_LIMIT, description
 from perl_eval.labelling.security import Guard, token_of, who
 from perl_eval.labelling.store import Store
+from perl_eval.outcomes import as_verdict, of_verdict
 from perl_eval.reporting.format import visible
 
 __all__ = ["build"]
@@ -30,12 +31,6 @@ _ASSETS = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-_LABELS = {
-    ("first", True): "win",
-    ("first", False): "loss",
-    ("second", True): "loss",
-    ("second", False): "win",
 }
 Answer = dict[str, Any]
 
@@ -145,7 +140,7 @@ class _Api:
         return await self._answer(name, turn)
 
     def _meaning(self, annotator: str, unit: str, choice: str) -> str:
-        return _LABELS.get((choice, self._turns.a_is_first(annotator, unit)), choice)
+        return of_verdict(choice, "ab" if self._turns.a_is_first(annotator, unit) else "ba")
 
     async def _progress(self, annotator: str) -> Answer:
         return asdict(await run_in_threadpool(self._turns.progress, annotator))
@@ -158,13 +153,12 @@ class _Api:
 def _shown(turn: Turn) -> Answer:
     """Return a unit as it goes to the page: no names, no ids but the unit's, nothing invisible in a text."""
     answers = turn.task.answers if turn.a_first else turn.task.answers[::-1]
-    choices = {_LABELS[choice, first]: choice for choice, first in _LABELS if first == turn.a_first}
     return {
         "unit": turn.task.unit,
         "prompt": [{"role": visible(part.role), "text": visible(part.content)} for part in turn.task.prompt],
         "images": list(turn.task.images),
         "answers": [visible(text) for text in answers],
-        "choice": choices.get(turn.label, turn.label) or None,
+        "choice": as_verdict(turn.label, "ab" if turn.a_first else "ba") or None,
         "note": turn.note,
     }
 

@@ -15,6 +15,7 @@ from perl_eval.errors import UserError
 from perl_eval.labelling.serve import SESSION
 from perl_eval.labelling.store import Store, StoredLabel
 from perl_eval.labelling.units import Task, a_is_first
+from perl_eval.outcomes import as_verdict, is_decided
 from perl_eval.records import HumanLabel, digest
 from perl_eval.storage import parquet, run_folder
 
@@ -24,7 +25,6 @@ Form = Literal["labels", "argilla", "label-studio"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _PEOPLE = uuid.UUID("6f1c3f0a-5a0e-4f5e-9a5c-7d0c5b1e8a42")
 """Name space of the user ids that annotators get in Argilla, which takes UUIDs only."""
-_AS_PLACE = {True: {"win": "first", "loss": "second"}, False: {"win": "second", "loss": "first"}}
 
 
 def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
@@ -86,8 +86,8 @@ def _cells(label: HumanLabel) -> tuple[str, ...]:
 
 def _counts(tasks: Sequence[Task], given: Sequence[StoredLabel], skips: Sequence[StoredLabel]) -> dict[str, Any]:
     """Return what a card says of a session: how much, by whom, how fast, and how often the left side was preferred."""
-    sided = [one for one in given if one.label in ("win", "loss")]
-    first = sum((one.label == "win") == one.a_first for one in sided)
+    sided = [one for one in given if is_decided(one.label)]
+    first = sum(_place(one.label, a_first=one.a_first) == "first" for one in sided)
     return {
         "units": len(tasks),
         "labels": len(given),
@@ -131,7 +131,12 @@ def _by_unit(given: Sequence[StoredLabel]) -> dict[str, list[StoredLabel]]:
 
 
 def _value(one: StoredLabel, plan: Mapping[str, Any]) -> str:
-    return _AS_PLACE[_sides(one.task, plan)[0]].get(one.label, one.label)
+    return _place(one.label, a_first=_sides(one.task, plan)[0])
+
+
+def _place(label: str, *, a_first: bool) -> str:
+    """Return which side a label prefers, or the label itself."""
+    return as_verdict(label, "ab" if a_first else "ba")
 
 
 def _argilla(tasks: Sequence[Task], given: Sequence[StoredLabel], plan: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from perl_eval.errors import UserError
 from perl_eval.judging.pairing import pairs
+from perl_eval.outcomes import is_undecided
 from perl_eval.records import Completion, Judgement, Kind, Message, digest, unit_of
 from perl_eval.stats.survey_weights import draw, inclusion_probabilities
 
@@ -133,7 +134,7 @@ def _size(task: Task, said: Mapping[str, Judgement], by: Draw) -> float:
     if judgement is None:
         raise UserError(f"unit {task.unit} (item {task.item!r}) has no judgement", "judge the same completions first")
     if by == "split":
-        return _UNDECIDED if judgement.outcome in ("split", "mixed", "tie") else 1.0
+        return _UNDECIDED if is_undecided(judgement.outcome) else 1.0
     if judgement.outcome == "unjudged":
         return _FLOOR
     if judgement.p_a is None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from perl_eval.errors import UserError
-from perl_eval.metrics.corrected_rates import AS_LABEL, LABELS, corrected_rates
+from perl_eval.metrics.corrected_rates import corrected_rates
+from perl_eval.outcomes import LABELS, as_label, is_vote, mirror, worth
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.agreement_coefficients import exact_agreement
 from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
@@ -21,10 +22,8 @@ from perl_eval.stats.survey_weights import weighted_mean
 
 __all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]
 
-_MIRRORED = {"win": "loss", "loss": "win", "tie": "tie"}
 _SHOWN_PEOPLE = 12
 """With more people than this, they are not compared two by two."""
-_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class _Joined:
     @property
     def verdicts(self) -> list[str]:
         """The judge's labels."""
-        return [AS_LABEL[record.outcome] for record in self.judgements]
+        return [as_label(record.outcome) for record in self.judgements]
 
     @property
     def groups(self) -> list[str]:
@@ -127,7 +126,7 @@ def estimate_cascade(
     names = sorted({record.judge for record in strong})
     if len(names) != 1:
         raise UserError(f"the judge to correct by is {', '.join(names) or 'nobody'}", "give judgements by one judge")
-    trusted = {record.unit: {names[0]: AS_LABEL[record.outcome]} for record in strong if record.outcome in AS_LABEL}
+    trusted = {record.unit: {names[0]: as_label(record.outcome)} for record in strong if is_vote(record.outcome)}
     judges: dict[tuple[str, str], list[Judgement]] = {}
     for record in cheap:
         judges.setdefault((record.judge, record.kind), []).append(record)
@@ -193,7 +192,7 @@ def labels_of(record: Judgement, by_unit: Mapping[str, Mapping[str, str]]) -> di
     found = dict(by_unit.get(record.unit, {}))
     if record.kind == "pairwise":
         turned = by_unit.get(unit_of(record.b, record.a), {})
-        found = {person: _MIRRORED.get(label, label) for person, label in turned.items()} | found
+        found = {person: mirror(label) for person, label in turned.items()} | found
     return found
 
 
@@ -264,7 +263,7 @@ def _person(name: str, test: Person, method: str) -> list[Estimate]:
 def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:
     """Correlate the judge's score of a unit, its probability where it gives one, with the mean of people's."""
     judge = [_chance(record) for record in joined.judgements]
-    people = [sum(_WORTH[label] for label in unit.values()) / len(unit) for unit in joined.ratings]
+    people = [sum(map(worth, unit.values())) / len(unit) for unit in joined.ratings]
     return correlations(judge, people, name="human-judge", clusters=joined.groups, level=boot.level)
 
 
@@ -272,7 +271,7 @@ def _chance(record: Judgement) -> float | None:
     """Return what the judge gave a unit: a score, else a probability, else what its verdict is worth."""
     if record.kind == "score":
         return record.score
-    return _WORTH[AS_LABEL[record.outcome]] if record.p_a is None else record.p_a
+    return worth(record.outcome) if record.p_a is None else record.p_a
 
 
 def _auc(joined: _Joined, boot: Resampling) -> Estimate:

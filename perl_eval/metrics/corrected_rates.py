@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from perl_eval.outcomes import HALF, LABELS, LOST, WON, Weighting, as_label, is_decided
 from perl_eval.records import Estimate, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.intervals import about
 from perl_eval.stats.survey_weights import WeightedSample, weighted_prediction_powered_mean
 
-__all__ = ["AS_LABEL", "LABELS", "corrected_rates"]
+__all__ = ["corrected_rates"]
 
-LABELS = {"pairwise": ("win", "tie", "loss"), "yes_no": ("no", "yes"), "score": ("no", "yes")}
-"""What people can say of a unit, by the kind of question, in order."""
-AS_LABEL = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
-"""What a person would have to say to agree with an outcome; an unjudged unit agrees with nothing."""
-_WORTHS: Mapping[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
-    "pairwise": (
-        ("win rate", {"win": 1.0}),
-        ("win rate, undecided half", {"win": 1.0, "tie": 0.5}),
-    ),
-    "yes_no": (("yes rate", {"yes": 1.0}), ("no rate", {"no": 1.0})),
+_RATES: Mapping[str, tuple[tuple[str, Weighting], ...]] = {
+    "pairwise": (("win rate", WON), ("win rate, undecided half", HALF)),
+    "yes_no": (("yes rate", WON), ("no rate", LOST)),
 }
 """The rates of each kind of question, and what a label adds to them."""
 
@@ -75,12 +69,13 @@ def _rates(
 ) -> list[Estimate]:
     """Correct the rates of records of which the labelled ones come first, with their weights if they differ."""
     labelled, kind = sum(map(bool, given)), records[0].kind
-    said = [AS_LABEL[record.outcome] for record in records]
+    said = [as_label(record.outcome) for record in records]
     groups = [record.group for record in records]
     found: list[Estimate] = []
-    for name, worth in _WORTHS[kind]:
-        judged = [worth.get(label, 0.0) for label in said]
-        truth = [sum(worth.get(label, 0.0) for label in labels) / len(labels) for labels in given[:labelled]]
+    for name, weighting in _RATES[kind]:
+        worth = weighting.table()
+        judged = [worth[label] for label in said]
+        truth = [sum(worth[label] for label in labels) / len(labels) for labels in given[:labelled]]
         if drawn:
             weighted = WeightedSample(judged, range(labelled), truth, drawn, groups)
             found.append(weighted_prediction_powered_mean(f"{name}, corrected by PPI++", weighted, level=how.level))
@@ -94,7 +89,7 @@ def _rates(
         parts = truths, said[:labelled], said[labelled:]
         present = [label for label in LABELS[kind] if label in {*truths, *said}]
         shares = corrected_shares(*parts, present, clusters=groups, resampling=how)
-        for label in ("win", "loss"):
+        for label in filter(is_decided, LABELS[kind]):
             if label in shares:
                 found.append(replace(shares[label], name=f"{label} rate, corrected by Rogan-Gladen"))
     return found

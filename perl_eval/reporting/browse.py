@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError
-from perl_eval.metrics.corrected_rates import AS_LABEL
+from perl_eval.outcomes import as_label, is_vote, people_labels, word
 from perl_eval.records import Ballot, HumanLabel, Judgement, Message
 from perl_eval.reporting.counts import ALONE, Chosen
 from perl_eval.reporting.format import clip, visible
@@ -111,7 +111,8 @@ def _row(
         "id": visible(judgement.id),
         "item": visible(judgement.item),
         "run": visible(found[drawn.folder].label),
-        "outcome": judgement.outcome,
+        "outcome": word(judgement.outcome),
+        "is": judgement.outcome,
         "judge": visible(judgement.judge),
         "pair": visible(
             f"{judgement.policy_a} against {judgement.policy_b}"
@@ -128,9 +129,13 @@ def _row(
         "p": _probability(judgement.p_a, found[drawn.folder].files[Judgement]),
         "reason": None if judgement.reason is None else _text(judgement.reason),
         "simulated": judgement.simulated,
-        "people": [[visible(label.annotator), label.label, _text(label.note), label.simulated] for label in people],
-        "label": majority,
-        "differs": majority in AS_LABEL and AS_LABEL.get(judgement.outcome, majority) != majority,
+        "people": [
+            [visible(label.annotator), word(label.label), _text(label.note), label.simulated] for label in people
+        ],
+        "label": None if majority is None else word(majority),
+        "differs": majority in people_labels()
+        and is_vote(judgement.outcome)
+        and as_label(judgement.outcome) != majority,
     }
 
 

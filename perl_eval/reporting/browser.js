@@ -125,7 +125,7 @@
     const details = make("details", "judgement");
     const summary = make("summary");
     const names = make("span", "names", `${row.pair} · ${row.judge}`);
-    const badge = make("span", `badge is-${row.outcome}`, row.outcome);
+    const badge = make("span", `badge is-${row.is}`, row.outcome);
     add(summary, badge, " ", names);
     if (row.label) add(summary, " ", make("span", "said", `people: ${row.label}`));
     const turns = prompts[row.prompt];

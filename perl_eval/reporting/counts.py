@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from perl_eval.outcomes import is_undecided
 from perl_eval.records import Judgement, Score, digest
 from perl_eval.reporting.inputs import Folder, records
 from perl_eval.stats.position_bias import verdicts
@@ -74,7 +75,7 @@ class OutcomeCounts:
     @property
     def undecided(self) -> int:
         """Splits, ties and mixed ones."""
-        return self.outcomes["split"] + self.outcomes["tie"] + self.outcomes["mixed"]
+        return sum(number for outcome, number in self.outcomes.items() if is_undecided(outcome))
 
     @property
     def pair(self) -> str:

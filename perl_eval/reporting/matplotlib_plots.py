@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perl_eval.outcomes import word
 from perl_eval.records import Estimate, Measurement
 from perl_eval.reporting.counts import OutcomeCounts, survey
 from perl_eval.reporting.inputs import Figure, Folder, records
@@ -112,7 +113,7 @@ def _outcomes(tallies: Sequence[OutcomeCounts], axes: Any) -> None:
         shares = [tally.outcomes[name] / tally.n for tally in tallies]
         colour, hatch = _SHADES[name]
         edge = "#5b6570" if hatch else "white"
-        axes.barh(places, shares, left=starts, color=colour, hatch=hatch, edgecolor=edge, height=0.7, label=name)
+        axes.barh(places, shares, left=starts, color=colour, hatch=hatch, edgecolor=edge, height=0.7, label=word(name))
         starts = [start + share for start, share in zip(starts, shares, strict=True)]
     axes.set_yticks(places, [_about(tally) for tally in tallies])
     axes.set(xlim=(0, 1), xlabel="share of judgements")

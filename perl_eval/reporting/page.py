@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from perl_eval.errors import UserError
+from perl_eval.outcomes import outcomes_of, pooled, word
 from perl_eval.records import HumanLabel
 from perl_eval.reporting import format as text
 from perl_eval.reporting.browse import SAMPLE_LIMIT, browsable
@@ -31,11 +32,6 @@ __all__ = ["Format", "run"]
 
 Format = Literal["html", "md", "json"]
 _KEY_NOTES = 6
-_BARS = {
-    "pairwise": (("win", ("win",)), ("undecided", ("split", "tie", "mixed")), ("loss", ("loss",))),
-    "yes_no": (("yes", ("yes",)), ("no", ("no",))),
-    "score": (("scored", ("scored",)),),
-}
 
 
 def run(
@@ -94,7 +90,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
     )
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
     environment = Environment(
-        loader=PackageLoader("perl_eval", "report"),
+        loader=PackageLoader("perl_eval", "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -165,11 +161,15 @@ def _meter(folder: Folder) -> dict[str, float]:
 def _comparison(tally: OutcomeCounts, shown: Sequence[Figure], found: Sequence[Folder]) -> dict[str, Any]:
     """Lay out one stacked bar: parts with their outcomes, counts and places in percent."""
     parts, start = [], 0.0
-    for name, outcomes in (*_BARS[tally.kind], ("unjudged", ("unjudged",))):
+    pools: dict[str, list[str]] = {}
+    for outcome in outcomes_of(tally.kind):
+        pools.setdefault(pooled(outcome), []).append(outcome)
+    for pool, outcomes in pools.items():
         size = sum(tally.outcomes[outcome] for outcome in outcomes)
         share = 100 * size / tally.n
-        details = [(outcome, tally.outcomes[outcome]) for outcome in outcomes]
-        parts.append({"name": name, "n": size, "start": round(start, 3), "share": round(share, 3), "details": details})
+        details = [(word(outcome), tally.outcomes[outcome]) for outcome in outcomes]
+        shown = {"pool": pool, "name": word(pool), "n": size, "details": details}
+        parts.append({**shown, "start": round(start, 3), "share": round(share, 3)})
         start += share
     return {
         "tally": tally,

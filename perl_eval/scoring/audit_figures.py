@@ -7,20 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from perl_eval.metrics.agreement import labels_of
-from perl_eval.metrics.corrected_rates import LABELS
+from perl_eval.outcomes import HALF, LABELS, leaning, worth
 from perl_eval.records import Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_differences
 from perl_eval.stats.position_bias import position_bias, verdicts
-from perl_eval.stats.winrate import outcome_scores
 from perl_eval.storage import run_folder
 
 __all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shares", "price", "repeatability", "said"]
-
-_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0}
-
 
 ATTACKED = "attack success rate"
 
@@ -60,11 +56,11 @@ def label_shares(
 
 def _truth(labels: Sequence[str]) -> float | None:
     """Return the mean worth of people's labels for contestant a, in [0, 1]; None without labels."""
-    return sum(_WORTH[label] for label in labels) / len(labels) if labels else None
+    return sum(map(worth, labels)) / len(labels) if labels else None
 
 
 def _score(record: Judgement) -> float | None:
-    return None if record.outcome == "unjudged" else float(outcome_scores([record.outcome])[0])
+    return HALF.of(record.outcome)
 
 
 def said(record: Judgement) -> tuple[str, float | None]:
@@ -96,7 +92,7 @@ def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: Audit
     for name, scores in (("judge", [_score(record) for record in own]), ("people", truths)):
         rows = [(record, score) for record, score in zip(own, scores, strict=True) if score is not None]
         estimate = longer_preferred_rate(
-            [1.0 if score > 0.5 else 0.0 if score < 0.5 else 0.5 for _, score in rows],
+            [worth(leaning(score)) for _, score in rows],
             [len(record.text_a) for record, _ in rows],
             [len(record.text_b) for record, _ in rows],
             clusters=[record.group for record, _ in rows],

@@ -8,6 +8,7 @@ from typing import Any
 
 from perl_eval.errors import DataError
 from perl_eval.metrics.judgement_estimates import ScoreOptions
+from perl_eval.outcomes import outcomes_of
 from perl_eval.records import Estimate
 from perl_eval.sources import user_table
 from perl_eval.stats.intervals import about
@@ -72,7 +73,7 @@ def of_table(source: Any, columns: OutcomeColumns | None = None, options: ScoreO
     sheet = user_table.read(source, (where.outcome,), optional=(where.group, where.p_a))
     outcomes = sheet.full_texts(where.outcome)
     single = {"yes", "no"} & set(outcomes)
-    known = {"yes", "no", "unjudged"} if single else {"win", "loss", "split", "tie", "mixed", "unjudged"}
+    known = set(outcomes_of("yes_no" if single else "pairwise"))
     strangers = set(outcomes) - known
     if strangers:
         row = next(place for place, outcome in enumerate(outcomes) if outcome in strangers)

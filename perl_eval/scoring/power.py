@@ -11,16 +11,15 @@ import numpy as np
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
+from perl_eval.outcomes import is_undecided, worth
 from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.stats import sample_size as plans
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, undefined, wilson
-from perl_eval.stats.winrate import outcome_scores
 from perl_eval.storage import run_folder
 
 __all__ = ["Pilot", "PowerOptions", "Wanted", "run"]
 
-_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
 _BOUNDS_OF_DIFFERENCE = (-1.0, 1.0)
 
 
@@ -226,11 +225,12 @@ def _taken(
         raise ValueError("the pilot holds scores; plans are for pairs and for yes or no")
     if records and not judged:
         raise ValueError("the pilot has no judged unit")
-    scores = np.array([_score(record) for record in judged])
+    scores = np.array([worth(record.outcome) for record in judged])
+    decided = [not is_undecided(record.outcome) for record in judged]
     groups = [record.group for record in judged]
     found = []
     if given.decided is None and judged:
-        found.append(proportion("decided share", scores != 0.5, clusters=groups, level=how.level))
+        found.append(proportion("decided share", decided, clusters=groups, level=how.level))
     else:
         found.append(_fixed("decided share", base.decided if given.decided is None else given.decided))
     if given.difference is None and judged:
@@ -248,15 +248,11 @@ def _taken(
         found.append(_fixed("correlation with people", given.correlation))
     elif labels:
         by_unit, _ = ratings_by_unit(labels)
-        worths = [[_WORTH[label] for label in labels_of(record, by_unit).values()] for record in judged]
-        people = [sum(worth) / len(worth) if worth else None for worth in worths]
+        worths = [list(map(worth, labels_of(record, by_unit).values())) for record in judged]
+        people = [sum(given) / len(given) if given else None for given in worths]
         pearson = correlations(scores.tolist(), people, clusters=groups, level=how.level)[0]
         found.append(replace(pearson, name="correlation with people"))
     return found
-
-
-def _score(record: Judgement) -> float:
-    return _WORTH[record.outcome] if record.kind == "yes_no" else float(outcome_scores([record.outcome])[0])
 
 
 def _fixed(name: str, value: float) -> Estimate:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.outcomes import is_decided, worth
 from perl_eval.records import Estimate, HumanLabel, Score, unit_of
 from perl_eval.sources import rows, user_table
 from perl_eval.stats.bootstrap import Clusters, Resampling
@@ -186,8 +187,8 @@ def _labelled_pairs(rewards: Sequence[Score], labels: Sequence[HumanLabel], how:
     joined = [(units[label.unit], label) for label in labels if label.unit in units]
     margins, groups = [], []
     for (one, other), label in joined:
-        if label.label in ("win", "loss") and one.value is not None and other.value is not None:
-            margins.append((one.value - other.value) * (1 if label.label == "win" else -1))
+        if is_decided(label.label) and one.value is not None and other.value is not None:
+            margins.append((one.value - other.value) * (2 * worth(label.label) - 1))
             groups.append(label.group)
     if not joined:
         return []

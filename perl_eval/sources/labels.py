@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError
+from perl_eval.outcomes import mirror, people_labels
 from perl_eval.records import HumanLabel, unit_of
 from perl_eval.sources.formats import json_lines, objects, parts, utf_8
 
 __all__ = ["LabelColumns", "read_labels"]
 
-_LABELS = ("win", "tie", "loss", "yes", "no")
-_MIRRORED = {"win": "loss", "loss": "win"}
 _MEANINGS = {
-    **{name: name for name in _LABELS},
+    **{name: name for name in people_labels()},
     **{"a": "win", "b": "loss", "left": "win", "right": "loss", "first": "win", "second": "loss", "lose": "loss"},
     **{"model_a": "win", "model_b": "loss", "1": "win", "2": "loss", "equal": "tie", "draw": "tie", "both": "tie"},
     **{"true": "yes", "false": "no", "thumbs_up": "yes", "thumbs_down": "no", "good": "yes", "bad": "no"},
@@ -101,7 +100,7 @@ def _label(given: _Given, file: Path) -> HumanLabel:
             row=given.row,
             field=names.label,
         )
-    label: Any = _MIRRORED.get(meaning, meaning) if data.get(names.a_is) == "second" else meaning
+    label: Any = mirror(meaning) if data.get(names.a_is) == "second" else meaning
     item, group = (str(unit if data.get(name) is None else data[name]) for name in (names.item, names.group))
     weight = _weight(data.get(names.weight), given, file)
     return HumanLabel(str(unit), item, group, given.annotator, label, note=given.note, weight=weight)

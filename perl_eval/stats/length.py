@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval.outcomes import EVEN
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Codes, Resampling, cluster_codes, select, weights
 from perl_eval.stats.intervals import proportion, undefined
@@ -351,9 +352,9 @@ def longer_preferred_rate(
         level: Confidence level.
     """
     data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
-    live = (data != 0.5) & (a != b)
+    live = (data != EVEN) & (a != b)
     if not live.any():
         return undefined("longer preferred rate", "no decided pair differs in length", n_missing=len(data))
-    hits = (data[live] == 1) == (a[live] > b[live])
+    hits = (data[live] > EVEN) == (a[live] > b[live])
     missing = len(data) - int(live.sum())
     return proportion("longer preferred rate", hits, clusters=select(clusters, live), n_missing=missing, level=level)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval.outcomes import HALF, WON
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import mean, p_value, resampled, undefined
@@ -99,9 +100,8 @@ def paired_outcomes(
     Returns:
         Differences of win rate and of win rate with undecided half, a minus b, and McNemar's p on wins.
     """
-    points = {"win": 1.0, "loss": 0.0, "unjudged": None}
-    halves_a, halves_b = ([points.get(outcome, 0.5) for outcome in part] for part in (outcomes_a, outcomes_b))
-    wins_a, wins_b = ([None if half is None else float(half == 1) for half in part] for part in (halves_a, halves_b))
+    halves_a, halves_b = ([HALF.of(outcome) for outcome in part] for part in (outcomes_a, outcomes_b))
+    wins_a, wins_b = ([WON.of(outcome) for outcome in part] for part in (outcomes_a, outcomes_b))
     both = [(one, other) for one, other in zip(wins_a, wins_b, strict=True) if one is not None and other is not None]
     test = mcnemar([one for one, _ in both], [other for _, other in both])
     return [

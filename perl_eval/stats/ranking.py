@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval.outcomes import EVEN
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Resampling, cluster_codes, merge, weights
 from perl_eval.stats.intervals import undefined
@@ -71,10 +72,10 @@ def _tables(comparisons: Sequence[Comparison], policies: Sequence[str], clusters
     tables = np.zeros((number, 2, len(policies), len(policies)))
     for pair, code in zip(comparisons, codes.tolist(), strict=True):
         one, other = places[pair.a], places[pair.b]
-        if pair.score == 0.5:
+        if pair.score == EVEN:
             tables[code, 1, min(one, other), max(one, other)] += 1
         else:
-            winner, loser = (one, other) if pair.score == 1 else (other, one)
+            winner, loser = (one, other) if pair.score > EVEN else (other, one)
             tables[code, 0, winner, loser] += 1
     return tables
 

@@ -8,11 +8,12 @@ have been.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval.outcomes import DROPPED, HALF, LOST, WON, Weighting, is_undecided, outcomes_of, plural, worth
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
@@ -29,7 +30,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-_SCORES = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0}
 _UNIT = (0.0, 1.0)
 
 
@@ -52,7 +52,7 @@ class PairCounts:
     @property
     def undecided(self) -> int:
         """Judged pairs that neither side won."""
-        return self.splits + self.ties + self.mixed
+        return sum(getattr(self, plural(one)) for one in outcomes_of("pairwise") if is_undecided(one))
 
 
 def tally(outcomes: Sequence[str]) -> PairCounts:
@@ -61,12 +61,12 @@ def tally(outcomes: Sequence[str]) -> PairCounts:
     Raises:
         ValueError: An outcome is not a pairwise one.
     """
-    found = dict.fromkeys((*_SCORES, "unjudged"), 0)
+    found = dict.fromkeys(outcomes_of("pairwise"), 0)
     for outcome in outcomes:
         if outcome not in found:
             raise ValueError(f"{outcome!r} is no outcome of a pair; known are {', '.join(found)}")
         found[outcome] += 1
-    return PairCounts(found["win"], found["loss"], found["split"], found["tie"], found["mixed"], found["unjudged"])
+    return PairCounts(**{plural(outcome): number for outcome, number in found.items()})
 
 
 def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:
@@ -75,7 +75,13 @@ def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:
     Returns:
         Shape (n,), in {0, 1/2, 1}.
     """
-    return np.fromiter((_SCORES[outcome] for outcome in outcomes), np.float64, len(outcomes))
+    return _counted(HALF, outcomes)
+
+
+def _counted(weighting: Weighting, outcomes: Sequence[str]) -> FloatArray:
+    """Return what each outcome adds to a rate that all of them are in."""
+    table = weighting.table()
+    return np.fromiter((table[outcome] for outcome in outcomes), np.float64, len(outcomes))
 
 
 def sign_test(wins: int, losses: int) -> Estimate:
@@ -144,28 +150,36 @@ def win_rates(
     names = np.asarray(outcomes, dtype=object)
     judged = names != "unjudged"
     groups = select(clusters, judged)
-    scores = outcome_scores(names[judged].tolist())
-    wins, losses, decided = scores == 1.0, scores == 0.0, scores != 0.5
-    tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
-    found = [count(name, getattr(counts, name), n=n, n_missing=lost) for name in tallied]
+    said = names[judged].tolist()
+    scores, wins, losses = (_counted(weighting, said) for weighting in (HALF, WON, LOST))
+    undecided_of, dropped = {outcome: is_undecided(outcome) for outcome in outcomes_of("pairwise")}, DROPPED.table()
+    undecided = np.fromiter((undecided_of[outcome] for outcome in said), np.float64, n)
+    kept = np.fromiter((outcome in dropped for outcome in said), bool, n)
+    won = np.array([dropped[outcome] for outcome in said if outcome in dropped])
+    found = [count(part.name, getattr(counts, part.name), n=n, n_missing=lost) for part in fields(PairCounts)]
     found += [
-        way.proportion("win rate", wins.astype(float), groups, lost),
-        way.proportion("loss rate", losses.astype(float), groups, lost),
-        way.proportion("undecided rate", (~decided).astype(float), groups, lost),
+        way.proportion("win rate", wins, groups, lost),
+        way.proportion("loss rate", losses, groups, lost),
+        way.proportion("undecided rate", undecided, groups, lost),
         way.mean("win rate, undecided half", scores, groups, lost),
-        way.proportion("win rate, undecided dropped", wins[decided].astype(float), select(groups, decided), lost),
+        way.proportion("win rate, undecided dropped", won, select(groups, kept), lost),
         _net(way, scores, groups, lost),
         sign_test(counts.wins, counts.losses),
     ]
-    full = np.zeros(len(names))
-    full[judged] = scores
-    for case, filled in (("lost", 0.0), ("won", 1.0)):
-        guess = np.where(judged, full, filled)
-        found.append(way.proportion(f"win rate, unjudged {case}", (guess == 1.0).astype(float), clusters))
-        found.append(way.mean(f"win rate, undecided half, unjudged {case}", guess, clusters))
+    for case, filled in (("lost", worth("loss")), ("won", worth("win"))):
+        guess = _filled(judged, wins, filled), _filled(judged, scores, filled)
+        found.append(way.proportion(f"win rate, unjudged {case}", guess[0], clusters))
+        found.append(way.mean(f"win rate, undecided half, unjudged {case}", guess[1], clusters))
     if p_a is not None:
         found.append(soft_rate("win rate, from probabilities", p_a, clusters=clusters, level=way.level))
     return found
+
+
+def _filled(judged: NDArray[np.bool_], values: FloatArray, filled: float) -> FloatArray:
+    """Return the values of the judged units at their places, and what the others are taken for."""
+    full = np.full(len(judged), filled)
+    full[judged] = values
+    return full
 
 
 def _net(way: _Way, scores: FloatArray, clusters: Clusters, n_missing: int) -> Estimate:
@@ -220,7 +234,7 @@ def yes_rates(
     Raises:
         ValueError: An outcome is neither.
     """
-    strangers = set(outcomes) - {"yes", "no", "unjudged"}
+    strangers = set(outcomes) - set(outcomes_of("yes_no"))
     if strangers:
         raise ValueError(f"{min(strangers)!r} is no answer to a yes-or-no question")
     way = _Way(level if resampling is None else resampling.level, resampling)
@@ -230,12 +244,12 @@ def yes_rates(
     groups, lost = select(clusters, judged), int(np.count_nonzero(~judged))
     n = len(names) - lost
     found = [count("unjudged", lost, n=n, n_missing=lost)]
-    for answer in ("yes", "no"):
-        hits = (names == answer).astype(float)
-        found.append(way.proportion(f"{answer} rate", hits[judged], groups, lost))
-        for case, filled in (("no", 0.0), ("yes", 1.0)):
-            value = filled if answer == "yes" else 1 - filled
-            found.append(way.proportion(f"{answer} rate, unjudged {case}", np.where(judged, hits, value), clusters))
+    for answer, weighting in (("yes", WON), ("no", LOST)):
+        hits, table = _counted(weighting, names[judged].tolist()), weighting.table()
+        found.append(way.proportion(f"{answer} rate", hits, groups, lost))
+        for case in ("no", "yes"):
+            guess = _filled(judged, hits, table[case])
+            found.append(way.proportion(f"{answer} rate, unjudged {case}", guess, clusters))
     if p_yes is not None:
         found.append(soft_rate("yes rate, from probabilities", p_yes, clusters=clusters, level=way.level))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from perl_eval.client.reply import Reply
 from perl_eval.judges import prompting
 from perl_eval.judges.parsing.scores import mean_score
+from perl_eval.outcomes import worth
 from perl_eval.records import Ballot, Question, Verdict
 from perl_eval.storage import images
 
@@ -35,7 +36,7 @@ def read_probabilities(question: Question, reply: Reply, *, tie_margin: float) -
     verdict: Verdict = "first" if first > second else "second"
     if tie >= max(first, second) or abs(first - second) <= tie_margin:
         verdict = "tie"
-    return reply.ballot(question, verdict, p_first=first + tie / 2)
+    return reply.ballot(question, verdict, p_first=first + worth("tie") * tie)
 
 
 def options_of(question: Question, *, tie: bool) -> tuple[str, ...]:

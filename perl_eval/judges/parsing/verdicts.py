@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
 __all__ = ["Reading", "Spoken", "p_first", "read", "spoken"]
@@ -160,7 +161,7 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
     total = sum(mass.values())
     if total < _LEAST_MASS:
         return None
-    return (mass.get("first", 0.0) + mass.get("yes", 0.0) + mass.get("tie", 0.0) / 2) / total
+    return sum(worth(of_verdict(verdict)) * part for verdict, part in mass.items()) / total
 
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
