@@ -38,7 +38,6 @@ __all__ = [
     "of_verdict",
     "outcomes_of",
     "people_labels",
-    "plural",
     "pooled",
     "word",
     "worth",
@@ -67,7 +66,6 @@ class Meaning:
         undecided: Whether there are verdicts, and neither side won.
         as_label: What a person would have to say to agree with it; None if it agrees with nothing.
         word: The word for it that people read.
-        plural: The name of the count of such outcomes.
     """
 
     kind: Kind | None
@@ -76,20 +74,19 @@ class Meaning:
     undecided: bool
     as_label: str | None
     word: str
-    plural: str
 
 
 TABLE: Mapping[str, Meaning] = MappingProxyType(
     {
-        "win": Meaning("pairwise", 1.0, "loss", False, "win", "win", "wins"),
-        "split": Meaning("pairwise", EVEN, "split", True, "tie", "split", "splits"),
-        "tie": Meaning("pairwise", EVEN, "tie", True, "tie", "tie", "ties"),
-        "mixed": Meaning("pairwise", EVEN, "mixed", True, "tie", "mixed", "mixed"),
-        "loss": Meaning("pairwise", 0.0, "win", False, "loss", "loss", "losses"),
-        "yes": Meaning("yes_no", 1.0, "yes", False, "yes", "yes", "yes"),
-        "no": Meaning("yes_no", 0.0, "no", False, "no", "no", "no"),
-        "scored": Meaning("score", None, "scored", False, None, "scored", "scored"),
-        "unjudged": Meaning(None, None, "unjudged", False, None, "unjudged", "unjudged"),
+        "win": Meaning("pairwise", 1.0, "loss", False, "win", "win"),
+        "split": Meaning("pairwise", EVEN, "split", True, "tie", "split"),
+        "tie": Meaning("pairwise", EVEN, "tie", True, "tie", "tie"),
+        "mixed": Meaning("pairwise", EVEN, "mixed", True, "tie", "mixed"),
+        "loss": Meaning("pairwise", 0.0, "win", False, "loss", "loss"),
+        "yes": Meaning("yes_no", 1.0, "yes", False, "yes", "yes"),
+        "no": Meaning("yes_no", 0.0, "no", False, "no", "no"),
+        "scored": Meaning("score", None, "scored", False, None, "scored"),
+        "unjudged": Meaning(None, None, "unjudged", False, None, "unjudged"),
     }
 )
 """Every outcome, best first within a kind. Labels of people are outcomes too. Only this module reads it."""
@@ -204,11 +201,6 @@ def as_label(outcome: str) -> str:
 def word(outcome: str) -> str:
     """Return the word for an outcome that people read; what is no outcome stands for itself."""
     return TABLE[outcome].word if outcome in TABLE else outcome
-
-
-def plural(outcome: str) -> str:
-    """Return the name of the count of such outcomes."""
-    return meaning(outcome).plural
 
 
 def outcomes_of(kind: str) -> tuple[str, ...]:

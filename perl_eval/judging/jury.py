@@ -125,10 +125,7 @@ def _figures(
         by_unit, _ = ratings_by_unit(people)
         labelled = [(judgements, list(labels_of(judgements[0], by_unit).values())) for judgements in judged]
         known = [(judgements, labels) for judgements, labels in labelled if labels]
-        errors = [
-            [abs(_value(one) - sum(map(worth, labels)) / len(labels)) for one in judgements]
-            for judgements, labels in known
-        ]
+        errors = [[_error(one, labels) for one in judgements] for judgements, labels in known]
         groups = [judgements[0].group for judgements, _ in known]
         alike = likeness(_table(errors, names), names, of="errors", clusters=groups, resampling=resampling)
         found += _missing(alike, len(units) - len(known))
@@ -144,6 +141,11 @@ def _table(rows: Sequence[Sequence[float]], names: Sequence[str]) -> NDArray[np.
 
 def _missing(estimates: Sequence[Estimate], missing: int) -> list[Estimate]:
     return [replace(estimate, n_missing=missing) for estimate in estimates]
+
+
+def _error(judgement: Judgement, labels: Sequence[str]) -> float:
+    """Return how far what a judge said is from people's mean label."""
+    return abs(_value(judgement) - sum(map(worth, labels)) / len(labels))
 
 
 def _value(judgement: Judgement) -> float:

@@ -8,12 +8,12 @@ have been.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perl_eval.outcomes import DROPPED, HALF, LOST, WON, Weighting, is_undecided, outcomes_of, plural, worth
+from perl_eval.outcomes import DROPPED, HALF, LOST, WON, Weighting, is_undecided, outcomes_of, worth
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
@@ -35,7 +35,7 @@ _UNIT = (0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """How many pairs had each outcome."""
+    """How many pairs had each outcome; ``undecided`` are the judged pairs that neither side won."""
 
     wins: int
     losses: int
@@ -43,16 +43,12 @@ class PairCounts:
     ties: int
     mixed: int
     unjudged: int
+    undecided: int
 
     @property
     def judged(self) -> int:
         """Pairs with a verdict."""
-        return self.wins + self.losses + self.undecided
-
-    @property
-    def undecided(self) -> int:
-        """Judged pairs that neither side won."""
-        return sum(getattr(self, plural(one)) for one in outcomes_of("pairwise") if is_undecided(one))
+        return self.wins + self.losses + self.splits + self.ties + self.mixed
 
 
 def tally(outcomes: Sequence[str]) -> PairCounts:
@@ -66,7 +62,15 @@ def tally(outcomes: Sequence[str]) -> PairCounts:
         if outcome not in found:
             raise ValueError(f"{outcome!r} is no outcome of a pair; known are {', '.join(found)}")
         found[outcome] += 1
-    return PairCounts(**{plural(outcome): number for outcome, number in found.items()})
+    return PairCounts(
+        wins=found["win"],
+        losses=found["loss"],
+        splits=found["split"],
+        ties=found["tie"],
+        mixed=found["mixed"],
+        unjudged=found["unjudged"],
+        undecided=sum(number for outcome, number in found.items() if is_undecided(outcome)),
+    )
 
 
 def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:
@@ -156,7 +160,8 @@ def win_rates(
     undecided = np.fromiter((undecided_of[outcome] for outcome in said), np.float64, n)
     kept = np.fromiter((outcome in dropped for outcome in said), bool, n)
     won = np.array([dropped[outcome] for outcome in said if outcome in dropped])
-    found = [count(part.name, getattr(counts, part.name), n=n, n_missing=lost) for part in fields(PairCounts)]
+    tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
+    found = [count(name, getattr(counts, name), n=n, n_missing=lost) for name in tallied]
     found += [
         way.proportion("win rate", wins, groups, lost),
         way.proportion("loss rate", losses, groups, lost),
