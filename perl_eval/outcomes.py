@@ -210,7 +210,7 @@ def outcomes_of(kind: str) -> tuple[str, ...]:
 
 def people_labels() -> tuple[str, ...]:
     """Return everything that people can say of any unit."""
-    return tuple(outcome for outcome, found in TABLE.items() if found.as_label == outcome)
+    return tuple(outcome for outcome in TABLE if any(outcome in labels for labels in LABELS.values()))
 
 
 class Decision(NamedTuple):

@@ -168,8 +168,8 @@ def _comparison(tally: OutcomeCounts, shown: Sequence[Figure], found: Sequence[F
         size = sum(tally.outcomes[outcome] for outcome in outcomes)
         share = 100 * size / tally.n
         details = [(word(outcome), tally.outcomes[outcome]) for outcome in outcomes]
-        shown = {"pool": pool, "name": word(pool), "n": size, "details": details}
-        parts.append({**shown, "start": round(start, 3), "share": round(share, 3)})
+        part = {"pool": pool, "name": word(pool), "n": size, "details": details}
+        parts.append({**part, "start": round(start, 3), "share": round(share, 3)})
         start += share
     return {
         "tally": tally,

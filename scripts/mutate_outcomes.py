@@ -1,0 +1,201 @@
+"""Change the table of outcomes, and each reader's use of it, one at a time; say which changes the tests let pass.
+
+Run from the root: ``python scripts/mutate_outcomes.py [--jobs 2] [WORD ...]``; with words, only changes whose line has
+one of them. Each change is made in a copy of the tree, where the nearest tests run. Prints one line a change; the exit
+code is 1 if one survives, or if a change no longer fits the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("perl_eval", "datasets_builders", "prompts", "tests", "pyproject.toml", "README.md")
+NEAREST = ("tests/test_outcomes.py",)
+LABELLING = ("tests/labelling/test_labelling_app.py", "tests/labelling/test_labelling_labels.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One replacement in one file of the package, and the tests that ought to fail for it."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = NEAREST
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.old} -> {self.new}"
+
+    def fits(self) -> bool:
+        """Return whether what is to be replaced stands in the file, once."""
+        return (ROOT / "perl_eval" / self.file).read_text("utf-8").count(self.old) == 1
+
+
+def of_table() -> Iterator[Change]:
+    """Yield a change of every entry of the table, the weightings and the labels."""
+    rows = {
+        "win": ('"pairwise"', "1.0", '"loss"', "False", '"win"', '"win"'),
+        "split": ('"pairwise"', "EVEN", '"split"', "True", '"tie"', '"split"'),
+        "tie": ('"pairwise"', "EVEN", '"tie"', "True", '"tie"', '"tie"'),
+        "mixed": ('"pairwise"', "EVEN", '"mixed"', "True", '"tie"', '"mixed"'),
+        "loss": ('"pairwise"', "0.0", '"win"', "False", '"loss"', '"loss"'),
+        "yes": ('"yes_no"', "1.0", '"yes"', "False", '"yes"', '"yes"'),
+        "no": ('"yes_no"', "0.0", '"no"', "False", '"no"', '"no"'),
+        "scored": ('"score"', "None", '"scored"', "False", "None", '"scored"'),
+        "unjudged": ("None", "None", '"unjudged"', "False", "None", '"unjudged"'),
+    }
+    other = ("None", "0.4", '"scored"', "", '"unjudged"', '"other"')
+    for name, row in rows.items():
+        for place, value in enumerate(row):
+            new = {"True": "False", "False": "True"}.get(value, other[place])
+            if new != value:
+                changed = (*row[:place], new, *row[place + 1 :])
+                yield Change("outcomes.py", f'"{name}": Meaning({", ".join(row)})', f"Meaning({', '.join(changed)})")
+    yield Change("outcomes.py", "EVEN = 0.5", "EVEN = 0.4")
+    yield Change("outcomes.py", 'UNDECIDED = "undecided"', 'UNDECIDED = "open"')
+    yield Change("outcomes.py", '"pairwise": ("win", "tie", "loss")', '"pairwise": ("win", "loss")')
+    yield Change("outcomes.py", 'WON = Weighting("nothing")', 'WON = Weighting("its worth")')
+    yield Change("outcomes.py", 'LOST = Weighting("nothing", "b")', 'LOST = Weighting("nothing")')
+    yield Change("outcomes.py", 'LOST = Weighting("nothing", "b")', 'LOST = Weighting("its worth", "b")')
+    yield Change("outcomes.py", 'HALF = Weighting("its worth")', 'HALF = Weighting("nothing")')
+    yield Change("outcomes.py", 'DROPPED = Weighting("left out")', 'DROPPED = Weighting("nothing")')
+
+
+READERS = (
+    Change("stats/winrate.py", "_counted(HALF, outcomes)", "_counted(WON, outcomes)"),
+    Change("stats/winrate.py", "in (HALF, WON, LOST)", "in (WON, WON, LOST)"),
+    Change("stats/winrate.py", "in (HALF, WON, LOST)", "in (HALF, HALF, LOST)"),
+    Change("stats/winrate.py", "in (HALF, WON, LOST)", "in (HALF, WON, WON)"),
+    Change("stats/winrate.py", "DROPPED.table()", "WON.table()"),
+    Change("stats/winrate.py", 'worth("loss")', 'worth("tie")'),
+    Change("stats/winrate.py", 'worth("win")', 'worth("tie")'),
+    Change("stats/winrate.py", "{outcome: is_undecided(outcome) for", '{outcome: outcome == "tie" for'),
+    Change("stats/winrate.py", "if is_undecided(outcome))", 'if outcome == "tie")'),
+    Change("stats/winrate.py", '("yes", WON)', '("yes", LOST)'),
+    Change("stats/winrate.py", '("no", LOST)', '("no", WON)'),
+    Change("stats/paired.py", "[HALF.of(outcome)", "[WON.of(outcome)"),
+    Change("stats/paired.py", "[WON.of(outcome)", "[HALF.of(outcome)"),
+    Change("stats/length.py", "data != EVEN", "data != 0.4"),
+    Change("stats/ranking.py", "pair.score == EVEN", "pair.score == 0.4"),
+    Change("judging/early_stopping.py", "HALF.of(", "(lambda said: float(said == 'win'))("),
+    Change("judging/jury.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
+    Change("judging/jury.py", "worth(judgement.outcome) if", 'float(judgement.outcome == "win") if'),
+    Change("judging/jury_votes.py", "Counter(map(pooled, said))", "Counter(map(str, said))"),
+    Change("judging/jury_votes.py", "set(filter(is_undecided, said))", '{"tie"}'),
+    Change("judging/jury_votes.py", "worth(judgement.outcome) if", 'float(judgement.outcome == "win") if'),
+    Change("judging/jury_votes.py", "worth(of_verdict(str(b.verdict)))", 'float(b.verdict == "first")'),
+    Change("judging/image_ablation.py", "pooled(was.outcome) != pooled(now.outcome)", "was.outcome != now.outcome"),
+    Change("metrics/agreement.py", "sum(map(worth, unit.values()))", "sum(map({'win'}.__contains__, unit.values()))"),
+    Change("metrics/agreement.py", "worth(record.outcome) if", 'float(record.outcome == "win") if'),
+    Change("metrics/agreement.py", "person: mirror(label)", "person: label"),
+    Change("metrics/agreement.py", "[as_label(record.outcome) for", "[record.outcome for"),
+    Change("metrics/agreement.py", "{names[0]: as_label(record.outcome)}", "{names[0]: record.outcome}"),
+    Change("metrics/agreement.py", "if is_vote(record.outcome)", "if record.outcome"),
+    Change("metrics/corrected_rates.py", '("win rate", WON)', '("win rate", HALF)'),
+    Change("metrics/corrected_rates.py", '("win rate, undecided half", HALF)', '("win rate, undecided half", WON)'),
+    Change("metrics/corrected_rates.py", '("yes rate", WON)', '("yes rate", LOST)'),
+    Change("metrics/corrected_rates.py", '("no rate", LOST)', '("no rate", WON)'),
+    Change("metrics/corrected_rates.py", "[as_label(record.outcome) for", "[record.outcome for"),
+    Change("metrics/corrected_rates.py", "in filter(is_decided, LABELS[kind])", "in LABELS[kind]"),
+    Change("scoring/power.py", "list(map(worth, ", "list(map({'win', 'yes'}.__contains__, "),
+    Change("scoring/power.py", "[worth(record.outcome) for", '[float(record.outcome in {"win", "yes"}) for'),
+    Change("scoring/power.py", "not is_undecided(record.outcome)", 'record.outcome != "tie"'),
+    Change("scoring/audit_figures.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
+    Change("scoring/audit_figures.py", "HALF.of(record.outcome)", 'float(record.outcome == "win")'),
+    Change("scoring/audit_figures.py", "worth(leaning(score))", "score"),
+    Change("scoring/rewards.py", "is_decided(label.label)", "label.label"),
+    Change("scoring/rewards.py", "(2 * worth(label.label) - 1)", "1"),
+    Change("scoring/outcome_table.py", '"yes_no" if single', '"pairwise" if single'),
+    Change("sources/labels.py", "mirror(meaning) if", "meaning if"),
+    Change("labelling/units.py", "is_undecided(judgement.outcome)", 'judgement.outcome == "split"'),
+    Change("labelling/app.py", 'return of_verdict(choice, "ab" if', 'return of_verdict(choice, "ba" if', LABELLING),
+    Change("labelling/app.py", '"ab" if turn.a_first else "ba"', '"ab"'),
+    Change("labelling/export.py", "if is_decided(one.label)", "if one.label", LABELLING),
+    Change("labelling/export.py", '"ab" if a_first else "ba"', '"ab"'),
+    Change("reporting/counts.py", "if is_undecided(outcome)", 'if outcome == "split"'),
+    Change("reporting/page.py", "setdefault(pooled(outcome), [])", "setdefault(outcome, [])"),
+    Change("reporting/page.py", "(word(outcome), tally", "(outcome, tally"),
+    Change("reporting/page.py", '"name": word(pool)', '"name": pool'),
+    Change("reporting/browse.py", "word(judgement.outcome)", "judgement.outcome"),
+    Change("reporting/browse.py", "word(label.label)", "label.label"),
+    Change("reporting/browse.py", "word(majority)", "majority"),
+    Change("reporting/browse.py", "as_label(judgement.outcome)", "judgement.outcome"),
+    Change("reporting/browse.py", "is_vote(judgement.outcome)", "judgement.outcome"),
+    Change("reporting/matplotlib_plots.py", "label=word(name)", "label=name"),
+    Change("cli/judge.py", "{word(outcome)}", "{outcome}"),
+    Change("judges/parsing/verdicts.py", "worth(of_verdict(verdict)) * part", 'part * (verdict != "second")'),
+    Change("judges/backends/choices.py", 'first + worth("tie") * tie', "first"),
+)
+"""A change of every place that reads the table."""
+
+
+def survives(change: Change, trees: Queue[Path]) -> bool:
+    """Return whether the tests pass with a change, made in one of some copies of the tree."""
+    tree = trees.get()
+    path = tree / "perl_eval" / change.file
+    source = path.read_text("utf-8")
+    try:
+        row = change.old.partition(": Meaning(")[0] if ": Meaning(" in change.old else ""
+        new = f"{row}: {change.new}" if row else change.new
+        path.write_text(source.replace(change.old, new), "utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *change.tests]
+        environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        path.write_text(source, "utf-8")
+        trees.put(tree)
+    if done.returncode > 1:
+        raise RuntimeError(f"{change}: the tests did not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def copied(folder: Path) -> Path:
+    """Copy what the tests need into a folder."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(exist_ok=True)
+            shutil.copy2(source, folder / name)
+    return folder
+
+
+def main() -> int:
+    """Try the changes asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args()
+    changes = [one for one in (*of_table(), *READERS) if not given.words or any(w in str(one) for w in given.words)]
+    if unfit := [str(one) for one in changes if not one.fits()]:
+        print("no longer in the source, once:", *unfit, sep="\n  ")
+        return 1
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
+        trees: Queue[Path] = Queue()
+        for place in range(given.jobs):
+            trees.put(copied(Path(folder) / str(place)))
+        if not survives(Change("outcomes.py", "EVEN = 0.5", "EVEN = 0.5", NEAREST + LABELLING), trees):
+            print("the tests fail without any change")
+            return 1
+        survivors = 0
+        for change, passed in zip(changes, pool.map(lambda one: survives(one, trees), changes), strict=True):
+            survivors += passed
+            print("SURVIVES" if passed else "caught  ", change, flush=True)
+    print(f"{survivors} of {len(changes)} changes survive")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,683 @@
+"""What an outcome is worth, its mirror and its words stand in one table, and every reader goes by it."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contests import pair_judged
+
+from perl_eval import outcomes
+from perl_eval.cli.judge import _show_outcomes
+from perl_eval.judges.backends.choices import read_probabilities
+from perl_eval.judges.parsing.verdicts import p_first
+from perl_eval.judging import image_ablation, jury
+from perl_eval.judging.early_stopping import Referee
+from perl_eval.judging.jury_votes import by_majority, by_probability
+from perl_eval.labelling import app, units
+from perl_eval.labelling.assignment import Turn
+from perl_eval.labelling.export import _place
+from perl_eval.metrics.agreement import estimate_agreement, estimate_cascade, labels_of
+from perl_eval.metrics.corrected_rates import corrected_rates
+from perl_eval.metrics.judgement_estimates import estimate_judgements
+from perl_eval.outcomes import DROPPED, EVEN, HALF, LABELS, LOST, TABLE, WON, Meaning
+from perl_eval.records import OUTCOMES, Ballot, Estimate, HumanLabel, Judgement, Question, Score, unit_of
+from perl_eval.reporting import browse, matplotlib_plots, page
+from perl_eval.reporting.counts import Chosen, OutcomeCounts
+from perl_eval.scoring import audit_figures, outcome_table, power, rewards
+from perl_eval.scoring.audit_options import AuditOptions
+from perl_eval.sources.labels import read_labels
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.correction import Sample, prediction_powered_mean
+from perl_eval.stats.length import longer_preferred_rate
+from perl_eval.stats.paired import paired_outcomes
+from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.sequential import StopRule
+from perl_eval.stats.winrate import outcome_scores, tally, win_rates, yes_rates
+from perl_eval.storage import run_folder
+
+PACKAGE = Path(outcomes.__file__).parent
+QUICK = Resampling(draws=20)
+
+# The PE-RLHF rule: a win only if preferred in both orders; a split counts as a tie; unjudged never counts.
+WORTH = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
+OPEN = {"split", "tie", "mixed"}
+TURNED = {"win": "loss", "loss": "win"}
+SAYS = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
+PAIRS = ("win", "split", "tie", "mixed", "loss")
+
+
+# The table.
+
+
+def test_the_table_says_what_the_rule_says() -> None:
+    assert set(TABLE) == set(OUTCOMES)
+    for name, found in TABLE.items():
+        assert found.worth == WORTH.get(name), name
+        assert found.undecided == (name in OPEN), name
+        assert found.mirror == TURNED.get(name, name), name
+        assert found.as_label == SAYS.get(name), name
+        assert found.word == name
+    assert outcomes.outcomes_of("pairwise") == (*PAIRS, "unjudged")
+    assert outcomes.outcomes_of("yes_no") == ("yes", "no", "unjudged")
+    assert outcomes.outcomes_of("score") == ("scored", "unjudged")
+    assert outcomes.people_labels() == ("win", "tie", "loss", "yes", "no")
+    assert {label for labels in LABELS.values() for label in labels} == set(outcomes.people_labels())
+    assert outcomes.UNDECIDED == "undecided"
+
+
+def test_the_laws_of_the_table() -> None:
+    for name in TABLE:
+        turned = outcomes.mirror(name)
+        assert outcomes.mirror(turned) == name
+        assert outcomes.is_undecided(turned) == outcomes.is_undecided(name)
+        if TABLE[name].kind == "pairwise":
+            assert outcomes.worth(turned) == 1 - outcomes.worth(name)
+        if outcomes.is_vote(name):
+            said = outcomes.as_label(name)
+            assert outcomes.as_label(said) == said
+            assert outcomes.worth(said) == outcomes.worth(name)
+    assert EVEN == 1 - EVEN
+
+
+def test_each_weighting_counts_the_undecided_in_its_own_way() -> None:
+    zeros = dict.fromkeys(OPEN, 0.0)
+    judged = {name: WORTH[name] for name in WORTH}
+    assert WON.table() == judged | zeros
+    assert LOST.table() == {name: 1 - value for name, value in judged.items()} | zeros
+    assert HALF.table() == judged
+    assert DROPPED.table() == {name: value for name, value in judged.items() if name not in OPEN}
+    for weighting in (WON, LOST, HALF, DROPPED):
+        assert weighting.of("unjudged") is None
+        assert weighting.of("scored") is None
+
+
+def test_what_has_no_worth_is_refused() -> None:
+    for name in ("unjudged", "scored"):
+        assert not outcomes.is_vote(name)
+        with pytest.raises(ValueError, match=name):
+            outcomes.worth(name)
+        with pytest.raises(ValueError, match=name):
+            outcomes.as_label(name)
+    with pytest.raises(ValueError, match="'draw' is no outcome"):
+        outcomes.worth("draw")
+    assert (outcomes.word("divided"), outcomes.mirror("divided")) == ("divided", "divided")
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_verdict_and_its_outcome_are_two_ways_to_say_one_thing(order: Any) -> None:
+    winner = "first" if order == "ab" else "second"
+    assert outcomes.of_verdict(winner, order) == "win"
+    for verdict in ("first", "second", "tie", "yes", "no"):
+        assert outcomes.as_verdict(outcomes.of_verdict(verdict, order), order) == verdict
+    assert [outcomes.leaning(value) for value in (0.0, 0.4, 0.5, 0.6, 1.0)] == ["loss", "loss", "tie", "win", "win"]
+
+
+# The readers. Each is asked under the table as it is, and under tables with one entry changed: what it says is worked
+# out here from the changed entry, so a reader with an entry of its own says something else.
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A table with one entry changed, as the tests read it."""
+
+    name: str
+    table: Mapping[str, Meaning]
+
+    def worth(self, names: Sequence[str]) -> list[float]:
+        return [float(self.table[name].worth or 0.0) for name in names]
+
+    def won(self, names: Sequence[str]) -> list[float]:
+        return [0.0 if self.table[name].undecided else float(self.table[name].worth or 0.0) for name in names]
+
+    def open(self, names: Sequence[str]) -> list[bool]:
+        return [self.table[name].undecided for name in names]
+
+
+def changed(name: str, **change: Any) -> Changed:
+    what = ", ".join(f"{field} {value}" for field, value in change.items()) or "nothing"
+    return Changed(f"{name}: {what}", {**TABLE, name: replace(TABLE[name], **change)})
+
+
+WORTHS = [changed("win")]
+WORTHS += [changed(name, worth=value) for name, value in zip(WORTH, (0.9, 0.3, 0.4, 0.2, 0.1, 0.8, 0.15), strict=True)]
+FLAGS = [changed("win"), changed("win", undecided=True), *(changed(name, undecided=False) for name in sorted(OPEN))]
+
+
+@pytest.fixture
+def under(monkeypatch: pytest.MonkeyPatch) -> Callable[[Changed], Changed]:
+    def put(change: Changed) -> Changed:
+        monkeypatch.setattr(outcomes, "TABLE", change.table)
+        return change
+
+    return put
+
+
+Under = Callable[[Changed], Changed]
+SAID = ["win"] * 5 + ["loss"] * 3 + ["split"] * 2 + ["tie"] * 3 + ["mixed"] * 2
+ANSWERS = ["yes"] * 4 + ["no"] * 3
+GIVEN = ["win", "win", "tie", "loss", "win", "loss", "tie", "loss", "tie", "win", "tie", "loss", "tie", "win", "loss"]
+TOLD = ["yes", "no", "yes", "yes", "no", "no", "yes"]
+
+
+def named(estimates: Sequence[Estimate]) -> dict[str, float | None]:
+    return {estimate.name: estimate.value for estimate in estimates}
+
+
+def judged(said: Sequence[str] = SAID, **changes: Any) -> list[Judgement]:
+    single = {"kind": "yes_no", "b": "", "policy_b": ""} if said[0] in ("yes", "no") else {}
+    return [pair_judged(place, outcome, **{**single, **changes}) for place, outcome in enumerate(said)]
+
+
+def labelled(records: Sequence[Judgement], given: Sequence[str]) -> list[HumanLabel]:
+    return [HumanLabel(r.unit, r.item, r.group, "ann", label) for r, label in zip(records, given, strict=False)]  # type: ignore[arg-type]
+
+
+def pearson(one: Sequence[float], other: Sequence[float]) -> float:
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+@pytest.mark.parametrize("change", WORTHS + FLAGS[1:], ids=lambda change: change.name)
+def test_win_rates(under: Under, change: Changed) -> None:
+    now = under(change)
+    found = named(win_rates([*SAID, "unjudged"]))
+    worth, won, flags = now.worth(SAID), now.won(SAID), now.open(SAID)
+    decided = [value for value, flag in zip(worth, flags, strict=True) if not flag]
+    assert found["win rate, undecided half"] == pytest.approx(np.mean(worth))
+    assert outcome_scores(SAID).tolist() == pytest.approx(worth)
+    assert found["win minus loss"] == pytest.approx(2 * np.mean(worth) - 1)
+    assert found["win rate"] == pytest.approx(np.mean(won))
+    assert found["loss rate"] == pytest.approx(sum(1 - value for value in decided) / len(SAID))
+    assert found["undecided rate"] == pytest.approx(np.mean(flags))
+    assert found["win rate, undecided dropped"] == pytest.approx(np.mean(decided))
+    lost, top = now.worth(["loss", "win"])
+    for case, filled in (("lost", lost), ("won", top)):
+        assert found[f"win rate, unjudged {case}"] == pytest.approx(np.mean([*won, filled]))
+        assert found[f"win rate, undecided half, unjudged {case}"] == pytest.approx(np.mean([*worth, filled]))
+    assert tally(SAID).undecided == sum(flags)
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_yes_rates(under: Under, change: Changed) -> None:
+    worth = under(change).worth(ANSWERS)
+    found = named(yes_rates([*ANSWERS, "unjudged"]))
+    assert found["yes rate"] == pytest.approx(np.mean(worth))
+    assert found["no rate"] == pytest.approx(1 - np.mean(worth))
+    for case in ("yes", "no"):
+        filled = change.worth([case])
+        assert found[f"yes rate, unjudged {case}"] == pytest.approx(np.mean([*worth, *filled]))
+        assert found[f"no rate, unjudged {case}"] == pytest.approx(1 - np.mean([*worth, *filled]))
+
+
+@pytest.mark.parametrize("change", WORTHS + FLAGS[1:], ids=lambda change: change.name)
+def test_paired_differences(under: Under, change: Changed) -> None:
+    now = under(change)
+    found = named(paired_outcomes(SAID, ["loss"] * len(SAID), resampling=QUICK))
+    half = np.mean(now.worth(SAID)) - now.worth(["loss"])[0]
+    won = np.mean(now.won(SAID)) - now.won(["loss"])[0]
+    assert found["win rate difference, undecided half"] == pytest.approx(half)
+    assert found["win rate difference"] == pytest.approx(won)
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+@pytest.mark.parametrize("said", [SAID, ANSWERS], ids=["pairs", "answers"])
+def test_early_stopping(under: Under, change: Changed, said: list[str]) -> None:
+    worth = under(change).worth(said)
+    records = judged([*said, "unjudged"])
+    referee = Referee(records[0].kind, StopRule.over([r.group for r in records], half_width=1e-3), len(records))
+    assert list(referee.until_decided(iter(records))) == records
+    estimate = referee.estimate()
+    assert (estimate.n, estimate.n_missing) == (len(said), 1)
+    assert estimate.value == pytest.approx(np.mean(worth))
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_the_jury(under: Under, change: Changed) -> None:
+    now = under(change)
+    labels = ["win", "tie", "tie", "loss"]
+    for record, worth in zip(judged(PAIRS), now.worth(PAIRS), strict=True):
+        assert jury._value(record) == worth
+        assert jury._error(record, labels) == pytest.approx(abs(worth - np.mean(now.worth(labels))))
+        assert by_probability([record]).p_a == pytest.approx(worth)
+    # A ballot without a probability is worth what its verdict would be as an outcome; a stands second in order ba.
+    for verdict, outcome in (("first", "win"), ("second", "loss"), ("tie", "tie")):
+        ballots = (Ballot("none", verdict), Ballot("none", "first", p_first=0.25))  # type: ignore[arg-type]
+        found = by_probability([pair_judged(0, "split", ballots=ballots)]).p_a
+        assert found == pytest.approx((now.worth([outcome])[0] + 0.25) / 2)
+    for answer in ("yes", "no"):
+        record = judged([answer], ballots=(Ballot("none", answer), Ballot("none", "yes", p_first=0.125)))[0]  # type: ignore[arg-type]
+        assert by_probability([record]).p_a == pytest.approx((now.worth([answer])[0] + 0.125) / 2)
+
+
+@pytest.mark.parametrize("change", FLAGS, ids=lambda change: change.name)
+def test_a_majority_of_the_jury_holds_undecided_judges_together(under: Under, change: Changed) -> None:
+    now = under(change)
+    for one in PAIRS:
+        for other in PAIRS:
+            together = one == other or all(now.open([one, other]))
+            decision = by_majority(judged([one, other, "win" if now.open(["win"])[0] else "loss"])[:2])
+            if not together:
+                assert decision.outcome == "split"
+            elif now.open([one])[0]:
+                assert decision.outcome == ("tie" if one == other == "tie" else "split")
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_agreement_correlates_worths(under: Under, change: Changed) -> None:
+    now = under(change)
+    for said, given in ((SAID, GIVEN), (ANSWERS, TOLD)):
+        records = judged(said)
+        found = named(estimate_agreement(records, labelled(records, given), resampling=QUICK))
+        assert found["human-judge Pearson r"] == pytest.approx(pearson(now.worth(said), now.worth(given)))
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_corrected_rates(under: Under, change: Changed) -> None:
+    now = under(change)
+    rates: dict[str, tuple[list[str], list[str], Callable[[Sequence[str]], list[float]]]] = {
+        "win rate": (SAID * 2, GIVEN, now.won),
+        "win rate, undecided half": (SAID * 2, GIVEN, now.worth),
+        "yes rate": (ANSWERS * 4, TOLD * 2, now.worth),
+        "no rate": (ANSWERS * 4, TOLD * 2, lambda names: [1 - value for value in now.worth(names)]),
+    }
+    for name, (said, given, worth) in rates.items():
+        records = judged(said)
+        labels = {record.unit: [label] for record, label in zip(records, given, strict=False)}
+        found = named(
+            corrected_rates(records, lambda record, labels=labels: labels.get(record.unit, []), resampling=QUICK)
+        )  # type: ignore[misc]
+        heard = worth([SAYS[outcome] for outcome in said])
+        cut = len(given)
+        sample = Sample(worth(given), heard[:cut], heard[cut:], [record.group for record in records])
+        expected = prediction_powered_mean(name, sample).value
+        assert found[f"{name}, corrected by PPI++"] == pytest.approx(expected), name
+
+
+def test_rates_with_the_confusion_undone_read_the_undecided_as_ties() -> None:
+    records = judged(SAID * 4)
+    given = {record.unit: [SAYS[str(record.outcome)]] for record in records[:30]}
+    found = named(corrected_rates(records, lambda record: given.get(record.unit, []), resampling=QUICK))
+    # People who always agree leave the judge's own rates.
+    assert found["win rate, corrected by Rogan-Gladen"] == pytest.approx(5 / 15)
+    assert found["loss rate, corrected by Rogan-Gladen"] == pytest.approx(3 / 15)
+    assert {name for name in found if name.endswith("Rogan-Gladen")} == {
+        "win rate, corrected by Rogan-Gladen",
+        "loss rate, corrected by Rogan-Gladen",
+    }
+
+
+@pytest.mark.parametrize("change", WORTHS + FLAGS[1:], ids=lambda change: change.name)
+def test_a_pilot_of_power(under: Under, change: Changed) -> None:
+    now = under(change)
+    for said, given in ((SAID, GIVEN), (ANSWERS, TOLD)):
+        records = judged(said)
+        taken = named(power._taken(power.Pilot(), power.PowerOptions(), records, labelled(records, given)))
+        assert taken["decided share"] == pytest.approx(1 - np.mean(now.open(said)))
+        assert taken["difference"] == pytest.approx(2 * np.mean(now.worth(said)) - 1)
+        assert taken["correlation with people"] == pytest.approx(pearson(now.worth(said), now.worth(given)))
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_the_audit(under: Under, change: Changed) -> None:
+    now = under(change)
+    labels = ["win", "tie", "tie", "loss"]
+    assert audit_figures._truth(labels) == pytest.approx(np.mean(now.worth(labels)))
+    assert [audit_figures._score(record) for record in judged(PAIRS)] == now.worth(PAIRS)
+    assert audit_figures._score(pair_judged(0, "unjudged")) is None
+    # What the judge gives its own family, whose answer is a, beyond what people give it.
+    records = judged()
+    by_unit = {label.unit: {"ann": label.label} for label in labelled(records, GIVEN)}
+    found = named(audit_figures.figures_of_pairs(records, by_unit, AuditOptions(family=("rl",), draws=20)))
+    assert found["self-preference"] == pytest.approx(np.mean(now.worth(SAID)) - np.mean(now.worth(GIVEN)))
+
+
+def test_the_longer_answer_wins_only_decided_pairs() -> None:
+    texts = {"text_a": "long answer", "text_b": "short"}
+    records = judged([*SAID, "unjudged"], **texts)
+    by_unit = {label.unit: {"ann": label.label} for label in labelled(records, GIVEN)}
+    one = records[0].unit
+    by_unit[one] = {"ann": "win", "bob": "tie"}  # leans to a
+    found = {e.name: e for e in audit_figures.figures_of_pairs(records, by_unit, AuditOptions(draws=20))}
+    judge, people = (found[f"longer preferred rate, {who}"] for who in ("judge", "people"))
+    assert (judge.value, judge.n, judge.n_missing) == (5 / 8, 8, 8)
+    assert (people.value, people.n) == (5 / 10, 10)
+    assert longer_preferred_rate([1.0, 0.0, 0.5], [2, 2, 2], [1, 1, 1]).n == 2
+
+
+def test_an_undecided_pair_is_a_tie_of_the_ranking() -> None:
+    def strengths(scores: Sequence[float]) -> list[float]:
+        met = [Comparison("x", "y", score) for score in scores]
+        found = rank(met, resampling=QUICK)
+        return [float(found[name].value or 0.0) for name in ("x", "y")]
+
+    # Davidson's strengths of two: with w wins and l losses and any ties, log(w / l) apart in log strength.
+    x, y = strengths([1.0] * 3 + [0.0] * 2 + [0.5] * 4)
+    assert x - y == pytest.approx(math.log(3 / 2), abs=1e-3)
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_scored_judgements_and_tables(under: Under, tmp_path: Path, change: Changed) -> None:
+    now = under(change)
+    found = named(estimate_judgements(judged()))
+    assert found["win rate, undecided half"] == pytest.approx(np.mean(now.worth(SAID)))
+    for said, name in ((SAID, "win rate, undecided half"), (ANSWERS, "yes rate")):
+        table = tmp_path / "outcomes.csv"
+        table.write_text("outcome\n" + "\n".join(said) + "\n")
+        assert named(outcome_table.of_table(table))[name] == pytest.approx(np.mean(now.worth(said)))
+
+
+@pytest.mark.parametrize("change", WORTHS, ids=lambda change: change.name)
+def test_a_tie_in_a_probability(under: Under, change: Changed) -> None:
+    win, tie, loss = under(change).worth(["win", "tie", "loss"])
+    tokens = [("A", math.log(0.5)), ("B", math.log(0.2)), ("tie", math.log(0.3))]
+    assert p_first(tokens, "pairwise") == pytest.approx(0.5 * win + 0.2 * loss + 0.3 * tie)
+    if not change.name.startswith(("win", "loss")):  # an option's own probability is no worth
+        question: Any = type("Asked", (), {"scale": None, "kind": "pairwise"})()
+        assert _probability(question, {"A": 0.5, "B": 0.2, "tie": 0.3}) == pytest.approx(0.5 + 0.3 * tie)
+
+
+def _probability(question: Question, given: Mapping[str, float]) -> float:
+    class Answer:
+        finish = "stop"
+        text = str(dict(given)).replace("'", '"')
+
+        def ballot(self, *_: Any, p_first: float) -> float:
+            return p_first
+
+    answer: Any = Answer()
+    found: Any = read_probabilities(question, answer, tie_margin=0.0)
+    return float(found)
+
+
+@pytest.mark.parametrize("change", FLAGS, ids=lambda change: change.name)
+def test_what_is_undecided(under: Under, change: Changed) -> None:
+    now = under(change)
+    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter([*SAID, "unjudged"]))
+    assert counts.undecided == sum(now.open(SAID))
+    for record, flag in zip(judged(PAIRS), now.open(PAIRS), strict=True):
+        task = units.Task(record.unit, record.item, record.group, (), ("a", "b"))
+        size = units._size(task, {record.unit: record}, "split")
+        assert size == (units._UNDECIDED if flag else 1.0)
+        for other in judged(PAIRS):
+            same = record.outcome == other.outcome or (flag and now.open([other.outcome])[0])
+            assert image_ablation._change_rate([(record, other)]).value == float(not same)
+
+
+@pytest.mark.parametrize("change", FLAGS, ids=lambda change: change.name)
+def test_the_bars_of_the_page(under: Under, monkeypatch: pytest.MonkeyPatch, change: Changed) -> None:
+    now = under(change)
+    monkeypatch.setattr(page, "rates", lambda *_: [])
+    monkeypatch.setattr(page, "position_figures", lambda *_: [])
+    folder: Any = type("Shown", (), {"card": type("Card", (), {"arguments": {}})})
+    said = [*SAID, "unjudged"]
+    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter(said))
+    parts = page._comparison(counts, [], [folder])["parts"]
+    shown = {part["name"]: (part["n"], dict(part["details"])) for part in parts}
+    pooled = [name for name, flag in zip(PAIRS, now.open(PAIRS), strict=True) if flag]
+    assert shown["undecided"] == (sum(now.open(SAID)), {name: said.count(name) for name in pooled})
+    for name in {*PAIRS, "unjudged"} - set(pooled):
+        assert shown[name] == (said.count(name), {name: said.count(name)})
+    assert sum(part["share"] for part in parts) == pytest.approx(100, abs=0.01)
+
+
+def test_the_bars_have_the_order_of_the_plots() -> None:
+    assert set(matplotlib_plots._SHADES) == set(OUTCOMES)
+    order = [name for name in matplotlib_plots._SHADES if name in PAIRS or name == "unjudged"]
+    assert tuple(order) == outcomes.outcomes_of("pairwise")
+
+
+@pytest.mark.parametrize("change", [changed("win"), changed("win", mirror="win"), changed("loss", mirror="tie")])
+def test_a_label_of_the_pair_the_other_way_round(under: Under, tmp_path: Path, change: Changed) -> None:
+    now = under(change)
+    record = pair_judged(0, "win")
+    source = tmp_path / "labels.csv"
+    for label in ("win", "tie", "loss", "yes"):
+        expected = now.table[label].mirror
+        assert labels_of(record, {unit_of(record.b, record.a): {"ann": label}}) == {"ann": expected}
+        source.write_text(f"a,b,label,a_is\nx,y,{label},second\n")
+        assert [one.label for one in read_labels(source)] == [expected]
+
+
+@pytest.mark.parametrize(
+    "change", [changed("win"), *(changed(name, as_label="loss") for name in PAIRS)], ids=lambda change: change.name
+)
+def test_what_a_person_would_have_to_say(under: Under, change: Changed) -> None:
+    now = under(change)
+    heard = [now.table[outcome].as_label for outcome in SAID]
+    records = judged()
+    given = labelled(records, GIVEN)
+    same = np.mean([one == other for one, other in zip(heard, GIVEN, strict=True)])
+    assert named(estimate_agreement(records, given, resampling=QUICK))["human-judge exact agreement"] == same
+    strong = [replace(record, outcome="tie", judge="strong") for record in records[:8]]
+    cascade = named(estimate_cascade(records, [*strong, replace(records[9], outcome="unjudged", judge="strong")]))
+    trusted = now.table["tie"].as_label
+    assert cascade["judge-judge exact agreement"] == np.mean([one == trusted for one in heard[:8]])
+    for record, label in zip(records, heard, strict=True):
+        for person in ("win", "tie", "loss"):
+            assert _row(record, person)["differs"] == (label != person)
+    assert not _row(pair_judged(0, "unjudged"), "win")["differs"]
+    assert not _row(records[0], "")["differs"]
+
+
+def _row(record: Judgement, label: str) -> dict[str, Any]:
+    folder: Any = type("Shown", (), {"label": "run", "files": {Judgement: Path("judgements.parquet")}})
+    given = {label.unit: [label] for label in labelled([record], [label])} if label else {}
+    return browse._row(Chosen(0, 0, record), given, [folder], 0)
+
+
+def test_words_that_people_read_come_from_the_table(under: Under, monkeypatch: pytest.MonkeyPatch) -> None:
+    under(changed("win", word="preferred twice"))
+    row = _row(pair_judged(0, "win"), "win")
+    assert (row["outcome"], row["is"], row["label"], row["people"][0][1]) == (
+        "preferred twice",
+        "win",
+        "preferred twice",
+        "preferred twice",
+    )
+    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter(SAID))
+    monkeypatch.setattr(page, "rates", lambda *_: [])
+    monkeypatch.setattr(page, "position_figures", lambda *_: [])
+    folder: Any = type("Shown", (), {"card": type("Card", (), {"arguments": {}})})
+    part = page._comparison(counts, [], [folder])["parts"][0]
+    assert (part["pool"], part["name"], part["details"]) == ("win", "preferred twice", [("preferred twice", 5)])
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    matplotlib_plots._outcomes([counts], axes)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "preferred twice"
+
+
+def test_the_command_line_says_the_word(under: Under, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    under(changed("win", word="preferred twice"))
+    with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
+        going.notes |= {"judged": 5, "outcomes": {"win": 3, "loss": 2}}
+    _show_outcomes(tmp_path / "run")
+    assert capsys.readouterr().out.splitlines()[0] == "5 judged: 2 loss, 3 preferred twice"
+
+
+def test_sides_that_people_chose() -> None:
+    task = units.Task("u", "i", "g", (), ("a", "b"))
+    for a_first, first, second in ((True, "win", "loss"), (False, "loss", "win")):
+        for label, side in ((first, "first"), (second, "second"), ("tie", "tie"), ("yes", "yes")):
+            assert app._shown(Turn(task, a_first, label))["choice"] == side
+            assert _place(label, a_first=a_first) == side
+    assert app._shown(Turn(task, True))["choice"] is None
+
+
+def test_rewards_are_held_against_decided_labels() -> None:
+    scores = [
+        Score(f"{side}{i}", f"i{i}", f"g{i}", side, "reward", v)
+        for i in range(4)
+        for side, v in (("x", 1.0), ("y", 0.0))
+    ]
+    labels = [
+        HumanLabel(unit_of(f"x{i}", f"y{i}"), f"i{i}", f"g{i}", "ann", label)  # type: ignore[arg-type]
+        for i, label in enumerate(("win", "win", "loss", "tie"))
+    ]
+    found = {e.name: e for e in rewards._labelled_pairs(scores, labels, rewards.QualityOptions())}
+    accuracy = found["pair accuracy"]
+    assert (accuracy.value, accuracy.n, accuracy.n_missing) == (pytest.approx(2 / 3), 3, 1)
+
+
+# No reader has a table of its own.
+
+NAMES = frozenset(OUTCOMES)
+ANSWER_PAIR = frozenset({"yes", "no"})
+ALLOWED = {
+    "judging/jury_votes.py, by_majority": "says which undecided outcome a jury comes to",
+    "stats/winrate.py, tally": "gives each count its field",
+    "reporting/matplotlib_plots.py, _SHADES": "gives each outcome its colour",
+}
+"""Places outside the table that may name several undecided outcomes, and why."""
+
+
+def own_tables(source: str) -> Iterator[str]:
+    """Yield the function or name that holds each table of outcomes in a module: worths, sets, mirrors, sums.
+
+    Found are dicts from outcomes to numbers or outcomes, ``dict.fromkeys`` of outcomes, collections of outcomes alone
+    (but for the two answers yes and no), statements that name several undecided outcomes, and a number chosen by
+    comparing with an outcome of a pair.
+    """
+    for place, statement in _statements(ast.parse(source), "module"):
+        if _is_table(statement):
+            yield place
+
+
+def _statements(node: ast.AST, place: str) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield every statement with what it stands in or is assigned to; of a compound one, its head."""
+    for child in ast.iter_child_nodes(node):
+        where = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else place
+        if isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name) and place == "module":
+            where = child.targets[0].id
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and place == "module":
+            where = child.target.id
+        if isinstance(child, ast.stmt):
+            yield where, child
+        yield from _statements(child, where)
+
+
+def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the expressions of a statement, without those of statements inside it and without types."""
+    stack = [child for child in ast.iter_child_nodes(statement) if not isinstance(child, ast.stmt)]
+    while stack:
+        node = stack.pop()
+        yield node
+        if not (isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal"):
+            stack += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
+
+
+def _text(node: ast.AST | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_number(node: ast.AST) -> bool:
+    value = node.operand if isinstance(node, ast.UnaryOp) else node
+    return isinstance(value, ast.Constant) and isinstance(value.value, int | float)
+
+
+def _is_entry(name: str | None, value: ast.AST) -> bool:
+    """Return whether an entry of a dict says something of an outcome; that yes is true says nothing."""
+    truth = isinstance(value, ast.Constant) and isinstance(value.value, bool)
+    return name in NAMES and not (truth and name in ANSWER_PAIR) and (_is_number(value) or _text(value) in NAMES)
+
+
+def _are_outcomes(nodes: Sequence[ast.AST]) -> bool:
+    found = {_text(node) for node in nodes}
+    return len(found) > 1 and found <= NAMES and found != ANSWER_PAIR
+
+
+def _asks(test: ast.expr) -> bool:
+    return any(_text(part) in PAIRS for part in ast.walk(test))
+
+
+def _is_table(statement: ast.stmt) -> bool:
+    undecided = set()
+    for node in _own_nodes(statement):
+        undecided |= {_text(node)} & OPEN
+        if isinstance(node, ast.Dict):
+            if sum(_is_entry(_text(key), value) for key, value in zip(node.keys, node.values, strict=True)) > 1:
+                return True
+        elif isinstance(node, ast.Set | ast.List | ast.Tuple):
+            if _are_outcomes(node.elts):
+                return True
+        elif isinstance(node, ast.IfExp) and _is_number(node.body) and _is_number(node.orelse) and _asks(node.test):
+            return True
+    return len(undecided) > 1
+
+
+def tables_of(root: Path) -> set[str]:
+    return {
+        f"{path.relative_to(root).as_posix()}, {place}"
+        for path in sorted(root.rglob("*.py"))
+        if path.relative_to(root).as_posix() not in ("outcomes.py", "records.py")
+        for place in own_tables(path.read_text("utf-8"))
+    }
+
+
+def test_no_module_has_a_table_of_its_own() -> None:
+    assert tables_of(PACKAGE) == set(ALLOWED)
+
+
+def test_only_the_module_itself_reads_the_table() -> None:
+    """A reader that copies from the table at import would not see it change."""
+    readers = [
+        path.name
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "outcomes.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "perl_eval.outcomes"
+        and "TABLE" in {alias.name for alias in node.names}
+    ]
+    assert readers == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '_SCORES = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0}',
+        '_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}',
+        '_WORTHS = {"pairwise": (("win rate, undecided half", {"win": 1.0, "tie": 0.5}),)}',
+        '_WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5, "yes": 1.0, "no": 0.0}',
+        '_UNDECIDED = ("split", "tie", "mixed")',
+        '_UNDECIDED = frozenset({"split", "tie"})',
+        '_MIRRORED = {"win": "loss", "loss": "win"}',
+        'AS_LABEL = {"win": "win", "split": "tie"}',
+        '_BARS = {"pairwise": (("undecided", ("split", "tie", "mixed")),)}',
+        'points = dict.fromkeys(["tie", "mixed"], 0.5)',
+        'def f(said):\n    return 4.0 if said.outcome in ("split", "mixed", "tie") else 1.0',
+        'def f(self):\n    return self.outcomes["split"] + self.outcomes["tie"]',
+        'def f(said):\n    if said == "tie" or said == "mixed":\n        return 1',
+        'def f(said):\n    return 1 if said == "win" else -1',
+        'flags = {"win": False, "split": True}',
+        'def f(known):\n    known = {"yes", "no", "unjudged"}',
+    ],
+)
+def test_a_planted_table_is_found(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "reader.py").write_text(planted + "\n")
+    assert len(tables_of(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        'words = ("yes", "no")',
+        'truths = {"yes": True, "true": True, "no": False}',
+        'Draw = Literal["random", "uncertain", "split"]',
+        'meanings = {"a": "win", "b": "loss"}',
+        'def f(split):\n    """A split, a tie or a mixed pair."""\n    return {"split": split, "check": 1}',
+        'def f(outcome):\n    return outcome == "unjudged"',
+    ],
+)
+def test_what_is_no_table_is_not_found(tmp_path: Path, innocent: str) -> None:
+    (tmp_path / "reader.py").write_text(innocent + "\n")
+    assert tables_of(tmp_path) == set()
