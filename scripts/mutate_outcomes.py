@@ -8,21 +8,57 @@ code is 1 if one survives, or if a change no longer fits the source.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
-from queue import Queue
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("perl_eval", "datasets_builders", "prompts", "tests", "pyproject.toml", "README.md")
+COPIED = ("perl_eval", "datasets_builders", "prompts", "scripts", "tests", "pyproject.toml", "README.md")
 NEAREST = ("tests/test_outcomes.py",)
+PRELOADED = ("numpy", "scipy.stats", "pyarrow.parquet", "matplotlib.figure", "jinja2", "typer")
+"""What the tests import beside the package; imported once, and every change is tried in a fork."""
+JURY = ("tests/judging/test_jury_votes.py",)
 LABELLING = ("tests/labelling/test_labelling_app.py", "tests/labelling/test_labelling_labels.py")
+
+
+CHOSEN = {
+    "outcomes.py": "table_says or laws or weighting",
+    "stats/winrate.py": "win_rates or yes_rates",
+    "stats/paired.py": "paired_differences",
+    "stats/length.py": "longer_answer",
+    "stats/ranking.py": "ranking",
+    "judging/early_stopping.py": "early_stopping",
+    "judging/jury.py": "the_jury",
+    "judging/jury_votes.py": "jury",
+    "judging/image_ablation.py": "what_is_undecided",
+    "metrics/agreement.py": "agreement or other_way_round or person_would",
+    "metrics/corrected_rates.py": "corrected_rates or confusion",
+    "scoring/power.py": "pilot",
+    "scoring/audit_figures.py": "audit or longer_answer",
+    "scoring/rewards.py": "rewards",
+    "scoring/outcome_table.py": "tables",
+    "sources/labels.py": "other_way_round",
+    "labelling/units.py": "what_is_undecided",
+    "labelling/app.py": "sides",
+    "labelling/export.py": "sides",
+    "reporting/counts.py": "what_is_undecided",
+    "reporting/page.py": "bars or words",
+    "reporting/browse.py": "words or person_would",
+    "reporting/matplotlib_plots.py": "words",
+    "cli/judge.py": "command_line",
+    "judges/parsing/verdicts.py": "probability",
+    "judges/backends/choices.py": "probability",
+}
+"""By what is changed, the tests that know the answer, as pytest's ``-k`` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +70,26 @@ class Change:
     new: str
     tests: tuple[str, ...] = NEAREST
 
+    @property
+    def chosen(self) -> str:
+        """Which of the tests know the answer, as pytest's ``-k`` takes it; all of those of another file."""
+        return CHOSEN[self.file] if self.tests == NEAREST else "test"
+
     def __str__(self) -> str:
         return f"{self.file}: {self.old} -> {self.new}"
 
     def fits(self) -> bool:
         """Return whether what is to be replaced stands in the file, once."""
-        return (ROOT / "perl_eval" / self.file).read_text("utf-8").count(self.old) == 1
+        return source_of(self.file).count(self.old) == 1
+
+
+def source_of(file: str) -> str:
+    """Return a file of the package as it is."""
+    return (ROOT / "perl_eval" / file).read_text("utf-8")
+
+
+def _line(name: str, row: tuple[str, ...]) -> str:
+    return f'"{name}": Meaning({", ".join(row)})'
 
 
 def of_table() -> Iterator[Change]:
@@ -61,7 +111,7 @@ def of_table() -> Iterator[Change]:
             new = {"True": "False", "False": "True"}.get(value, other[place])
             if new != value:
                 changed = (*row[:place], new, *row[place + 1 :])
-                yield Change("outcomes.py", f'"{name}": Meaning({", ".join(row)})', f"Meaning({', '.join(changed)})")
+                yield Change("outcomes.py", _line(name, row), _line(name, changed))
     yield Change("outcomes.py", "EVEN = 0.5", "EVEN = 0.4")
     yield Change("outcomes.py", 'UNDECIDED = "undecided"', 'UNDECIDED = "open"')
     yield Change("outcomes.py", '"pairwise": ("win", "tie", "loss")', '"pairwise": ("win", "loss")')
@@ -91,6 +141,7 @@ READERS = (
     Change("judging/early_stopping.py", "HALF.of(", "(lambda said: float(said == 'win'))("),
     Change("judging/jury.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
     Change("judging/jury.py", "worth(judgement.outcome) if", 'float(judgement.outcome == "win") if'),
+    Change("judging/jury_votes.py", "math.isclose(chance, EVEN,", "math.isclose(chance, 0.4,", JURY),
     Change("judging/jury_votes.py", "Counter(map(pooled, said))", "Counter(map(str, said))"),
     Change("judging/jury_votes.py", "set(filter(is_undecided, said))", '{"tie"}'),
     Change("judging/jury_votes.py", "worth(judgement.outcome) if", 'float(judgement.outcome == "win") if'),
@@ -140,24 +191,41 @@ READERS = (
 """A change of every place that reads the table."""
 
 
-def survives(change: Change, trees: Queue[Path]) -> bool:
-    """Return whether the tests pass with a change, made in one of some copies of the tree."""
-    tree = trees.get()
+AS_IT_IS = Change("outcomes.py", "EVEN = 0.5", "EVEN = 0.5", (*NEAREST, *LABELLING))
+
+
+def try_change(change: Change, tree: Path) -> Process:
+    """Start the nearest tests of a change, made in a copy of the tree."""
     path = tree / "perl_eval" / change.file
-    source = path.read_text("utf-8")
-    try:
-        row = change.old.partition(": Meaning(")[0] if ": Meaning(" in change.old else ""
-        new = f"{row}: {change.new}" if row else change.new
-        path.write_text(source.replace(change.old, new), "utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *change.tests]
-        environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    finally:
-        path.write_text(source, "utf-8")
-        trees.put(tree)
-    if done.returncode > 1:
-        raise RuntimeError(f"{change}: the tests did not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 0
+    path.write_text(source_of(change.file).replace(change.old, change.new), "utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()  # it is told from the source by size and second only
+    started = get_context("fork").Process(target=_run_tests, args=(change, tree))
+    started.start()
+    return started
+
+
+def _run_tests(change: Change, tree: Path) -> None:
+    """Run tests in this process, which has imported nothing of the package, and leave with what pytest says."""
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    with (tree / "log.txt").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", change.chosen, *change.tests])
+    os._exit(code)
+
+
+def survivor(change: Change, done: Process, tree: Path) -> bool:
+    """Return whether the tests passed, once they have run, and mend the copy."""
+    done.join()
+    path = tree / "perl_eval" / change.file
+    path.write_text(source_of(change.file), "utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()
+    if done.exitcode not in (0, 1):
+        raise RuntimeError(f"{change}: the tests did not run\n{(tree / 'log.txt').read_text()[-2000:]}")
+    return done.exitcode == 0
 
 
 def copied(folder: Path) -> Path:
@@ -182,17 +250,21 @@ def main() -> int:
     if unfit := [str(one) for one in changes if not one.fits()]:
         print("no longer in the source, once:", *unfit, sep="\n  ")
         return 1
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
-        trees: Queue[Path] = Queue()
-        for place in range(given.jobs):
-            trees.put(copied(Path(folder) / str(place)))
-        if not survives(Change("outcomes.py", "EVEN = 0.5", "EVEN = 0.5", NEAREST + LABELLING), trees):
-            print("the tests fail without any change")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        trees = [copied(Path(folder) / str(place)) for place in range(given.jobs)]
+        if not survivor(AS_IT_IS, try_change(AS_IT_IS, trees[0]), trees[0]):
+            print("the tests fail without any change:", (trees[0] / "log.txt").read_text()[-3000:])
             return 1
-        survivors = 0
-        for change, passed in zip(changes, pool.map(lambda one: survives(one, trees), changes), strict=True):
-            survivors += passed
-            print("SURVIVES" if passed else "caught  ", change, flush=True)
+        for first in range(0, len(changes), given.jobs):
+            together = list(zip(changes[first : first + given.jobs], trees, strict=False))
+            started = [try_change(change, tree) for change, tree in together]
+            for (change, tree), done in zip(together, started, strict=True):
+                passed = survivor(change, done, tree)
+                survivors += passed
+                print("SURVIVES" if passed else "caught  ", change, flush=True)
     print(f"{survivors} of {len(changes)} changes survive")
     return int(survivors > 0)
 

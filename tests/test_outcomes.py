@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -538,6 +540,12 @@ ALLOWED = {
     "reporting/matplotlib_plots.py, _SHADES": "gives each outcome its colour",
 }
 """Places outside the table that may name several undecided outcomes, and why."""
+UNTRIED = {
+    "judging/judge.py": "only decides",
+    "judging/outcome_of.py": "only decides",
+    "sources/judgements.py": "only decides",
+}
+"""Modules that import `outcomes` and are not changed by the script, and why."""
 
 
 def own_tables(source: str) -> Iterator[str]:
@@ -681,3 +689,25 @@ def test_a_planted_table_is_found(tmp_path: Path, planted: str) -> None:
 def test_what_is_no_table_is_not_found(tmp_path: Path, innocent: str) -> None:
     (tmp_path / "reader.py").write_text(innocent + "\n")
     assert tables_of(tmp_path) == set()
+
+
+def test_every_change_to_try_still_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``scripts/mutate_outcomes.py`` tries changes of source lines, and names the tests that ought to fail."""
+    path = PACKAGE.parent / "scripts" / "mutate_outcomes.py"
+    specification = importlib.util.spec_from_file_location("mutate_outcomes", path)
+    assert specification is not None
+    assert specification.loader is not None
+    script = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "mutate_outcomes", script)  # dataclasses look their module up
+    specification.loader.exec_module(script)
+    changes = [*script.of_table(), *script.READERS]
+    assert [str(change) for change in changes if not change.fits()] == []
+    tests = [name for name in globals() if name.startswith("test_")]
+    words = {word for chosen in script.CHOSEN.values() for word in chosen.split(" or ")}
+    assert [word for word in sorted(words) if not any(word in name for name in tests)] == []
+    readers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "outcomes.py" and "from perl_eval.outcomes import" in path.read_text("utf-8")
+    }
+    assert readers - {change.file for change in changes} == set(UNTRIED)
