@@ -18,6 +18,7 @@ from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.card import model_card
 from perl_eval.models.encode import batch_of_step
 from perl_eval.models.generate import item_seed
+from perl_eval.models.heads import hold_bias
 from perl_eval.models.limits import at_least_one, not_negative, positive, prompt_room, valid_seed
 from perl_eval.models.scorer import REWARD, STATES, Pooling, RewardScorer, Scale, prior_scale, read_states, rewards
 from perl_eval.records import Estimate, Measurement, Score
@@ -123,6 +124,8 @@ class RewardTrainer:
         if self.kind == "pointwise":
             up = min(max(float(np.mean([example.label for example in self.examples])), 0.01), 0.99)
             backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))
+        else:
+            hold_bias(backbone.heads[REWARD])
         backbone.train_only(*self.parts)
         share_out(backbone, *self.parts, processes=self.processes)
         self.lengths = [example.length for example in self.examples]
