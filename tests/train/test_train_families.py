@@ -283,6 +283,7 @@ def test_rl_by_the_official_accuracy_on_a_real_photograph(
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_rl_by_the_rule_of_actions_on_real_steps(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
