@@ -16,7 +16,15 @@ __all__ = ["started"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["pytest", "openai", "pyarrow.parquet", "perl_eval.judge", "perl_eval.judges.chat", "perl_eval.judges.scripted"]
+    [
+        "pytest",  # the main module, which every process looks up
+        "openai",
+        "pandas",  # by pyarrow's first computation
+        "rich.progress",
+        "perl_eval.judge",
+        "perl_eval.judges.chat",
+        "perl_eval.judges.scripted",
+    ]
 )
 
 
