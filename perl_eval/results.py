@@ -17,6 +17,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from perl_eval.errors import UserError
+from perl_eval.outcomes import word
 from perl_eval.records import Completion, Estimate, Judgement, Measurement, RunCard
 from perl_eval.storage import run_folder
 
@@ -216,7 +217,7 @@ class Judged(Result[Judgement]):
         return one_named(self.estimates, "yes rate")
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
-        counts = Counter((one.policy_a, one.policy_b, one.judge, str(one.outcome)) for one in self.records)
+        counts = Counter((one.policy_a, one.policy_b, one.judge, word(one.outcome)) for one in self.records)
         rows: list[Sequence[str]] = [(*key, f"{count:,}") for key, count in sorted(counts.items())]
         return ("a", "b", "judge", "outcome", "judgements"), rows
 

@@ -55,6 +55,7 @@ CHOSEN = {
     "reporting/browse.py": "words or person_would",
     "reporting/matplotlib_plots.py": "words",
     "cli/judge.py": "command_line",
+    "results.py": "shown_in_python",
     "judges/parsing/verdicts.py": "probability",
     "judges/backends/choices.py": "probability",
 }
@@ -185,6 +186,7 @@ READERS = (
     Change("reporting/browse.py", "is_vote(judgement.outcome)", "judgement.outcome"),
     Change("reporting/matplotlib_plots.py", "label=word(name)", "label=name"),
     Change("cli/judge.py", "{word(outcome)}", "{outcome}"),
+    Change("results.py", "word(one.outcome)", "one.outcome"),
     Change("judges/parsing/verdicts.py", "worth(of_verdict(verdict)) * part", 'part * (verdict != "second")'),
     Change("judges/backends/choices.py", 'first + worth("tie") * tie', "first"),
 )

@@ -33,6 +33,7 @@ from perl_eval.outcomes import DROPPED, EVEN, HALF, LABELS, LOST, TABLE, WON, Me
 from perl_eval.records import OUTCOMES, Ballot, Estimate, HumanLabel, Judgement, Question, Score, unit_of
 from perl_eval.reporting import browse, matplotlib_plots, page
 from perl_eval.reporting.counts import Chosen, OutcomeCounts
+from perl_eval.results import Judged
 from perl_eval.scoring import audit_figures, outcome_table, power, rewards
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.sources.labels import read_labels
@@ -504,6 +505,16 @@ def test_the_command_line_says_the_word(under: Under, tmp_path: Path, capsys: py
         going.notes |= {"judged": 5, "outcomes": {"win": 3, "loss": 2}}
     _show_outcomes(tmp_path / "run")
     assert capsys.readouterr().out.splitlines()[0] == "5 judged: 2 loss, 3 preferred twice"
+
+
+def test_the_word_is_shown_in_python(under: Under, tmp_path: Path) -> None:
+    under(changed("win", word="preferred twice"))
+    with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
+        going.write(judged(["win", "win", "loss"]), Judgement)
+    shown = Judged(tmp_path / "run")
+    assert "preferred twice" in repr(shown)
+    assert "preferred twice" in shown._repr_html_()
+    assert [record.outcome for record in shown] == ["win", "win", "loss"]
 
 
 def test_sides_that_people_chose() -> None:
