@@ -23,6 +23,7 @@ from transformers.decision.modeling_utils import process_scores
 from perl_eval.errors import UserError
 from perl_eval.judges.options import options_of, read_probabilities, system_one
 from perl_eval.judges.protocol import Reply, Sees
+from perl_eval.models.families import cache_argument
 from perl_eval.records import Ballot, Question
 
 __all__ = ["LocalJudge", "open_local"]
@@ -54,6 +55,7 @@ class LocalJudge:
         self.group = group
         self.parameters: Mapping[str, object] = {"tie": tie, "tie_margin": tie_margin}
         self._lm, self._processor = model.eval(), tokenizer
+        self._cache_name = cache_argument(model)
         self._tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         self._sees_pictures = getattr(tokenizer, "image_processor", None) is not None
         self._tie, self._tie_margin = tie, tie_margin
@@ -140,12 +142,12 @@ class LocalJudge:
         seen = self._lm(
             input_ids=ids.to(device),
             attention_mask=torch.ones(1, part.stop or whole, dtype=torch.long, device=device),
-            past_key_values=begun,
             use_cache=True,
             logits_to_keep=torch.tensor([last], device=device),
+            **{self._cache_name: begun},
             **given,
         )
-        return seen.logits[0, 0].cpu(), seen.past_key_values
+        return seen.logits[0, 0].cpu(), seen[self._cache_name]
 
     def _processed(self, prompt: _Prompt, logits: torch.Tensor) -> torch.Tensor:
         """Return the option scores from the logits of shape (vocabulary,) where the answer stands."""
@@ -167,7 +169,8 @@ class LocalJudge:
             logits_to_keep=1,
         )
         rows = torch.tensor(owners)
-        begun.past_key_values.batch_select_indices(rows.to(device))
+        cache = begun[self._cache_name]
+        cache.batch_select_indices(rows.to(device))
         tails, tail_mask = _padded(
             [prompt.ids[shared[owner] :] for prompt, owner in zip(prompts, owners, strict=True)], left=False
         )
@@ -178,9 +181,9 @@ class LocalJudge:
             input_ids=tails.to(device),
             attention_mask=torch.cat([head_mask[rows], tail_mask], dim=-1).to(device),
             position_ids=(lengths[:, None] + torch.arange(tails.shape[1])[None]).to(device),
-            past_key_values=begun.past_key_values,
             use_cache=True,
             logits_to_keep=kept.to(device),
+            **{self._cache_name: cache},
         ).logits.cpu()
         return [self._processed(prompt, logits[row, places[row]]) for row, prompt in enumerate(prompts)]
 

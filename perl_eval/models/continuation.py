@@ -9,6 +9,7 @@ import torch
 
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.encode import Encoded, pad
+from perl_eval.models.families import cache_argument
 from perl_eval.pictures import Picture
 
 __all__ = ["Continuation"]
@@ -51,6 +52,7 @@ class Continuation:
         self._fan = None if rows is None else torch.tensor(rows, dtype=torch.long, device=device)
         self._ends = torch.tensor(backbone.end_ids, device=device)
         self._cache: Any = None
+        self._cache_name = cache_argument(backbone.causal)
         self.logits = torch.empty(0)
         self.hidden = torch.empty(0)
 
@@ -66,13 +68,13 @@ class Continuation:
                 input_ids=self._ids,
                 attention_mask=self._live.long(),
                 position_ids=self._positions,
-                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
                 output_hidden_states=self._keeps,
+                **{self._cache_name: self._cache},
                 **self._seen,
             )
-        self._cache, self._seen = output.past_key_values, {}
+        self._cache, self._seen = output[self._cache_name], {}
         self.logits = self.backbone.silenced(output.logits[:, -1].float())
         if self._keeps:
             self.hidden = output.hidden_states[-1][:, -1].float()

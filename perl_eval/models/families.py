@@ -1,8 +1,9 @@
-"""What families of models do differently: ends of samples, shaped logits, layers that can be computed anew."""
+"""What families of models do differently: ends, names of caches, shaped logits, layers that can be computed anew."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from perl_eval.errors import UserError
 
-__all__ = ["end_ids", "logit_shape", "recomputing", "recomputing_layers"]
+__all__ = ["cache_argument", "end_ids", "logit_shape", "recomputing", "recomputing_layers"]
 
 
 def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -19,6 +20,15 @@ def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     more = getattr(config, "eos_token_id", None)
     ends = [tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])]
     return tuple(dict.fromkeys(int(end) for end in ends if end is not None and end != tokenizer.pad_token_id))
+
+
+def cache_argument(model: Any) -> str:
+    """Return what a model calls its cache of keys and values, as an argument and in its output.
+
+    Releases of ``transformers`` before 5.24 say ``past_key_values``, later ones ``cache``; the model's own signature
+    tells which.
+    """
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def logit_shape(config: Any) -> tuple[float, float]:

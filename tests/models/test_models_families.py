@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.families import cache_argument
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged
@@ -154,3 +155,16 @@ def test_merged_is_unmerged(folder: Path, family: str, batch: PaddedBatch, tmp_p
     backbone.tokenizer.save_pretrained(tmp_path / "whole")
     found = log_probs(open_backbone(tmp_path / "whole"), batch, None)
     assert torch.allclose(found, log_probs(backbone, batch, "policy"), atol=1e-4)
+
+
+class _Old(torch.nn.Module):
+    def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+
+class _New(torch.nn.Module):
+    def forward(self, input_ids: Any, cache: Any = None, past_key_values: Any = None) -> None: ...
+
+
+@pytest.mark.parametrize(("model", "name"), [(_Old(), "past_key_values"), (_New(), "cache")])
+def test_the_cache_is_called_as_the_model_calls_it(model: torch.nn.Module, name: str) -> None:
+    assert cache_argument(model) == name
