@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from drift import DRIFT
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = packages_distributions()
@@ -54,7 +55,9 @@ USED = {
     for folder in ("perl_eval", "datasets_builders")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
-WITH_TRAIN = re.compile(r"perl_eval/(models|train|posterior|bayes)/|perl_eval/(demo|sample|rewards|judges/(local|reward))")
+WITH_TRAIN = re.compile(
+    r"perl_eval/(models|train|posterior|bayes)/|perl_eval/(demo|sample|rewards|judges/(local|reward))"
+)
 
 
 def test_every_import_is_declared() -> None:
@@ -116,6 +119,10 @@ def test_a_lock_that_does_not_is_told(copy: Path, file: str, old: str, new: str,
     assert done.returncode == 1
     assert said in done.stdout
     assert "run scripts/lock" in done.stdout
+
+
+def test_every_module_of_the_drift_run_is_there() -> None:
+    assert {path.stem for path in (ROOT / "tests").rglob("test_*.py")} >= DRIFT
 
 
 def test_the_lock_names_versions_and_no_place() -> None:

@@ -30,7 +30,6 @@ __all__ = ["app", "main"]
 _INTERRUPTED = 130
 
 
-
 def _show_version(wanted: bool) -> None:
     """Print name and version, as the installed package says it, and stop."""
     if wanted:
@@ -46,7 +45,6 @@ app = typer.Typer(
 )
 ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
-
 
 
 @app.callback()
