@@ -32,7 +32,6 @@ __all__ = [
     "is_decided",
     "is_undecided",
     "is_vote",
-    "leaning",
     "meaning",
     "mirror",
     "of_verdict",
@@ -153,11 +152,6 @@ def worth(outcome: str) -> float:
     if value is None:
         raise ValueError(f"{outcome} is worth nothing")
     return value
-
-
-def leaning(value: float) -> Outcome:
-    """Return what a mean worth leans to: a win above `EVEN`, a loss below it, a tie at it."""
-    return "win" if value > EVEN else "loss" if value < EVEN else "tie"
 
 
 def is_undecided(outcome: str) -> bool:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
@@ -84,6 +85,7 @@ class Change:
         return source_of(self.file).count(self.old) == 1
 
 
+@cache
 def source_of(file: str) -> str:
     """Return a file of the package as it is."""
     return (ROOT / "perl_eval" / file).read_text("utf-8")
@@ -138,6 +140,7 @@ READERS = (
     Change("stats/paired.py", "[HALF.of(outcome)", "[WON.of(outcome)"),
     Change("stats/paired.py", "[WON.of(outcome)", "[HALF.of(outcome)"),
     Change("stats/length.py", "data != EVEN", "data != 0.4"),
+    Change("stats/length.py", "data[live] > EVEN", "data[live] == 1"),
     Change("stats/ranking.py", "pair.score == EVEN", "pair.score == 0.4"),
     Change("judging/early_stopping.py", "HALF.of(", "(lambda said: float(said == 'win'))("),
     Change("judging/jury.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
@@ -165,7 +168,6 @@ READERS = (
     Change("scoring/power.py", "not is_undecided(record.outcome)", 'record.outcome != "tie"'),
     Change("scoring/audit_figures.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
     Change("scoring/audit_figures.py", "HALF.of(record.outcome)", 'float(record.outcome == "win")'),
-    Change("scoring/audit_figures.py", "worth(leaning(score))", "score"),
     Change("scoring/rewards.py", "is_decided(label.label)", "label.label"),
     Change("scoring/rewards.py", "(2 * worth(label.label) - 1)", "1"),
     Change("scoring/outcome_table.py", '"yes_no" if single', '"pairwise" if single'),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perl_eval.metrics.agreement import labels_of
-from perl_eval.outcomes import HALF, LABELS, leaning, worth
+from perl_eval.outcomes import HALF, LABELS, worth
 from perl_eval.records import Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
@@ -92,7 +92,7 @@ def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: Audit
     for name, scores in (("judge", [_score(record) for record in own]), ("people", truths)):
         rows = [(record, score) for record, score in zip(own, scores, strict=True) if score is not None]
         estimate = longer_preferred_rate(
-            [worth(leaning(score)) for _, score in rows],
+            [score for _, score in rows],
             [len(record.text_a) for record, _ in rows],
             [len(record.text_b) for record, _ in rows],
             clusters=[record.group for record, _ in rows],

@@ -345,7 +345,7 @@ def longer_preferred_rate(
     One half is no preference, unless longer answers are better; compare with the same figure of people.
 
     Args:
-        scores: 1 for a win of a, 0 for a loss, 1/2 for an undecided pair; shape (n,).
+        scores: Above 1/2 where a won, below where it lost, 1/2 for an undecided pair; shape (n,).
         lengths_a: Length of a's answer; shape (n,).
         lengths_b: Length of b's answer; shape (n,).
         clusters: What shares a source, one a pair.
