@@ -53,7 +53,7 @@ _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, token
 class Answering(Protocol):
     """Who gave a reply: a judge, or a model behind a server that was sampled."""
 
-    door: str
+    backend: str
     model: str
 
 
@@ -197,7 +197,7 @@ class Ledger:
         rows = [
             (
                 key,
-                who.door,
+                who.backend,
                 who.model,
                 reply.model,
                 reply.text,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
+from perl_eval.judges.backends import offline
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging.attack_success import attack
 from perl_eval.judging.cost_estimate import Forecast, forecast
@@ -106,6 +107,7 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             started.write([replace(referee.estimate(), simulated=started.simulated)], Estimate)
             started.notes.update(referee.notes())
         started.notes["ledger"] = str(options.ledger or LEDGER)
+        started.notes[offline.READING] = offline.described(judge)
         if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
         return started.folder

@@ -95,7 +95,7 @@ class Recall:
         names = [aliases.of(unit) for unit in block]
         requests = self._ledger.noted(names)
         found = self._ledger.find([key for keys in requests.values() for key in keys])
-        read = self._judge.read
+        read = self._judge.reader.read
         bare = {
             order: Question("", template.kind, order, (), (), template.sha256, scale=template.scale)
             for order in get_args(Order)
@@ -137,7 +137,7 @@ class _Aliases:
     def __init__(self, judge: Judge, template: prompting.Template, *, reasoning: bool, votes: int) -> None:
         shaping = {
             "code": _code_sha256(),
-            "judge": [judge.door, judge.model, dict(judge.parameters), judge.positional, judge.sees],
+            "judge": [judge.backend, judge.model, dict(judge.parameters), judge.positional, judge.sees],
             "prompt": [template.sha256, template.kind, str(template.scale), template.rubric, template.rubric_sha256],
             "asking": [reasoning, votes],
         }

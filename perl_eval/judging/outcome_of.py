@@ -43,7 +43,7 @@ def orders_of(unit: Contestants, judge: Judge) -> tuple[Order, ...]:
 def naming(judge: Judge, template: prompting.Template) -> str:
     """Return what all judgements of one judge and prompt have in common in their ids."""
     parameters = json.dumps(dict(judge.parameters), sort_keys=True)
-    return digest(judge.door, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
+    return digest(judge.backend, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
 
 
 def judgement_id(unit: Contestants, named: str) -> str:

@@ -191,7 +191,7 @@ class _Sampler:
     """A model behind a server, which answers prompts."""
 
     def __init__(self, server: str, model: str, options: ServerOptions) -> None:
-        self.door, self.server, self.model, self.options = "sample", server, model, options
+        self.backend, self.server, self.model, self.options = "sample", server, model, options
         self._endpoint = Endpoint(server, options.key_variable, options.timeout_s, None, None, options.key_file)
         self._limit_name = "max_tokens"
         self.not_taken: frozenset[str] = frozenset()

@@ -15,13 +15,13 @@ from perl_eval.client.ledger_export import Pruning, export, prune
 from perl_eval.client.reply import Reply
 from perl_eval.client.usage import Usage
 from perl_eval.judges import prompting
-from perl_eval.judges.backends.offline import KeptJudge
+from perl_eval.judges.backends.offline import reopen
 from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judging import judge, key_cache
 from perl_eval.judging.engine.ask import AskOptions, ask
 from perl_eval.judging.key_cache import Recall
 from perl_eval.judging.outcome_of import Contestants
-from perl_eval.records import Completion, Judgement, Message, Question
+from perl_eval.records import Completion, Judgement, Message, Question, RunCard
 from perl_eval.storage import run_folder
 
 COUNT = 30
@@ -191,12 +191,14 @@ def test_changed_code_meets_no_alias_of_before(
     ],
 )
 def test_a_reply_is_read_without_messages_and_candidates(door: str, parameters: dict[str, Any], text: str) -> None:
-    by, (unit,) = KeptJudge(door, "m", parameters), pairs(1)
+    judge_before = {"door": door, "model": "m", "parameters": parameters}
+    card = RunCard("judge", {"judge": judge_before}, 0, {}, {}, {}, 0.0, 0, "now")
+    by, (unit,) = reopen(card), pairs(1)
     for order in ("ab", "ba"):
         asked = prompting.question(prompting.load("dialogue"), unit[:: 1 if order == "ab" else -1], order=order, id="x")
-        ballot = by.read(asked, Reply(text))
+        ballot = by.reader.read(asked, Reply(text))
         assert ballot.verdict == "first"
-        assert by.read(replace(asked, id="", messages=(), candidates=(), code=""), Reply(text)) == ballot
+        assert by.reader.read(replace(asked, id="", messages=(), candidates=(), code=""), Reply(text)) == ballot
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs

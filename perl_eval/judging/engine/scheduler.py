@@ -82,7 +82,7 @@ class Desk:
                     return
                 await self._until(waiting[0][1])
                 ready: list[Ballot] = []
-                read = self._judge.read
+                read = self._judge.reader.read
                 # Few at a time: while they are taken nothing else runs, and replies wait to be written.
                 while waiting and len(ready) < _BLOCK:
                     question, answer = waiting[0]
