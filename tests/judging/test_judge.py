@@ -154,9 +154,9 @@ def test_a_budget_ends_a_run_with_whole_pairs_and_says_so(tmp_path: Path, contes
 PROGRAM = """
 import asyncio, os, sys, time
 from pathlib import Path
-from perl_eval import judge
-from perl_eval.judges.scripted import ScriptedJudge
-from perl_eval.judges.ask import AskOptions
+from perl_eval.judging import judge
+from perl_eval.judges.backends.scripted import ScriptedJudge
+from perl_eval.judging.engine.ask import AskOptions
 
 class Slow(ScriptedJudge):
     '''Takes its time, and writes down every question before it answers.'''

@@ -152,9 +152,9 @@ def test_faults_without_end_leave_pairs_unjudged_with_a_reason_and_a_second_run_
 PROGRAM = """
 import sys
 from pathlib import Path
-from perl_eval import judge
-from perl_eval.judges.ask import AskOptions
-from perl_eval.judges.chat import ChatJudge, ChatOptions
+from perl_eval.judging import judge
+from perl_eval.judging.engine.ask import AskOptions
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
 url, a, b, out, *ledger = sys.argv[1:]
 options = judge.JudgeOptions(
