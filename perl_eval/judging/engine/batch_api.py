@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import tenacity
-
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
-from perl_eval.errors import JudgeError, Refused, UserError
+from perl_eval.client.retries import with_retries
+from perl_eval.errors import JudgeError, UserError
 from perl_eval.judges.backends.chat import ChatJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
-from perl_eval.judging.engine.ask import expected_tokens
+from perl_eval.judging.engine.ask import AskOptions, expected_tokens
 from perl_eval.judging.engine.batch_state import TAG, Chunk, ChunkWriter, read_state
-from perl_eval.judging.engine.limits import AskOptions
 from perl_eval.records import Question
 
 if TYPE_CHECKING:
@@ -284,20 +282,12 @@ class _Work:
 
     async def _try(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """Do something at the server, again where that can help."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, JudgeError) and not isinstance(error, Refused)
-            ),
-            stop=tenacity.stop_after_attempt(self._asking.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=self._asking.backoff_s, max=60.0),
-            reraise=True,
-        )
 
         async def once() -> Result:
             with self._judge.endpoint.errors():
                 return await act()
 
-        return await retrying(once)
+        return await with_retries(once, attempts=self._asking.attempts, backoff_s=self._asking.backoff_s)
 
     def _collect(self, content: str) -> None:
         """Put the answers of a batch into the ledger, and note why others are missing."""
