@@ -87,5 +87,10 @@ def open_judge(spec: str, options: BackendOptions | None = None) -> Judge:
 
     Raises:
         UserError: No such backend, script or model, or no key.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> pe.open_judge("scripted:length").positional
+        True
     """
     return opener_of(spec)(options or BackendOptions())
