@@ -10,37 +10,44 @@ import tenacity
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S
 from perl_eval.errors import JudgeError, RateLimited, Refused
 
-__all__ = ["with_retries"]
+__all__ = ["again_after", "with_retries"]
 
 Result = TypeVar("Result")
 
 
-async def with_retries(
+async def with_retries(act: Callable[[], Awaitable[Result]], *, attempts: int, backoff_s: float) -> Result:
+    """Do something, and again after a failure that may pass; see `again_after`."""
+    try:
+        return await act()
+    except JudgeError as error:
+        return await again_after(error, act, attempts=attempts, backoff_s=backoff_s)
+
+
+async def again_after(
+    error: JudgeError,
     act: Callable[[], Awaitable[Result]],
     *,
     attempts: int,
     backoff_s: float,
     failed: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Do something, and again after a failure that may pass, with growing waits between.
+    """Do again what failed once, as long as its failures may pass, with growing waits between.
 
     Where a server said how long to wait, no less is waited, up to a minute.
 
     Args:
+        error: How it failed.
         act: Does it.
-        attempts: How often it is done, at most.
+        attempts: How often it is done, at most, the first time included.
         backoff_s: Mean of the first wait; it doubles with every attempt, with jitter.
         failed: Called before every wait.
 
     Raises:
         JudgeError: The last failure; of a refusal, the first.
     """
-    try:
-        return await act()  # nearly all end here, and tenacity takes its time
-    except JudgeError as error:
-        if not _may_pass(error):
-            raise
-        first = [error]
+    if not _may_pass(error):
+        raise error
+    first = [error]
 
     async def attempt() -> Result:
         if first:

@@ -20,7 +20,7 @@ from perl_eval.client.ledger import Answering, Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.rate_limiter import Pace, Slot
 from perl_eval.client.reply import Reply
-from perl_eval.client.retries import with_retries
+from perl_eval.client.retries import again_after
 from perl_eval.client.usage import Usage
 from perl_eval.errors import JudgeError, RateLimited, UserError
 
@@ -282,16 +282,11 @@ class Scheduler(Generic[Content]):
         return sum(tokens(request.content) for request in group) + self._service.longest * len(group)
 
     async def _send(self, group: list[Request[Content]], turn: Slot) -> None:
-        turns = [turn]
-
-        async def attempt() -> list[Reply]:
-            own = turns.pop() if turns else await self._pace.enter(self._tokens(group), again=True)
-            return await self._once(group, own)
-
         try:
-            replies = await with_retries(
-                attempt, attempts=self._limits.attempts, backoff_s=self._limits.backoff_s, failed=self._count_retry
-            )
+            try:
+                replies = await self._once(group, turn)
+            except JudgeError as error:
+                replies = await self._again(group, error)
         except _Stopped:
             for request in [*group, *(entry for other in self._todo for entry in other)]:
                 self._open.pop(request.key).set_result(None)
@@ -301,6 +296,15 @@ class Scheduler(Generic[Content]):
         else:
             for request, reply in zip(group, replies, strict=True):
                 self._keep(request.key, reply)
+
+    async def _again(self, group: list[Request[Content]], error: JudgeError) -> list[Reply]:
+        async def attempt() -> list[Reply]:
+            return await self._once(group, await self._pace.enter(self._tokens(group), again=True))
+
+        limits = self._limits
+        return await again_after(
+            error, attempt, attempts=limits.attempts, backoff_s=limits.backoff_s, failed=self._count_retry
+        )
 
     def _count_retry(self) -> None:
         self._tally.retries += 1
@@ -323,7 +327,13 @@ class Scheduler(Generic[Content]):
                 self._reserved_usd += reserve_usd
             self._check_budget()
             self._tally.requests += 1
-            replies = await self._asked([request.content for request in group])
+            self._on_way += 1
+            try:
+                replies = await self._service.ask([request.content for request in group])
+            finally:
+                self._on_way -= 1
+                if self._landed is not None and not self._on_way:
+                    self._landed.set()
             return replies
         except RateLimited as error:
             self._pace.complain(turn, retry_after_s=error.retry_after_s or 0.0)
@@ -331,15 +341,6 @@ class Scheduler(Generic[Content]):
         finally:
             self._reserved_usd -= reserve_usd
             self._pace.leave(turn, answered=bool(replies), left=replies[-1].left if replies else None)
-
-    async def _asked(self, contents: list[Content]) -> list[Reply]:
-        self._on_way += 1
-        try:
-            return await self._service.ask(contents)
-        finally:
-            self._on_way -= 1
-            if self._landed is not None and not self._on_way:
-                self._landed.set()
 
     def _check_budget(self) -> None:
         """Stop before a request that a budget does not cover; what is on its way counts at its highest price."""

@@ -29,7 +29,7 @@ from perl_eval.records import Ballot, Judgement, Question
 
 __all__ = ["Asking", "Cast"]
 
-_BLOCK = 256
+_BLOCK = 128
 
 
 class Cast(NamedTuple):
@@ -147,19 +147,19 @@ class Asking:
 
     def _asked(self, blocks: Iterable[list[_Unit]]) -> Generator[Cast, None, None]:
         """Yield the ballots about units, some of which the judge is to be asked about."""
-        planned: deque[_Unit] = deque()
+        planned: deque[tuple[str, Contestants, int]] = deque()
 
         def requests() -> Iterator[list[Request[Question]]]:
             for block in blocks:
-                planned.extend(block)
+                planned.extend([(id, unit, len(keys)) for id, unit, keys, *_ in block])
                 yield [request for one in block for request in one.requests()]
 
         with contextlib.closing(ballots_of(requests(), self.judge, self._ledger, self._limits, self.tally)) as ballots:
             # A unit is planned before its first ballot comes.
             for ballot in ballots:
-                id, unit, keys, *_ = planned.popleft()
-                cast = (ballot, *islice(ballots, len(keys) - 1))
-                if len(cast) < len(keys):
+                id, unit, wanted = planned.popleft()
+                cast = (ballot, *islice(ballots, wanted - 1))
+                if len(cast) < wanted:
                     return
                 yield Cast(id, unit, cast)
 

@@ -12,7 +12,7 @@ import pytest
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
-from perl_eval.client.retries import with_retries
+from perl_eval.client.retries import again_after, with_retries
 from perl_eval.client.scheduler import Handling, Request, Scheduler, looked_up
 from perl_eval.client.usage import Usage
 from perl_eval.errors import JudgeError, RateLimited, Refused, UserError
@@ -124,7 +124,10 @@ def test_what_may_pass_is_done_again_as_often_as_allowed() -> None:
 
     async def run(attempts: int) -> str:
         done.clear()
-        return await with_retries(act, attempts=attempts, backoff_s=0.001, failed=lambda: waits.append(1))
+        try:
+            return await act()
+        except JudgeError as error:
+            return await again_after(error, act, attempts=attempts, backoff_s=0.001, failed=lambda: waits.append(1))
 
     assert asyncio.run(run(3)) == "there"
     assert len(done) == 3
