@@ -28,12 +28,12 @@ from perl_eval.judges import prompting
 from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging import judge
-from perl_eval.judging.engine.ask import AskOptions, ask
-from perl_eval.judging.key_cache import Recall
+from perl_eval.judging.asking import Asking
+from perl_eval.judging.engine.ask import AskOptions
 from perl_eval.records import Completion, Message
 from perl_eval.storage import parquet
 
-SERVER = Path(__file__).resolve().parent.parent / "tests" / "judges" / "fake_server.py"
+SERVER = Path(__file__).resolve().parent.parent / "tests" / "fake_server.py"
 
 
 def completion(policy: str, item: int) -> Completion:
@@ -58,8 +58,7 @@ def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOpt
     template, tally = prompting.load("dialogue"), Usage()
     begun_s = time.perf_counter()
     with Ledger(path) as ledger:
-        recall = Recall(by, ledger, lambda questions: ask(questions, by, ledger, options=options, tally=tally), tally)
-        for _ in recall.judgements(units, template):
+        for _ in Asking(by, template, ledger, judge.JudgeOptions("dialogue", asking=options), tally).judgements(units):
             pass
     return time.perf_counter() - begun_s, tally
 

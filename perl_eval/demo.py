@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perl_eval.judges.registry import DoorOptions, open_judge
+from perl_eval.judges.registry import BackendOptions, open_judge
 from perl_eval.judging import judge
 from perl_eval.models.backbone import ALL_PROJECTIONS, LoraShape
 from perl_eval.models.reward_model import RewardScorer
@@ -137,14 +137,16 @@ def _judge(out: Path, completions: Sequence[Path], seed: int) -> dict[str, Path]
     """Return the judgements by judge: the RL policy, then the one without KL, each against SFT."""
     prior, tuned, unanchored = completions
     judges = {
-        "biased": open_judge("scripted:world", DoorOptions(position_bias=0.15, noise=0.1, tie_margin=0.02, seed=seed)),
-        "always first": open_judge("scripted:constant", DoorOptions(position_bias=1.0, seed=seed)),
-        "reward model": open_judge(f"reward:{out / 'reward'}", DoorOptions(tie_margin=0.05)),
+        "biased": open_judge(
+            "scripted:world", BackendOptions(position_bias=0.15, noise=0.1, tie_margin=0.02, seed=seed)
+        ),
+        "always first": open_judge("scripted:constant", BackendOptions(position_bias=1.0, seed=seed)),
+        "reward model": open_judge(f"reward:{out / 'reward'}", BackendOptions(tie_margin=0.05)),
     }
     options = judge.JudgeOptions(prompt="dialogue", seed=seed)
     judged = {}
-    for name, door in judges.items():
-        judged[name] = judge.run(tuned, prior, _folder(out, f"judge {name}"), judge=door, options=options)
+    for name, by in judges.items():
+        judged[name] = judge.run(tuned, prior, _folder(out, f"judge {name}"), judge=by, options=options)
         score.run(judged[name], _folder(out, f"score {name}"))
     other = judge.run(unanchored, prior, out / "judge-without-KL", judge=judges["biased"], options=options)
     score.run(other, out / "score-without-KL")

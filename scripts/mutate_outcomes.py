@@ -58,7 +58,7 @@ CHOSEN = {
     "cli/judge.py": "command_line",
     "results.py": "shown_in_python",
     "judges/parsing/verdicts.py": "probability",
-    "judges/backends/choices.py": "probability",
+    "judges/readers.py": "probability",
 }
 """By what is changed, the tests that know the answer, as pytest's ``-k`` takes it."""
 
@@ -190,7 +190,7 @@ READERS = (
     Change("cli/judge.py", "{word(outcome)}", "{outcome}"),
     Change("results.py", "word(one.outcome)", "one.outcome"),
     Change("judges/parsing/verdicts.py", "worth(of_verdict(verdict)) * part", 'part * (verdict != "second")'),
-    Change("judges/backends/choices.py", 'first + worth("tie") * tie', "first"),
+    Change("judges/readers.py", 'first + worth("tie") * tie', "first"),
 )
 """A change of every place that reads the table."""
 

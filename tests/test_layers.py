@@ -38,6 +38,8 @@ PURE: Mapping[str, tuple[str, ...]] = {
     "client": ("errors", "records", "storage"),
 }
 """The only packages that a pure one may import."""
+FORBIDDEN: Mapping[str, tuple[str, ...]] = {"sampling": ("judges",)}
+"""What a package must do without, though it lies lower."""
 SAME_IDEA: Mapping[str, str] = {
     "__init__": "every package has one",
     "ablate": "the verb, and its command",
@@ -122,6 +124,8 @@ def _wrong_way(module: str, target: str) -> str:
         return f"{module} (layer {LEVELS[ours]}) imports {target} (layer {LEVELS[theirs]})"
     if ours in VERBS and theirs in VERBS:
         return f"{module} and {target} are both verbs"
+    if theirs in FORBIDDEN.get(ours, ()):
+        return f"{module} must do without {target}"
     if ours in PURE and theirs not in PURE[ours]:
         return f"{module} is pure, and imports {target}"
     return ""
@@ -166,6 +170,7 @@ def test_every_shared_name_is_still_shared() -> None:
         ("perl_eval/judges/backends/chat.py", "def f():\n    from perl_eval.cli import app"),
         ("perl_eval/judging/judge.py", "import importlib\nimportlib.import_module('perl_eval.demo')"),
         ("perl_eval/judging/judge.py", "from perl_eval.scoring.score import run"),
+        ("perl_eval/sampling/server.py", "from perl_eval.judges.protocol import Judge"),
         ("perl_eval/training/policy.py", "from perl_eval.judging import judge"),
         ("perl_eval/newpackage/thing.py", "x = 1"),
         ("perl_eval/thing.py", "x = 1"),

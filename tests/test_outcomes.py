@@ -18,7 +18,7 @@ from contests import pair_judged
 
 from perl_eval import outcomes
 from perl_eval.cli.judge import _show_outcomes
-from perl_eval.judges.backends.choices import read_probabilities
+from perl_eval.judges.readers import ProbabilityReader
 from perl_eval.judges.parsing.verdicts import p_first
 from perl_eval.judging import image_ablation, jury
 from perl_eval.judging.early_stopping import Referee
@@ -394,7 +394,7 @@ def _probability(question: Question, given: Mapping[str, float]) -> float:
             return p_first
 
     answer: Any = Answer()
-    found: Any = read_probabilities(question, answer, tie_margin=0.0)
+    found: Any = ProbabilityReader().read(question, answer)
     return float(found)
 
 

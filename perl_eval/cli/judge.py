@@ -85,13 +85,13 @@ def judge(
         _refuse_same_votes(doors, votes, temperature)
     if any(spec.startswith(("reward:", "local:")) for spec in doors):
         require_torch()
-    from perl_eval.judges.registry import DoorOptions
+    from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
     from perl_eval.judging.engine.batch_api import BatchOptions
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
-    told = DoorOptions(
+    told = BackendOptions(
         position_bias=position_bias,
         noise=noise,
         tie_margin=tie_margin,

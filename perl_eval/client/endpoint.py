@@ -1,4 +1,4 @@
-"""What the doors that speak HTTP share: address, key, prices, and what a server's refusals mean."""
+"""What the backends that speak HTTP share: address, key, prices, and what a server's refusals mean."""
 
 from __future__ import annotations
 

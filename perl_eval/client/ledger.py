@@ -2,8 +2,8 @@
 
 One SQLite file in WAL mode; several processes may share it. It holds replies only: no errors, no cut-off replies, no
 requests, no keys, no headers. A committed reply outlives its process at once, and the machine after `Ledger.sync`: a
-disk that makes one wait for seconds delays the second, not the first. A second table speeds up looking replies up, see
-`perl_eval.judging.key_cache`; it may be emptied at any time.
+disk that makes one wait for seconds delays the second, not the first. A second table says under which keys the replies
+about a unit are, so that they are found without rendering; it may be emptied at any time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, token
 class Answering(Protocol):
     """Who gave a reply: a judge, or a model behind a server that was sampled."""
 
-    door: str
+    backend: str
     model: str
 
 
@@ -143,7 +143,7 @@ class Ledger:
         return found
 
     def noted(self, units: Sequence[bytes]) -> dict[bytes, list[bytes]]:
-        """Return the keys that were noted for units, by unit; see `perl_eval.judging.key_cache`."""
+        """Return the keys that were noted for units, by unit."""
         found: dict[bytes, list[bytes]] = {}
         for start in range(0, len(units), _LOOKUP):
             part = units[start : start + _LOOKUP]
@@ -197,7 +197,7 @@ class Ledger:
         rows = [
             (
                 key,
-                who.door,
+                who.backend,
                 who.model,
                 reply.model,
                 reply.text,

@@ -30,7 +30,7 @@ class KeptReply:
 
     Attributes:
         key: The key, in hex digits.
-        door: Which door was asked.
+        door: Which backend was asked.
         asked: Which model was asked.
         answered: The model as the server names it.
         text: The reply.

@@ -18,7 +18,7 @@ class Reply:
     """What came back from a judge, unread; this is what the ledger keeps.
 
     Attributes:
-        text: The reply as it came: text, or the numbers a door without text works with, as JSON.
+        text: The reply as it came: text, or the numbers a backend without text works with, as JSON.
         finish: Why it ended: ``stop``, ``length`` (cut off) or ``refusal``.
         logprobs: Tokens that could have come at the answer position, each with its log-probability in nats.
         model: The model as the server names it.

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from perl_eval.client.reply import Reply
 from perl_eval.errors import JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
-from perl_eval.judges.backends.offline import KeptJudge
-from perl_eval.judges.protocol import Sees
-from perl_eval.judges.registry import DoorOptions, open_judge
-from perl_eval.records import Ballot, Question
+from perl_eval.judges.protocol import Judge
+from perl_eval.judges.readers import Reader
+from perl_eval.judges.registry import BackendOptions, opener_of
+from perl_eval.records import Question
 
 __all__ = ["Cluster", "RayJudge", "RaySpread"]
 
@@ -30,7 +31,7 @@ _BLOCKS = 4096
 _JUDGE_ERRORS: Mapping[str, type[JudgeError]] = {
     kind.__name__: kind for kind in (JudgeError, RateLimited, TimedOut, Refused)
 }
-_FACTS = ("door", "model", "parameters", "positional", "simulated", "group", "longest", "sees")
+_FACTS = ("backend", "model", "parameters", "reader", "positional", "simulated", "group", "longest", "sees")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class _Worker:
         return pa.table({"done": [pickler.dumps(one) for one in made]})
 
 
-class RayJudge:
+class RayJudge(Judge):
     """A judge that sits on workers; asks, keeps and reads as the judge itself would here.
 
     It has the same name and parameters, so the same ledger keys: a run may be begun here and ended there.
@@ -148,18 +149,14 @@ class RayJudge:
         UserError: No such judge, or no cluster.
     """
 
-    door: str
+    backend: str
     model: str
     parameters: Mapping[str, object]
-    positional: bool
-    simulated: bool
-    group: int
-    longest: int
-    sees: Sees
+    reader: Reader
 
-    def __init__(self, spec: str, options: DoorOptions, cluster: Cluster) -> None:
+    def __init__(self, spec: str, options: BackendOptions, cluster: Cluster) -> None:
         self._ray = cluster.connect()
-        self._given, self._cluster = (spec, options), cluster
+        self._open, self._cluster = partial(opener_of(spec), options), cluster
         self._seats: list[Any] = []
         self._load: list[int] = []
         self._sit()
@@ -169,7 +166,6 @@ class RayJudge:
         for name in _FACTS:
             setattr(self, name, facts[name])
         self._prices: tuple[float, float] | None = facts["prices"]
-        self._kept = KeptJudge(self.door, self.model, self.parameters)
 
     def _sit(self) -> None:
         """Start the workers, spread over the machines.
@@ -184,7 +180,7 @@ class RayJudge:
             num_gpus=self._cluster.gpus or None,
             scheduling_strategy="SPREAD",
         )(_Seat)
-        self._seats = [seat.remote(*self._given) for _ in range(self._cluster.workers)]
+        self._seats = [seat.remote(self._open) for _ in range(self._cluster.workers)]
         self._load = [0] * self._cluster.workers
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
@@ -210,10 +206,6 @@ class RayJudge:
             return replies
         raise (_JUDGE_ERRORS.get(kind) or UserError)(*given)
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Read a reply as the judge does."""
-        return self._kept.read(question, reply)
-
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the judge's prices of a million tokens."""
         if self._prices is None:
@@ -230,11 +222,11 @@ class RayJudge:
 class _Seat:
     """A judge on a worker; what it raises comes back as a name and its words."""
 
-    def __init__(self, spec: str, options: DoorOptions) -> None:
+    def __init__(self, open_one: Callable[[], Judge]) -> None:
         self._judge: Any = None
         self._refusal: tuple[str, str] = ("", "")
         try:
-            self._judge = open_judge(spec, options)
+            self._judge = open_one()
         except UserError as error:
             self._refusal = (error.what, error.fix)
 

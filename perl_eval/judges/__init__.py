@@ -1,1 +1,1 @@
-"""The doors to a judge, all behind one protocol."""
+"""The backends of a judge, all behind one protocol."""

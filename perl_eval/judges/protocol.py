@@ -1,4 +1,4 @@
-"""The one protocol behind which every judge stands, and the reply that it gives before anyone reads it."""
+"""The one protocol behind which every judge stands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from perl_eval.client.reply import Reply
-from perl_eval.records import Ballot, Question
+from perl_eval.judges.readers import Reader
+from perl_eval.records import Question
 
 __all__ = ["Judge", "Sees"]
 
@@ -14,15 +15,16 @@ Sees = Literal["messages", "candidates"]
 
 
 class Judge(Protocol):
-    """Something that answers questions.
+    """Something that answers questions; a class of one's own may inherit what it does not set.
 
-    Asking and reading are apart: `ask` is the only input and output, `read` is pure. So a kept reply can be read
-    again by a better reader, for nothing.
+    Asking and reading are apart: `ask` is the only input and output, the reader is pure. So a kept reply can be read
+    again by a better reader, for nothing, and a run is verified without its judge.
 
     Attributes:
-        door: Which of the doors it is: ``chat``, ``decisions``, ``local``, ``reward`` or ``scripted``.
+        backend: What kind of judge it is: ``chat``, ``local``, or a name of one's own.
         model: What answers: a model name, a path, or the name of a script.
         parameters: Whatever else changes the answer, JSON-like; part of the ledger key, shown on the run card.
+        reader: How its replies are read, see `perl_eval.judges.readers`; goes on the run card.
         positional: True if the order of the candidates can change the answer. A judge without positions is asked
             once a pair, with order ``"none"``.
         simulated: True if no model and no person is behind it; reports say so.
@@ -32,18 +34,15 @@ class Judge(Protocol):
             (their prompts, texts and token ids, which then are part of the ledger key too).
     """
 
-    door: str
+    backend: str
     model: str
     parameters: Mapping[str, object]
-    positional: bool
-    simulated: bool
-    group: int
-    longest: int
-    sees: Sees
-
-    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
-        """Return what so many tokens cost, or None if nobody knows."""
-        ...
+    reader: Reader
+    positional: bool = True
+    simulated: bool = False
+    group: int = 1
+    longest: int = 0
+    sees: Sees = "messages"
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer 1 to ``group`` questions, in order, one reply a question.
@@ -54,13 +53,10 @@ class Judge(Protocol):
         """
         ...
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Read one reply. A reply without a verdict is a ballot with ``verdict=None`` and a reason.
-
-        Of the question it needs kind, order and scale only: a reply that is kept may be read without the rest.
-        """
-        ...
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        """Return what so many tokens cost, or None if nobody knows."""
+        return None
 
     async def close(self) -> None:
         """Give back connections; the judge may be asked again later."""
-        ...
+        return

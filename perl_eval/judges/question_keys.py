@@ -34,7 +34,7 @@ def parts(messages: Sequence[Message]) -> list[str]:
 
 
 class Keys:
-    """The ledger keys of one judge: sha256 of door, model, parameters, rendered messages and number of the vote.
+    """The ledger keys of one judge: sha256 of backend, model, parameters, rendered messages and number of the vote.
 
     Rubric, scale and pictures count where a question has them.
     For a judge that sees the candidates themselves, their prompts, texts and token ids count too: defusing a text for
@@ -42,7 +42,9 @@ class Keys:
     """
 
     def __init__(self, judge: Judge) -> None:
-        self._start = hashlib.sha256(fed(judge.door, judge.model, json.dumps(dict(judge.parameters), sort_keys=True)))
+        self._start = hashlib.sha256(
+            fed(judge.backend, judge.model, json.dumps(dict(judge.parameters), sort_keys=True))
+        )
         self._sees_candidates = judge.sees == "candidates"
 
     def of(self, question: Question, vote: int = 0) -> bytes:

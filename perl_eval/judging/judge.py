@@ -16,17 +16,18 @@ from pathlib import Path
 
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
+from perl_eval.judges.backends import offline
 from perl_eval.judges.protocol import Judge
+from perl_eval.judging.asking import Asking
 from perl_eval.judging.attack_success import attack
 from perl_eval.judging.cost_estimate import Forecast, forecast
 from perl_eval.judging.early_stopping import referee_of
 from perl_eval.judging.image_ablation import look
-from perl_eval.judging.key_cache import Recall
 from perl_eval.judging.options import JudgeOptions, arguments_of, inputs_of, template_of
-from perl_eval.judging.outcome_of import Contestants, judgements, plan
+from perl_eval.judging.outcome_of import Contestants, plan
 from perl_eval.judging.pairing import Pairs, pairs
 from perl_eval.judging.queue import queue_of
-from perl_eval.judging.run import LEDGER, filled, judged, putting
+from perl_eval.judging.run import LEDGER, filled, judged
 from perl_eval.judging.verify import reread, verify
 from perl_eval.outcomes import Decision, decide
 from perl_eval.records import Estimate, Judgement
@@ -35,6 +36,7 @@ from perl_eval.storage.external_sort import write_sorted
 from perl_eval.storage.scratch import scratch_in
 
 __all__ = [
+    "Asking",
     "Contestants",
     "Decision",
     "Forecast",
@@ -43,7 +45,6 @@ __all__ = [
     "attack",
     "decide",
     "forecast",
-    "judgements",
     "look",
     "pairs",
     "plan",
@@ -93,9 +94,9 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             queue, left_over = queue_of(a, b, template, options, scratch)
             with Ledger(options.ledger or started.folder / LEDGER) as ledger:
                 referee = referee_of(queue, template, options)
-                batches = filled(queue, judge, template, ledger=ledger, folder=started.folder, options=options)
-                put = Recall(judge, ledger, putting(judge, ledger, options, tally), tally)
-                done = counted(judged(queue, judge, template, put=put, options=options, tally=tally))
+                asking = Asking(judge, template, ledger, options, tally)
+                batches = filled(queue, asking, ledger=ledger, folder=started.folder, options=options)
+                done = counted(judged(queue, asking))
                 done = done if referee is None else referee.until_decided(done)
                 path = started.folder / run_folder.FILES[Judgement]
                 count = write_sorted(path, done, Judgement, by=("item", "id"), scratch=scratch)
@@ -106,6 +107,7 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             started.write([replace(referee.estimate(), simulated=started.simulated)], Estimate)
             started.notes.update(referee.notes())
         started.notes["ledger"] = str(options.ledger or LEDGER)
+        started.notes[offline.READING] = offline.described(judge)
         if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
         return started.folder

@@ -70,7 +70,7 @@ def template_of(b: Path | None, options: JudgeOptions) -> prompting.Template:
 def arguments_of(judge: Judge, template: prompting.Template, options: JudgeOptions) -> dict[str, object]:
     """Return what shapes the output, for the run card."""
     return {
-        "judge": {"door": judge.door, "model": judge.model, "parameters": dict(judge.parameters)},
+        "judge": {"door": judge.backend, "model": judge.model, "parameters": dict(judge.parameters)},
         "prompt": template.name,
         "prompt_sha256": template.sha256,
         "limit": options.limit,

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 from perl_eval.judges import prompting
 from perl_eval.judges.protocol import Judge
 from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, Judgement, Order, Question, digest
 
-__all__ = ["Contestants", "judgement", "judgement_id", "judgements", "naming", "orders_of", "plan"]
+__all__ = ["ORDERS", "Contestants", "asked", "judgement", "judgement_id", "naming", "orders_of", "plan"]
 
 
 Contestants = tuple[Completion, ...]
 """One completion to judge alone, or a and b."""
+
+
+ORDERS: tuple[tuple[Order, ...], ...] = (("ab", "ba"), ("none",))
+"""The orders in which a unit may be shown: a pair to a judge with positions, and all else."""
 
 
 def plan(
@@ -26,24 +27,23 @@ def plan(
     """Yield the questions to ask, those of one pair next to each other."""
     named = naming(judge, template)
     for unit in units:
-        yield from _asked(unit, judge, template, id=judgement_id(unit, named), reasoning=reasoning)
+        yield from asked(unit, judge, template, id=judgement_id(unit, named), reasoning=reasoning)
 
 
-def _asked(
-    unit: Contestants, judge: Judge, template: prompting.Template, *, id: str, reasoning: bool
-) -> list[Question]:
+def asked(unit: Contestants, judge: Judge, template: prompting.Template, *, id: str, reasoning: bool) -> list[Question]:
+    """Return the questions to ask about one unit, in the orders in which it is shown."""
     return prompting.questions(template, unit, orders=orders_of(unit, judge), id=id, reasoning=reasoning)
 
 
 def orders_of(unit: Contestants, judge: Judge) -> tuple[Order, ...]:
     """Return the orders in which a unit is shown to a judge."""
-    return ("ab", "ba") if len(unit) == 2 and judge.positional else ("none",)
+    return ORDERS[0] if len(unit) == 2 and judge.positional else ORDERS[1]
 
 
 def naming(judge: Judge, template: prompting.Template) -> str:
     """Return what all judgements of one judge and prompt have in common in their ids."""
     parameters = json.dumps(dict(judge.parameters), sort_keys=True)
-    return digest(judge.door, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
+    return digest(judge.backend, judge.model, parameters, template.sha256, *filter(None, [template.rubric_sha256]))
 
 
 def judgement_id(unit: Contestants, named: str) -> str:
@@ -54,45 +54,6 @@ def judgement_id(unit: Contestants, named: str) -> str:
         named: See `naming`.
     """
     return digest("judgement", named, *(completion.id for completion in unit))
-
-
-def judgements(
-    units: Iterable[Contestants],
-    judge: Judge,
-    template: prompting.Template,
-    *,
-    put: Callable[[Iterable[Question]], Generator[Ballot, None, None]],
-    reasoning: bool = False,
-    votes: int = 1,
-) -> Generator[Judgement, None, None]:
-    """Plan, ask and decide, unit by unit; if the ballots end early, so do the judgements.
-
-    Args:
-        units: What to judge, in the order to ask; taken as they are needed, some thousand ahead.
-        judge: Whom to ask.
-        template: What to ask.
-        put: Asks: turns questions into ballots, in order, ``votes`` a question.
-        reasoning: Ask for reasons before the verdict.
-        votes: How often each question is asked.
-    """
-    named = naming(judge, template)
-    planned: deque[tuple[str, Contestants, int]] = deque()
-
-    def questions() -> Iterator[Question]:
-        for unit in units:
-            id = judgement_id(unit, named)
-            asked = _asked(unit, judge, template, id=id, reasoning=reasoning)
-            planned.append((id, unit, votes * len(asked)))
-            yield from asked
-
-    with contextlib.closing(put(questions())) as ballots:
-        # A unit is planned before its first ballot comes.
-        for ballot in ballots:
-            id, unit, wanted = planned.popleft()
-            cast = (ballot, *islice(ballots, wanted - 1))
-            if len(cast) < wanted:
-                return
-            yield judgement(id, unit, cast, judge, template)
 
 
 def judgement(

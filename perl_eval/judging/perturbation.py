@@ -11,10 +11,11 @@ from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
 from perl_eval.judges.protocol import Judge
+from perl_eval.judging.asking import Asking
 from perl_eval.judging.options import JudgeOptions, arguments_of, inputs_of, template_of
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.queue import queue_of
-from perl_eval.judging.run import LEDGER, judged, putting
+from perl_eval.judging.run import LEDGER, judged
 from perl_eval.records import Judgement, Kind
 from perl_eval.storage import run_folder
 from perl_eval.storage.scratch import scratch_in
@@ -81,10 +82,10 @@ def trial(tries: Tries, a: Path, b: Path | None, out: Path, *, judge: Judge, opt
             return
         ledger_file = options.ledger or started.folder / LEDGER
         with scratch_in(started.folder) as scratch, Ledger(ledger_file) as ledger:
-            put = putting(judge, ledger, options, tally)
+            asking = Asking(judge, template, ledger, options, tally)
 
             def done(units: Sequence[Contestants]) -> list[Judgement]:
-                return list(judged(units, judge, template, put=put, options=options, tally=tally))
+                return list(judged(units, asking))
 
             yield Trial(started, list(queue_of(a, b, template, options, scratch)[0]), template.kind, done)
         started.notes["asking"] = asdict(tally)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from perl_eval.client.ledger import Ledger
-from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
 from perl_eval.judges import prompting
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
+from perl_eval.judging.asking import Asking
 from perl_eval.judging.engine.ask import NOT_KEPT, AskOptions
 from perl_eval.judging.options import JudgeOptions, arguments_of, template_of
 from perl_eval.judging.outcome_of import plan
 from perl_eval.judging.queue import queue_of
-from perl_eval.judging.run import LEDGER, judged, putting
-from perl_eval.records import Ballot, Judgement, Question, RunCard
-from perl_eval.storage import parquet, run_folder
+from perl_eval.judging.run import LEDGER
+from perl_eval.records import Ballot, Judgement, RunCard
+from perl_eval.storage import parquet, progress, run_folder
 
 __all__ = ["keys_of", "reread", "verify"]
 
@@ -137,16 +137,18 @@ def _reread(run: Path, card: RunCard, *, judge: Judge, prompts: Path | None) -> 
     if not kept.is_file():
         raise UserError(f"the ledger of the run is gone: {kept}", "put it back")
     stored = run_folder.locate(run, Judgement)
-    noted = (ballot for judgement in parquet.iterate(stored, Judgement) for ballot in judgement.ballots)
     with tempfile.TemporaryDirectory() as scratch, Ledger(kept) as ledger:
         queue, _ = queue_of(a, b, template, options, Path(scratch), run)
-        ask_ledger = putting(judge, ledger, options, Usage())
+        asking = Asking(judge, template, ledger, options, index=False)
+        with contextlib.closing(asking.cast(queue)) as again:
+            shown = progress.track(again, f"judging with {judge.model}", total=len(queue))
+            for was, now in zip(parquet.iterate(stored, Judgement), shown, strict=True):
+                yield was, asking.judgement(now._replace(ballots=_completed(now.ballots, was.ballots)))
 
-        def put(questions: Iterable[Question]) -> Generator[Ballot, None, None]:
-            for was, ballot in zip(noted, ask_ledger(questions), strict=True):
-                # Errors and cut-off replies are in no ledger: what the run noted about them stands.
-                yield was if ballot.reason == NOT_KEPT and was.verdict is None else ballot
 
-        again = judged(queue, judge, template, put=put, options=options)
-        with contextlib.closing(again):
-            yield from zip(parquet.iterate(stored, Judgement), again, strict=True)
+def _completed(now: tuple[Ballot, ...], noted: tuple[Ballot, ...]) -> tuple[Ballot, ...]:
+    """Return ballots from the ledger, and for errors and cut-off replies, which are in none, what the run noted."""
+    if len(now) != len(noted):
+        return now
+    pairs = zip(now, noted, strict=True)
+    return tuple(was if one.reason == NOT_KEPT and was.verdict is None else one for one, was in pairs)

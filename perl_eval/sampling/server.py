@@ -6,24 +6,22 @@ run that was killed goes on and asks for nothing it has; at most what came in th
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tenacity
-
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
-from perl_eval.client.rate_limiter import LONGEST_WAIT_S, Pace
+from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
+from perl_eval.client.scheduler import Handling, Scheduler, looked_up
 from perl_eval.client.usage import Usage
-from perl_eval.errors import JudgeError, RateLimited, Refused, UserError
+from perl_eval.errors import JudgeError, Refused, UserError
 from perl_eval.records import Completion, Message, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
@@ -32,11 +30,9 @@ from perl_eval.storage import progress, run_folder
 __all__ = ["ServerOptions", "run"]
 
 _LEDGER = "ledger.sqlite"
-_FLUSH_S = 0.25
-_FLUSH_ROWS = 256
 _HOPELESS = 20
 _EXAMPLES = 3
-_LOOKUP = 4096
+_BLOCK = 256
 _SEED_BITS = 31
 # What a server may not take, and what its complaint then names.
 _DISPENSABLE = ("logprobs", "seed")
@@ -84,7 +80,7 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _Prompt:
     """One completion that is wanted; ``key`` is its place in the ledger."""
 
     row: Row
@@ -126,24 +122,21 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
             raise UserError(f"{data} has pictures, which are not sent to a server", "sample from a model's folder")
         requests = _requests(sampler, asked, seed)
         with Ledger(going.folder / _LEDGER) as ledger:
-            asking = _Asking(sampler, ledger, options)
-            missing = [one for some in _batches(requests) for one in _not_in(ledger, some)]
-            asking.tally.from_ledger = len(requests) - len(missing)
-            if missing:
-                asyncio.run(asking.ask(missing))
-            if requests and len(asking.refused) == len(requests):
-                raise UserError(f"the server refused every prompt: {next(iter(asking.refused.values()))}", "check them")
-            name = options.name or model
-            made = (_completion(one, reply, name) for one, reply in _answered(ledger, requests))
-            going.write(made, Completion)
-        refused = asking.refused
+            sampling = _Sampling(sampler, ledger)
+            with contextlib.closing(sampling.completions(requests)) as made:
+                going.write(made, Completion)
+        refused = sampling.refused
         going.notes |= {"prompts": len(requests) // options.draws, "completions": len(requests) - len(refused)}
-        going.notes |= {"policy": name, "asking": asdict(asking.tally), "not_taken": sorted(sampler.not_taken)}
+        going.notes |= {
+            "policy": options.name or model,
+            "asking": asdict(sampling.tally),
+            "not_taken": sorted(sampler.not_taken),
+        }
         going.notes |= {"unanswered": len(refused), "unanswered_examples": dict(list(refused.items())[:_EXAMPLES])}
     return going.folder
 
 
-def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Request]:
+def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Prompt]:
     """Return what to ask for: the draws of a prompt are neighbours, so that a server can read it once."""
     made = []
     for row in asked:
@@ -151,27 +144,11 @@ def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Reque
             own = int(digest("seed", str(seed), row.id, str(draw)), 16) % 2**_SEED_BITS
             key = hashlib.sha256(json.dumps(sampler.body(row, own), sort_keys=True).encode("ascii"))
             key.update(json.dumps([sampler.server, row.id, draw]).encode("ascii"))
-            made.append(_Request(row, draw, own, key.digest()))
+            made.append(_Prompt(row, draw, own, key.digest()))
     return made
 
 
-def _batches(requests: Sequence[_Request]) -> Iterator[Sequence[_Request]]:
-    for start in range(0, len(requests), _LOOKUP):
-        yield requests[start : start + _LOOKUP]
-
-
-def _not_in(ledger: Ledger, requests: Sequence[_Request]) -> list[_Request]:
-    known = ledger.find([one.key for one in requests])
-    return [one for one in requests if one.key not in known]
-
-
-def _answered(ledger: Ledger, requests: Sequence[_Request]) -> Iterator[tuple[_Request, Reply]]:
-    for some in _batches(requests):
-        known = ledger.find([one.key for one in some])
-        yield from ((one, known[one.key]) for one in some if one.key in known)
-
-
-def _completion(request: _Request, reply: Reply, name: str) -> Completion:
+def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
     row = request.row
     return Completion(
         id=digest("completion", row.id, name, str(request.draw)),
@@ -190,8 +167,12 @@ def _completion(request: _Request, reply: Reply, name: str) -> Completion:
 class _Sampler:
     """A model behind a server, which answers prompts."""
 
+    backend = "sample"
+    group = 1
+
     def __init__(self, server: str, model: str, options: ServerOptions) -> None:
-        self.door, self.server, self.model, self.options = "sample", server, model, options
+        self.server, self.model, self.options = server, model, options
+        self.longest = options.max_new_tokens
         self._endpoint = Endpoint(server, options.key_variable, options.timeout_s, None, None, options.key_file)
         self._limit_name = "max_tokens"
         self.not_taken: frozenset[str] = frozenset()
@@ -206,7 +187,11 @@ class _Sampler:
             "seed": seed,
         }
 
-    async def answer(self, request: _Request) -> Reply:
+    async def ask(self, requests: Sequence[_Prompt], /) -> list[Reply]:
+        """Ask for one completion each."""
+        return [await self._answer(request) for request in requests]
+
+    async def _answer(self, request: _Prompt) -> Reply:
         """Ask for one completion; what the server does not take is left out from then on.
 
         Raises:
@@ -233,6 +218,10 @@ class _Sampler:
         if "max_completion_tokens" in complaint:
             self._limit_name = "max_completion_tokens"
         self.not_taken |= {name for name in _DISPENSABLE if name in complaint}
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
+        """Return None: prices are not asked for."""
+        return None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -266,97 +255,52 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
     )
 
 
+def _ends(sampler: _Sampler, attempts: int) -> Callable[[JudgeError, Usage], UserError | None]:
+    """Return what says whether sampling ends with a failure: one refused prompt ends nothing, all else does."""
+
+    def ends(error: JudgeError, tally: Usage) -> UserError | None:
+        if not isinstance(error, Refused):
+            return UserError(
+                f"{sampler.model} gave no answer in {attempts} attempts, lastly: {error}",
+                "check the server; the same command goes on from here",
+            )
+        if tally.failed < _HOPELESS or tally.asked + tally.from_ledger:
+            return None
+        return UserError(f"the server refused all of {tally.failed} prompts, lastly: {error}", "check them")
+
+    return ends
+
+
 @dataclass(slots=True)
-class _Asking:
-    """One round of asking; ``refused`` gets the reason for each completion that the server will never give."""
+class _Sampling:
+    """One round of sampling; ``refused`` gets the reason for each completion that the server will never give."""
 
     sampler: _Sampler
     ledger: Ledger
-    options: ServerOptions
     tally: Usage = field(default_factory=Usage)
     refused: dict[str, str] = field(default_factory=dict)
-    _fresh: list[tuple[bytes, Reply]] = field(default_factory=list)
 
-    async def ask(self, missing: Sequence[_Request]) -> None:
-        """Ask for some completions and keep them in the ledger.
+    def completions(self, requests: Sequence[_Prompt]) -> Generator[Completion, None, None]:
+        """Yield the completions in order, from the ledger or from the server.
 
         Raises:
-            UserError: The server does not answer, or the ledger cannot be written.
+            UserError: The server does not answer or refuses everything, or the ledger cannot be written.
         """
-        pace = Pace(self.options.max_concurrency)
-        bar = progress.track(missing, f"sample {self.options.name or self.sampler.model}")
-        with contextlib.closing(bar):  # type: ignore[type-var]
-            count = min(self.options.max_concurrency, len(missing))
-            workers = [asyncio.create_task(self._work(bar, pace)) for _ in range(count)]
-            timer = asyncio.create_task(self._flush_while(workers))
-            try:
-                await asyncio.gather(*workers, timer)
-            finally:
-                for task in (*workers, timer):
-                    task.cancel()
-                await asyncio.gather(*workers, timer, return_exceptions=True)
-                self._flush()
-                await self.sampler.close()
-
-    async def _work(self, pending: Iterator[_Request], pace: Pace) -> None:
-        for request in pending:
-            try:
-                reply = await self._patiently(request, pace)
-            except Refused as error:
-                self._note(request, error)
-            except JudgeError as error:
-                raise UserError(
-                    f"{self.sampler.model} gave no answer in {self.options.attempts} attempts, lastly: {error}",
-                    "check the server; the same command goes on from here",
-                ) from None
-            else:
-                self.tally.asked += 1
-                self.tally.tokens_in += reply.tokens_in
-                self.tally.tokens_out += reply.tokens_out
-                self._fresh.append((request.key, reply))
-                if len(self._fresh) >= _FLUSH_ROWS:
-                    self._flush()
-
-    async def _patiently(self, request: _Request, pace: Pace) -> Reply:
-        """Ask as often as allowed."""
-        attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, JudgeError) and not isinstance(e, Refused)),
-            stop=tenacity.stop_after_attempt(self.options.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=self.options.backoff_s, max=LONGEST_WAIT_S),
-            reraise=True,
+        options = self.sampler.options
+        name = options.name or self.sampler.model
+        limits = Limits(options.max_concurrency, options.attempts, options.backoff_s)
+        ends = _ends(self.sampler, options.attempts)
+        handling: Handling[_Prompt] = Handling(unit=lambda one: one.row.id, tokens=lambda _: 0.0, ends=ends)
+        scheduler = Scheduler(self.sampler, self.ledger, limits, self.tally, handling)
+        blocks = (
+            looked_up(self.ledger, [(one.key, one) for one in requests[start : start + _BLOCK]])
+            for start in range(0, len(requests), _BLOCK)
         )
-        async for attempt in attempts:
-            again = attempt.retry_state.attempt_number > 1
-            with attempt:
-                self.tally.retries += again
-                return await self._once(request, pace, again=again)
-        raise AssertionError("tenacity ends with a reply or an error")
-
-    async def _once(self, request: _Request, pace: Pace, *, again: bool) -> Reply:
-        turn = await pace.enter(again=again)
-        reply: Reply | None = None
-        self.tally.requests += 1
-        try:
-            reply = await self.sampler.answer(request)
-            return reply
-        except RateLimited as error:
-            pace.complain(turn, retry_after_s=error.retry_after_s or 0.0)
-            raise
-        finally:
-            pace.leave(turn, answered=reply is not None, left=reply.left if reply else None)
-
-    def _note(self, request: _Request, error: Refused) -> None:
-        self.tally.failed += 1
-        self.refused[f"{request.row.id}, draw {request.draw}"] = str(error)
-        if self.tally.failed >= _HOPELESS and not self.tally.asked + self.tally.from_ledger:
-            raise UserError(f"the server refused all of {self.tally.failed} prompts, lastly: {error}", "check them")
-
-    async def _flush_while(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        while not all(task.done() for task in workers):
-            await asyncio.sleep(_FLUSH_S)
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._fresh:
-            self.ledger.add(self.sampler, self._fresh)
-            self._fresh.clear()
+        with contextlib.closing(scheduler.answers(blocks)) as answers:
+            for one, answer in progress.track(answers, f"sample {name}", total=len(requests)):
+                if isinstance(answer, Reply):
+                    yield _completion(one, answer, name)
+                else:
+                    self.refused[f"{one.row.id}, draw {one.draw}"] = str(answer)
+        if requests and len(self.refused) == len(requests):
+            raise UserError(f"the server refused every prompt: {next(iter(self.refused.values()))}", "check them")

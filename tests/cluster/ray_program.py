@@ -16,7 +16,7 @@ from perl_eval import building
 from perl_eval.client.reply import Reply
 from perl_eval.cluster.ray_workers import Cluster, RayJudge, RaySpread
 from perl_eval.errors import UserError
-from perl_eval.judges.registry import DoorOptions
+from perl_eval.judges.registry import BackendOptions
 from perl_eval.judging import judge
 from perl_eval.records import Question
 from perl_eval.sampling import in_process
@@ -67,9 +67,9 @@ def main(folder: Path, chat_url: str) -> None:
         print("refused", error)
     in_process.run(folder / "model", folder / "data", folder / "ray" / "sample", options=SAMPLING, spread=spread)
     a, b = folder / "here" / "sample", folder / "b"
-    local = RayJudge(f"local:{folder / 'judge'}", DoorOptions(group=4), CLUSTER)
+    local = RayJudge(f"local:{folder / 'judge'}", BackendOptions(group=4), CLUSTER)
     judge.run(a, b, folder / "ray" / "local", judge=local, options=JUDGING)
-    chat = Struck("chat:tiny", DoorOptions(base_url=chat_url, price_in_usd=1.0, price_out_usd=2.0), CLUSTER)
+    chat = Struck("chat:tiny", BackendOptions(base_url=chat_url, price_in_usd=1.0, price_out_usd=2.0), CLUSTER)
     judge.run(a, b, folder / "ray" / "chat", judge=chat, options=JUDGING)
     score.run([folder / "here" / "local", folder / "here" / "chat"], folder / "ray" / "score", spread=spread)
     building.run(
@@ -80,7 +80,7 @@ def main(folder: Path, chat_url: str) -> None:
         options=building.BuildOptions(checksums="record", cache_dir=folder / "ray-cache", spread=spread),
     )
     try:
-        RayJudge("scripted:nosuch", DoorOptions(), CLUSTER)
+        RayJudge("scripted:nosuch", BackendOptions(), CLUSTER)
     except UserError as error:
         print("no judge", error)
 

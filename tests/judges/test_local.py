@@ -71,7 +71,7 @@ def test_probabilities_are_those_of_transformers(model: Any, tokenizer: Any, pip
         some = questions[start : start + group]
         for question, reply in zip(some, asyncio.run(judge.ask(some)), strict=True):
             wanted = p_first(pipeline_probabilities(pipe, question, tie=tie))
-            assert judge.read(question, reply).p_first == pytest.approx(wanted, abs=1e-5)
+            assert judge.reader.read(question, reply).p_first == pytest.approx(wanted, abs=1e-5)
             assert 0.001 < wanted < 0.999
 
 
@@ -80,7 +80,7 @@ def test_single_answers_are_read_at_yes_and_no(model: Any, tokenizer: Any, pipe:
     questions = list(plan([unit[:1] for unit in contest(3)], judge, prompting.load("harmful")))
     for question, reply in zip(questions, asyncio.run(judge.ask(questions)), strict=True):
         wanted = pipeline_probabilities(pipe, question, tie=False)
-        ballot = judge.read(question, reply)
+        ballot = judge.reader.read(question, reply)
         assert ballot.p_first == pytest.approx(wanted["yes"], abs=1e-5)
         assert ballot.verdict == ("yes" if wanted["yes"] > 0.5 else "no")
 

@@ -171,7 +171,10 @@ def model(processor: Any) -> Any:
 
 def probabilities(by: LocalJudge, questions: list[Question]) -> list[float]:
     replies = asyncio.run(by.ask(questions))
-    return [float(by.read(question, reply).p_first or 0.0) for question, reply in zip(questions, replies, strict=True)]
+    return [
+        float(by.reader.read(question, reply).p_first or 0.0)
+        for question, reply in zip(questions, replies, strict=True)
+    ]
 
 
 def test_a_vision_language_model_judges_as_transformers_does(tmp_path: Path, model: Any, processor: Any) -> None:

@@ -23,8 +23,10 @@ from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 from perl_eval.judges.backends.decisions import DecisionJudge, DecisionOptions
 from perl_eval.judges.backends.local import open_local
 from perl_eval.judges.protocol import Judge
-from perl_eval.judging.engine.ask import AskOptions, ask
-from perl_eval.judging.outcome_of import Contestants, judgements
+from perl_eval.judging.asking import Asking
+from perl_eval.judging.engine.ask import AskOptions
+from perl_eval.judging.options import JudgeOptions
+from perl_eval.judging.outcome_of import Contestants
 from perl_eval.records import Completion, Judgement, Message
 
 pytestmark = pytest.mark.slow
@@ -106,11 +108,8 @@ def judged(by: Judge, folder: Path, count: int = 6) -> list[Judgement]:
     options = AskOptions(max_concurrency=2, attempts=2)
     with Ledger(folder / "ledger.sqlite") as ledger:
         return list(
-            judgements(
-                contest(count),
-                by,
-                prompting.load("dialogue"),
-                put=lambda questions: ask(questions, by, ledger, options=options),
+            Asking(by, prompting.load("dialogue"), ledger, JudgeOptions("dialogue", asking=options)).judgements(
+                contest(count)
             )
         )
 

@@ -13,7 +13,7 @@ import pytest
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.registry import SCRIPTS, DoorOptions, open_judge
+from perl_eval.judges.registry import SCRIPTS, BackendOptions, open_judge
 from perl_eval.records import Ballot, Completion, Message, Question, digest
 
 ASKED = (Message("user", "a small latte with oat milk please"),)
@@ -30,7 +30,7 @@ def ask(judge: Judge, *texts: str) -> Ballot:
     kind = "pairwise" if len(texts) == 2 else "yes_no"
     question = Question("q", kind, "ab" if kind == "pairwise" else "none", tuple(map(answer, texts)), (), "0")
     (reply,) = asyncio.run(judge.ask([question]))
-    return judge.read(question, reply)
+    return judge.reader.read(question, reply)
 
 
 # ---------------------------------------------------------------------------------------------------- scripted
@@ -50,7 +50,7 @@ def ask(judge: Judge, *texts: str) -> Ballot:
 )
 def test_a_scripted_judge_prefers_what_its_name_says(spec: str, texts: tuple[str, ...], verdict: str) -> None:
     judge = open_judge(spec)
-    assert (judge.door, judge.model, judge.simulated) == ("scripted", spec.partition(":")[2], True)
+    assert (judge.backend, judge.model, judge.simulated) == ("scripted", spec.partition(":")[2], True)
     assert ask(judge, *texts).verdict == verdict
 
 
@@ -63,21 +63,21 @@ def test_the_scripts_are_these() -> None:
 @pytest.mark.parametrize(
     ("options", "texts", "verdict"),
     [
-        (DoorOptions(position_bias=1.0), ("same", "same"), "first"),
-        (DoorOptions(position_bias=-1.0), ("same", "same"), "second"),
-        (DoorOptions(tie_margin=10.0), ("12345", "1"), "tie"),
-        (DoorOptions(tie_margin=3.9), ("12345", "1"), "first"),
-        (DoorOptions(threshold=4.0), ("12345",), "yes"),
-        (DoorOptions(threshold=6.0), ("12345",), "no"),
+        (BackendOptions(position_bias=1.0), ("same", "same"), "first"),
+        (BackendOptions(position_bias=-1.0), ("same", "same"), "second"),
+        (BackendOptions(tie_margin=10.0), ("12345", "1"), "tie"),
+        (BackendOptions(tie_margin=3.9), ("12345", "1"), "first"),
+        (BackendOptions(threshold=4.0), ("12345",), "yes"),
+        (BackendOptions(threshold=6.0), ("12345",), "no"),
     ],
 )
-def test_options_reach_a_scripted_judge(options: DoorOptions, texts: tuple[str, ...], verdict: str) -> None:
+def test_options_reach_a_scripted_judge(options: BackendOptions, texts: tuple[str, ...], verdict: str) -> None:
     assert ask(open_judge("scripted:length", options), *texts).verdict == verdict
 
 
 def test_noise_and_seed_reach_a_scripted_judge() -> None:
     def draws(seed: int) -> list[float | None]:
-        judge = open_judge("scripted:constant", DoorOptions(noise=1.0, seed=seed))
+        judge = open_judge("scripted:constant", BackendOptions(noise=1.0, seed=seed))
         return [ask(judge, str(index), "x").p_first for index in range(20)]
 
     assert len(set(draws(0))) == 20
@@ -86,15 +86,15 @@ def test_noise_and_seed_reach_a_scripted_judge() -> None:
 
 def test_every_option_that_shapes_a_scripted_judge_is_on_its_card() -> None:
     given: dict[str, Any] = {"position_bias": 1.0, "noise": 2.0, "tie_margin": 3.0, "threshold": 4.0, "seed": 5}
-    judge = open_judge("scripted:length", DoorOptions(**given))
+    judge = open_judge("scripted:length", BackendOptions(**given))
     assert dict(judge.parameters) == given
-    assert {field.name for field in fields(DoorOptions)} >= given.keys()
+    assert {field.name for field in fields(BackendOptions)} >= given.keys()
 
 
 @pytest.mark.parametrize(
-    "options", [DoorOptions(noise=-1.0), DoorOptions(tie_margin=-1.0), DoorOptions(threshold=1e400)]
+    "options", [BackendOptions(noise=-1.0), BackendOptions(tie_margin=-1.0), BackendOptions(threshold=1e400)]
 )
-def test_an_option_that_makes_no_sense_is_a_user_error(options: DoorOptions) -> None:
+def test_an_option_that_makes_no_sense_is_a_user_error(options: BackendOptions) -> None:
     with pytest.raises(UserError):
         open_judge("scripted:length", options)
 
@@ -116,9 +116,9 @@ def test_a_chat_judge_needs_a_key_or_an_address(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
         open_judge("chat:some-model")
-    judge = open_judge("chat:org/some-model:8b", DoorOptions(base_url="http://127.0.0.1:9/v1"))
+    judge = open_judge("chat:org/some-model:8b", BackendOptions(base_url="http://127.0.0.1:9/v1"))
     # Only the first colon parts door and name.
-    assert (judge.door, judge.model, judge.simulated) == ("chat", "org/some-model:8b", False)
+    assert (judge.backend, judge.model, judge.simulated) == ("chat", "org/some-model:8b", False)
     assert judge.parameters["base_url"] == "http://127.0.0.1:9/v1"
 
 
@@ -155,13 +155,13 @@ def constant_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_reward_judge_scores_with_the_model(constant_reward: Path) -> None:
     spec = f"reward:{constant_reward}"
-    judge = open_judge(spec, DoorOptions(threshold=1.5))
-    assert (judge.door, judge.positional, judge.simulated) == ("reward", False, False)
+    judge = open_judge(spec, BackendOptions(threshold=1.5))
+    assert (judge.backend, judge.positional, judge.simulated) == ("reward", False, False)
     assert judge.model.startswith("reward-2@")
     assert ask(judge, GOOD).verdict == "yes"
-    assert ask(open_judge(spec, DoorOptions(threshold=2.5)), GOOD).verdict == "no"
+    assert ask(open_judge(spec, BackendOptions(threshold=2.5)), GOOD).verdict == "no"
     # Its tie margin reaches it too.
-    assert open_judge(spec, DoorOptions(tie_margin=0.25)).parameters["tie_margin"] == 0.25
+    assert open_judge(spec, BackendOptions(tie_margin=0.25)).parameters["tie_margin"] == 0.25
 
 
 def test_a_reward_judge_says_calibrated_probabilities(constant_reward: Path) -> None:

@@ -25,7 +25,7 @@ def rewards(completions: Sequence[Completion]) -> list[float]:
 
 def ballots(judge: RewardJudge, questions: Sequence[Question]) -> list[Ballot]:
     replies = asyncio.run(judge.ask(questions))
-    return [judge.read(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    return [judge.reader.read(question, reply) for question, reply in zip(questions, replies, strict=True)]
 
 
 def test_pairs_follow_bradley_terry() -> None:

@@ -31,7 +31,7 @@ def judge(**knobs: Any) -> ScriptedJudge:
 
 def ballots(judge: ScriptedJudge, questions: Sequence[Question]) -> list[Ballot]:
     replies = asyncio.run(judge.ask(questions))
-    return [judge.read(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    return [judge.reader.read(question, reply) for question, reply in zip(questions, replies, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def question(text: str) -> Question:
 class Oracle:
     """Says yes to even numbers; fails as told: ``failures`` maps a question to the errors it raises first."""
 
-    door = "chat"
+    backend = "chat"
     model = "oracle"
     positional = True
     simulated = True
@@ -65,6 +65,10 @@ class Oracle:
             Reply("no" if int(q.id) % 2 else "yes", self.finish, tokens_in=10, tokens_out=1, cost_usd=self.price)
             for q in questions
         ]
+
+    @property
+    def reader(self) -> Oracle:
+        return self
 
     def read(self, question: Question, reply: Reply) -> Ballot:
         return reply.ballot(question, None if reply.finish == "length" else "yes" if reply.text == "yes" else "no")

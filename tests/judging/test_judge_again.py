@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contests import MIRROR, OPTIONS, length
@@ -15,6 +16,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.errors import DataError, Refused, UserError
 from perl_eval.judges import prompting
 from perl_eval.judges.backends.scripted import ScriptedJudge
+from perl_eval.judges.readers import MarginReader
 from perl_eval.judging import judge
 from perl_eval.judging.attacks import ATTACKS
 from perl_eval.judging.engine.ask import AskOptions
@@ -111,11 +113,17 @@ def test_an_attack_on_single_answers_counts_changed_verdicts(tmp_path: Path, con
 # ------------------------------------------------------------------------------------------ reread and verify
 
 
+class Reversed:
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        return MarginReader().read(question, replace(reply, text=repr(-float(reply.text))))
+
+
 class Reformed(ScriptedJudge):
     """The same judge with another reader: it reads every reply the other way round."""
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        return super().read(question, replace(reply, text=repr(-float(reply.text))))
+    def __init__(self, *given: Any, **knobs: Any) -> None:
+        super().__init__(*given, **knobs)
+        self.reader = Reversed()
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         raise AssertionError(f"nobody is to be asked, and was: {questions}")

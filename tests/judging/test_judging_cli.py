@@ -211,36 +211,43 @@ def test_kept_replies_are_read_again_without_a_server(command: Command, pairs: s
     assert run_folder.read(tmp_path / "again", Judgement) == run_folder.read(tmp_path / "out", Judgement)
 
 
-@pytest.mark.parametrize("door", ["reward", "local"])
+def without_reading(run: Path) -> None:
+    """Take from a run card what versions before 0.2 did not write."""
+    card = json.loads((run / "run.json").read_text())
+    del card["notes"]["reading"]
+    (run / "run.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("of_before", [False, True])
+@pytest.mark.parametrize("backend", ["reward", "local"])
 def test_a_model_here_is_verified_without_loading_it(
-    command: Command, pairs: str, tmp_path: Path, door: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, pairs: str, tmp_path: Path, backend: str, of_before: bool
 ) -> None:
     import asyncio
 
     from perl_eval.client.reply import Reply
-    from perl_eval.judges.backends import choices
     from perl_eval.judges.backends.reward_model import RewardJudge
     from perl_eval.judges.protocol import Judge
+    from perl_eval.judges.readers import ProbabilityReader
     from perl_eval.judging import judge as verb
-    from perl_eval.records import Ballot, Question
 
     class Local(RewardJudge):
-        door, positional, sees = "local", True, "messages"
+        backend, positional, sees = "local", True, "messages"
 
         async def ask(self, questions: Any) -> list[Reply]:
             await asyncio.sleep(0)
             return [Reply('{"A": 0.75, "B": 0.25}', model=self.model) for _ in questions]
-
-        def read(self, question: Question, reply: Reply) -> Ballot:
-            return choices.read_probabilities(question, reply, tie_margin=0.0)
 
     judges: dict[str, Judge] = {
         "reward": RewardJudge(lambda answers: [len(one.text) for one in answers], name="rm@1", tie_margin=1.0),
         "local": Local(lambda _: [], name="lm@1"),
     }
     judges["local"].parameters = {"tie": False, "tie_margin": 0.0}
+    judges["local"].reader = ProbabilityReader()
     a, b = map(Path, pairs.split())
-    verb.run(a, b, tmp_path / "out", judge=judges[door], options=verb.JudgeOptions("dialogue"))
+    verb.run(a, b, tmp_path / "out", judge=judges[backend], options=verb.JudgeOptions("dialogue"))
+    if of_before:
+        without_reading(tmp_path / "out")
     shown = command(f"verify {tmp_path}/out")
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
@@ -373,6 +380,7 @@ def test_a_card_of_an_unknown_judge_is_one_line(command: Command, pairs: str, tm
     card = json.loads((out / "run.json").read_text())
     card["arguments"]["judge"]["door"] = "oracle"
     (out / "run.json").write_text(json.dumps(card))
+    without_reading(out)
     shown = command(f"verify {out}")
     assert (shown.code, shown.err.splitlines()) == (
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,13 @@ from perl_eval.client.ledger_export import Pruning, export, prune
 from perl_eval.client.reply import Reply
 from perl_eval.client.usage import Usage
 from perl_eval.judges import prompting
-from perl_eval.judges.backends.offline import KeptJudge
+from perl_eval.judges.backends.offline import reopen
 from perl_eval.judges.backends.scripted import ScriptedJudge
+from perl_eval.judges.question_keys import Keys
 from perl_eval.judging import judge, key_cache
-from perl_eval.judging.engine.ask import AskOptions, ask
-from perl_eval.judging.key_cache import Recall
+from perl_eval.judging.engine.ask import AskOptions
 from perl_eval.judging.outcome_of import Contestants
-from perl_eval.records import Completion, Judgement, Message, Question
+from perl_eval.records import Completion, Judgement, Message, Question, RunCard
 from perl_eval.storage import run_folder
 
 COUNT = 30
@@ -54,13 +55,15 @@ def judged(
     units: list[Contestants],
     by: ScriptedJudge,
     template: prompting.Template | None = None,
-    **how: Any,
+    *,
+    reasoning: bool = False,
+    votes: int = 1,
 ) -> tuple[list[Judgement], Usage]:
-    tally, votes = Usage(), how.get("votes", 1)
+    tally = Usage()
     with Ledger(path) as ledger:
-        options = AskOptions(votes=votes)
-        shortcut = Recall(by, ledger, lambda asked: ask(asked, by, ledger, options=options, tally=tally), tally)
-        return list(shortcut.judgements(units, template or prompting.load("dialogue"), **how)), tally
+        options = judge.JudgeOptions("dialogue", reasoning=reasoning, asking=AskOptions(votes=votes))
+        asking = judge.Asking(by, template or prompting.load("dialogue"), ledger, options, tally)
+        return list(asking.judgements(units)), tally
 
 
 def execute(path: Path, statement: str, *values: object) -> list[Any]:
@@ -117,6 +120,64 @@ def test_from_the_first_unit_that_is_not_kept_whole_all_are_asked_about_as_ever(
     assert again == whole
     assert (tally.asked, tally.from_ledger) == (2 * COUNT - 19, 19)
     assert COUNT - 10 < len(rendered) <= COUNT
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many questions are hashed, how many keys are looked up, and how many of either again."""
+    found: Counter[str] = Counter()
+    seen: set[tuple[str, object]] = set()
+    of, find = Keys.of, Ledger.find
+
+    def hashing(keys: Keys, question: Question, vote: int = 0) -> bytes:
+        found.update({"hashed": 1, "hashed again": ("hash", (question, vote)) in seen})
+        seen.add(("hash", (question, vote)))
+        return of(keys, question, vote)
+
+    def finding(ledger: Ledger, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        found.update({"looked up": len(keys), "looked up again": sum(("key", key) in seen for key in keys)})
+        seen.update(("key", key) for key in keys)
+        return find(ledger, keys)
+
+    monkeypatch.setattr(Keys, "of", hashing)
+    monkeypatch.setattr(Ledger, "find", finding)
+    return found
+
+
+@pytest.mark.parametrize("votes", [1, 3])
+@pytest.mark.parametrize("kept", ["nothing", "replies", "replies and aliases", "ten units", "all but one reply"])
+def test_a_question_is_hashed_once_and_looked_up_once(
+    tmp_path: Path, counts: Counter[str], kept: str, votes: int
+) -> None:
+    by, path = Longest(position_bias=1.0), tmp_path / "ledger.sqlite"
+    if kept != "nothing":
+        judged(path, pairs(10 if kept == "ten units" else COUNT), by, votes=votes)
+    if kept == "replies":
+        execute(path, "DELETE FROM alias")
+    if kept == "all but one reply":
+        execute(path, "DELETE FROM reply WHERE key = (SELECT substr(keys, 1, 32) FROM alias LIMIT 1)")
+    counts.clear()
+    _, tally = judged(path, pairs(), by, votes=votes)
+    questions = 2 * COUNT * votes
+    hashed = {"replies and aliases": 0, "ten units": 2 * (COUNT - 10) * votes, "all but one reply": 2 * votes}
+    assert counts["hashed"] == hashed.get(kept, questions)
+    # A key that is in the index and not in the ledger is looked up once, before its unit is rendered.
+    assert counts["looked up"] == questions
+    assert tally.asked + tally.from_ledger == questions
+    if kept == "nothing":
+        assert counts["hashed again"] == counts["looked up again"] == 0
+
+
+def test_the_index_is_never_trusted_for_what_is_to_be_asked(tmp_path: Path) -> None:
+    by, path = Longest(position_bias=1.0), tmp_path / "ledger.sqlite"
+    whole, _ = judged(path, pairs(), by)
+    execute(path, "DELETE FROM reply")
+    execute(path, "UPDATE alias SET keys = zeroblob(64)")
+    again, tally = judged(path, pairs(), by)
+    assert again == whole
+    assert execute(path, "SELECT count(*) FROM reply WHERE key = zeroblob(32)") == [(0,)]
+    assert execute(path, "SELECT count(*) FROM alias WHERE keys = zeroblob(64)") == [(0,)]
+    assert tally.asked == 2 * COUNT
 
 
 def test_a_second_reply_to_a_unit_that_gives_none_is_asked_for_again(tmp_path: Path) -> None:
@@ -191,12 +252,14 @@ def test_changed_code_meets_no_alias_of_before(
     ],
 )
 def test_a_reply_is_read_without_messages_and_candidates(door: str, parameters: dict[str, Any], text: str) -> None:
-    by, (unit,) = KeptJudge(door, "m", parameters), pairs(1)
+    judge_before = {"door": door, "model": "m", "parameters": parameters}
+    card = RunCard("judge", {"judge": judge_before}, 0, {}, {}, {}, 0.0, 0, "now")
+    by, (unit,) = reopen(card), pairs(1)
     for order in ("ab", "ba"):
         asked = prompting.question(prompting.load("dialogue"), unit[:: 1 if order == "ab" else -1], order=order, id="x")
-        ballot = by.read(asked, Reply(text))
+        ballot = by.reader.read(asked, Reply(text))
         assert ballot.verdict == "first"
-        assert by.read(replace(asked, id="", messages=(), candidates=(), code=""), Reply(text)) == ballot
+        assert by.reader.read(replace(asked, id="", messages=(), candidates=(), code=""), Reply(text)) == ballot
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs
@@ -220,7 +283,7 @@ def test_a_forged_alias_does_not_pass_verification(tmp_path: Path) -> None:
     lost = next(row.id for row in honest if row.outcome == "loss")
     won = next(row.id for row in honest if row.outcome == "win")
     units = {row.id: row for row in honest}
-    names = dict(zip((lost, won), _names(by, [units[lost], units[won]]), strict=True))
+    names = dict(zip((lost, won), _names(path, by, [units[lost], units[won]]), strict=True))
     ((keys,),) = execute(path, "SELECT keys FROM alias WHERE unit = ?", names[won])
     execute(path, "UPDATE alias SET keys = ? WHERE unit = ?", keys, names[lost])
     assert judge.verify(tmp_path / "honest", judge=by) == []
@@ -230,9 +293,10 @@ def test_a_forged_alias_does_not_pass_verification(tmp_path: Path) -> None:
     assert judge.verify(tmp_path / "forged", judge=by) == [lost]
 
 
-def _names(by: ScriptedJudge, rows: list[Judgement]) -> list[bytes]:
-    aliases = key_cache._Aliases(by, prompting.load("dialogue"), reasoning=False, votes=1)
-    return [aliases.of((completion("x", int(row.a[1:])), completion("y", int(row.b[1:])))) for row in rows]
+def _names(path: Path, by: ScriptedJudge, rows: list[Judgement]) -> list[bytes]:
+    with Ledger(path) as ledger:
+        index = key_cache.KeyIndex(ledger, by, prompting.load("dialogue"), reasoning=False, votes=1)
+        return [index.of((completion("x", int(row.a[1:])), completion("y", int(row.b[1:])))) for row in rows]
 
 
 def test_checks_render_and_never_recall(tmp_path: Path, rendered: list[str]) -> None:

@@ -19,7 +19,6 @@ from perl_eval.judges import prompting
 from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging import judge
-from perl_eval.judging.engine.ask import ask
 from perl_eval.records import Ballot, Completion, Judgement, Order, Verdict
 
 
@@ -27,7 +26,7 @@ def judged(path: Path, units: Sequence[judge.Contestants], by: Judge) -> dict[st
     template = prompting.load("dialogue" if len(units[0]) == 2 else "action")
     path.mkdir(parents=True, exist_ok=True)
     with Ledger(path / "ledger.sqlite") as ledger:
-        found = list(judge.judgements(units, by, template, put=lambda questions: ask(questions, by, ledger)))
+        found = list(judge.Asking(by, template, ledger, judge.JudgeOptions("dialogue")).judgements(units))
     return {judgement.item: judgement for judgement in found}
 
 

@@ -20,8 +20,8 @@ from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
 from perl_eval.judging import judge
-from perl_eval.judging.engine.ask import AskOptions, ask
-from perl_eval.judging.outcome_of import judgements, plan
+from perl_eval.judging.engine.ask import AskOptions
+from perl_eval.judging.outcome_of import plan
 from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, Estimate, Judgement, Message
 from perl_eval.storage import run_folder
@@ -53,14 +53,8 @@ def asked(by: Judge, path: Path, count: int = 3, votes: int = 1, reasoning: bool
     options = AskOptions(attempts=2, backoff_s=0.001, votes=votes)
     template = prompting.load("quality")
     with Ledger(path / "ledger.sqlite") as ledger:
-        found = judgements(
-            units,
-            by,
-            template,
-            put=lambda questions: ask(questions, by, ledger, options=options),
-            reasoning=reasoning,
-            votes=votes,
-        )
+        how = judge.JudgeOptions("quality", reasoning=reasoning, asking=options)
+        found = judge.Asking(by, template, ledger, how).judgements(units)
         return sorted(found, key=lambda judgement: judgement.item)
 
 

@@ -1,4 +1,4 @@
-"""The chat door: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply."""
+"""The chat backend: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, Literal
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.reply import Finish, Reply
 from perl_eval.errors import JudgeError, Refused
-from perl_eval.judges.parsing.replies import read_reply
-from perl_eval.judges.protocol import Sees
-from perl_eval.records import Ballot, Question
+from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.protocol import Judge
+from perl_eval.judges.readers import TextReader
+from perl_eval.records import Question
 from perl_eval.storage import images
 
-__all__ = ["ChatJudge", "ChatOptions"]
+__all__ = ["ChatJudge", "ChatOptions", "opened"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
@@ -57,7 +58,7 @@ class ChatOptions:
     key_file: Path | None = None
 
 
-class ChatJudge:
+class ChatJudge(Judge):
     """A model behind a chat endpoint.
 
     Args:
@@ -68,11 +69,8 @@ class ChatJudge:
         UserError: No key is set, or the address is no plain http address.
     """
 
-    door = "chat"
-    positional = True
-    simulated = False
-    group = 1
-    sees: Sees = "messages"
+    backend = "chat"
+    reader = TextReader()
 
     def __init__(self, model: str, options: ChatOptions | None = None) -> None:
         self.model = model
@@ -101,10 +99,6 @@ class ChatJudge:
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send each question as one request."""
         return [await self._ask(question) for question in questions]
-
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Read the verdict that the text commits to last."""
-        return read_reply(question, reply)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""
@@ -249,3 +243,21 @@ def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
     if not logprobs or not logprobs.get("content"):
         return ()
     return tuple((str(entry["token"]), float(entry["logprob"])) for entry in logprobs["content"][0]["top_logprobs"])
+
+
+def opened(name: str, options: BackendOptions) -> ChatJudge:
+    """Open the judge ``chat:MODEL``."""
+    return ChatJudge(
+        name,
+        ChatOptions(
+            base_url=options.base_url,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            logprobs=options.verdict_by == "logprobs",
+            structured=options.verdict_by == "structured",
+            timeout_s=options.timeout_s,
+            price_in_usd=options.price_in_usd,
+            price_out_usd=options.price_out_usd,
+            key_file=options.key_file,
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The decisions door: typed questions that are answered with a probability for every option, without text.
+"""The decisions backend: typed questions that are answered with a probability for every option, without text.
 
 Two forms of it: OpenAI's decisions endpoint, and System One (``/v1/systemone``), which ``transformers serve`` speaks.
 Both orders of a pair travel in one request, as two questions about one shared input. OpenAI's form is spoken by its own
@@ -12,20 +12,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from perl_eval.client.endpoint import Endpoint
 from perl_eval.client.reply import Reply
 from perl_eval.errors import JudgeError
 from perl_eval.judges import prompting
-from perl_eval.judges.backends.choices import DESCRIPTIONS, options_of, read_probabilities, system_one
-from perl_eval.judges.protocol import Sees
-from perl_eval.records import Ballot, Question
+from perl_eval.judges.backend_options import BackendOptions, Form
+from perl_eval.judges.backends.choices import DESCRIPTIONS, options_of, system_one
+from perl_eval.judges.protocol import Judge
+from perl_eval.judges.readers import ProbabilityReader
+from perl_eval.records import Question
 from perl_eval.storage import images
 
-__all__ = ["DecisionJudge", "DecisionOptions"]
-
-Form = Literal["openai", "systemone"]
+__all__ = ["DecisionJudge", "DecisionOptions", "opened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DecisionOptions:
     key_file: Path | None = None
 
 
-class DecisionJudge:
+class DecisionJudge(Judge):
     """A model behind a decisions endpoint.
 
     Args:
@@ -66,16 +66,13 @@ class DecisionJudge:
         UserError: No key is set, or the address is no plain http address.
     """
 
-    door = "decisions"
-    positional = True
-    simulated = False
+    backend = "decisions"
     group = 2
-    longest = 0
-    sees: Sees = "messages"
 
     def __init__(self, model: str, options: DecisionOptions | None = None) -> None:
         self.model = model
         self._options = options = options or DecisionOptions()
+        self.reader = ProbabilityReader(options.tie_margin)
         self._endpoint = Endpoint(
             options.base_url,
             options.key_variable,
@@ -101,10 +98,6 @@ class DecisionJudge:
             answered = await self._ask([questions[place] for place in places])
             replies.update(zip(places, answered, strict=True))
         return [replies[place] for place in range(len(questions))]
-
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Take the most probable option."""
-        return read_probabilities(question, reply, tie_margin=self._options.tie_margin)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the stated prices of a million tokens."""
@@ -209,3 +202,20 @@ def _openai_form(question: Question, *, tie: bool) -> dict[str, Any]:
 def _shares(total: int, count: int) -> list[int]:
     """Split a count of tokens into whole shares that add up to it."""
     return [total // count + (place < total % count) for place in range(count)]
+
+
+def opened(name: str, options: BackendOptions) -> DecisionJudge:
+    """Open the judge ``decisions:MODEL``."""
+    return DecisionJudge(
+        name,
+        DecisionOptions(
+            form=options.form,
+            base_url=options.base_url,
+            tie=options.tie_option,
+            tie_margin=options.tie_margin,
+            timeout_s=options.timeout_s,
+            price_in_usd=options.price_in_usd,
+            price_out_usd=options.price_out_usd,
+            key_file=options.key_file,
+        ),
+    )

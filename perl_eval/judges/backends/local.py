@@ -1,4 +1,4 @@
-"""The local door: a causal language model in this process; no text is generated, the options' probabilities are read.
+"""The local backend: a causal language model in this process; the options' probabilities are read, no text is made.
 
 The prompt is the one of System One (``transformers.decision``), so ``transformers serve`` gives the same probabilities
 for the same model. What both orders of a pair share is computed once, and several pairs go through the model together.
@@ -22,15 +22,17 @@ from transformers.decision.modeling_utils import process_scores
 
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
-from perl_eval.judges.backends.choices import options_of, read_probabilities, system_one
-from perl_eval.judges.protocol import Sees
+from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.backends.choices import options_of, system_one
+from perl_eval.judges.protocol import Judge
+from perl_eval.judges.readers import ProbabilityReader
 from perl_eval.models.families import cache_argument
-from perl_eval.records import Ballot, Question
+from perl_eval.records import Question
 
-__all__ = ["LocalJudge", "open_local"]
+__all__ = ["LocalJudge", "open_local", "opened"]
 
 
-class LocalJudge:
+class LocalJudge(Judge):
     """A model and its tokenizer as judge.
 
     Args:
@@ -43,11 +45,7 @@ class LocalJudge:
         group: Questions that go through the model together.
     """
 
-    door = "local"
-    positional = True
-    simulated = False
-    longest = 0
-    sees: Sees = "messages"
+    backend = "local"
 
     def __init__(
         self, model: Any, tokenizer: Any, *, name: str, tie: bool = False, tie_margin: float = 0.0, group: int = 16
@@ -59,7 +57,8 @@ class LocalJudge:
         self._cache_name = cache_argument(model)
         self._tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         self._sees_pictures = getattr(tokenizer, "image_processor", None) is not None
-        self._tie, self._tie_margin = tie, tie_margin
+        self._tie = tie
+        self.reader = ProbabilityReader(tie_margin)
         self._config = DecisionConfig()
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
@@ -79,16 +78,9 @@ class LocalJudge:
             for question, prompt, row in zip(questions, prompts, scores, strict=True)
         ]
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Take the most probable option."""
-        return read_probabilities(question, reply, tie_margin=self._tie_margin)
-
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return 0: the machine is the user's."""
         return 0.0
-
-    async def close(self) -> None:
-        """Do nothing: the model belongs to whoever gave it."""
 
     def _prompt(self, question: Question) -> _Prompt:
         body = system_one([question], tie=self._tie)
@@ -266,3 +258,8 @@ def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group:
     return LocalJudge(
         model.to(Placement().resolve()), tokenizer, name=name, tie=tie, tie_margin=tie_margin, group=group
     )
+
+
+def opened(name: str, options: BackendOptions) -> LocalJudge:
+    """Open the judge ``local:FOLDER``."""
+    return open_local(Path(name), tie=options.tie_option, tie_margin=options.tie_margin, group=options.group)

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
-from perl_eval.judges.backends.choices import read_probabilities
-from perl_eval.judges.backends.reward_model import RewardJudge
-from perl_eval.judges.backends.scripted import ScriptedJudge
-from perl_eval.judges.parsing.replies import read_reply
 from perl_eval.judges.protocol import Judge, Sees
-from perl_eval.records import Ballot, Question, RunCard
+from perl_eval.judges.readers import MarginReader, ProbabilityReader, Reader, RewardReader, TextReader, reader_of
+from perl_eval.judges.readers import described as reader_described
+from perl_eval.records import Question, RunCard
 
-__all__ = ["KeptJudge", "reopen"]
+__all__ = ["READING", "OfflineJudge", "described", "reopen"]
+
+READING = "reading"
+"""The note on a run card that says how its replies are read."""
 
 
-class KeptJudge:
+class OfflineJudge(Judge):
     """A judge as a run card names it, without key, server or model: it reads what is kept and answers nothing.
 
     Args:
-        door: Its door.
+        backend: Its backend.
         model: Its model.
         parameters: Its parameters.
-
-    Raises:
-        UserError: There is no such door, or the parameters are not those of one.
+        reader: Reads its replies.
+        positional: Whether the order of the candidates could change its answers.
+        simulated: Whether no model was behind it.
+        sees: What it saw.
     """
 
-    group = 1
-    longest = 0
-
-    def __init__(self, door: str, model: str, parameters: Mapping[str, Any]) -> None:
-        self.door, self.model, self.parameters = door, model, parameters
-        self.positional = door != "reward"
-        self.simulated = door == "scripted"
-        self.sees: Sees = "candidates" if door in ("reward", "scripted") else "messages"
-        try:
-            self._read = _reader(door, model, parameters)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"the card names no judge of this version: {door}, {error}", "judge again") from None
+    def __init__(  # noqa: PLR0913  # the facts of a judge
+        self,
+        backend: str,
+        model: str,
+        parameters: Mapping[str, Any],
+        reader: Reader,
+        *,
+        positional: bool = True,
+        simulated: bool = False,
+        sees: Sees = "messages",
+    ) -> None:
+        self.backend, self.model, self.parameters, self.reader = backend, model, parameters, reader
+        self.positional, self.simulated, self.sees = positional, simulated, sees
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:  # noqa: ARG002
         """Refuse.
@@ -50,38 +53,50 @@ class KeptJudge:
         """
         raise UserError(f"{self.model} is known from its run card only, and cannot answer", "open the judge itself")
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Read a kept reply as the judge's own door does."""
-        return self._read(question, reply)
-
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return 0: nothing is asked."""
         return 0.0
 
-    async def close(self) -> None:
-        """Do nothing: nothing is open."""
 
-
-def _reader(door: str, model: str, parameters: Mapping[str, Any]) -> Callable[[Question, Reply], Ballot]:
-    if door == "chat":
-        return read_reply
-    if door in ("decisions", "local"):
-        margin = float(parameters["tie_margin"])
-        return lambda question, reply: read_probabilities(question, reply, tie_margin=margin)
-    if door == "reward":
-        return RewardJudge(lambda _: (), name=model, **parameters).read
-    if door == "scripted":
-        return ScriptedJudge(lambda _: 0.0, name=model, **parameters).read
-    raise KeyError(door)
+def described(judge: Judge) -> dict[str, object]:
+    """Return what a run card must say, beside backend, model and parameters, for its replies to be read again."""
+    return {
+        "reader": reader_described(judge.reader),
+        "positional": judge.positional,
+        "simulated": judge.simulated,
+        "sees": judge.sees,
+    }
 
 
 def reopen(card: RunCard) -> Judge:
     """Return the judge of a finished run, able to read and not to answer.
 
     Raises:
-        UserError: The run is none of a judge, or its judge is not known.
+        UserError: The run is none of a judge, or its replies are read in no way that is known here.
     """
     judge = card.arguments.get("judge")
     if not isinstance(judge, dict) or not judge.keys() >= {"door", "model", "parameters"}:
         raise UserError(f"a run of `{card.verb}` has no judge", "give the output folder of `judge`")
-    return KeptJudge(str(judge["door"]), str(judge["model"]), judge["parameters"])
+    backend, model, parameters = str(judge["door"]), str(judge["model"]), judge["parameters"]
+    reading = card.notes.get(READING)
+    try:
+        if reading is None:
+            return _of_before(backend, model, parameters)
+        facts = {name: reading[name] for name in ("positional", "simulated", "sees")}
+        return OfflineJudge(backend, model, parameters, reader_of(reading["reader"]), **facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the card names no judge of this version: {backend}, {error}", "judge again") from None
+
+
+def _of_before(backend: str, model: str, parameters: Mapping[str, Any]) -> OfflineJudge:
+    """Return the judge of a card of version 0.1, which says nothing of reading: there were these five backends."""
+    if backend == "chat":
+        return OfflineJudge(backend, model, parameters, TextReader())
+    if backend in ("decisions", "local"):
+        return OfflineJudge(backend, model, parameters, ProbabilityReader(float(parameters["tie_margin"])))
+    if backend == "reward":
+        return OfflineJudge(backend, model, parameters, RewardReader(**parameters), positional=False, sees="candidates")
+    if backend == "scripted":
+        reader = MarginReader(parameters["tie_margin"])
+        return OfflineJudge(backend, model, parameters, reader, simulated=True, sees="candidates")
+    raise KeyError(backend)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
-from perl_eval.judges.backends.scripted import sigmoid
-from perl_eval.judges.protocol import Sees
-from perl_eval.records import Ballot, Completion, Question, Verdict
+from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.protocol import Judge, Sees
+from perl_eval.judges.readers import RewardReader
+from perl_eval.records import Completion, Question
+from perl_eval.storage import run_folder
 
-__all__ = ["RewardJudge"]
+__all__ = ["RewardJudge", "opened"]
 
 
-class RewardJudge:
+class RewardJudge(Judge):
     """Prefers the completion of higher reward (Bradley-Terry): ``p_first = sigmoid(slope (r_first - r_second))``.
 
     A single answer is a yes if ``r > threshold``, with ``p = sigmoid(slope (r - threshold))``: the chance that it is
@@ -37,11 +39,9 @@ class RewardJudge:
         Bradley and Terry (1952); Platt (1999); Sidahmed et al., arXiv 2403.10704, section 2.
     """
 
-    door = "reward"
+    backend = "reward"
     positional = False
-    simulated = False
     group = 64
-    longest = 0
     sees: Sees = "candidates"
 
     def __init__(
@@ -54,16 +54,9 @@ class RewardJudge:
         slope: float = 1.0,
         intercept: float | None = None,
     ) -> None:
-        if not (math.isfinite(threshold) and 0 <= tie_margin < math.inf):
-            raise UserError(
-                f"threshold is {threshold} and tie_margin {tie_margin}", "give finite numbers, no negative margin"
-            )
-        if not (0 < slope < math.inf and (intercept is None or math.isfinite(intercept))):
-            raise UserError(f"slope is {slope} and intercept {intercept}", "give finite numbers, the slope above 0")
+        self.reader = RewardReader(threshold, tie_margin, slope, intercept)
         self._score = score
         self.model = name
-        self._threshold, self._tie_margin = threshold, tie_margin
-        self._slope, self._intercept = slope, intercept
         parameters: dict[str, object] = {"threshold": threshold, "tie_margin": tie_margin}
         if (slope, intercept) != (1.0, None):
             parameters |= {"slope": slope, "intercept": intercept}
@@ -87,25 +80,23 @@ class RewardJudge:
             replies.append(Reply(text=json.dumps(own), model=self.model))
         return replies
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Turn rewards into a verdict and a probability."""
-        rewards: list[float] = json.loads(reply.text)
-        if not all(math.isfinite(reward) for reward in rewards):
-            return reply.ballot(question, None, reason=f"the reward is not finite: {reply.text}")
-        verdict: Verdict
-        if question.kind == "yes_no":
-            margin = rewards[0] - self._threshold
-            verdict = "yes" if margin > 0 else "no"
-            if self._intercept is not None:
-                return reply.ballot(question, verdict, p_first=sigmoid(self._slope * rewards[0] + self._intercept))
-        else:
-            margin = rewards[0] - rewards[1]
-            verdict = "tie" if abs(margin) <= self._tie_margin else "first" if margin > 0 else "second"
-        return reply.ballot(question, verdict, p_first=sigmoid(self._slope * margin))
-
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return 0: nobody is paid."""
         return 0.0
 
-    async def close(self) -> None:
-        """Do nothing: the model belongs to whoever gave the score function."""
+
+def opened(name: str, options: BackendOptions) -> RewardJudge:
+    """Open the judge ``reward:FOLDER``; loads torch."""
+    from perl_eval.models.backbone import open_backbone
+    from perl_eval.models.reward_model import RewardScorer
+
+    folder = Path(name)
+    scorer = RewardScorer(folder, open_backbone(folder))
+    return RewardJudge(
+        scorer,
+        name=f"{folder.name}@{run_folder.fingerprint(folder)[:12]}",
+        threshold=options.threshold,
+        tie_margin=options.tie_margin,
+        slope=scorer.scale.slope_of_reward,
+        intercept=scorer.scale.intercept_of_reward,
+    )

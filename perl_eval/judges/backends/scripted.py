@@ -9,20 +9,32 @@ import numpy as np
 
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
-from perl_eval.judges.protocol import Sees
-from perl_eval.records import Ballot, Completion, Question, Verdict, digest
+from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.protocol import Judge, Sees
+from perl_eval.judges.readers import MarginReader
+from perl_eval.records import Completion, Question, digest
+from perl_eval.worlds import coffee
 
-__all__ = ["ScriptedJudge", "sigmoid"]
-
-
-def sigmoid(logit: float) -> float:
-    """Return 1 / (1 + exp(-logit)), without overflow."""
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    return math.exp(logit) / (1.0 + math.exp(logit))
+__all__ = ["SCRIPTS", "ScriptedJudge", "opened"]
 
 
-class ScriptedJudge:
+def _length(completion: Completion) -> float:
+    return float(len(completion.text))
+
+
+def _constant(_: Completion) -> float:
+    return 0.0
+
+
+SCRIPTS: Mapping[str, Callable[[Completion], float]] = {
+    "world": coffee.true_reward_of,
+    "length": _length,
+    "constant": _constant,
+}
+"""Utilities by name: the embedded world's truth, the number of characters, nothing at all."""
+
+
+class ScriptedJudge(Judge):
     """Prefers the answer of higher utility, but leans to the first one shown and errs at random.
 
     The margin is ``u(first) - u(second) + position_bias + noise * z``, with z standard normal; for a single answer
@@ -43,11 +55,9 @@ class ScriptedJudge:
         UserError: A negative or infinite parameter.
     """
 
-    door = "scripted"
-    positional = True
+    backend = "scripted"
     simulated = True
     group = 256
-    longest = 0
     sees: Sees = "candidates"
 
     def __init__(  # noqa: PLR0913  # one number a knob; a class of options would only move them
@@ -63,7 +73,7 @@ class ScriptedJudge:
     ) -> None:
         self._utility = utility
         self.model = name
-        self._bias, self._noise, self._tie_margin, self._threshold = position_bias, noise, tie_margin, threshold
+        self._bias, self._noise, self._threshold = position_bias, noise, threshold
         self._seed = seed
         self.parameters: Mapping[str, object] = {
             "position_bias": position_bias,
@@ -77,31 +87,15 @@ class ScriptedJudge:
                 raise UserError(f"{knob} is {value}", "give a finite number")
         if noise < 0 or tie_margin < 0:
             raise UserError(f"noise is {noise} and tie_margin {tie_margin}", "give numbers of at least 0")
+        self.reader = MarginReader(tie_margin)
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Return the margins, as text."""
         return [Reply(text=repr(self._margin(question)), model=self.model) for question in questions]
 
-    def read(self, question: Question, reply: Reply) -> Ballot:
-        """Turn a margin into a verdict and a probability."""
-        margin = float(reply.text)
-        verdict: Verdict
-        if question.scale is not None:
-            return reply.ballot(question, "scored", score=min(max(margin, question.scale.low), question.scale.high))
-        if question.kind == "yes_no":
-            verdict = "yes" if margin > 0 else "no"
-        elif abs(margin) <= self._tie_margin:
-            verdict = "tie"
-        else:
-            verdict = "first" if margin > 0 else "second"
-        return reply.ballot(question, verdict, p_first=sigmoid(margin))
-
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return 0: nobody is paid."""
         return 0.0
-
-    async def close(self) -> None:
-        """Do nothing: there is nothing to close."""
 
     def _margin(self, question: Question) -> float:
         first, *rest = question.candidates
@@ -120,3 +114,16 @@ class ScriptedJudge:
             return 0.0
         seed = int(digest("scripted", str(self._seed), *subject), 16)
         return float(np.random.default_rng(seed).normal(0.0, self._noise))
+
+
+def opened(name: str, options: BackendOptions) -> ScriptedJudge:
+    """Open the judge ``scripted:NAME``."""
+    return ScriptedJudge(
+        SCRIPTS[name],
+        name=name,
+        position_bias=options.position_bias,
+        noise=options.noise,
+        tie_margin=options.tie_margin,
+        threshold=options.threshold,
+        seed=options.seed,
+    )

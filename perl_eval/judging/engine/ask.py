@@ -1,20 +1,44 @@
-"""Asking: questions in, ballots out in the same order; what the ledger holds is not asked again."""
+"""Asking a judge: questions in, ballots out in the same order; what the ledger holds is not asked again."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 from perl_eval.client.ledger import Ledger
+from perl_eval.client.limits import Limits
+from perl_eval.client.reply import Reply
+from perl_eval.client.scheduler import NO_ANSWER, Handling, Request, Scheduler, looked_up
 from perl_eval.client.usage import Usage
-from perl_eval.errors import UserError
+from perl_eval.errors import JudgeError, UserError
 from perl_eval.judges.protocol import Judge
-from perl_eval.judging.engine.limits import AskOptions, expected_tokens
-from perl_eval.judging.engine.scheduler import NOT_KEPT, Desk
+from perl_eval.judges.question_keys import Keys
 from perl_eval.records import Ballot, Question
 
-__all__ = ["NOT_KEPT", "AskOptions", "Usage", "ask", "expected_tokens"]
+__all__ = ["NOT_KEPT", "AskOptions", "ask", "ballots_of", "expected_tokens"]
+
+NOT_KEPT = f"{JudgeError.__name__}: {NO_ANSWER}"
+"""The reason of a ballot that was asked for offline and is not in the ledger."""
+_BLOCK = 256
+_HOPELESS = 20
+_CHARACTERS_A_TOKEN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions(Limits):
+    """How to ask; for the rest see `Limits`.
+
+    Attributes:
+        votes: How often each question is asked; more than once only makes sense at a temperature above 0.
+    """
+
+    votes: int = 1
+
+
+def expected_tokens(question: Question) -> float:
+    """Return a rough number of tokens of a request: a quarter of its characters."""
+    return sum(len(turn.content) for turn in question.messages) / _CHARACTERS_A_TOKEN
 
 
 def ask(
@@ -42,38 +66,43 @@ def ask(
             written.
     """
     options = options or AskOptions()
+    keys, source, votes = Keys(judge), iter(questions), range(options.votes)
+
+    def blocks() -> Iterator[list[Request[Question]]]:
+        while block := list(islice(source, _BLOCK)):
+            yield looked_up(ledger, [(keys.of(question, vote), question) for question in block for vote in votes])
+
+    return ballots_of(blocks(), judge, ledger, options, tally or Usage())
+
+
+def ballots_of(
+    blocks: Iterable[list[Request[Question]]], judge: Judge, ledger: Ledger, options: Limits, tally: Usage
+) -> Generator[Ballot, None, None]:
+    """Put keyed questions, looked up in the ledger, to a judge and yield their ballots in order; see `ask`."""
     if options.max_cost_usd is not None and judge.price_usd(1, 1) is None:
         raise UserError(f"money is limited and the price of {judge.model} is not known", "state its prices")
-    desk = Desk(judge, ledger, options, tally or Usage())
-    if _inside_a_loop():
-        # In a notebook, say. Two loops cannot run in one thread, so this one waits for another thread's.
-        with ThreadPoolExecutor(max_workers=1) as elsewhere:
-            yield from elsewhere.submit(lambda: list(_drive(desk, judge, questions))).result()
-    else:
-        yield from _drive(desk, judge, questions)
+
+    def ends(error: JudgeError, tally: Usage) -> UserError | None:
+        if tally.failed < _HOPELESS or tally.asked + tally.from_ledger:
+            return None
+        return UserError(
+            f"{judge.model} answered none of {tally.failed} questions, lastly: {error}",
+            "check that the judge can be reached and takes such questions",
+        )
+
+    handling = Handling(_judgement_of, expected_tokens, ends, _is_whole)
+    read = judge.reader.read
+    for question, answer in Scheduler(judge, ledger, options, tally, handling).answers(blocks):
+        if isinstance(answer, Reply):
+            yield read(question, answer)
+        else:
+            yield Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
 
 
-def _inside_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+def _judgement_of(question: Question) -> str:
+    return question.id
 
 
-def _drive(desk: Desk, judge: Judge, questions: Iterable[Question]) -> Generator[Ballot, None, None]:
-    with asyncio.Runner() as runner:
-        ballots = desk.ballots(iter(questions))
-
-        async def following() -> list[Ballot] | None:
-            return await anext(ballots, None)
-
-        async def close() -> None:
-            await ballots.aclose()
-            await judge.close()
-
-        try:
-            while (some := runner.run(following())) is not None:
-                yield from some
-        finally:
-            runner.run(close())
+def _is_whole(reply: Reply) -> bool:
+    """Return whether a reply is kept: one that was cut off is asked for again by the next run."""
+    return reply.finish != "length"

@@ -11,23 +11,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import tenacity
-
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
-from perl_eval.errors import JudgeError, Refused, UserError
+from perl_eval.client.retries import with_retries
+from perl_eval.errors import JudgeError, UserError
 from perl_eval.judges.backends.chat import ChatJudge
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.question_keys import Keys
-from perl_eval.judging.engine.ask import expected_tokens
+from perl_eval.judging.engine.ask import AskOptions, expected_tokens
 from perl_eval.judging.engine.batch_state import TAG, Chunk, ChunkWriter, read_state
-from perl_eval.judging.engine.limits import AskOptions
 from perl_eval.records import Question
 
 if TYPE_CHECKING:
@@ -68,7 +65,7 @@ class BatchOptions:
 
 
 def fill(
-    questions: Callable[[], Iterable[Question]],
+    missing: Callable[[], Iterable[tuple[bytes, Question]]],
     judge: Judge,
     ledger: Ledger,
     folder: Path,
@@ -79,7 +76,7 @@ def fill(
     """Have a chat judge's unanswered questions answered by batches, into the ledger.
 
     Args:
-        questions: Gives the questions, each time it is called.
+        missing: Gives the questions that the ledger does not answer by their keys, each time it is called.
         judge: Whom to ask; a chat judge.
         ledger: Where answers go.
         folder: The run folder, for the state.
@@ -95,8 +92,8 @@ def fill(
         DataError: The state file is none.
     """
     if not isinstance(judge, ChatJudge):
-        raise UserError(f"the {judge.door} door takes no batches", "use a chat judge")
-    work = _Work(questions, judge, ledger, folder, asking, options)
+        raise UserError(f"the {judge.backend} door takes no batches", "use a chat judge")
+    work = _Work(missing, judge, ledger, folder, asking, options)
 
     def run() -> dict[str, object]:
         return asyncio.run(work.run())
@@ -114,14 +111,14 @@ class _Work:
 
     def __init__(
         self,
-        questions: Callable[[], Iterable[Question]],
+        missing: Callable[[], Iterable[tuple[bytes, Question]]],
         judge: ChatJudge,
         ledger: Ledger,
         folder: Path,
         asking: AskOptions,
         options: BatchOptions,
     ) -> None:
-        self._questions, self._judge, self._ledger, self._folder = questions, judge, ledger, folder
+        self._missing, self._judge, self._ledger, self._folder = missing, judge, ledger, folder
         self._asking, self._options = asking, options
         self._state = read_state(folder)
         for complaint in self._state.complaints:
@@ -145,26 +142,6 @@ class _Work:
             "cut_off": len(self._state.cut_off),
             "without_answer": dict(Counter(self._state.reasons).most_common(_KEPT_REASONS)),
         }
-
-    def _missing(self) -> Iterator[tuple[bytes, Question]]:
-        """Yield the questions that the ledger does not answer, each key once."""
-        keys, seen = Keys(self._judge), set[bytes]()
-        block: list[tuple[bytes, Question]] = []
-
-        def unanswered() -> Iterator[tuple[bytes, Question]]:
-            known = self._ledger.find([key for key, _ in block])
-            return iter([entry for entry in block if entry[0] not in known])
-
-        for question in self._questions():
-            for vote in range(self._asking.votes):
-                key = keys.of(question, vote)
-                if key not in seen:
-                    seen.add(key)
-                    block.append((key, question))
-            if len(block) >= _BLOCK:
-                yield from unanswered()
-                block.clear()
-        yield from unanswered()
 
     def _write(self, number: int) -> bool:
         """Write the files of one round; False if nothing is left to ask."""
@@ -284,20 +261,12 @@ class _Work:
 
     async def _try(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """Do something at the server, again where that can help."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, JudgeError) and not isinstance(error, Refused)
-            ),
-            stop=tenacity.stop_after_attempt(self._asking.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=self._asking.backoff_s, max=60.0),
-            reraise=True,
-        )
 
         async def once() -> Result:
             with self._judge.endpoint.errors():
                 return await act()
 
-        return await retrying(once)
+        return await with_retries(once, attempts=self._asking.attempts, backoff_s=self._asking.backoff_s)
 
     def _collect(self, content: str) -> None:
         """Put the answers of a batch into the ledger, and note why others are missing."""
