@@ -17,7 +17,6 @@ from perl_eval.cli.shared_options import (
     one_of,
 )
 from perl_eval.errors import UserError
-from perl_eval.sources.user_table import columns_of
 
 __all__ = ["agree"]
 
@@ -46,6 +45,7 @@ def agree(
     """
     from perl_eval.records import Judgement
     from perl_eval.scoring import agree as verb
+    from perl_eval.sources.user_table import columns_of
     from perl_eval.storage import run_folder
 
     one_of("--scale", scale, ("nominal", "ordinal", "interval"))

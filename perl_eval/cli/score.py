@@ -20,7 +20,6 @@ from perl_eval.cli.shared_options import (
     resampling,
     spread_of,
 )
-from perl_eval.scoring.dispatch import kind_of_source, only, refuse, score_table, score_tasks
 
 
 def score(
@@ -63,6 +62,7 @@ def score(
     reward model: accuracy, AUC, calibration, with --data, --labels, or from a table. A table of outcomes: win rates.
     """
     from perl_eval.records import Completion, Score
+    from perl_eval.scoring.dispatch import kind_of_source, only, refuse, score_table, score_tasks
 
     how = resampling(level, draws, seed)
     spread = spread_of(engine, address, workers)

@@ -140,5 +140,5 @@ def test_the_version_is_shown_without_loading_anything_heavy() -> None:
         f"try:\n    main()\nfinally:\n    print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    written = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text("utf-8"))
+    written = tomllib.loads((Path(__file__).resolve().parent.parent.parent / "pyproject.toml").read_text("utf-8"))
     assert done.stdout.splitlines() == [f"perl-eval {written['project']['version']}", "[]"]

@@ -18,8 +18,8 @@ from datasets_builders import BuilderError, builder_class, network
 from datasets_builders.errors import SourceError
 from datasets_builders.publish import push
 from datasets_builders.sources import Source, download
-from perl_eval import remote
 from perl_eval.errors import UserError
+from perl_eval.storage import remote
 
 
 @pytest.fixture
