@@ -93,7 +93,8 @@ def test_processes_part_before_the_interpreter_ends() -> None:
     command = [sys.executable, "-c", _PAIR]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(done.stdout.split("\n")) == ["", "0 parted", "1 parted"]
+    said = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]  # as torch 2.8 says of itself
+    assert sorted(said) == ["0 parted", "1 parted"]
 
 
 def test_a_process_that_is_ended_runs_its_handlers_and_keeps_its_code_and_words() -> None:
