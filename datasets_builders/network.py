@@ -10,16 +10,19 @@ __all__ = ["failures", "reason"]
 _UNREACHED = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
 
 
-def failures() -> tuple[type[BaseException], ...]:
+def failures(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
     """Return the kinds of errors that downloads and the hub's client raise when a request fails.
 
     `datasets` downloads through fsspec, which is built on aiohttp. The hub's client is built on httpx or httpx2, by its
     version, and lets the errors of that one out when no answer comes: its own error is a kind of them.
+
+    Args:
+        others: Kinds to catch beside them.
     """
     from aiohttp import ClientError
     from huggingface_hub.errors import HfHubHTTPError
 
-    return OSError, ClientError, *HfHubHTTPError.__bases__
+    return OSError, ClientError, *HfHubHTTPError.__bases__, *others
 
 
 def reason(error: BaseException) -> str:

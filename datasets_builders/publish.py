@@ -103,7 +103,7 @@ def push(folder: Path, repo_id: str, origin: Origin, *, private: bool = True) ->
             allow_patterns=["README.md", "*/*.parquet"],
             commit_message=f"Add {origin.title}",
         )
-    except (HFValidationError, *network.failures()) as error:
+    except network.failures(HFValidationError) as error:
         raise BuilderError(
             f"cannot push to {repo_id} ({network.reason(error)})", "check the name, your login and the network"
         ) from None

@@ -185,7 +185,7 @@ def download(sources: Sequence[Source], *, manager: Any, cache_dir: Path) -> dic
     for source in sources:
         try:
             found[source] = Path(manager.download(source.url))
-        except (ValueError, *network.failures()) as error:
+        except network.failures(ValueError) as error:
             raise SourceError(
                 f"cannot download {source.url} ({network.reason(error)})",
                 "check the network and try again, or download it by hand and give data_dir",

@@ -42,7 +42,7 @@ def test_drift_shows_what_is_not_the_locked_version(
     lock.write_text(
         "idna==1.0  # via x\nnumpy==2.0 ; python_version < '3.12'\nnumpy==2.1 ; python_version > '3.11'\nb==1\n"
     )
-    now.write_text("idna==1.1\nnumpy==2.1\npeft==7\n")
+    now.write_text("idna==1.1\nnumpy==2.1+cpu\npeft==7\n")
     monkeypatch.setattr(drift, "LOCK", lock)
     drift.show_versions(now)
     said = [line.split() for line in capsys.readouterr().out.splitlines()]

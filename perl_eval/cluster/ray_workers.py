@@ -11,6 +11,7 @@ piece done again. Paths must mean the same on every machine: a shared folder, or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import Reader
 from perl_eval.judges.registry import BackendOptions, opener_of
 from perl_eval.records import Question
+from perl_eval.storage.quiet_logs import quiet
 
 __all__ = ["Cluster", "RayJudge", "RaySpread"]
 
@@ -105,11 +107,12 @@ class RaySpread:
             num_cpus=1,
             num_gpus=self._cluster.gpus or None,
         )
-        for row in done.iter_rows():
-            failed, result = pickler.loads(row["done"])
-            if failed:
-                raise UserError(*result)
-            yield result
+        with quiet(logging.ERROR, "ray.data"):  # it tells its plan, and that its progress bars are off
+            for row in done.iter_rows():
+                failed, result = pickler.loads(row["done"])
+                if failed:
+                    raise UserError(*result)
+                yield result
 
 
 class _Worker:

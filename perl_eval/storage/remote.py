@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import importlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from perl_eval.errors import UserError
+from perl_eval.storage.quiet_logs import quiet
 
 __all__ = ["CARD", "MARK", "SCHEMES", "fetch", "is_address", "is_private", "local", "shown", "staged"]
 
@@ -39,6 +41,9 @@ _DRIVER_ERRORS = (
     *("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError"),
     *("google.auth.exceptions.GoogleAuthError", "gcsfs.retry.HttpError"),
 )
+
+_DRIVERS = ("gcsfs", "s3fs", "aiobotocore", "google.auth")
+"""Their loggers: a failure that is told in one line they tell with a traceback for each try."""
 
 
 def is_address(text: str) -> bool:
@@ -87,7 +92,8 @@ def _explained(address: str, doing: str) -> Iterator[None]:
         with contextlib.suppress(ImportError, AttributeError):
             foreign.append(getattr(importlib.import_module(module), kind))
     try:
-        yield
+        with quiet(logging.CRITICAL + 1, *_DRIVERS):
+            yield
     except FileNotFoundError:
         raise UserError(f"there is nothing at {address}", "check the address") from None
     except (*network.failures(), *foreign) as error:

@@ -81,7 +81,9 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch) -> None:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("datasets.DownloadManager.download", fail)
-    with pytest.raises(SourceError, match=r"cannot download https://.* \(no route to host\); try again"):
+    with pytest.raises(
+        SourceError, match=r"cannot download https://.* \(no connection: no route to host\); check the network"
+    ):
         load("harmless", cache_dir=tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -304,3 +305,19 @@ def test_wrong_addresses_among_the_words_are_one_line(
     code, said = command(line)
     assert (code, len(said.splitlines())) == (2, 1)
     assert message in said
+
+
+def test_what_a_driver_logs_of_a_failure_is_held_back_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("gcsfs.retry")
+
+    def fail() -> None:
+        with remote._explained("gs://mine/x", "read"):
+            logger.exception("out of retries")
+            logging.getLogger("mine").error("kept")
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    with pytest.raises(UserError, match="no connection: Connection refused"):
+        fail()
+    assert [one.message for one in caplog.records] == ["kept"]
+    logger.error("and afterwards as before")
+    assert caplog.records[-1].message == "and afterwards as before"

@@ -93,7 +93,9 @@ def test_processes_part_before_the_interpreter_ends() -> None:
     command = [sys.executable, "-c", _PAIR]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(done.stdout.split("\n")) == ["", "0 parted", "1 parted"]
+    # Found, not compared: Gloo of torch 2.8 prints to the same pipe, at times into our line.
+    assert all(word in done.stdout for word in ("0 parted", "1 parted")), done.stdout
+    assert "joined" not in done.stdout
 
 
 def test_a_process_that_is_ended_runs_its_handlers_and_keeps_its_code_and_words() -> None:
