@@ -188,7 +188,7 @@ def scratch_in(folder: Path) -> Iterator[Path]:
     """Make a hidden folder for as long as the block lasts, and sweep away what killed processes left."""
     for old in folder.glob(f"{_SCRATCH}*"):
         process = old.name.removeprefix(_SCRATCH)
-        if process.isdecimal() and not _is_running(int(process)):
+        if process.isdecimal() and not tables.is_running(int(process)):
             shutil.rmtree(old, ignore_errors=True)
     scratch = folder / f"{_SCRATCH}{os.getpid()}"
     scratch.mkdir()
@@ -196,16 +196,6 @@ def scratch_in(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
 
 
 Put = Callable[[Iterable[Question]], Generator[Ballot, None, None]]
