@@ -22,13 +22,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from perl_eval import judge, render, tables
-from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.ledger import Ledger
+from perl_eval.client.ledger import Ledger
+from perl_eval.client.usage import Usage
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.recall import Recall
-from perl_eval.judges.scripted import ScriptedJudge
+from perl_eval.judging import judge
+from perl_eval.judging.engine.ask import AskOptions, ask
+from perl_eval.judging.key_cache import Recall
 from perl_eval.records import Completion, Message
+from perl_eval.storage import parquet
 
 SERVER = Path(__file__).resolve().parent.parent / "tests" / "judges" / "fake_server.py"
 
@@ -50,9 +53,9 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOptions) -> tuple[float, Tally]:
+def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOptions) -> tuple[float, Usage]:
     """Judge all pairs and return the seconds it took."""
-    template, tally = render.load("dialogue"), Tally()
+    template, tally = prompting.load("dialogue"), Usage()
     begun_s = time.perf_counter()
     with Ledger(path) as ledger:
         recall = Recall(by, ledger, lambda questions: ask(questions, by, ledger, options=options, tally=tally), tally)
@@ -63,7 +66,7 @@ def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOpt
 
 def overhead(pairs: int, latency_s: float, options: AskOptions) -> None:
     """Judge against the fake server, then out of the ledger."""
-    from perl_eval.judges.chat import ChatJudge, ChatOptions
+    from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
     imported_mb = peak_mb()
     units = contest(pairs)
@@ -97,7 +100,7 @@ def stream(pairs: int, folder: Path) -> None:
             return (completion(policy, item) for item in range(pairs))
 
         if not path.is_file():
-            tables.write(path, rows(), Completion)
+            parquet.write(path, rows(), Completion)
     made_mb = peak_mb()
     by = ScriptedJudge(lambda answer: float(len(answer.text)), name="length", position_bias=0.5)
     options = judge.JudgeOptions("dialogue", ledger=folder / "ledger.sqlite")

@@ -19,13 +19,15 @@ from unittest import mock
 import numpy as np
 import torch
 
-from perl_eval import runs, sample, world
 from perl_eval.models.adapters import ALL_PROJECTIONS, LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.records import Completion, Measurement
+from perl_eval.sampling import in_process
 from perl_eval.stats import intervals
-from perl_eval.train import policy
-from perl_eval.train.policy import PolicyOptions
+from perl_eval.storage import run_folder
+from perl_eval.training import policy
+from perl_eval.training.policy import PolicyOptions
+from perl_eval.worlds import coffee
 
 EMBEDDINGS, NORMS = ("embed_tokens", "lm_head"), ("norm",)
 RATE, FULL_RATE = 3e-3, 1e-3
@@ -84,15 +86,15 @@ def worth(given: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
     rewarded = given.cells / f"reward-r16-{seed}"
     with frozen(left):
         tuned = policy.run(prompts, given.cells / "sft", rewarded, place, options=options, seed=seed)
-    asked = sample.SampleOptions(limit=200, draws=2, max_tokens=MAX_TOKENS, max_new_tokens=MAX_NEW_TOKENS)
-    sampled = sample.run(tuned, prompts, place.with_name(f"{place.name}-answers"), options=asked, seed=seed)
-    answers = runs.read(sampled, Completion)
-    curve = runs.read(tuned, Measurement)
+    asked = in_process.SampleOptions(limit=200, draws=2, max_tokens=MAX_TOKENS, max_new_tokens=MAX_NEW_TOKENS)
+    sampled = in_process.run(tuned, prompts, place.with_name(f"{place.name}-answers"), options=asked, seed=seed)
+    answers = run_folder.read(sampled, Completion)
+    curve = run_folder.read(tuned, Measurement)
     learned, distance = ([p.value for p in curve if p.metric == name] for name in ("reward", "KL to prior"))
     last = max(1, given.steps // 5)
     found = {"learned reward": float(np.mean(learned[-last:])), "KL": float(np.mean(distance[-last:]))}
     found["reward less beta x KL"] = found["learned reward"] - BETA * found["KL"]
-    return found | {"true reward": float(np.mean([world.true_reward_of(one) for one in answers]))}
+    return found | {"true reward": float(np.mean([coffee.true_reward_of(one) for one in answers]))}
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from train_case import Case, prepare
 
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import open_backbone
-from perl_eval.models.placement import Placement
-from perl_eval.train.meter import Meter
+from perl_eval.models.device import Placement
+from perl_eval.training.profiling import Meter
 
 MIB = 2**20
 

@@ -17,13 +17,14 @@ from unittest import mock
 
 import torch
 
-from perl_eval import picture_world, rows
 from perl_eval.models import vision
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.placement import Placement
-from perl_eval.models.scratch import make_tokenizer
-from perl_eval.train import rules
-from perl_eval.train.reinforce import PolicyOptions, PolicyTrainer, cast
+from perl_eval.models.device import Placement
+from perl_eval.models.from_scratch import make_tokenizer
+from perl_eval.sources import rows
+from perl_eval.training import rules
+from perl_eval.training.reinforce import PolicyOptions, PolicyTrainer, cast
+from perl_eval.worlds import pictures
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{% for p in m.content %}{% if p.type == 'image' %}<image>"
@@ -37,7 +38,7 @@ def model(given: argparse.Namespace, folder: Path) -> Backbone:
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, LlamaConfig
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    tokenizer = make_tokenizer(["what colour is on the left right", *picture_world.COLOURS] * 9, 300)
+    tokenizer = make_tokenizer(["what colour is on the left right", *pictures.COLOURS] * 9, 300)
     marks = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
     tokenizer.add_special_tokens({"extra_special_tokens": [*tokenizer.extra_special_tokens, *marks]})
     side = {"longest_edge": given.side}
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = picture_world.build(Path(folder) / "data", questions=64, ratings=1) / "questions"
+        data = pictures.build(Path(folder) / "data", questions=64, ratings=1) / "questions"
         backbone = model(given, Path(folder))
         options = PolicyOptions(batch=given.batch, group=given.group, max_new_tokens=8, max_tokens=2048)
         found = rows.read(data, "train")

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from perl_eval.bayes import rejection, selection
-from perl_eval.bayes.selection import Sampled
+from perl_eval.bayes import best_of_n, rejection
+from perl_eval.bayes.best_of_n import SamplerResult
 from perl_eval.bayes.smc import Filtering, sequential
 from perl_eval.bayes.target import Target
 from perl_eval.models.backbone import Backbone, open_backbone
+from perl_eval.models.from_scratch import SIZES, make_model, make_tokenizer
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.language import Asked, ModelLanguage, Twist
-from perl_eval.models.scratch import SIZES, make_model, make_tokenizer
+from perl_eval.models.sequence_model import Asked, ModelLanguage, Twist
 
 WORDS = ("order", "latte", "small", "large", "milk", "oat", "please", "coming", "up", "sure", "thanks", "one")
 
@@ -76,7 +76,7 @@ def main() -> None:
     asked = Asked(tuple(map(str, range(given.prompts))), prompts)
     language = ModelLanguage(backbone, None, asked, sampling, seed=0, batch=given.batch)
     contexts = np.arange(given.prompts)
-    rows = selection.rows_of(contexts, given.draws * given.n)
+    rows = best_of_n.rows_of(contexts, given.draws * given.n)
     seeds = language.seeds(*rows)
 
     def plainly() -> int:
@@ -97,9 +97,9 @@ def main() -> None:
     twisted = language.stream("twist", twist=Twist(torch.zeros(backbone.width), 0.0))
     target, other = Target(language, evidence), Target(twisted, evidence)
     count, n = given.draws, given.n
-    samplers: dict[str, Callable[[], Sampled]] = {
-        f"best of {n}": lambda: selection.best_of_n(target, language, contexts, count=count, n=n),
-        f"SIR of {n}": lambda: selection.importance_resampled(target, language, contexts, count=count, n=n),
+    samplers: dict[str, Callable[[], SamplerResult]] = {
+        f"best of {n}": lambda: best_of_n.best_of_n(target, language, contexts, count=count, n=n),
+        f"SIR of {n}": lambda: best_of_n.importance_resampled(target, language, contexts, count=count, n=n),
         "rejection": lambda: rejection.rejected(target, language, contexts, count=count, log_bound=1.0, most=999),
         f"SMC of {n}": lambda: sequential(
             target, language, contexts, count=count, filtering=Filtering(n, at_once=given.batch)

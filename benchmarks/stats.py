@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perl_eval import score
-from perl_eval.stats.agreement import krippendorff_alpha
+from perl_eval.scoring import score
+from perl_eval.scoring.outcome_table import of_table
+from perl_eval.stats.agreement_coefficients import krippendorff_alpha
 
 JUDGEMENTS, GROUPS, DRAWS = 1_000_000, 100_000, 10_000
 ITEMS, RATERS = 100_000, 5
@@ -45,7 +46,7 @@ def main() -> None:
 
     def rates() -> str:
         how = score.ScoreOptions(intervals="bootstrap", draws=DRAWS)
-        found = score.of_table(file, options=how)
+        found = of_table(file, options=how)
         half = next(estimate for estimate in found if estimate.name == "win rate, undecided half")
         return f"{half.name} {half.value:.4f} [{half.low:.4f}, {half.high:.4f}]"
 

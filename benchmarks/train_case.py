@@ -21,18 +21,18 @@ import torch
 
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.placement import Placement
-from perl_eval.models.scorer import REWARD, Scale
-from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.models.device import Placement
+from perl_eval.models.from_scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.models.reward_model import REWARD, RewardScale
 from perl_eval.records import Message
-from perl_eval.rows import Row
-from perl_eval.train.meter import Meter, byte_account
-from perl_eval.train.policy import PolicyOptions, PolicyTrainer
-from perl_eval.train.reinforce import cast
-from perl_eval.train.resources import Resources
-from perl_eval.train.reward import RewardOptions, RewardTrainer
-from perl_eval.train.rewarding import learned_reward
-from perl_eval.train.sft import SftOptions, SftTrainer
+from perl_eval.sources.rows import Row
+from perl_eval.training.policy import PolicyOptions, PolicyTrainer
+from perl_eval.training.profiling import Meter, byte_account
+from perl_eval.training.reinforce import cast
+from perl_eval.training.resources import Resources
+from perl_eval.training.reward import RewardOptions, RewardTrainer
+from perl_eval.training.reward_function import learned_reward
+from perl_eval.training.sft import SftOptions, SftTrainer
 
 SIZES = {
     "tiny": ScratchSize(width=64, layers=2, heads=2, vocabulary=512, positions=256),
@@ -120,7 +120,7 @@ def prepare(work: Path, case: Case) -> None:
             backbone.attach_head(REWARD, seed=0)
             backbone.save(None, work / "reward-full")
             backbone.save_head(REWARD, work / "reward-full")
-        Scale("pairwise", 0.0, 1.0, case.tokens).save(work / f"reward-{arm}")
+        RewardScale("pairwise", 0.0, 1.0, case.tokens).save(work / f"reward-{arm}")
     (work / "done").touch()
 
 

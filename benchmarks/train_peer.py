@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
-from perl_eval.models.encode import encode_dialogue, encode_prompt
+from perl_eval.models.tokenize import encode_dialogue, encode_prompt
 
 if TYPE_CHECKING:
     from train_case import Case

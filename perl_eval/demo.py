@@ -12,13 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from perl_eval import agree, judge, runs, sample, score, world
-from perl_eval.judges.doors import DoorOptions, open_judge
+from perl_eval.judges.registry import DoorOptions, open_judge
+from perl_eval.judging import judge
 from perl_eval.models.backbone import ALL_PROJECTIONS, LoraShape
-from perl_eval.models.scorer import RewardScorer
+from perl_eval.models.reward_model import RewardScorer
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
+from perl_eval.sampling import in_process
+from perl_eval.scoring import agree, score
+from perl_eval.scoring.diversity import run_diversity
 from perl_eval.stats import intervals
-from perl_eval.train import policy, reward, sft
+from perl_eval.storage import run_folder
+from perl_eval.training import policy, reward, sft
+from perl_eval.worlds import coffee
 
 __all__ = ["DemoSize", "headline", "run"]
 
@@ -52,10 +57,10 @@ def run(out: Path, *, size: DemoSize | None = None, seed: int = 0) -> Path:
     Raises:
         UserError: The folder holds something else or cannot be written.
     """
-    from perl_eval import report
+    from perl_eval import reporting
 
     out, size = Path(out), size or DemoSize()
-    data = world.build(
+    data = coffee.build(
         out / "data",
         demonstrations=size.demonstrations,
         preferences=size.preferences,
@@ -69,9 +74,9 @@ def run(out: Path, *, size: DemoSize | None = None, seed: int = 0) -> Path:
     for name in ("biased", "reward model"):
         agree.run(judged[name], labels, _folder(out, f"agree {name}"))
     for path in completions:
-        score.run_diversity(path, _folder(out, f"diversity {path.name.removeprefix('sample-')}"))
+        run_diversity(path, _folder(out, f"diversity {path.name.removeprefix('sample-')}"))
     _truth(out, completions, judged, out / "reward")
-    return report.run([out], out / "report.html", title="perl-eval demo: coffee orders from the embedded world")
+    return reporting.run([out], out / "report.html", title="perl-eval demo: coffee orders from the embedded world")
 
 
 def _folder(out: Path, name: str) -> Path:
@@ -118,14 +123,14 @@ def _train(out: Path, data: Path, size: DemoSize, seed: int) -> dict[str, Path]:
 
 
 def _sample(out: Path, name: str, model: Path, data: Path, size: DemoSize, seed: int) -> Path:
-    options = sample.SampleOptions(
+    options = in_process.SampleOptions(
         name=name,
         draws=4,
         limit=size.judged_prompts,
         max_tokens=_MAX_TOKENS,
         max_new_tokens=_MAX_NEW_TOKENS,
     )
-    return sample.run(model, data / "prompts", _folder(out, f"sample {name}"), options=options, seed=seed)
+    return in_process.run(model, data / "prompts", _folder(out, f"sample {name}"), options=options, seed=seed)
 
 
 def _judge(out: Path, completions: Sequence[Path], seed: int) -> dict[str, Path]:
@@ -149,20 +154,20 @@ def _judge(out: Path, completions: Sequence[Path], seed: int) -> dict[str, Path]
 def _label(out: Path, completions: Sequence[Path], seed: int) -> Path:
     """Have the three simulated annotators label every pair of RL and SFT answers."""
     prior, tuned, _ = completions
-    with runs.start(
-        out / "labels", verb="label", arguments={"annotators": dict(world.ANNOTATORS)}, seed=seed, simulated=True
+    with run_folder.start(
+        out / "labels", verb="label", arguments={"annotators": dict(coffee.ANNOTATORS)}, seed=seed, simulated=True
     ) as going:
         if not going.done:
-            matched = judge.pairs(runs.read(tuned, Completion), runs.read(prior, Completion)).matched
+            matched = judge.pairs(run_folder.read(tuned, Completion), run_folder.read(prior, Completion)).matched
             a, b = [pair[0] for pair in matched], [pair[1] for pair in matched if pair[1] is not None]
-            going.write(world.label_pairs(a, b, seed=seed), HumanLabel)
+            going.write(coffee.label_pairs(a, b, seed=seed), HumanLabel)
     return going.folder
 
 
 def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewarded: Path) -> None:
     """Write what the world knows, beside what the reward model says: true and learned reward, true win rate."""
     inputs = {path.name: path for path in [*completions, *judged.values(), rewarded]}
-    with runs.start(out / "truth", verb="truth", arguments={}, inputs=inputs, simulated=True) as going:
+    with run_folder.start(out / "truth", verb="truth", arguments={}, inputs=inputs, simulated=True) as going:
         if going.done:
             return
         from perl_eval.models.backbone import open_backbone
@@ -170,9 +175,9 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
         scorer = RewardScorer(rewarded, open_backbone(rewarded))
         estimates, scores, true = [], [], {}
         for path in completions:
-            answers = runs.read(path, Completion)
+            answers = run_folder.read(path, Completion)
             name, items = answers[0].policy, [answer.item for answer in answers]
-            true[name] = {answer.id: world.true_reward_of(answer) for answer in answers}
+            true[name] = {answer.id: coffee.true_reward_of(answer) for answer in answers}
             learned = scorer(answers)
             figures = [
                 intervals.mean("true reward", list(true[name].values()), clusters=items, bounds=(0, 1)),
@@ -185,7 +190,7 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
                 scores.append(_score(answer, "true reward", true[name][answer.id]))
                 scores.append(_score(answer, "learned reward", value))
         for path in judged.values():
-            records = runs.read(path, Judgement)
+            records = run_folder.read(path, Judgement)
             gaps = [true[r.policy_a][r.a] - true[r.policy_b][r.b] for r in records]
             items = [r.item for r in records]
             figures = [
@@ -224,9 +229,9 @@ def headline(out: Path) -> list[Estimate]:
     """Return the figures that the demo prints, by subject."""
     found = [
         estimate
-        for folder, _ in runs.find_cards(out)
-        if (folder / runs.FILES[Estimate]).is_file()
-        for estimate in runs.read(folder, Estimate)
+        for folder, _ in run_folder.find_cards(out)
+        if (folder / run_folder.FILES[Estimate]).is_file()
+        for estimate in run_folder.read(folder, Estimate)
         if estimate.name in _HEADLINE
     ]
     subjects = list(POLICIES)

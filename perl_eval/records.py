@@ -116,7 +116,7 @@ class Completion:
     ``token_ids`` are the ids as sampled, end-of-sequence included; empty when the text did not come from a
     model here. ``logprob`` and ``prior_logprob`` are summed over the tokens, in nats, at the sampling temperature.
     ``images`` names the pictures that belong to the prompt, in order: files in the folder ``images`` beside the table,
-    each called by its sha256 (see ``perl_eval.images``).
+    each called by its sha256 (see ``perl_eval.storage.images``).
     """
 
     id: str
@@ -285,6 +285,13 @@ class Estimate:
     subject: str = ""
     reason: str | None = None
     simulated: bool = False
+
+    def __str__(self) -> str:
+        """Return value, interval and count: ``0.62 (0.55 to 0.68), n = 200``."""
+        if self.value is None:
+            return f"none: {self.reason or 'undefined'}"
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{interval}, n = {self.n:,}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perl_eval import judge, runs
+from perl_eval.judging import judge
 from perl_eval.records import Completion, Judgement, Message
+from perl_eval.storage import run_folder
 
 MIRROR = {"win": "loss", "loss": "win"}
 OPTIONS = judge.JudgeOptions("dialogue")
@@ -21,7 +22,7 @@ def completion(policy: str, item: int, text: str, draw: int = 0) -> Completion:
 
 
 def saved(folder: Path, completions: Sequence[Completion]) -> Path:
-    with runs.start(folder, verb="sample", arguments={}) as run:
+    with run_folder.start(folder, verb="sample", arguments={}) as run:
         run.write(completions, Completion)
     return folder
 

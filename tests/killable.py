@@ -21,9 +21,9 @@ _CONTEXT.set_forkserver_preload(
         "openai",
         "pandas",  # by pyarrow's first computation
         "rich.progress",
-        "perl_eval.judge",
-        "perl_eval.judges.chat",
-        "perl_eval.judges.scripted",
+        "perl_eval.judging.judge",
+        "perl_eval.judges.backends.chat",
+        "perl_eval.judges.backends.scripted",
     ]
 )
 

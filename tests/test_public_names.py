@@ -9,41 +9,42 @@ import pytest
 import perl_eval
 
 NAMES = [
-    *("Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "JudgeError", "Judgement", "Measurement"),
-    *("Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score", "TimedOut", "UserError"),
+    *("Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
+    *("Measurement", "Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score"),
+    *("ScriptedJudge", "TimedOut", "UserError", "__version__"),
+    *("agree", "audit", "build", "completions", "judge", "jury", "labels", "open_judge", "power", "read", "report"),
+    *("rows", "sample", "score", "train_policy", "train_reward", "train_sft", "write"),
 ]
 VERBS = {
-    "perl_eval.agree": "run",
-    "perl_eval.annotate": "run",
-    "perl_eval.audit": "run",
-    "perl_eval.build": "run",
+    "perl_eval.scoring.agree": "run",
+    "perl_eval.labelling": "run",
+    "perl_eval.scoring.audit": "run",
+    "perl_eval.building": "run",
     "perl_eval.demo": "run",
-    "perl_eval.foreign": "run",
-    "perl_eval.judge": "run",
-    "perl_eval.jury": "run",
+    "perl_eval.sources": "run",
+    "perl_eval.judging.judge": "run",
+    "perl_eval.judging.jury": "run",
     "perl_eval.posterior": "run",
-    "perl_eval.power": "run",
-    "perl_eval.recorded": "run",
-    "perl_eval.report": "run",
-    "perl_eval.rewards": "run",
-    "perl_eval.sample": "run",
-    "perl_eval.scale.plan": "run",
-    "perl_eval.scale.server": "run",
-    "perl_eval.score": "run",
-    "perl_eval.tasks": "run",
-    "perl_eval.train.ablate": "run",
-    "perl_eval.train.average": "run",
-    "perl_eval.train.folds": "run",
-    "perl_eval.train.policy": "run",
-    "perl_eval.train.reward": "run",
-    "perl_eval.train.sft": "run",
+    "perl_eval.scoring.power": "run",
+    "perl_eval.sources.recorded": "run",
+    "perl_eval.reporting": "run",
+    "perl_eval.scoring.rewards": "run",
+    "perl_eval.sampling.in_process": "run",
+    "perl_eval.cluster.plan": "run",
+    "perl_eval.sampling.server": "run",
+    "perl_eval.scoring.score": "run",
+    "perl_eval.scoring.tasks": "run",
+    "perl_eval.training.ablate": "run",
+    "perl_eval.training.weight_average": "run",
+    "perl_eval.training.folds": "run",
+    "perl_eval.training.policy": "run",
+    "perl_eval.training.reward": "run",
+    "perl_eval.training.sft": "run",
 }
 
 
 def test_public_names() -> None:
     assert sorted(perl_eval.__all__) == NAMES
-    for name in NAMES:
-        assert getattr(perl_eval, name).__module__ in ("perl_eval.errors", "perl_eval.records")
 
 
 @pytest.mark.parametrize("module", VERBS)

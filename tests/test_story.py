@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from perl_eval import demo, runs
+from perl_eval import demo
 from perl_eval.records import Estimate
+from perl_eval.storage import run_folder
 
 SMALL = demo.DemoSize(
     demonstrations=400,
@@ -36,7 +37,7 @@ def figures(out: Path) -> dict[tuple[str, str], Estimate]:
 
 def outputs(out: Path) -> dict[str, dict[str, str]]:
     """Return every run folder's output checksums; two equal runs have equal ones."""
-    return {folder.relative_to(out).as_posix(): dict(card.outputs) for folder, card in runs.find_cards(out)}
+    return {folder.relative_to(out).as_posix(): dict(card.outputs) for folder, card in run_folder.find_cards(out)}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_chain_runs_from_data_to_page(told: Path) -> None:
-    verbs = {card.verb for _, card in runs.find_cards(told)}
+    verbs = {card.verb for _, card in run_folder.find_cards(told)}
     wanted = {
         "build",
         "train sft",

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from perl_eval import picture_world
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import PaddedBatch
-from perl_eval.models.scratch import ScratchSize, make_model, make_tokenizer
-from perl_eval.models.scratch_vision import make_vision_model, make_vision_processor
+from perl_eval.models.from_scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.models.from_scratch_vision import make_vision_model, make_vision_processor
+from perl_eval.models.tokenize import PaddedBatch
+from perl_eval.worlds import pictures
 
 COLOURS = ("red", "blue", "green", "gold")
 SIZE = ScratchSize(width=32, layers=2, heads=2, vocabulary=300, positions=128)
@@ -105,7 +105,7 @@ def decided(tokenizer: Any, **changed: Any) -> Any:
 
 def save_blank_vision(folder: Path) -> Path:
     """Write a vision-language model folder of random weights; it reads questions of the picture world."""
-    texts = [" ".join(picture_world.COLOURS), "what colour is on the left", "what colour is on the right"]
+    texts = [" ".join(pictures.COLOURS), "what colour is on the left", "what colour is on the right"]
     processor = make_vision_processor(make_tokenizer(texts * 9, 300))
     size = ScratchSize(width=48, layers=2, heads=4, vocabulary=300, positions=128)
     make_vision_model(size, processor, seed=0).save_pretrained(folder)

@@ -18,8 +18,8 @@ import pytest
 import tiny_models
 import torch
 
-from perl_eval import picture_world
-from perl_eval.models.scratch import make_tokenizer
+from perl_eval.models.from_scratch import make_tokenizer
+from perl_eval.worlds import pictures
 
 __all__ = ["SAVERS", "TEMPLATE", "save", "without_films"]
 
@@ -33,7 +33,7 @@ TOWER = {**TEXT, "image_size": 32, "patch_size": 16}
 
 
 def tokenizer_with(*marks: str, named: Mapping[str, str] | None = None) -> Any:
-    said = " ".join(["what colour is it on the left right", *picture_world.COLOURS])
+    said = " ".join(["what colour is it on the left right", *pictures.COLOURS])
     tokenizer = make_tokenizer([said] * 9, 300)
     tokenizer.add_special_tokens({"extra_special_tokens": [*tokenizer.extra_special_tokens, *marks]})
     if named:

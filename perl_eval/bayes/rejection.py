@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perl_eval.bayes.language import Draws, Language
-from perl_eval.bayes.selection import Sampled
+from perl_eval.bayes.best_of_n import SamplerResult
+from perl_eval.bayes.importance_weights import effective_size, log_mean_exp, normalised
+from perl_eval.bayes.language_model import Draws, Language
 from perl_eval.bayes.target import Target, Weighed, joined
-from perl_eval.bayes.weights import effective_size, log_mean_exp, normalised
 
 __all__ = [
     "acceptance",
@@ -35,7 +35,7 @@ _COIN = 2
 
 def rejected(
     target: Target, proposal: Language, contexts: IntArray, *, count: int, log_bound: ArrayLike, most: int
-) -> Sampled:
+) -> SamplerResult:
     """Keep draws of the proposal with chance ``min(1, w / b)`` until each context has its answers.
 
     All contexts that still lack answers draw in one batch, each as many as its acceptance so far suggests, so the batch
@@ -71,7 +71,7 @@ def rejected(
             kept[place].append(weighed.take(rows))
             found[place] += len(rows)
     answers = joined([part for parts in kept for part in parts])
-    return Sampled(
+    return SamplerResult(
         answers,
         tokens,
         int(drawn.sum()),

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from perl_eval.bayes.language import Draws, Language, Prefixes
-from perl_eval.bayes.selection import Sampled, rows_of
+from perl_eval.bayes.best_of_n import SamplerResult, rows_of
+from perl_eval.bayes.importance_weights import effective_size, log_mean_exp, normalised
+from perl_eval.bayes.language_model import Draws, Language, Prefixes
 from perl_eval.bayes.target import Target, Weighed, joined
-from perl_eval.bayes.weights import effective_size, log_mean_exp, normalised
 
 __all__ = ["Filtering", "Particles", "sequential", "systematic"]
 
@@ -58,7 +58,7 @@ class Filtering:
 
 def sequential(
     target: Target, proposal: Language, contexts: IntArray, *, count: int, filtering: Filtering | None = None
-) -> Sampled:
+) -> SamplerResult:
     """Run one particle filter an answer and keep one particle of each, chosen by its weight.
 
     The filters of all contexts advance in one batch; particles that have ended leave it.
@@ -86,7 +86,7 @@ def sequential(
             filters.resample(how.resample_below, own)
             filters.grow(np.stack([random.random(how.particles) for random in own]))
         parts.append(filters.finish(own))
-    return Sampled(
+    return SamplerResult(
         joined([part.kept for part in parts]),
         sum(part.tokens for part in parts),
         sum(part.scored for part in parts),
@@ -175,7 +175,7 @@ class Particles:
             weights[done] += evidence - self.log_twist.ravel()[done]
             self.growing.ravel()[done] = False
 
-    def finish(self, randoms: list[np.random.Generator]) -> Sampled:
+    def finish(self, randoms: list[np.random.Generator]) -> SamplerResult:
         """Keep one particle a filter, chosen by its weight; a filter without weight has no answer."""
         live = effective_size(self.log_weights) > 0
         noise = np.stack([random.gumbel(size=self.shape[1]) for random in randoms])
@@ -188,4 +188,4 @@ class Particles:
         )
         kept = Weighed(draws, self.log_prior.ravel()[chosen], self.log_evidence.ravel()[chosen])
         log_z = self.log_z[live] + log_mean_exp(self.log_weights[live])
-        return Sampled(kept, self.tokens, self.scored, log_z=log_z, missing=int((~live).sum()))
+        return SamplerResult(kept, self.tokens, self.scored, log_z=log_z, missing=int((~live).sum()))

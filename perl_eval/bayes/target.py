@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perl_eval.bayes.language import Draws, Language
+from perl_eval.bayes.language_model import Draws, Language
 
 __all__ = ["Evidence", "Target", "Weighed", "composed", "constrained", "exponentiated", "joined", "pessimistic"]
 

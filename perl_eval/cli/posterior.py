@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from perl_eval.cli.options import Data, MaxTokens, NewTokens, Out, Prior, Seed, one_of, require_torch
-from perl_eval.cli.shown import done
+from perl_eval.cli.console import done
+from perl_eval.cli.shared_options import Data, MaxTokens, NewTokens, Out, Prior, Seed, one_of, require_torch
 from perl_eval.errors import UserError
 
 _COLUMNS = {
@@ -92,10 +92,10 @@ def _show(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from perl_eval import runs
     from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
 
-    found = runs.read(folder, Estimate)
+    found = run_folder.read(folder, Estimate)
     methods = [one.subject for one in found if one.name == "tokens drawn an answer"]
     shown = [name for name in _COLUMNS if any(one.name == name for one in found)]
     table = Table(title=escape(folder.name), header_style="bold", show_lines=True)

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
 from datasets_builders.errors import BuilderError
 from perl_eval.cli import (
-    ablation,
-    addresses,
-    auditing,
-    data,
-    figures,
-    judging,
-    keeping,
-    labelling,
-    pages,
+    ablate,
+    agree,
+    annotate,
+    audit,
+    build,
+    demo,
+    import_,
+    judge,
+    jury,
+    plan,
     posterior,
-    scaling,
-    training,
+    power,
+    recorded,
+    remote_arguments,
+    report,
+    sample,
+    score,
+    verify,
 )
+from perl_eval.cli import ledger as ledger_verbs
+from perl_eval.cli import train as train_verbs
 from perl_eval.errors import PerlEvalError
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    """Print name and version, as the installed package says it, and stop."""
+    if wanted:
+        typer.echo(f"perl-eval {metadata.version('perl-eval')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,32 +54,42 @@ app = typer.Typer(
 ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
 
-app.command()(data.build)
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """See the options of the program itself; the text of its help is given above."""
+
+
+app.command()(build.build)
 app.add_typer(train, name="train")
-train.command("sft")(training.train_sft)
-train.command("reward")(training.train_reward)
-train.command("policy")(training.train_policy)
-train.command("average")(training.average_rewards)
-app.command()(ablation.ablate)
-app.command()(training.sample)
-app.command()(data.recorded)
-app.command()(judging.judge)
-app.command()(judging.jury)
-app.command()(keeping.verify)
+train.command("sft")(train_verbs.train_sft)
+train.command("reward")(train_verbs.train_reward)
+train.command("policy")(train_verbs.train_policy)
+train.command("average")(train_verbs.average_rewards)
+app.command()(ablate.ablate)
+app.command()(sample.sample)
+app.command()(recorded.recorded)
+app.command()(judge.judge)
+app.command()(jury.jury)
+app.command()(verify.verify)
 app.add_typer(ledger, name="ledger")
-ledger.command("export")(keeping.ledger_export)
-ledger.command("prune")(keeping.ledger_prune)
-app.command()(figures.score)
-app.command()(figures.agree)
-app.command()(auditing.audit)
-app.command()(auditing.power)
-app.command()(scaling.plan)
-app.command("import")(auditing.import_)
-app.command()(labelling.annotate)
-app.command()(labelling.export)
+ledger.command("export")(ledger_verbs.ledger_export)
+ledger.command("prune")(ledger_verbs.ledger_prune)
+app.command()(score.score)
+app.command()(agree.agree)
+app.command()(audit.audit)
+app.command()(power.power)
+app.command()(plan.plan)
+app.command("import")(import_.import_)
+app.command()(annotate.annotate)
+app.command()(annotate.export)
 app.command()(posterior.posterior)
-app.command()(pages.report)
-app.command()(pages.demo)
+app.command()(report.report)
+app.command()(demo.demo)
 
 
 def main() -> None:
@@ -72,7 +99,7 @@ def main() -> None:
     traceback.
     """
     try:
-        with addresses.at_hand(sys.argv[1:]) as words:
+        with remote_arguments.at_hand(sys.argv[1:]) as words:
             code = app(words, prog_name="perl-eval", standalone_mode=False)
     except (PerlEvalError, BuilderError) as error:
         _fail(str(error))
@@ -86,7 +113,7 @@ def main() -> None:
         typer.echo("stopped; the same command goes on from here", err=True)
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-        from perl_eval.train.processes import end
+        from perl_eval.training.distributed import end
 
         end(code or 0)
     sys.exit(code)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perl_eval.cli.options import one_of
+from perl_eval.cli.shared_options import one_of
 from perl_eval.errors import UserError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes the GPU if there is one.")]
@@ -24,8 +24,8 @@ Norms = Annotated[bool, typer.Option("--norms", help="Train the model's norms wi
 
 def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:
     """Read --device, --dtype, --checkpointing, --micro-batch and --tracker."""
-    from perl_eval.models.placement import Placement
-    from perl_eval.train.resources import Resources
+    from perl_eval.models.device import Placement
+    from perl_eval.training.resources import Resources
 
     one_of("--dtype", dtype, ("fp32", "bf16"))
     placement = Placement(device, "bf16" if dtype == "bf16" else "fp32", checkpointing)

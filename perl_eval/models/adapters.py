@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from perl_eval.errors import UserError
-from perl_eval.models.norms import left_out, mean_of, norms_of, widen
+from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
 
 __all__ = [
     "ALL_PROJECTIONS",

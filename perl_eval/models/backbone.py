@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from perl_eval import remote
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import (
     ALL_PROJECTIONS,
@@ -29,15 +28,23 @@ from perl_eval.models.adapters import (
     loaded,
     write_adapter,
 )
-from perl_eval.models.encode import PaddedBatch, own_pad
+from perl_eval.models.checkpoint_folder import (
+    BASE,
+    base_of,
+    has_head,
+    is_adapter,
+    new_head,
+    read_head,
+    sha256_of,
+    write_head,
+)
+from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
-from perl_eval.models.folders import BASE, base_of, has_head, is_adapter
-from perl_eval.models.heads import new_head, read_head, write_head
-from perl_eval.models.norms import own_name
-from perl_eval.models.placement import Placement
-from perl_eval.models.sharing import can_share, obeys_masks, shared
+from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
+from perl_eval.models.tokenize import PaddedBatch, own_pad
+from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision, is_vision, open_vision
-from perl_eval.models.weights import sha256_of
+from perl_eval.storage import remote
 
 __all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
@@ -327,7 +334,8 @@ class Backbone:
     def hidden(self, batch: PaddedBatch) -> torch.Tensor:
         """Return the last hidden states, (batch, length, width), with whatever adapter is on.
 
-        Padding's mean nothing. Prompts in common are read once where the model allows it, `perl_eval.models.sharing`.
+        Padding's mean nothing. Prompts in common are read once where the model allows it, see
+        `perl_eval.models.shared_prefix`.
         """
         together = shared(batch) if self.shares else None
         if together is None:

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from perl_eval.checks import not_negative
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import Encoded
-from perl_eval.models.limits import not_negative
-from perl_eval.models.scorer import REWARD, RewardScorer
+from perl_eval.models.reward_model import REWARD, RewardScorer
+from perl_eval.models.tokenize import Encoded
 
 __all__ = ["Ensemble", "EnsembleRule", "averaged", "combined"]
 

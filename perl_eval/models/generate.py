@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.continuation import Continuation
-from perl_eval.models.encode import Encoded
-from perl_eval.pictures import Picture
+from perl_eval.models.incremental_decoding import Continuation
+from perl_eval.models.tokenize import Encoded
 from perl_eval.records import digest
+from perl_eval.storage.images import Picture
 
 __all__ = ["Rollout", "Sampling", "generate", "item_seed"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from perl_eval.models.backbone import NEVER, Backbone
-from perl_eval.models.encode import PaddedBatch
+from perl_eval.models.tokenize import PaddedBatch
 
 __all__ = ["token_log_probs"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.models.backbone import open_backbone
-from perl_eval.models.placement import Placement
+from perl_eval.models.device import Placement
 
 __all__ = ["merged"]
 

@@ -19,9 +19,9 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.features import Features, Seen, can_keep, joined
-from perl_eval.pictures import Picture
+from perl_eval.models.vision_cache import Features, Seen, can_keep, joined
 from perl_eval.records import PICTURE, Message
+from perl_eval.storage.images import Picture
 
 __all__ = ["Vision", "is_vision", "open_vision"]
 
@@ -145,7 +145,7 @@ class Vision:
         return parts
 
     def _defused(self, text: str) -> str:
-        """Break every special token that is spelled in a text, as `perl_eval.models.encode` does."""
+        """Break every special token that is spelled in a text, as `perl_eval.models.tokenize` does."""
         for mark in self.tokenizer.convert_ids_to_tokens(sorted({*self._special, *self.unsaid})):
             text = text.replace(mark, f"{mark[:1]} {mark[1:]}")
         return text

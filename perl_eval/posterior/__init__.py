@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from perl_eval.posterior.compare import run
-from perl_eval.posterior.setting import SAMPLERS, Models, PosteriorOptions
+from perl_eval.posterior.problem import SAMPLERS, Models, PosteriorOptions
 
 __all__ = ["SAMPLERS", "Models", "PosteriorOptions", "run"]

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from perl_eval import images, rows, runs
-from perl_eval.bayes import estimates
-from perl_eval.models.limits import valid_seed
-from perl_eval.posterior import picture
+from perl_eval.bayes import divergences
+from perl_eval.checks import valid_seed
+from perl_eval.posterior import plot
+from perl_eval.posterior.checkpoint import WORK, Kept
 from perl_eval.posterior.frontier import frontier
-from perl_eval.posterior.kept import WORK, Kept
 from perl_eval.posterior.methods import Answers, Pool, draw_pool, methods, pool_of
-from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
-from perl_eval.progress import track
+from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate, Measurement, digest
+from perl_eval.sources import rows
 from perl_eval.stats import intervals
+from perl_eval.storage import images, run_folder
+from perl_eval.storage.progress import track
 
 __all__ = ["run"]
 
@@ -42,7 +43,9 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
     inputs = {"data": Path(data), "prior": Path(models.prior)}
     for kind, paths in (("reward", models.rewards), ("policy", models.policies)):
         inputs |= {f"{kind} {number}": Path(path) for number, path in enumerate(paths)}
-    with runs.start(out, verb="posterior", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
+    with run_folder.start(
+        out, verb="posterior", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs
+    ) as going:
         if going.done:
             return going.folder
         found = rows.asked(data, options.split, limit=options.limit)
@@ -61,7 +64,7 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         figures = intervals.about(figures, simulated=going.simulated)
         going.write(figures, Estimate)
         going.write(completions, Completion)
-        picture.draw(figures, going.folder)
+        plot.draw(figures, going.folder)
         kept.clear()
         going.notes |= {"beta": options.beta, "prompts": len(found), "pool tokens": pool.weighed.draws.tokens}
     return going.folder
@@ -80,9 +83,9 @@ def _of_target(pool: Pool) -> list[Estimate]:
     """Estimate the target's own figures: log Z, its KL to the prior, and how much the pool is worth."""
     weights = pool.log_weights
     return [
-        estimates.log_normaliser(weights),
-        replace(estimates.forward_kl(weights, weights), name="KL(target || prior)"),
-        estimates.effective_sizes(weights),
+        divergences.log_normaliser(weights),
+        replace(divergences.forward_kl(weights, weights), name="KL(target || prior)"),
+        divergences.effective_sizes(weights),
     ]
 
 
@@ -100,7 +103,7 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     if true is not None:
         found.append(intervals.mean("true reward", true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
     tokens = [len(sequence) for sequence in draws.sequences]
-    collapse = estimates.collapse(
+    collapse = divergences.collapse(
         [setting.text(sequence) for sequence in draws.sequences],
         items,
         log_probs=None if given.kind == "sampler" else draws.log_probs,
@@ -117,10 +120,10 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
 
 def _training_cost(folder: Path | None) -> list[Estimate]:
     """Return the tokens that were sampled to train a policy, as its curve and card tell them; nothing without them."""
-    if folder is None or not (folder / runs.FILES[Measurement]).is_file():
+    if folder is None or not (folder / run_folder.FILES[Measurement]).is_file():
         return []
-    lengths = [point.value for point in runs.read(folder, Measurement) if point.metric == "length"]
-    card = runs.read_card(folder)
+    lengths = [point.value for point in run_folder.read(folder, Measurement) if point.metric == "length"]
+    card = run_folder.read_card(folder)
     batch = card.arguments.get("batch") if card else None
     if not lengths or not isinstance(batch, int):
         return []

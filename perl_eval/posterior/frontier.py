@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from perl_eval.bayes import estimates, selection
-from perl_eval.bayes.weights import normalised
+from perl_eval.bayes import best_of_n, divergences
+from perl_eval.bayes.importance_weights import normalised
 from perl_eval.posterior.methods import FROM_PRIOR, Pool
-from perl_eval.posterior.setting import Setting
+from perl_eval.posterior.problem import Setting
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
 
@@ -38,15 +38,15 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
         beta = factor * setting.options.beta
         weights = rewards / beta
         shares = normalised(weights)
-        distance = replace(estimates.forward_kl(weights, weights), name=FROM_PRIOR)
+        distance = replace(divergences.forward_kl(weights, weights), name=FROM_PRIOR)
         means = [intervals.mean(name, (shares * value).sum(-1)) for name, value in values.items()]
         told = [replace(one, method=f"importance sampling; {one.method}") for one in means]
-        worth = [estimates.doubted(one, weights) for one in told]
+        worth = [divergences.doubted(one, weights) for one in told]
         found += intervals.about([*worth, distance], f"{TARGET}{beta:.3g}")
     n = 1
     while n <= setting.options.pool // 4:
-        worth = [intervals.mean(name, selection.best_of_n_means(rewards, value, n)) for name, value in values.items()]
-        kl = replace(intervals.mean(FROM_PRIOR, selection.best_of_n_kl(rewards, pool.log_prior, n)), reason=None)
+        worth = [intervals.mean(name, best_of_n.best_of_n_means(rewards, value, n)) for name, value in values.items()]
+        kl = replace(intervals.mean(FROM_PRIOR, best_of_n.best_of_n_kl(rewards, pool.log_prior, n)), reason=None)
         how = f"order statistics of {setting.options.pool} draws a prompt"
         found += intervals.about([replace(one, method=f"{how}; {one.method}") for one in (*worth, kl)], f"{BEST_OF}{n}")
         n *= 2

@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from perl_eval.bayes import estimates, rejection, selection
-from perl_eval.bayes.language import Draws
-from perl_eval.bayes.selection import Sampled
+from perl_eval.bayes import best_of_n, rejection
+from perl_eval.bayes import divergences as estimates
+from perl_eval.bayes.best_of_n import SamplerResult
+from perl_eval.bayes.language_model import Draws
 from perl_eval.bayes.smc import Filtering, sequential
 from perl_eval.bayes.target import Target, Weighed
-from perl_eval.models.language import ModelLanguage, fit_twist
-from perl_eval.posterior.setting import PRIOR, Setting
+from perl_eval.models.sequence_model import ModelLanguage, fit_twist
+from perl_eval.posterior.problem import PRIOR, Setting
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
 
@@ -47,7 +48,7 @@ class Pool:
 
 def draw_pool(setting: Setting) -> Weighed:
     """Draw the pool and weigh it."""
-    draws = setting.prior.draw(*selection.rows_of(setting.contexts, setting.options.pool))
+    draws = setting.prior.draw(*best_of_n.rows_of(setting.contexts, setting.options.pool))
     return setting.target.weigh(draws, setting.prior)
 
 
@@ -70,7 +71,7 @@ class Answers:
 
     name: str
     kind: str
-    sampled: Sampled
+    sampled: SamplerResult
     divergences: list[Estimate]
     extra: list[Estimate]
 
@@ -98,7 +99,7 @@ def _prior(setting: Setting, pool: Pool) -> Answers:
     first = pool.first(setting.options.draws)
     none = replace(estimates.kl_to_prior(np.zeros(len(first.log_prior))), low=0.0, high=0.0, reason=None)
     own = [none, estimates.reverse_kl(pool.log_weights), estimates.forward_kl(pool.log_weights, pool.log_weights)]
-    return Answers(PRIOR, PRIOR, Sampled(first, first.draws.tokens, 0), _named(own), [])
+    return Answers(PRIOR, PRIOR, SamplerResult(first, first.draws.tokens, 0), _named(own), [])
 
 
 def _named(found: Sequence[Estimate]) -> list[Estimate]:
@@ -109,7 +110,7 @@ def _named(found: Sequence[Estimate]) -> list[Estimate]:
 
 def _policy(setting: Setting, pool: Pool, name: str) -> Answers:
     policy = setting.policies[name]
-    drawn: Draws = policy.draw(*selection.rows_of(setting.contexts, setting.options.draws))
+    drawn: Draws = policy.draw(*best_of_n.rows_of(setting.contexts, setting.options.draws))
     weighed = setting.target.weigh(drawn, policy)
     own = weighed.log_weights.reshape(len(setting.found), -1)
     base = pool.weighed
@@ -129,7 +130,7 @@ def _policy(setting: Setting, pool: Pool, name: str) -> Answers:
         estimates.gap(own, pool.log_weights, beta=beta),
         replace(estimates.log_normaliser(own), name="log Z, from this policy's draws"),
     ]
-    return Answers(name, "policy", Sampled(weighed, drawn.tokens, 0), _named(found), extra)
+    return Answers(name, "policy", SamplerResult(weighed, drawn.tokens, 0), _named(found), extra)
 
 
 def _stream(setting: Setting, name: str) -> tuple[Target, ModelLanguage]:
@@ -141,18 +142,18 @@ def _stream(setting: Setting, name: str) -> tuple[Target, ModelLanguage]:
 def _best_of_n(setting: Setting, pool: Pool) -> Answers:
     n = setting.options.n
     target, own = _stream(setting, "best-of-n")
-    sampled = selection.best_of_n(target, own, setting.contexts, count=setting.options.draws, n=n)
+    sampled = best_of_n.best_of_n(target, own, setting.contexts, count=setting.options.draws, n=n)
     rewards = pool.weighed.log_evidence.reshape(pool.log_weights.shape)
-    tilts = selection.best_of_n_tilts(rewards, pool.log_prior, n)
-    to_prior = selection.best_of_n_kl(rewards, pool.log_prior, n)
-    expected = selection.best_of_n_means(rewards, rewards, n)
+    tilts = best_of_n.best_of_n_tilts(rewards, pool.log_prior, n)
+    to_prior = best_of_n.best_of_n_kl(rewards, pool.log_prior, n)
+    expected = best_of_n.best_of_n_means(rewards, rewards, n)
     plain = f"order statistics of {setting.options.pool} draws a prompt"
     found = [
         replace(_over_prompts(to_prior, plain), reason=None),  # all at the bound where no answer repeats: no spread
         estimates.doubted(_over_prompts(to_prior - expected + pool.log_z, plain), pool.log_weights),
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
-    bound = selection.best_of_n_bound(n)
+    bound = best_of_n.best_of_n_bound(n)
     extra = [Estimate("KL bound log n - (n - 1) / n", bound, None, None, n, 0, "exact")]
     return Answers(f"best of {n}", "sampler", sampled, _named(found), extra)
 
@@ -202,7 +203,7 @@ def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Ans
 def _resampling(setting: Setting, pool: Pool) -> Answers:
     target, own = _stream(setting, "SIR")
     options = setting.options
-    sampled = selection.importance_resampled(target, own, setting.contexts, count=options.draws, n=options.n)
+    sampled = best_of_n.importance_resampled(target, own, setting.contexts, count=options.draws, n=options.n)
     return Answers(f"SIR of {options.n}", "sampler", sampled, _bounds(pool, sampled), _log_z(sampled))
 
 
@@ -217,7 +218,7 @@ def _smc(setting: Setting, pool: Pool) -> Answers:
     return Answers(f"SMC of {options.n}", "sampler", sampled, _bounds(pool, sampled), _log_z(sampled))
 
 
-def _bounds(pool: Pool, sampled: Sampled) -> list[Estimate]:
+def _bounds(pool: Pool, sampled: SamplerResult) -> list[Estimate]:
     """Bound the divergences of a sampler that has no density by its own estimates of log Z.
 
     ``KL(kept || target) <= log Z - E[log Z_hat]`` and so ``KL(kept || prior) <= E[evidence] - E[log Z_hat]``.
@@ -241,7 +242,7 @@ def _bounds(pool: Pool, sampled: Sampled) -> list[Estimate]:
     )
 
 
-def _log_z(sampled: Sampled) -> list[Estimate]:
+def _log_z(sampled: SamplerResult) -> list[Estimate]:
     if sampled.log_z is None:
         return []
     found = intervals.mean("log Z, from this sampler", sampled.log_z, clusters=sampled.kept.draws.contexts)

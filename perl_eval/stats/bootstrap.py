@@ -23,8 +23,8 @@ __all__ = [
     "UNDEFINED_SHARE",
     "Clusters",
     "Ratio",
+    "RatioInterval",
     "Resampling",
-    "Spread",
     "cluster_codes",
     "cluster_sums",
     "merge",
@@ -74,7 +74,7 @@ class Resampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class RatioInterval:
     """A ratio and its bootstrap interval; None where undefined, and then ``reason`` says why."""
 
     value: float | None
@@ -178,7 +178,7 @@ def merge(rows: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
     return ordered[starts], np.diff(starts, append=len(rows)).astype(np.int64)
 
 
-def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> Spread:
+def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> RatioInterval:
     """Bootstrap a ratio of functions of sums.
 
     Args:
@@ -192,14 +192,14 @@ def resample(rows: FloatArray, ratio: Ratio, resampling: Resampling) -> Spread:
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14.
     """
     if len(rows) == 0:
-        return Spread(None, None, None, "there are no items")
+        return RatioInterval(None, None, None, "there are no items")
     distinct, counts = merge(rows)
     return resample_merged(distinct, counts, ratio, resampling)
 
 
 def resample_merged(
     distinct: FloatArray | csr_array, counts: NDArray[np.int64], ratio: Ratio, resampling: Resampling
-) -> Spread:
+) -> RatioInterval:
     """Bootstrap a ratio of functions of sums over rows of which equal ones are merged already; see `resample`.
 
     Args:
@@ -211,10 +211,10 @@ def resample_merged(
     total = np.asarray(counts @ distinct, np.float64)
     numerator, denominator = ratio(total[None, :])
     if denominator[0] == 0:
-        return Spread(None, None, None, "the denominator is zero")
+        return RatioInterval(None, None, None, "the denominator is zero")
     value = float(numerator[0] / denominator[0])
     if counts.sum() == 1:
-        return Spread(value, None, None, "one item or group only; it has no interval")
+        return RatioInterval(value, None, None, "one item or group only; it has no interval")
     blocks = weights(counts, resampling, width=len(total))
     drawn = np.concatenate([_ratios(ratio(np.asarray(block @ distinct))) for block in blocks])
     acceleration = 0.0
@@ -234,7 +234,7 @@ def _ratios(parts: tuple[FloatArray, FloatArray]) -> FloatArray:
 
 def spread_of(
     value: float, drawn: FloatArray, resampling: Resampling, acceleration: float = 0.0, *, clusters: int | None = None
-) -> Spread:
+) -> RatioInterval:
     """Turn bootstrap values into an interval.
 
     Draws vary less than the figure, by a factor of sqrt((C - 1) / C) for a mean, and quantiles of theirs are as if the
@@ -252,7 +252,7 @@ def spread_of(
     """
     missing = resampling.draws - len(drawn)
     if missing > UNDEFINED_SHARE * resampling.draws:
-        return Spread(value, None, None, f"undefined in {missing} of {resampling.draws} bootstrap draws")
+        return RatioInterval(value, None, None, f"undefined in {missing} of {resampling.draws} bootstrap draws")
     tails = [(1 - resampling.level) / 2, (1 + resampling.level) / 2]
     if resampling.kind == "standard":
         return _standard(value, drawn, tails[1], clusters)
@@ -264,18 +264,18 @@ def spread_of(
         reach = np.sqrt(clusters / (clusters - 1)) * float(stdtrit(clusters - 1, tails[1]))
         tails = [NormalDist().cdf(-reach), NormalDist().cdf(reach)]
     low, high = np.quantile(drawn, tails)
-    return Spread(value, float(low), float(high))
+    return RatioInterval(value, float(low), float(high))
 
 
-def _standard(value: float, drawn: FloatArray, tail: float, clusters: int | None) -> Spread:
+def _standard(value: float, drawn: FloatArray, tail: float, clusters: int | None) -> RatioInterval:
     if len(drawn) < 2:
-        return Spread(value, None, None, "one bootstrap draw has no error")
+        return RatioInterval(value, None, None, "one bootstrap draw has no error")
     from scipy.special import stdtrit
 
     number = np.inf if clusters is None else max(clusters, 2)
     shrinking = 1.0 if clusters is None else number / (number - 1)
     half = float(stdtrit(number - 1, tail) * np.sqrt(shrinking) * drawn.std(ddof=1))
-    return Spread(value, value - half, value + half)
+    return RatioInterval(value, value - half, value + half)
 
 
 def _share_below(value: float, drawn: FloatArray) -> float:

@@ -18,7 +18,7 @@ from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, selec
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
 
 __all__ = [
-    "Tally",
+    "PairCounts",
     "exact_sign_p",
     "outcome_scores",
     "sign_test",
@@ -34,7 +34,7 @@ _UNIT = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class PairCounts:
     """How many pairs had each outcome."""
 
     wins: int
@@ -55,7 +55,7 @@ class Tally:
         return self.splits + self.ties + self.mixed
 
 
-def tally(outcomes: Sequence[str]) -> Tally:
+def tally(outcomes: Sequence[str]) -> PairCounts:
     """Count pairwise outcomes.
 
     Raises:
@@ -66,7 +66,7 @@ def tally(outcomes: Sequence[str]) -> Tally:
         if outcome not in found:
             raise ValueError(f"{outcome!r} is no outcome of a pair; known are {', '.join(found)}")
         found[outcome] += 1
-    return Tally(found["win"], found["loss"], found["split"], found["tie"], found["mixed"], found["unjudged"])
+    return PairCounts(found["win"], found["loss"], found["split"], found["tie"], found["mixed"], found["unjudged"])
 
 
 def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from perl_eval.bayes.language import Draws
+from perl_eval.bayes.language_model import Draws
 from perl_eval.bayes.target import Target
 
 FloatArray = NDArray[np.float64]

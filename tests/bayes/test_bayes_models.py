@@ -10,14 +10,14 @@ import pytest
 import tiny_models
 import torch
 
-from perl_eval.bayes import selection
+from perl_eval.bayes import best_of_n
 from perl_eval.bayes.smc import Filtering, sequential
 from perl_eval.bayes.target import Target
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
-from perl_eval.models.continuation import Continuation
-from perl_eval.models.encode import encode_prompt
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.language import Asked, ModelLanguage, Twist, fit_twist, prefix_states
+from perl_eval.models.incremental_decoding import Continuation
+from perl_eval.models.sequence_model import Asked, ModelLanguage, Twist, fit_twist, prefix_states
+from perl_eval.models.tokenize import encode_prompt
 from perl_eval.records import Message
 
 torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def test_draws_are_those_of_plain_sampling(model: Backbone, asked: Asked, adapte
     """Sharing the reading of a prompt, and the order of rows, change no token: `sample` would draw the same."""
     lang = language(model, asked, adapter, batch=17)
     shuffled = np.random.default_rng(0).permutation(90)
-    contexts, numbers = (part[shuffled] for part in selection.rows_of(np.arange(3), 30))
+    contexts, numbers = (part[shuffled] for part in best_of_n.rows_of(np.arange(3), 30))
     drawn = lang.draw(contexts, numbers)
     with model.adapter(adapter):
         plain = generate(model, [asked.prompts[c] for c in contexts], lang.seeds(contexts, numbers), WARM)
@@ -79,7 +79,7 @@ def test_draws_are_those_of_plain_sampling(model: Backbone, asked: Asked, adapte
 
 def test_a_draw_is_the_same_in_any_batch(model: Backbone, asked: Asked) -> None:
     lang = language(model, asked)
-    many = lang.draw(*selection.rows_of(np.arange(3), 6))
+    many = lang.draw(*best_of_n.rows_of(np.arange(3), 6))
     alone = lang.draw(np.array([1]), np.array([4]))
     assert alone.sequences[0] == many.sequences[6 + 4]
     assert len(set(many.sequences)) > 12
@@ -133,14 +133,14 @@ def test_estimates_of_z_agree_with_a_long_run(model: Backbone, asked: Asked, ada
     """SMC and resampling, by prior and by policy: the mean of Z is one number, that of many plain draws."""
     prior = language(model, asked)
     contexts = np.arange(3)
-    plain = prior.draw(*selection.rows_of(contexts, 600))
+    plain = prior.draw(*best_of_n.rows_of(contexts, 600))
     weights = np.exp(reward(plain.contexts, plain.sequences)).reshape(3, -1)
     z, error = weights.mean(1), weights.std(1) / math.sqrt(600)
     proposal = prior.stream("p") if adapter is None else language(model, asked, adapter).stream("p")
     target = Target(proposal if adapter is None else prior, reward)
     for found in (
         sequential(target, proposal, contexts, count=20, filtering=Filtering(12)),
-        selection.importance_resampled(target, proposal, contexts, count=20, n=12),
+        best_of_n.importance_resampled(target, proposal, contexts, count=20, n=12),
     ):
         assert found.log_z is not None
         z_hat = np.exp(found.log_z).reshape(3, -1)
@@ -173,7 +173,7 @@ def test_a_twist_reads_the_state_before_each_token(model: Backbone, asked: Asked
 def test_a_fitted_twist_follows_the_mean_weight(model: Backbone, asked: Asked) -> None:
     """Where the prompt alone decides the weight, the twist tells prompts apart, and its mean is the weights'."""
     lang = language(model, asked)
-    drawn = lang.draw(*selection.rows_of(np.arange(3), 60))
+    drawn = lang.draw(*best_of_n.rows_of(np.arange(3), 60))
     log_weights = np.array([-1.0, 0.0, 1.0])[drawn.contexts]
     twist = fit_twist(lang, drawn, log_weights)
     values = lang.stream("f", twist=twist).prefixes(np.arange(3)).look()

@@ -12,20 +12,22 @@ import tiny_models
 import torch
 from command_line import Command
 
-from perl_eval import posterior, rows, runs, world
-from perl_eval.bayes import glossary as posterior_glossary
-from perl_eval.bayes import selection
+from perl_eval import posterior
+from perl_eval.bayes import best_of_n
 from perl_eval.errors import DataError, UserError
+from perl_eval.metrics.glossary import MEANINGS, POSTERIOR
 from perl_eval.models.backbone import open_backbone
-from perl_eval.models.encode import encode_prompt
-from perl_eval.models.scratch import make_model, make_tokenizer
+from perl_eval.models.from_scratch import make_model, make_tokenizer
+from perl_eval.models.tokenize import encode_prompt
 from perl_eval.posterior import compare
 from perl_eval.posterior.frontier import BEST_OF, TARGET
 from perl_eval.posterior.methods import draw_pool, methods, pool_of
-from perl_eval.posterior.setting import Models, PosteriorOptions, Setting, open_setting
+from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
-from perl_eval.stats.glossary import MEANINGS
-from perl_eval.train import policy, reward, sft
+from perl_eval.sources import rows
+from perl_eval.storage import run_folder
+from perl_eval.training import policy, reward, sft
+from perl_eval.worlds import coffee
 
 torch.set_num_threads(1)
 OPTIONS = PosteriorOptions(
@@ -81,7 +83,7 @@ def compared(room: Path, data: Path, models: Models) -> Path:
 
 def by_subject(folder: Path) -> dict[str, dict[str, Estimate]]:
     found: dict[str, dict[str, Estimate]] = {}
-    for one in runs.read(folder, Estimate):
+    for one in run_folder.read(folder, Estimate):
         assert one.name not in found.get(one.subject, {}), (one.subject, one.name)
         found.setdefault(one.subject, {})[one.name] = one
     return found
@@ -115,16 +117,16 @@ def test_every_method_has_every_figure_or_says_why(compared: Path) -> None:
 
 
 def test_every_name_is_explained(compared: Path) -> None:
-    named = {one.name for one in runs.read(compared, Estimate)} | {"true reward"}
-    assert named <= posterior_glossary.MEANINGS.keys() | MEANINGS.keys()
-    assert posterior_glossary.MEANINGS.keys() <= named
-    assert not posterior_glossary.MEANINGS.keys() & (MEANINGS.keys() - {"entropy"})
+    named = {one.name for one in run_folder.read(compared, Estimate)} | {"true reward"}
+    assert named <= POSTERIOR.keys() | MEANINGS.keys()
+    assert POSTERIOR.keys() <= named
+    assert not POSTERIOR.keys() & (MEANINGS.keys() - {"entropy"})
 
 
 def test_a_policys_figures_are_those_of_its_answers(compared: Path, data: Path, models: Models) -> None:
     """Reward, KLs and J recomputed from the written answers, one forward pass each."""
     figures = by_subject(compared)["tuned"]
-    answers = [one for one in runs.read(compared, Completion) if one.policy == "tuned"]
+    answers = [one for one in run_folder.read(compared, Completion) if one.policy == "tuned"]
     assert len(answers) == 18
     setting = setting_of(data, models)
     place = {item: context for context, item in enumerate(setting.items)}
@@ -147,7 +149,7 @@ def test_a_policys_figures_are_those_of_its_answers(compared: Path, data: Path, 
 def test_rewards_are_the_trainers(data: Path, models: Models) -> None:
     """Evidence is what `train policy` rewards, over beta; an answer that never ended gets the same penalty."""
     from perl_eval.models.generate import Rollout
-    from perl_eval.train.rewarding import learned_reward
+    from perl_eval.training.reward_function import learned_reward
 
     setting = setting_of(data, models)
     drawn = setting.prior.draw(np.arange(6), np.zeros(6, np.int64))
@@ -164,7 +166,7 @@ def test_rewards_are_the_trainers(data: Path, models: Models) -> None:
 
 def test_costs_are_counted(compared: Path) -> None:
     found = by_subject(compared)
-    answers = runs.read(compared, Completion)
+    answers = run_folder.read(compared, Completion)
     for name in ("prior", "tuned"):
         tokens = np.mean([len(one.token_ids) for one in answers if one.policy == name])
         assert found[name]["tokens drawn an answer"].value == pytest.approx(tokens)
@@ -229,14 +231,14 @@ def test_answers_that_are_not_found_are_missing(room: Path, data: Path, models: 
 
 
 def test_pictures_are_written_and_do_not_change(compared: Path, room: Path, data: Path, models: Models) -> None:
-    from perl_eval.posterior import picture
+    from perl_eval.posterior import plot
 
     svg = (compared / "frontier.svg").read_bytes()
     assert svg.startswith(b"<?xml")
     assert b"best of 4" in svg
     assert b"KL: upper bound" in svg
     assert (compared / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    picture.draw(runs.read(compared, Estimate), room / "again")
+    plot.draw(run_folder.read(compared, Estimate), room / "again")
     assert (room / "again" / "frontier.svg").read_bytes() == svg
 
 
@@ -245,9 +247,9 @@ def test_the_seed_decides_and_a_second_call_is_done(room: Path, data: Path, mode
     once = posterior.run(data, models, room / "once", options=options, seed=3)
     again = posterior.run(data, models, room / "twice", options=options, seed=3)
     other = posterior.run(data, models, room / "other-seed", options=options, seed=4)
-    assert runs.read(again, Estimate) == runs.read(once, Estimate)
-    assert runs.read(again, Completion) == runs.read(once, Completion)
-    assert runs.read(other, Completion) != runs.read(once, Completion)
+    assert run_folder.read(again, Estimate) == run_folder.read(once, Estimate)
+    assert run_folder.read(again, Completion) == run_folder.read(once, Completion)
+    assert run_folder.read(other, Completion) != run_folder.read(once, Completion)
     before = (once / "estimates.parquet").stat().st_mtime_ns
     posterior.run(data, models, once, options=options, seed=3)
     assert (once / "estimates.parquet").stat().st_mtime_ns == before
@@ -261,7 +263,7 @@ def test_answers_hang_on_seed_prompt_and_name_only(room: Path, data: Path, model
     fewer = posterior.run(data, models, room / "fewer", options=options, seed=3)
 
     def said(folder: Path) -> dict[tuple[str, str, int], tuple[int, ...]]:
-        found = [one for one in runs.read(folder, Completion) if one.policy in ("prior", "tuned")]
+        found = [one for one in run_folder.read(folder, Completion) if one.policy in ("prior", "tuned")]
         return {(one.policy, one.item, one.draw): one.token_ids for one in found}
 
     few, many = said(fewer), said(compared)
@@ -283,31 +285,31 @@ def test_a_killed_comparison_goes_on_with_the_next_method(
     options = replace(OPTIONS, limit=2, draws=2, pool=8, n=2, samplers=("best-of-n", "SIR"))
     whole = posterior.run(data, models, room / "unbroken", options=options)
     with monkeypatch.context() as patch:
-        patch.setattr(selection, "importance_resampled", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(best_of_n, "importance_resampled", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             posterior.run(data, models, room / "broken", options=options)
     assert not (room / "broken" / "run.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(compare, "draw_pool", lambda _: pytest.fail("the pool was drawn again"))
-        patch.setattr(selection, "best_of_n", lambda *_, **__: pytest.fail("a finished method ran again"))
+        patch.setattr(best_of_n, "best_of_n", lambda *_, **__: pytest.fail("a finished method ran again"))
         again = posterior.run(data, models, room / "broken", options=options)
-    assert runs.read(again, Estimate) == runs.read(whole, Estimate)
-    assert runs.read(again, Completion) == runs.read(whole, Completion)
+    assert run_folder.read(again, Estimate) == run_folder.read(whole, Estimate)
+    assert run_folder.read(again, Completion) == run_folder.read(whole, Completion)
     assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert "run.json" in {path.name for path in again.iterdir()}
 
 
 def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
     """Where the reward is known it stands beside the learned one, and the figures are marked as simulated."""
-    built = world.build(room / "world", demonstrations=5, preferences=5, prompts=6)
+    built = coffee.build(room / "world", demonstrations=5, preferences=5, prompts=6)
     options = replace(OPTIONS, samplers=("best-of-n",), limit=2, max_tokens=120)
     folder = posterior.run(built / "prompts", models, room / "worldly", options=options)
     found = by_subject(folder)
-    answers = [one for one in runs.read(folder, Completion) if one.policy == "prior"]
-    expected = np.mean([world.true_reward_of(one) for one in answers])
+    answers = [one for one in run_folder.read(folder, Completion) if one.policy == "prior"]
+    expected = np.mean([coffee.true_reward_of(one) for one in answers])
     assert found["prior"]["true reward"].value == pytest.approx(expected)
     assert "true reward" in found[f"{TARGET}1"]
-    assert all(one.simulated for one in runs.read(folder, Estimate))
+    assert all(one.simulated for one in run_folder.read(folder, Estimate))
 
 
 def test_a_fully_tuned_policy_is_a_model_of_its_own(room: Path, data: Path, models: Models) -> None:
@@ -315,7 +317,7 @@ def test_a_fully_tuned_policy_is_a_model_of_its_own(room: Path, data: Path, mode
     folder = posterior.run(data, replace(models, policies=(room / "blank",)), room / "whole", options=options)
     figures = by_subject(folder)["blank"]
     assert (figures["KL(method || prior)"].low or 0) > 1.0
-    answer = next(one for one in runs.read(folder, Completion) if one.policy == "blank")
+    answer = next(one for one in run_folder.read(folder, Completion) if one.policy == "blank")
     backbone = open_backbone(room / "blank")
     asked = encode_prompt(backbone.tokenizer, answer.prompt, max_tokens=32)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perl_eval.errors import UserError
-from perl_eval.posterior.setting import PosteriorOptions
+from perl_eval.posterior.problem import PosteriorOptions
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_language import SEQUENCES, SmallLanguage, SmallWorld, chi_square, kl, places
 
-from perl_eval.bayes import rejection, selection
-from perl_eval.bayes.language import Draws
-from perl_eval.bayes.selection import (
-    Sampled,
+from perl_eval.bayes import best_of_n, rejection
+from perl_eval.bayes.best_of_n import (
+    SamplerResult,
     best_of_n_bound,
     best_of_n_kl,
     best_of_n_law,
     best_of_n_means,
     best_of_n_tilts,
 )
+from perl_eval.bayes.language_model import Draws
 from perl_eval.bayes.smc import Filtering, sequential, systematic
 from perl_eval.bayes.target import Target, constrained
 
@@ -39,12 +39,12 @@ def policy(world: SmallWorld) -> SmallLanguage:
     return SmallLanguage(world.prior.table + 0.3 * noise, seed=17)
 
 
-def kept(found: Sampled, context: int) -> np.ndarray:
+def kept(found: SamplerResult, context: int) -> np.ndarray:
     mine = found.kept.draws.contexts == context
     return places([s for s, own in zip(found.kept.draws.sequences, mine, strict=True) if own])
 
 
-def fits(found: Sampled, log_law: np.ndarray) -> bool:
+def fits(found: SamplerResult, log_law: np.ndarray) -> bool:
     return all(chi_square(kept(found, context), np.exp(log_law[context])) > LEAST_P for context in BOTH)
 
 
@@ -156,7 +156,7 @@ def test_what_a_context_gets_does_not_depend_on_the_others(world: SmallWorld) ->
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_best_of_n_follows_its_law(world: SmallWorld, n: int) -> None:
-    found = selection.best_of_n(world.target, world.prior, BOTH, count=4000, n=n)
+    found = best_of_n.best_of_n(world.target, world.prior, BOTH, count=4000, n=n)
     law = np.stack([best_of_n_law(world.prior.exact[c], world.rewards[c], n) for c in BOTH])
     assert np.exp(law).sum(-1) == pytest.approx([1.0, 1.0], abs=1e-12)
     assert fits(found, law)
@@ -167,7 +167,7 @@ def test_best_of_n_follows_its_law(world: SmallWorld, n: int) -> None:
 def test_best_of_n_with_ties_keeps_the_priors_odds(world: SmallWorld) -> None:
     tied = np.round(world.rewards)
     target = Target(world.prior, lambda c, s: tied[c, places(s)])
-    found = selection.best_of_n(target, world.prior, BOTH, count=4000, n=3)
+    found = best_of_n.best_of_n(target, world.prior, BOTH, count=4000, n=3)
     law = np.stack([best_of_n_law(world.prior.exact[c], tied[c], 3) for c in BOTH])
     assert fits(found, law)
     best = tied[0] == tied[0].max()
@@ -239,8 +239,8 @@ def test_means_over_the_best_of_n_are_those_over_all_subsets(rewards: list[int],
 
 def test_resampling_nears_the_target_at_the_stated_rate(world: SmallWorld) -> None:
     """KL(kept || target) <= log Z - E[log mean w], near chi-square / 2n (arXiv 1808.09034)."""
-    few = selection.importance_resampled(world.target, world.prior, BOTH, count=4000, n=3)
-    many = selection.importance_resampled(world.target, world.prior, BOTH, count=2000, n=128)
+    few = best_of_n.importance_resampled(world.target, world.prior, BOTH, count=4000, n=3)
+    many = best_of_n.importance_resampled(world.target, world.prior, BOTH, count=2000, n=128)
     assert not fits(few, world.log_target)
     assert fits(many, world.log_target)
     assert few.log_z is not None
@@ -257,7 +257,7 @@ def test_resampling_nears_the_target_at_the_stated_rate(world: SmallWorld) -> No
 
 def test_resampling_a_pool_without_weight_gives_no_answer(world: SmallWorld) -> None:
     never = Target(world.prior, lambda c, _: np.where(c == 0, -np.inf, 0.0))
-    found = selection.importance_resampled(never, world.prior, BOTH, count=3, n=4)
+    found = best_of_n.importance_resampled(never, world.prior, BOTH, count=3, n=4)
     assert found.missing == 3
     assert found.kept.draws.contexts.tolist() == [1, 1, 1]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_language import SEQUENCES, STATES, TOKENS, SmallWorld, kl
 
-from perl_eval.train.matching import (
+from perl_eval.training.f_divergence import (
     Aim,
     Objective,
     divergence_rewards,
@@ -17,8 +17,8 @@ from perl_eval.train.matching import (
     log_inverse_ratio,
     sample_rewards,
 )
-from perl_eval.train.objectives import beta_of
-from perl_eval.train.reinforce import Piece, PolicyOptions, reinforce
+from perl_eval.training.objectives import beta_of
+from perl_eval.training.reinforce import Piece, PolicyOptions, reinforce
 
 torch.set_num_threads(1)
 LIVE = torch.tensor(STATES >= 0)

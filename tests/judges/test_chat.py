@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, prefer_shorter, serving
 
-from perl_eval import render
+from perl_eval.client.ledger import Ledger
+from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
-from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.chat import ChatJudge, ChatOptions
-from perl_eval.judges.ledger import Ledger
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
+from perl_eval.judging.engine.ask import AskOptions, ask
 from perl_eval.records import Ballot, Completion, Message, Question
 
 KEY = "sk-planted-0123456789-never-to-be-seen"
@@ -28,7 +29,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def questions(count: int) -> list[Question]:
-    template = render.load("dialogue")
+    template = prompting.load("dialogue")
     made = []
     for number in range(count):
         shown = [
@@ -37,7 +38,7 @@ def questions(count: int) -> list[Question]:
             )
             for side, text in (("a", "x" * (number % 5)), ("b", "y" * (number % 3)))
         ]
-        made.append(render.question(template, shown, order="ab", id=str(number)))
+        made.append(prompting.question(template, shown, order="ab", id=str(number)))
     return made
 
 
@@ -51,7 +52,7 @@ def judge_of(server: FakeServer, **knobs: Any) -> ChatJudge:
     return ChatJudge("tiny", ChatOptions(base_url=server.url, timeout_s=knobs.pop("timeout_s", 5.0), **knobs))
 
 
-def put(server: FakeServer, path: Path, count: int = 1, tally: Tally | None = None, **knobs: Any) -> list[Ballot]:
+def put(server: FakeServer, path: Path, count: int = 1, tally: Usage | None = None, **knobs: Any) -> list[Ballot]:
     with Ledger(path / "ledger.sqlite") as ledger:
         return list(ask(questions(count), judge_of(server, **knobs), ledger, options=QUICK, tally=tally))
 
@@ -79,7 +80,7 @@ def test_faults_change_nothing_and_answered_requests_are_sent_once(tmp_path: Pat
     with serving(FakeServer()) as server:
         calm = put(server, tmp_path / "calm", 120, timeout_s=0.5)
     with serving(FakeServer(fault_rate=0.2)) as server:
-        tally = Tally()
+        tally = Usage()
         ballots = put(server, tmp_path / "rough", 120, tally, timeout_s=0.5)
     assert [ballot.verdict for ballot in ballots] == [ballot.verdict for ballot in calm] == expected(120)
     assert tally.retries > 10

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import pytest
 from fake_server import FakeServer, serving
 
-from perl_eval import render
+from perl_eval.client.ledger import Ledger
+from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
-from perl_eval.judges.ask import AskOptions, Tally, ask
-from perl_eval.judges.contest import decide, plan
-from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
-from perl_eval.judges.ledger import Ledger
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.decisions import DecisionJudge, DecisionOptions
+from perl_eval.judging.engine.ask import AskOptions, ask
+from perl_eval.judging.outcome_of import plan
+from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, Message, Question
 
 QUICK = AskOptions(attempts=4, backoff_s=0.001)
@@ -44,7 +46,7 @@ def judge_of(server: FakeServer, form: Form, **knobs: Any) -> DecisionJudge:
     return DecisionJudge("luna", DecisionOptions(form=form, base_url=server.url, **knobs))
 
 
-def put(judge: DecisionJudge, path: Path, questions: list[Question], tally: Tally | None = None) -> list[Ballot]:
+def put(judge: DecisionJudge, path: Path, questions: list[Question], tally: Usage | None = None) -> list[Ballot]:
     with Ledger(path / "ledger.sqlite") as ledger:
         return list(ask(questions, judge, ledger, options=QUICK, tally=tally))
 
@@ -52,8 +54,8 @@ def put(judge: DecisionJudge, path: Path, questions: list[Question], tally: Tall
 @pytest.mark.parametrize("form", FORMS)
 def test_both_orders_travel_in_one_request_over_one_shared_input(tmp_path: Path, form: Form) -> None:
     with serving(FakeServer()) as server:
-        judge, tally = judge_of(server, form), Tally()
-        questions = list(plan(contest(9), judge, render.load("dialogue")))
+        judge, tally = judge_of(server, form), Usage()
+        questions = list(plan(contest(9), judge, prompting.load("dialogue")))
         ballots = put(judge, tmp_path, questions, tally)
     assert len(server.requests) == tally.requests == 9
     for body in server.requests:
@@ -75,7 +77,7 @@ def test_both_orders_travel_in_one_request_over_one_shared_input(tmp_path: Path,
 def test_a_tie_can_be_an_option_and_counts_half(tmp_path: Path, form: Form) -> None:
     with serving(FakeServer()) as server:
         judge = judge_of(server, form, tie=True)
-        ballots = put(judge, tmp_path, list(plan(contest(1), judge, render.load("dialogue"))))
+        ballots = put(judge, tmp_path, list(plan(contest(1), judge, prompting.load("dialogue"))))
     assert [(ballot.order, ballot.verdict) for ballot in ballots] == [("ab", "first"), ("ba", "second")]
     # 0.6 and 0.3 for the two answers, and 0.1 for a tie: 0.65 and 0.35.
     assert [ballot.p_first for ballot in ballots] == pytest.approx([0.65, 0.35])
@@ -85,7 +87,7 @@ def test_a_tie_can_be_an_option_and_counts_half(tmp_path: Path, form: Form) -> N
 def test_single_answers_are_predicates(tmp_path: Path, form: Form) -> None:
     with serving(FakeServer()) as server:
         judge = judge_of(server, form)
-        questions = list(plan([(completion("a", 1, "x"),)], judge, render.load("harmful")))
+        questions = list(plan([(completion("a", 1, "x"),)], judge, prompting.load("harmful")))
         (ballot,) = put(judge, tmp_path, questions)
     assert (ballot.verdict, ballot.p_first) == ("yes", 0.75)
 
@@ -94,8 +96,8 @@ def test_single_answers_are_predicates(tmp_path: Path, form: Form) -> None:
 def test_tokens_are_split_and_add_up(tmp_path: Path, form: Form) -> None:
     with serving(FakeServer()) as server:
         judge = judge_of(server, form, price_in_usd=10.0, price_out_usd=0.0)
-        tally = Tally()
-        ballots = put(judge, tmp_path, list(plan(contest(1), judge, render.load("dialogue"))), tally)
+        tally = Usage()
+        ballots = put(judge, tmp_path, list(plan(contest(1), judge, prompting.load("dialogue"))), tally)
     assert [ballot.tokens_in for ballot in ballots] == [51, 50]
     assert tally.cost_usd == pytest.approx(101 * 10 / 1e6)
 
@@ -104,7 +106,7 @@ def test_tokens_are_split_and_add_up(tmp_path: Path, form: Form) -> None:
 def test_one_order_from_the_ledger_leaves_the_other_alone_in_its_request(tmp_path: Path, form: Form) -> None:
     with serving(FakeServer()) as server:
         judge = judge_of(server, form)
-        questions = list(plan(contest(3), judge, render.load("dialogue")))
+        questions = list(plan(contest(3), judge, prompting.load("dialogue")))
         whole = put(judge, tmp_path / "whole", questions)
         put(judge, tmp_path / "parts", questions[1:2])
         server.requests.clear()
@@ -115,7 +117,7 @@ def test_one_order_from_the_ledger_leaves_the_other_alone_in_its_request(tmp_pat
 def test_a_refusal_is_unjudged(tmp_path: Path) -> None:
     with serving(FakeServer(refusal="no")) as server:
         judge = judge_of(server, "openai")
-        ballots = put(judge, tmp_path, list(plan(contest(1), judge, render.load("dialogue"))))
+        ballots = put(judge, tmp_path, list(plan(contest(1), judge, prompting.load("dialogue"))))
     assert {(ballot.verdict, ballot.reason) for ballot in ballots} == {(None, "the judge refused to answer")}
 
 
@@ -124,8 +126,8 @@ def test_faults_are_asked_again(tmp_path: Path, form: Form) -> None:
     faults = ("500", "half_json", "drop", "429")
     server = FakeServer(fault=lambda body, attempt: faults[len(json.dumps(body)) % 4] if attempt == 1 else None)
     with serving(server):
-        judge, tally = judge_of(server, form), Tally()
-        ballots = put(judge, tmp_path, list(plan(contest(12), judge, render.load("dialogue"))), tally)
+        judge, tally = judge_of(server, form), Usage()
+        ballots = put(judge, tmp_path, list(plan(contest(12), judge, prompting.load("dialogue"))), tally)
     assert all(ballot.verdict is not None for ballot in ballots)
     assert tally.retries == 12
 
@@ -133,7 +135,7 @@ def test_faults_are_asked_again(tmp_path: Path, form: Form) -> None:
 def test_an_answer_of_another_form_is_unjudged(tmp_path: Path) -> None:
     with serving(FakeServer(system_one=lambda _: {"answers": {}})) as server:
         judge = judge_of(server, "systemone")
-        ballots = put(judge, tmp_path, list(plan(contest(1), judge, render.load("dialogue"))))
+        ballots = put(judge, tmp_path, list(plan(contest(1), judge, prompting.load("dialogue"))))
     assert {str(ballot.reason) for ballot in ballots} == {"JudgeError: the reply has another form: no '0'"}
 
 

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, serving
 
-from perl_eval import judge, report, runs, score
+from perl_eval import reporting
+from perl_eval.client.ledger_export import export
 from perl_eval.errors import UserError
-from perl_eval.judges.ask import AskOptions
-from perl_eval.judges.chat import ChatJudge, ChatOptions
-from perl_eval.judges.keeping import export
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
+from perl_eval.judging import judge
+from perl_eval.judging.engine.ask import AskOptions
 from perl_eval.records import Completion, Judgement, Message
+from perl_eval.scoring import score
+from perl_eval.storage import run_folder
 
 KEY = "sk-planted-Zq81-never-to-be-seen"
 SIDES = ("x", "y")
@@ -43,7 +46,7 @@ def key_file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 @pytest.fixture
 def contestants(tmp_path: Path) -> tuple[Path, Path]:
     for side in SIDES:
-        with runs.start(tmp_path / "work" / side, verb="sample", arguments={}) as run:
+        with run_folder.start(tmp_path / "work" / side, verb="sample", arguments={}) as run:
             made = [
                 Completion(f"{side}{i}", f"i{i}", "g", "d", side, (Message("user", f"{i}"),), side * i, "stop", 0)
                 for i in range(9)  # 18 questions, for a judge that answers none of 20 stops the run
@@ -86,15 +89,15 @@ def test_ledger_card_rows_page_and_logs_hold_no_key(
         out = judged(server, contestants, work / "judged", key_file)
         refused = judged(talkative_refusing(server), contestants, work / "refused", key_file)
     assert all(f"authorization: Bearer {KEY}" in head for head in server.headers)
-    rows = runs.read(out, Judgement)
+    rows = run_folder.read(out, Judgement)
     assert {row.outcome for row in rows} == {"split"}
     assert all("(key)" in ballot.raw for row in rows for ballot in row.ballots)
-    assert all("418: fault 418, Bearer (key)" in str(row.reason) for row in runs.read(refused, Judgement))
+    assert all("418: fault 418, Bearer (key)" in str(row.reason) for row in run_folder.read(refused, Judgement))
     export(out / "ledger.sqlite", work / "ledger.jsonl")
     export(out / "ledger.sqlite", work / "ledger.parquet")
     score.run(out, work / "scores")
-    report.run([work], work / "report.html")
-    report.run([work], work / "report.md", format="md")
+    reporting.run([work], work / "report.html")
+    reporting.run([work], work / "report.md", format="md")
     printed = capfd.readouterr()
     # Parquet is compressed: its rows are read above and here.
     for said in (everything(work), caplog.text, printed.out, printed.err, repr(rows)):

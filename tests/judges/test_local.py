@@ -12,15 +12,16 @@ import torch
 from fake_server import FakeServer, serving
 from transformers.pipelines import DecisionPipeline
 
-from perl_eval import render
+from perl_eval.client.ledger import Ledger
 from perl_eval.errors import UserError
-from perl_eval.judges.ask import ask
-from perl_eval.judges.contest import Contestants, decide, plan
-from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
-from perl_eval.judges.ledger import Ledger
-from perl_eval.judges.local import LocalJudge, _shared_beginnings, open_local
-from perl_eval.judges.options import system_one
-from perl_eval.models.scratch import make_tokenizer
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.choices import system_one
+from perl_eval.judges.backends.decisions import DecisionJudge, DecisionOptions
+from perl_eval.judges.backends.local import LocalJudge, _shared_beginnings, open_local
+from perl_eval.judging.engine.ask import ask
+from perl_eval.judging.outcome_of import Contestants, plan
+from perl_eval.models.from_scratch import make_tokenizer
+from perl_eval.outcomes import decide
 from perl_eval.records import Completion, Message, Question
 
 
@@ -65,7 +66,7 @@ def p_first(chances: dict[str, float]) -> float:
 @pytest.mark.parametrize(("group", "tie"), [(1, False), (2, True), (3, False), (16, True)])
 def test_probabilities_are_those_of_transformers(model: Any, tokenizer: Any, pipe: Any, group: int, tie: bool) -> None:
     judge = LocalJudge(model, tokenizer, name="tiny", tie=tie, group=group)
-    questions = list(plan(contest(3), judge, render.load("dialogue")))
+    questions = list(plan(contest(3), judge, prompting.load("dialogue")))
     for start in range(0, len(questions), group):
         some = questions[start : start + group]
         for question, reply in zip(some, asyncio.run(judge.ask(some)), strict=True):
@@ -76,7 +77,7 @@ def test_probabilities_are_those_of_transformers(model: Any, tokenizer: Any, pip
 
 def test_single_answers_are_read_at_yes_and_no(model: Any, tokenizer: Any, pipe: Any) -> None:
     judge = LocalJudge(model, tokenizer, name="tiny")
-    questions = list(plan([unit[:1] for unit in contest(3)], judge, render.load("harmful")))
+    questions = list(plan([unit[:1] for unit in contest(3)], judge, prompting.load("harmful")))
     for question, reply in zip(questions, asyncio.run(judge.ask(questions)), strict=True):
         wanted = pipeline_probabilities(pipe, question, tie=False)
         ballot = judge.read(question, reply)
@@ -92,7 +93,7 @@ def test_it_agrees_with_the_decisions_door_over_http(model: Any, tokenizer: Any,
     with serving(FakeServer(system_one=served)) as server:
         far = DecisionJudge("tiny", DecisionOptions(form="systemone", base_url=server.url))
         near = LocalJudge(model, tokenizer, name="tiny")
-        questions = list(plan(contest(2), near, render.load("dialogue")))
+        questions = list(plan(contest(2), near, prompting.load("dialogue")))
         with Ledger(tmp_path / "far.sqlite") as one, Ledger(tmp_path / "near.sqlite") as other:
             distant, local = list(ask(questions, far, one)), list(ask(questions, near, other))
     assert [ballot.p_first for ballot in distant] == pytest.approx([ballot.p_first for ballot in local], abs=1e-4)
@@ -102,7 +103,7 @@ def test_it_agrees_with_the_decisions_door_over_http(model: Any, tokenizer: Any,
 
 def test_what_both_orders_share_is_computed_once(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = LocalJudge(model, tokenizer, name="tiny")
-    questions = list(plan(contest(2), judge, render.load("dialogue")))
+    questions = list(plan(contest(2), judge, prompting.load("dialogue")))
     passes: list[tuple[int, int]] = []
     forward = model.forward
 
@@ -138,7 +139,7 @@ def test_every_row_keeps_a_token_of_its_own(
 def test_a_tokenizer_without_the_labels_is_refused(model: Any) -> None:
     bare = make_tokenizer(["nothing of the kind"] * 5, 270)
     judge = LocalJudge(model, bare, name="tiny")
-    (question,) = plan([contest(1)[0][:1]], judge, render.load("harmful"))
+    (question,) = plan([contest(1)[0][:1]], judge, prompting.load("harmful"))
     with pytest.raises(UserError, match="cannot judge"):
         asyncio.run(judge.ask([question]))
 
@@ -149,7 +150,7 @@ def test_a_saved_model_is_opened_and_its_name_tells_its_weights(model: Any, toke
     tokenizer.save_pretrained(folder)
     judge = open_local(folder)
     assert judge.model.startswith("tiny@")
-    questions = list(plan(contest(1), judge, render.load("dialogue")))
+    questions = list(plan(contest(1), judge, prompting.load("dialogue")))
     same = LocalJudge(model, tokenizer, name="tiny")
     ours, theirs = asyncio.run(judge.ask(questions)), asyncio.run(same.ask(questions))
     assert [reply.text for reply in ours] == [reply.text for reply in theirs]

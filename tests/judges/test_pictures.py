@@ -24,19 +24,22 @@ from transformers import (
 from transformers.models.clip import CLIPImageProcessorPil
 from transformers.pipelines import DecisionPipeline
 
-from perl_eval import images, judge, render, runs
+from perl_eval.client.ledger import Ledger
 from perl_eval.errors import DataError, UserError
-from perl_eval.judges.ask import AskOptions, ask
-from perl_eval.judges.chat import ChatJudge, ChatOptions
-from perl_eval.judges.contest import Contestants, plan
-from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
-from perl_eval.judges.ledger import Keys, Ledger
-from perl_eval.judges.local import LocalJudge, open_local
-from perl_eval.judges.options import system_one
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
+from perl_eval.judges.backends.choices import system_one
+from perl_eval.judges.backends.decisions import DecisionJudge, DecisionOptions
+from perl_eval.judges.backends.local import LocalJudge, open_local
+from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.scripted import ScriptedJudge
-from perl_eval.models.scratch import make_tokenizer
+from perl_eval.judges.question_keys import Keys
+from perl_eval.judging import judge
+from perl_eval.judging.engine.ask import AskOptions, ask
+from perl_eval.judging.outcome_of import Contestants, plan
+from perl_eval.models.from_scratch import make_tokenizer
 from perl_eval.records import Ballot, Completion, Estimate, Judgement, Message, Question
+from perl_eval.storage import images, run_folder
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 Colour = tuple[int, int, int]
@@ -70,7 +73,7 @@ def pair(folder: Path, *colours: Colour, number: int = 0, prompt: str = "what is
 
 
 def put(by: Judge, path: Path, units: list[Contestants]) -> list[Ballot]:
-    questions = list(plan(units, by, render.load("dialogue")))
+    questions = list(plan(units, by, prompting.load("dialogue")))
     with Ledger(path / "ledger.sqlite") as ledger:
         return list(ask(questions, by, ledger, options=AskOptions(attempts=2, backoff_s=0.001)))
 
@@ -176,7 +179,7 @@ def test_a_vision_language_model_judges_as_transformers_does(tmp_path: Path, mod
     pipe = DecisionPipeline(model=model, tokenizer=processor.tokenizer, processor=processor)
     seen = []
     for units in ([pair(tmp_path, RED)], [pair(tmp_path, BLUE)], [pair(tmp_path, RED, BLUE)], [pair(tmp_path)]):
-        questions = list(plan(units, by, render.load("dialogue")))
+        questions = list(plan(units, by, prompting.load("dialogue")))
         wanted = [pipe(system_one([question], tie=False))["0"]["probabilities"]["A"] for question in questions]
         found = probabilities(by, questions)
         assert found == pytest.approx(wanted, abs=1e-5)
@@ -189,7 +192,7 @@ def test_pictures_and_what_both_orders_share_are_read_once(
     tmp_path: Path, model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by = LocalJudge(model, processor, name="tiny")
-    questions = list(plan([pair(tmp_path, RED), pair(tmp_path, BLUE, number=1)], by, render.load("dialogue")))
+    questions = list(plan([pair(tmp_path, RED), pair(tmp_path, BLUE, number=1)], by, prompting.load("dialogue")))
     passes: list[tuple[int, bool]] = []
     forward = model.forward
 
@@ -211,7 +214,7 @@ def test_a_saved_vision_language_model_is_opened_with_its_processor(tmp_path: Pa
     folder = tmp_path / "tiny"
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    questions = list(plan([pair(tmp_path, RED)], LocalJudge(model, processor, name="t"), render.load("dialogue")))
+    questions = list(plan([pair(tmp_path, RED)], LocalJudge(model, processor, name="t"), prompting.load("dialogue")))
     ours = probabilities(LocalJudge(model, processor, name="t"), questions)
     assert probabilities(open_local(folder), questions) == pytest.approx(ours, abs=1e-5)
 
@@ -220,7 +223,7 @@ def test_a_language_model_without_eyes_is_refused(tmp_path: Path, processor: Any
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     blind = LlamaForCausalLM(LlamaConfig(vocab_size=len(processor.tokenizer), **small)).eval()
     by = LocalJudge(blind, processor.tokenizer, name="blind")
-    (question, _) = plan([pair(tmp_path, RED)], by, render.load("dialogue"))
+    (question, _) = plan([pair(tmp_path, RED)], by, prompting.load("dialogue"))
     with pytest.raises(UserError, match="blind cannot judge: Images need a model whose processor handles them"):
         asyncio.run(by.ask([question]))
 
@@ -229,7 +232,7 @@ def test_a_language_model_without_eyes_is_refused(tmp_path: Path, processor: Any
 
 
 def saved(folder: Path, side: int, colour: Colour) -> Path:
-    with runs.start(folder, verb="sample", arguments={"side": side}) as run:
+    with run_folder.start(folder, verb="sample", arguments={"side": side}) as run:
         name = images.keep(folder, picture(colour))
         answer = replace(pair(folder, colour)[side], images=(name,))
         run.write([answer], Completion)
@@ -244,8 +247,8 @@ def test_a_run_shows_the_pictures_of_its_rows_and_verifies(tmp_path: Path) -> No
         assert judge.verify(out, judge=by) == []
     assert [part["type"] for part in server.requests[0]["messages"][1]["content"]] == ["image_url", "text"]
     assert decoded(server.requests[0]["messages"][1]["content"][0]["image_url"]["url"]) == RED
-    assert [row.outcome for row in runs.read(out, Judgement)] == ["split"]
-    card = runs.read_card(a)
+    assert [row.outcome for row in run_folder.read(out, Judgement)] == ["split"]
+    card = run_folder.read_card(a)
     assert card is not None
     assert any(name.startswith("images/") for name in card.outputs)
 
@@ -274,7 +277,7 @@ def _nobody() -> Judge:
 def test_other_pictures_are_another_question_to_the_ledger(tmp_path: Path) -> None:
     keys = set()
     for colours in ((RED,), (BLUE,), (RED, BLUE), ()):
-        for question in plan([pair(tmp_path, *colours)], _nobody(), render.load("dialogue")):
+        for question in plan([pair(tmp_path, *colours)], _nobody(), prompting.load("dialogue")):
             keys.add(Keys(_nobody()).of(question))
     assert len(keys) == 8
 
@@ -286,7 +289,7 @@ def sides(folder: Path, colours: list[Colour]) -> tuple[Path, Path]:
     """Write two policies' answers to a picture each: a calls it red, b blue."""
     found = []
     for side, text in (("a", "red"), ("b", "blue")):
-        with runs.start(folder / side, verb="sample", arguments={}) as run:
+        with run_folder.start(folder / side, verb="sample", arguments={}) as run:
             shown = (Message("user", "what colour"),)
             answers = [
                 Completion(
@@ -331,11 +334,11 @@ def test_a_judge_that_does_not_look_is_found_out(tmp_path: Path, answer: Any, ra
     with serving(FakeServer(answer=answer)) as server:
         by = ChatJudge("m", ChatOptions(base_url=server.url))
         out = judge.look(a, b, tmp_path / "out", judge=by, options=judge.JudgeOptions("dialogue"))
-    found = {estimate.subject: estimate for estimate in runs.read(out, Estimate)}
+    found = {estimate.subject: estimate for estimate in run_folder.read(out, Estimate)}
     assert set(found) == {"pictures removed", "pictures swapped"}
     assert {(one.name, one.value, one.n) for one in found.values()} == {("verdict change rate", rate, 8)}
     # Both controls of all 8 pairs are kept.
-    assert len(runs.read(out, Judgement)) == 16
+    assert len(run_folder.read(out, Judgement)) == 16
 
 
 def test_looking_needs_different_pictures(tmp_path: Path) -> None:

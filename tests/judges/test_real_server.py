@@ -17,14 +17,14 @@ import pytest
 import tiny_models
 import torch
 
-from perl_eval import render
-from perl_eval.judges.ask import AskOptions, ask
-from perl_eval.judges.chat import ChatJudge, ChatOptions
-from perl_eval.judges.contest import Contestants, judgements
-from perl_eval.judges.decisions import DecisionJudge, DecisionOptions
-from perl_eval.judges.ledger import Ledger
-from perl_eval.judges.local import open_local
+from perl_eval.client.ledger import Ledger
+from perl_eval.judges import prompting
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
+from perl_eval.judges.backends.decisions import DecisionJudge, DecisionOptions
+from perl_eval.judges.backends.local import open_local
 from perl_eval.judges.protocol import Judge
+from perl_eval.judging.engine.ask import AskOptions, ask
+from perl_eval.judging.outcome_of import Contestants, judgements
 from perl_eval.records import Completion, Judgement, Message
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,7 @@ def judged(by: Judge, folder: Path, count: int = 6) -> list[Judgement]:
             judgements(
                 contest(count),
                 by,
-                render.load("dialogue"),
+                prompting.load("dialogue"),
                 put=lambda questions: ask(questions, by, ledger, options=options),
             )
         )

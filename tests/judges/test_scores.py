@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perl_eval.judges.scores import expected, mean_score, read
+from perl_eval.judges.parsing.scores import expected, mean_score, read
 from perl_eval.records import Scale
 
 TEN = Scale(1, 10)

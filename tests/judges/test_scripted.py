@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import expit
 
 from perl_eval.errors import UserError
-from perl_eval.judges.scripted import ScriptedJudge
+from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.records import Ballot, Completion, Order, Question
 
 

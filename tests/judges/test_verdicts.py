@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perl_eval.judges.verdicts import read
+from perl_eval.judges.parsing.verdicts import read
 
 FIRST = (
     *("A", "a", "(a)", "**A**", "'A'", "`A`", "A.", "1", "one", "first", "The first response", "A is better."),

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from perl_eval.records import Estimate
-from perl_eval.stats.agreement import exact_agreement, fleiss_kappa, gwet_ac1, krippendorff_alpha, scott_pi
+from perl_eval.stats.agreement_coefficients import exact_agreement, fleiss_kappa, gwet_ac1, krippendorff_alpha, scott_pi
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.calibration import calibration_error
 from perl_eval.stats.classification import area_under_curve, average_precision, pair_accuracy

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perl_eval.records import Estimate
-from perl_eval.stats.agreement import agreements, cohen_kappa
+from perl_eval.stats.agreement_coefficients import agreements, cohen_kappa
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.classification import label_quality
 from perl_eval.stats.diversity import diversity
-from perl_eval.stats.panel import ceiling, human_human, human_judge
-from perl_eval.stats.position import position_bias
+from perl_eval.stats.human_panel import ceiling, human_human, human_judge
+from perl_eval.stats.position_bias import position_bias
 from perl_eval.stats.winrate import win_rates, yes_rates
 
 QUICK = Resampling(draws=40)

@@ -9,7 +9,7 @@ import tiny_models
 import torch
 
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 
 torch.set_num_threads(1)
 

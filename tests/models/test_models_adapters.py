@@ -12,8 +12,8 @@ from tiny_models import logits, stir
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import METHODS, LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import PaddedBatch
 from perl_eval.models.merge import merged
+from perl_eval.models.tokenize import PaddedBatch
 
 SHAPE = LoraShape(4, 8.0, ("q_proj", "v_proj", "down_proj"))
 quiet = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own

@@ -12,9 +12,9 @@ from tiny_models import SIZE, stir
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import ALL_PROJECTIONS, Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch
-from perl_eval.models.folders import is_adapter
-from perl_eval.models.scorer import rewards
+from perl_eval.models.checkpoint_folder import is_adapter
+from perl_eval.models.reward_model import rewards
+from perl_eval.models.tokenize import Encoded, PaddedBatch
 
 SHAPE = LoraShape(rank=4, alpha=8.0, targets=ALL_PROJECTIONS)
 ROWS = [Encoded((3, 20, 21, 1), (False,) * 4), Encoded((3, 40, 41, 42, 43, 1), (False,) * 6)]
@@ -199,7 +199,7 @@ def test_only_safetensors_and_text_are_written(blank: Path, tmp_path: Path) -> N
 
 
 def test_the_wrong_backbone_is_refused(blank: Path, tmp_path: Path) -> None:
-    from perl_eval.models.scratch import make_model
+    from perl_eval.models.from_scratch import make_model
 
     backbone = open_backbone(blank)
     backbone.attach("policy", SHAPE, seed=0)
@@ -256,7 +256,7 @@ def test_only_known_adapters_can_be_switched_on(backbone: Backbone) -> None:
 
 
 def test_scratch_models_are_a_function_of_their_seed(backbone: Backbone) -> None:
-    from perl_eval.models.scratch import make_model
+    from perl_eval.models.from_scratch import make_model
 
     def sha256(seed: int) -> str:
         state = make_model(SIZE, backbone.tokenizer, seed=seed).state_dict()

@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerFast
 
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
-from perl_eval.models.encode import Encoded, batch_of_step, encode_dialogue, encode_prompt, end_of_turn, own_pad, pad
+from perl_eval.models.batching import batch_of_step
+from perl_eval.models.from_scratch import make_tokenizer, size_of
 from perl_eval.models.log_probs import token_log_probs
-from perl_eval.models.scratch import make_tokenizer, size_of
+from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt, end_of_turn, own_pad, pad
 from perl_eval.records import Message
 
 CHATML = (

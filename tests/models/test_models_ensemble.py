@@ -14,9 +14,9 @@ from tiny_models import stir
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import open_backbone
-from perl_eval.models.encode import Encoded
 from perl_eval.models.ensemble import Ensemble, EnsembleRule, averaged, combined
-from perl_eval.models.scorer import REWARD, STATES, Pooling, RewardScorer, Scale, rewards
+from perl_eval.models.reward_model import REWARD, STATES, Pooling, RewardScale, RewardScorer, rewards
+from perl_eval.models.tokenize import Encoded
 
 ROWS = [
     Encoded((3, 20, 21, 1), (False, False, True, True)),
@@ -30,7 +30,7 @@ def member(folder: Path, blank: Path, number: int, shape: LoraShape | None = Non
     backbone.attach(REWARD, shape or LoraShape(2 + number), seed=number, head=STATES[pooling])
     stir(backbone, REWARD, seed=number, size=0.1)
     backbone.save(REWARD, folder)
-    Scale("pairwise", 0.1 * number, 1.0 + number, 64, pooling=pooling).save(folder)
+    RewardScale("pairwise", 0.1 * number, 1.0 + number, 64, pooling=pooling).save(folder)
     return folder
 
 
@@ -121,7 +121,7 @@ def test_an_average_comes_back_from_disk(blank: Path, folders: list[Path], tmp_p
     averaged(members, REWARD)
     assert [one.logits(ROWS) for one in members] == alone  # the members stay what they were
     backbone.save(REWARD, tmp_path)
-    Scale("pairwise", 0.0, 1.0, 64).save(tmp_path)
+    RewardScale("pairwise", 0.0, 1.0, 64).save(tmp_path)
     with torch.no_grad(), backbone.adapter(REWARD):
         expected = rewards(backbone, ROWS).tolist()
     for place in (backbone, open_backbone(tmp_path)):

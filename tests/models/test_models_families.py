@@ -12,13 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.device import Placement
 from perl_eval.models.families import cache_argument
+from perl_eval.models.from_scratch import make_tokenizer
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged
-from perl_eval.models.placement import Placement
-from perl_eval.models.scratch import make_tokenizer
+from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128}

@@ -12,13 +12,13 @@ import tiny_vision
 import torch
 from PIL import Image
 
-from perl_eval import images
 from perl_eval.models.adapters import ATTENTION, LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import PaddedBatch, encode_dialogue, pad
-from perl_eval.models.placement import Placement
-from perl_eval.pictures import Picture, in_files
+from perl_eval.models.device import Placement
+from perl_eval.models.tokenize import PaddedBatch, encode_dialogue, pad
 from perl_eval.records import PICTURE, Message
+from perl_eval.storage import images
+from perl_eval.storage.images import Picture, in_files
 
 
 @pytest.fixture(scope="module", params=tiny_vision.SAVERS)
@@ -171,7 +171,7 @@ def test_features_kept_are_bounded(
     llava.hidden(batch_of(llava, shown[:1]))
     one = llava.processor._features._kept_bytes
     assert one == 4 * 48 * 4  # four pieces, as wide as the model, in float32
-    monkeypatch.setattr("perl_eval.models.features._KEPT_BYTES", 2 * one)
+    monkeypatch.setattr("perl_eval.models.vision_cache._KEPT_BYTES", 2 * one)
     expected = llava.hidden(batch_of(llava, shown))
     assert llava.processor._features._kept_bytes == 3 * one  # what a batch needs, however much
     llava.hidden(batch_of(llava, shown[:1]))

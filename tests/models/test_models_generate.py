@@ -13,9 +13,9 @@ from scipy.stats import chisquare
 from tiny_models import stir
 
 from perl_eval.models.backbone import Backbone, LoraShape
-from perl_eval.models.encode import encode_prompt, pad
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.tokenize import encode_prompt, pad
 from perl_eval.records import Message
 
 WARM = Sampling(temperature=0.7, max_new_tokens=12)

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.device import Placement
 from perl_eval.models.log_probs import token_log_probs
-from perl_eval.models.placement import Placement
+from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 
 
 def rows(count: int = 5) -> PaddedBatch:

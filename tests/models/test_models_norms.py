@@ -14,9 +14,9 @@ from torch import nn
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import PaddedBatch
-from perl_eval.models.norms import norms_of
-from perl_eval.models.placement import Placement
+from perl_eval.models.device import Placement
+from perl_eval.models.tokenize import PaddedBatch
+from perl_eval.models.trainable_norms import norms_of
 
 PLAIN = LoraShape(2)
 NORMED = replace(PLAIN, norms=True)

@@ -10,9 +10,9 @@ import torch
 
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone, open_backbone
-from perl_eval.models.encode import Encoded, encode_prompt, pad
+from perl_eval.models.device import Placement
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.placement import Placement
+from perl_eval.models.tokenize import Encoded, encode_prompt, pad
 from perl_eval.records import Message
 
 

@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.scorer import REWARD, RewardScorer, Scale, read_scale, rewards
+from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer, read_scale, rewards
+from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt
 from perl_eval.records import Completion, Message
 
 ASKED = (Message("user", "paint 3"),)
@@ -30,7 +30,7 @@ def folder(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone.attach(REWARD, LoraShape(4), seed=0, head=1)
     stir(backbone, REWARD)
     backbone.save(REWARD, made)
-    Scale("pairwise", 0.5, 2.0, 64).save(made)
+    RewardScale("pairwise", 0.5, 2.0, 64).save(made)
     return made
 
 
@@ -130,7 +130,7 @@ def test_units_follow_the_loss(folder: Path) -> None:
     completions = [answer("red"), answer("gold gold")]
     logits = scorer.logits([scorer.encode(completion) for completion in completions])
     assert scorer(completions) == pytest.approx([(logit - 0.5) / 2.0 for logit in logits])
-    scorer.scale = Scale("pointwise", 0.5, 2.0, 64)
+    scorer.scale = RewardScale("pointwise", 0.5, 2.0, 64)
     assert scorer(completions) == pytest.approx(logits)
 
 
@@ -158,7 +158,7 @@ def test_policy_rollouts_and_completions_get_the_same_reward(folder: Path) -> No
 
 
 def test_scales_come_back_and_others_are_refused(tmp_path: Path) -> None:
-    scale = Scale("pairwise", -0.25, 1.5, 96)
+    scale = RewardScale("pairwise", -0.25, 1.5, 96)
     scale.save(tmp_path)
     assert read_scale(tmp_path) == scale
     (tmp_path / "reward.json").write_text('{"loss": "pairwise"}')
@@ -171,7 +171,7 @@ def test_scales_come_back_and_others_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_adapter_is_refused(backbone: Backbone, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a reward model's scale"):
         RewardScorer(tmp_path, backbone)
-    Scale("pairwise", 0.0, 1.0, 40).save(tmp_path)
+    RewardScale("pairwise", 0.0, 1.0, 40).save(tmp_path)
     with pytest.raises(UserError, match="no model at"):
         RewardScorer(tmp_path, backbone)
 

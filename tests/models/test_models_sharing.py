@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tiny_models import SIZE, stir
 
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
-from perl_eval.models.encode import Encoded, PaddedBatch, pad
+from perl_eval.models.device import Placement
 from perl_eval.models.generate import Sampling, generate
-from perl_eval.models.placement import Placement
-from perl_eval.models.sharing import can_share, obeys_masks, shared
+from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
+from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 
 LONG = (3, 20, 21, 22, 23, 24, 25, 26)
 WORDS = st.lists(st.integers(4, 60), min_size=1, max_size=6)

@@ -15,15 +15,17 @@ import transformers
 from PIL import Image
 from transformers.utils import is_torchvision_available
 
-from perl_eval import images, picture_world, rows
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import ATTENTION, LoraShape
 from perl_eval.models.backbone import NEVER, Backbone, open_backbone
-from perl_eval.models.encode import Encoded, encode_dialogue, encode_prompt, pad
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.log_probs import token_log_probs
-from perl_eval.pictures import Picture, in_files
+from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt, pad
 from perl_eval.records import PICTURE, Message
+from perl_eval.sources import rows
+from perl_eval.storage import images
+from perl_eval.storage.images import Picture, in_files
+from perl_eval.worlds import pictures as picture_world
 
 
 @pytest.fixture(scope="module", params=tiny_vision.SAVERS)

@@ -15,21 +15,21 @@ import pytest
 from scipy.special import expit, logit, ndtr
 
 from perl_eval.records import Estimate
-from perl_eval.stats.actions import Match, action_accuracies
-from perl_eval.stats.agreement import krippendorff_alpha, scott_pi
+from perl_eval.stats.action_accuracy import Match, action_accuracies
+from perl_eval.stats.agreement_coefficients import krippendorff_alpha, scott_pi
 from perl_eval.stats.alttest import alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.calibration import calibration_error, reliability_curve
 from perl_eval.stats.classification import label_quality, pair_accuracy, within_context_accuracy
 from perl_eval.stats.correction import Sample, corrected_shares, rogan_gladen
 from perl_eval.stats.diversity import diversity
-from perl_eval.stats.graded import mean_score
+from perl_eval.stats.human_panel import ceiling, human_judge, one_by_one
 from perl_eval.stats.intervals import resampled_mean, sparse_mean
 from perl_eval.stats.length import longer_preferred_rate
+from perl_eval.stats.mean_score import mean_score
 from perl_eval.stats.paired import paired_differences
-from perl_eval.stats.panel import ceiling, human_judge, one_by_one
-from perl_eval.stats.position import position_bias
-from perl_eval.stats.vqa import vqa_accuracies
+from perl_eval.stats.position_bias import position_bias
+from perl_eval.stats.vqa_accuracy import vqa_accuracies
 from perl_eval.stats.winrate import win_rates, yes_rates
 
 Generator = np.random.Generator

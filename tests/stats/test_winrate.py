@@ -9,7 +9,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from perl_eval.records import Ballot, Estimate
 from perl_eval.stats.bootstrap import Resampling
-from perl_eval.stats.position import position_bias, verdicts
+from perl_eval.stats.position_bias import position_bias, verdicts
 from perl_eval.stats.winrate import outcome_scores, sign_test, tally, win_rates, yes_rates
 
 OUTCOMES = ["win"] * 10 + ["loss"] * 5 + ["split"] * 4 + ["tie"] * 2 + ["mixed"] * 3 + ["unjudged"] * 6

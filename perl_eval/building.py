@@ -1,0 +1,202 @@
+"""The verb ``build``: upstream files to rows in TRL's columns, in a folder that `datasets.load_dataset` reads back.
+
+The folder holds ``README.md`` (the dataset card), ``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.storage import parquet, run_folder
+from perl_eval.storage.executor import Executor, here
+
+if TYPE_CHECKING:
+    from datasets_builders.builder import Builder
+    from datasets_builders.card import Built
+    from datasets_builders.checks import Finding
+    from datasets_builders.sources import Origin
+
+__all__ = ["BuildOptions", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What may be set beside the main arguments of `run`.
+
+    Attributes:
+        splits: Build these splits only; files of the others are not needed. Empty: all.
+        checksums: ``verify`` refuses files that are not the pinned ones; ``record`` takes them as they are.
+        settings: Options of one data set, such as ``min_score_ratio`` of SHP.
+        cache_dir: Folder for downloads; default that of `datasets`.
+        num_proc: Processes to build with; no more than there are upstream files.
+        against: Another built folder to look for leakage from, with ``check``.
+        push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
+        public: Make that repository public; private otherwise.
+        spread: Where the configurations are built; they come out the same wherever.
+    """
+
+    splits: tuple[str, ...] = ()
+    checksums: str = "verify"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    num_proc: int | None = None
+    against: Path | None = None
+    push_to_hub: str | None = None
+    public: bool = False
+    spread: Executor = here
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of datasets_builders, which knows nothing of perl_eval, into ours."""
+    from datasets_builders import errors
+
+    try:
+        yield
+    except errors.DataError as error:
+        raise DataError(error.detail, file=error.file, row=error.row, field=error.field, fix=error.fix) from None
+    except errors.BuilderError as error:
+        raise UserError(error.what, error.fix) from None
+
+
+def run(
+    name: str,
+    out: Path,
+    *,
+    config: str | Sequence[str] | None = None,
+    data_dir: Path | None = None,
+    check: bool = False,
+    options: BuildOptions | None = None,
+) -> Path:
+    """Build a data set into a folder.
+
+    Args:
+        name: The data set, one of ``datasets_builders.NAMES``; hyphens may stand for underscores.
+        out: The folder.
+        config: Configuration or configurations; the usual ones if None, which is all for most data sets.
+        data_dir: Folder that holds the upstream files; they are downloaded if None.
+        check: Look for leakage, duplicates and contradictions, and put what is found on the card.
+        options: What else may be set.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is no such data set, configuration, split or file, or the terms forbid what is asked.
+        DataError: An upstream file holds what it should not.
+    """
+    chosen = options or BuildOptions()
+    out = Path(out)
+    with _translated():
+        from datasets_builders import builder_class
+        from datasets_builders.publish import push, refuse_push
+
+        origin = builder_class(name).ORIGIN
+        if chosen.push_to_hub is not None:
+            refuse_push(origin, private=not chosen.public)
+        builders = _open(name, config, data_dir, chosen)
+        arguments = {
+            "name": origin.name,
+            "config": list(builders),
+            "splits": list(chosen.splits),
+            "checksums": chosen.checksums,
+            "settings": dict(chosen.settings),
+            "check": check,
+            "against": None if chosen.against is None else str(chosen.against),
+            "fingerprints": {config: one.hash for config, one in builders.items()},
+        }
+        inputs = {} if chosen.against is None else {"against": chosen.against}
+        with run_folder.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
+            if not current.done:
+                building = _Building(name, out.absolute(), data_dir, chosen)
+                built = dict(zip(builders, chosen.spread(building, list(builders)), strict=True))
+                findings = _examine(list(built), out, chosen.against) if check else {}
+                _finish(current, origin, built, findings)
+        if chosen.push_to_hub is not None:
+            push(out, chosen.push_to_hub, origin, private=not chosen.public)
+    return out
+
+
+def _open(
+    name: str, config: str | Sequence[str] | None, data_dir: Path | None, options: BuildOptions
+) -> dict[str, Builder]:
+    """Return the builder of each configuration."""
+    from datasets_builders import builder_class, open_builder
+
+    found = builder_class(name)
+    unasked = list(found.UNASKED or [one.name for one in found.BUILDER_CONFIGS])
+    names = unasked if config is None else [config] if isinstance(config, str) else list(dict.fromkeys(config))
+    shared = {"splits": ",".join(options.splits), "checksums": options.checksums, **options.settings}
+    return {
+        one: open_builder(name, one, data_dir=data_dir, cache_dir=options.cache_dir, options=shared) for one in names
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """What builds one configuration after the other, wherever a worker is."""
+
+    name: str
+    out: Path
+    data_dir: Path | None
+    options: BuildOptions
+
+    def __call__(self) -> Callable[[str], Built]:
+        """Return what builds the configuration of a name."""
+        return self._build
+
+    def _build(self, config: str) -> Built:
+        with _translated():
+            from datasets_builders.publish import write_config
+
+            (builder,) = _open(self.name, config, self.data_dir, self.options).values()
+            return write_config(builder, self.out, num_proc=self.options.num_proc)
+
+
+def _examine(configs: Sequence[str], out: Path, against: Path | None) -> dict[str, list[Finding]]:
+    from datasets_builders.checks import examine
+
+    return {config: examine(out / config, against=against) for config in configs}
+
+
+def _finish(
+    current: run_folder.Run, origin: Origin, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]
+) -> None:
+    """Write the card, and put counts, drops and findings on the run card and on the screen."""
+    from datasets_builders.card import write_card
+    from datasets_builders.checks import as_markdown
+
+    checks = "\n\n".join(f"### {config}\n\n{as_markdown(found)}" for config, found in findings.items())
+    card = write_card(origin, built, checks=checks)
+    parquet.replace_file(current.folder / "README.md", lambda partial: partial.write_text(card, "utf-8"))
+    splits = [(config, split, tally) for config, one in built.items() for split, tally in one.tallies.items()]
+    current.notes["rows"] = {f"{config}/{split}": tally.kept for config, split, tally in splits}
+    current.notes["dropped"] = {f"{config}/{split}": dict(tally.dropped) for config, split, tally in splits}
+    current.notes["seen"] = {f"{config}/{split}": dict(tally.notes) for config, split, tally in splits}
+    current.notes["sources"] = {config: one.sources_sha256 for config, one in built.items()}
+    current.notes["checks"] = {config: [asdict(one) for one in found] for config, found in findings.items()}
+    _show(origin.title, built, findings)
+
+
+def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("configuration", "split", "rows", "dropped or mended", title=title, title_justify="left")
+    for config, one in built.items():
+        for split, tally in one.tallies.items():
+            reasons = [f"{count:,} dropped: {reason}" for reason, count in sorted(tally.dropped.items())]
+            reasons += [f"{count:,} {what}" for what, count in sorted(tally.notes.items())]
+            table.add_row(config, split, f"{tally.kept:,}", "\n".join(reasons))
+    console.print(table)
+    for config, found in findings.items():
+        table = Table("check", "where", "found", "of", "note", title=f"Checks: {config}", title_justify="left")
+        for line in found:
+            table.add_row(line.check, line.where, f"{line.count:,}", f"{line.of:,}", line.note)
+        console.print(table)

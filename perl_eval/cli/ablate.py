@@ -1,0 +1,114 @@
+"""The verb that trains every cell of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from perl_eval.cli.console import done, show
+from perl_eval.cli.shared_options import MaxTokens, NewTokens, Out, Seed, one_of, require_torch
+from perl_eval.cli.training_options import (
+    Checkpointing,
+    Device,
+    Dtype,
+    LearningRate,
+    MicroBatch,
+    Norms,
+    Targets,
+    resources_of,
+    shape_of,
+)
+from perl_eval.errors import UserError
+
+Number = TypeVar("Number", int, float)
+
+
+def ablate(
+    data: Annotated[Path, typer.Option(help="Folder with demonstrations, preferences or ratings, and prompts.")],
+    out: Out,
+    sizes: Annotated[str, typer.Option(help="tiny, small, medium, or model folders, with commas.")] = "tiny",
+    ranks: Annotated[str, typer.Option(help="LoRA ranks, with commas.")] = "1,4,8,16",
+    full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,
+    sft_epochs: float = 3.0,
+    sft_batch: int = 32,
+    reward_epochs: float = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="RL steps.")] = 100,
+    batch: int = 64,
+    reward_rate: LearningRate = None,
+    policy_rate: LearningRate = None,
+    full_rate: Annotated[float, typer.Option(help="Learning rates of full tuning are this many times smaller.")] = 10.0,
+    tried: Annotated[
+        str, typer.Option(help="Factors, with commas: each arm takes the best of its rates times these.")
+    ] = "1",
+    beta: float = 0.05,
+    betas: Annotated[str, typer.Option(help="With commas: a policy at each, and the picture of it.")] = "",
+    own_reward: Annotated[
+        bool, typer.Option("--own-reward", help="Train each seed's policies on that seed's reward model.")
+    ] = False,
+    prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts that the policies answer.")] = 100,
+    draws: Annotated[int, typer.Option(min=1, help="Answers a prompt.")] = 2,
+    group: int = 1,
+    targets: Targets = "attention",
+    norms: Norms = False,
+    max_tokens: MaxTokens = 512,
+    max_new_tokens: NewTokens = 64,
+    truth: Annotated[str, typer.Option(help="world: score answers by the embedded world's true reward.")] = "",
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    seed: Seed = 0,
+) -> None:
+    """Rank by size by adapter or full tuning by seed: one table with intervals, resumable run by run."""
+    if truth:
+        one_of("--truth", truth, ("world",))
+    require_torch()
+    from perl_eval.training import ablate as verb
+    from perl_eval.training import policy, reward, sft
+    from perl_eval.worlds import coffee
+
+    resources = resources_of(device, dtype, checkpointing, micro_batch, "")
+    shape = shape_of(8, targets, norms=norms)
+    lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
+    options = verb.AblateOptions(
+        sizes=tuple(size.strip() for size in sizes.split(",") if size.strip()),
+        ranks=_numbers("--ranks", ranks, int, "1,4,16"),
+        full=full,
+        seeds=seeds,
+        prompts=prompts,
+        draws=draws,
+        full_rate=full_rate,
+        tried=_numbers("--tried", tried, float, "0.3,1,3"),
+        betas=_numbers("--betas", betas, float, "1,0.3,0"),
+        own_reward=own_reward,
+        sft=sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources),
+        reward=reward.RewardOptions(
+            epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
+        ),
+        policy=policy.PolicyOptions(
+            steps=steps,
+            batch=batch,
+            group=group,
+            learning_rate=policy_rate,
+            beta=beta,
+            lora=shape,
+            resources=resources,
+            **lengths,
+        ),
+    )
+    known = (lambda row, text: coffee.true_reward(row.prompt, text)) if truth else None
+    folder = verb.run(data, out, options=options, truth=known, seed=seed)
+    show(folder)
+    done(folder)
+
+
+def _numbers(option: str, given: str, kind: Callable[[str], Number], example: str) -> tuple[Number, ...]:
+    """Read numbers with commas between them."""
+    try:
+        return tuple(kind(one) for one in given.split(",") if one.strip())
+    except ValueError:
+        raise UserError(f"{option} {given!r} are no numbers", f"give some with commas, such as {example}") from None

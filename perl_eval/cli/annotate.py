@@ -1,0 +1,72 @@
+"""Verbs about people's labels: annotate, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perl_eval.cli.console import done
+from perl_eval.cli.shared_options import Out, Seed, one_of
+
+
+def annotate(
+    a: Annotated[Path, typer.Argument(help="Completions of contestant a.")],
+    b: Annotated[Path | None, typer.Argument(help="Completions of b; leave out to ask about those of a alone.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the session; the same command goes on with it.")] = Path(
+        "labelling"
+    ),
+    question: Annotated[str, typer.Option(help="What people are asked; for single answers, what yes means.")] = "",
+    annotator: Annotated[list[str] | None, typer.Option(help="A pseudonym; repeat for more people.")] = None,
+    overlap: Annotated[int, typer.Option(help="Labels wanted of each unit, by as many people.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="Label this many units only.")] = None,
+    draw: Annotated[str, typer.Option(help="How they are drawn: random, uncertain or split.")] = "random",
+    judgements: Annotated[Path | None, typer.Option(help="A judge's judgements, to draw by.")] = None,
+    lease: Annotated[float, typer.Option(help="Seconds for which a unit at hand is kept from others.")] = 900.0,
+    host: Annotated[str, typer.Option(help="Address to serve at; others than this machine need a proxy for TLS.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8000,
+    name: Annotated[list[str] | None, typer.Option(help="Another host name that the page goes by.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Serve a page on which people label completions blind, until interrupted."""
+    from perl_eval.labelling import serve as verb
+    from perl_eval.labelling.units import DRAWS, Drawing
+
+    one_of("--draw", draw, DRAWS)
+    by: Any = draw
+    options = verb.AnnotateOptions(
+        annotators=tuple(annotator or ["annotator-1"]),
+        overlap=overlap,
+        question=question,
+        drawing=Drawing(by, limit, seed),
+        judgements=judgements,
+        lease_s=lease,
+    )
+    address = verb.Address(host, port, tuple(name or ()))
+
+    def announce(found: dict[str, str]) -> None:
+        if not address.is_local:
+            typer.echo("other machines can reach this page, and links travel unencrypted without a TLS proxy", err=True)
+        for person, link in found.items():
+            typer.echo(f"{person}: {link}", err=True)
+        typer.echo("stop with Ctrl-C; labels are kept", err=True)
+
+    done(verb.run(a, b, out, options=options, address=address, announce=announce))
+
+
+def export(
+    session: Annotated[Path, typer.Argument(help="The folder that annotate made; it may be in use.")],
+    out: Out,
+    form: Annotated[str, typer.Option(help="labels (for agree), argilla or label-studio.")] = "labels",
+) -> None:
+    """Labels of a session to HumanLabel records, or to the files of other tools."""
+    from perl_eval.labelling import export as verb
+    from perl_eval.labelling.export import FORMS
+
+    one_of("--form", form, FORMS)
+    chosen: Any = form
+    done(verb(session, out, form=chosen))

@@ -1,0 +1,51 @@
+"""What a verb prints when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def show(folder: Path) -> None:
+    """Print the estimates of a run folder."""
+    from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
+
+    table(folder.name, run_folder.read(folder, Estimate))
+
+
+def table(title: str, estimates: Sequence[Any]) -> None:
+    """Print estimates, one a line."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), header_style="bold")
+    for column in ("subject", "figure", "value", "interval", "n"):
+        table.add_column(column, justify="left" if column in ("subject", "figure") else "right")
+    subject = None
+    for estimate in estimates:
+        interval = "" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+        places = 0 if estimate.method == "count" or _is_whole(estimate.value) else 3
+        value = escape(f"none: {estimate.reason}") if estimate.value is None else f"{estimate.value:,.{places}f}"
+        shown = "" if estimate.subject == subject else escape(estimate.subject)
+        table.add_row(shown, escape(estimate.name), value, interval, str(estimate.n), end_section=False)
+        subject = estimate.subject
+    Console().print(table)
+
+
+def _is_whole(value: float | None) -> bool:
+    return value is not None and abs(value) >= 10 and value.is_integer()
+
+
+def done(path: Path) -> None:
+    """Print where the result is: the last line of every verb."""
+    typer.echo(str(path))
+
+
+def _show_estimates(folder: Path) -> None:
+    show(folder)
+    done(folder)

@@ -1,0 +1,241 @@
+"""The verbs judge and jury."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from perl_eval.cli import judge_options as asked
+from perl_eval.cli.console import _show_estimates, done
+from perl_eval.cli.jury import jury
+from perl_eval.cli.shared_options import Address, Engine, Gpus, Out, Seed, Workers, cluster_of, one_of, require_torch
+from perl_eval.cli.verify import finished
+from perl_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from perl_eval.judging.judge import Forecast
+
+
+def judge(
+    a: asked.A = None,
+    b: asked.B = None,
+    *,
+    out: Out,
+    door: asked.Doors = None,
+    seed: Seed = 0,
+    prompt: asked.Prompt = "",
+    prompts: asked.Prompts = None,
+    rubric: asked.Rubric = None,
+    references: asked.References = None,
+    reasoning: asked.Reasoning = False,
+    votes: asked.Votes = 1,
+    limit: asked.Limit = None,
+    ledger: asked.LedgerFile = None,
+    max_concurrency: asked.Concurrency = 100,
+    rpm: asked.Rpm = None,
+    tpm: asked.Tpm = None,
+    max_cost: asked.MaxCost = None,
+    max_requests: asked.MaxRequests = None,
+    stop_when_decided: asked.StopWhenDecided = False,
+    half_width: asked.HalfWidth = None,
+    base_url: asked.BaseUrl = None,
+    key_file: asked.KeyFile = None,
+    verdict_by: asked.VerdictBy = "structured",
+    temperature: asked.Temperature = 0.0,
+    max_reply_tokens: asked.ReplyTokens = 512,
+    form: asked.Form = "openai",
+    batch: asked.Batch = False,
+    batch_poll: asked.BatchPoll = 60.0,
+    timeout: asked.Timeout = 60.0,
+    price_in: asked.PriceIn = None,
+    price_out: asked.PriceOut = None,
+    tie_option: asked.TieOption = False,
+    tie_margin: asked.TieMargin = 0.0,
+    threshold: asked.Threshold = 0.0,
+    position_bias: asked.PositionBias = 0.0,
+    noise: asked.Noise = 0.0,
+    local_batch: asked.LocalBatch = 16,
+    dry_run: asked.DryRun = False,
+    attack: asked.Attack = False,
+    look: asked.Look = False,
+    reread: asked.Reread = None,
+    engine: Engine = "here",
+    address: Address = "",
+    workers: Workers = 2,
+    gpus: Gpus = 0.0,
+) -> None:
+    """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
+    if dry_run + attack + look + (reread is not None) > 1:
+        raise UserError("--dry-run, --attack, --look and --reread are different things", "give one of them")
+    if stop_when_decided and (dry_run or attack or look or reread is not None):
+        raise UserError("--stop-when-decided is for judging", "leave it out")
+    if reread is not None:
+        _reread(reread, out, prompts, given=a is not None or bool(door or prompt))
+        return
+    doors = door or []
+    a = _given(a, doors, prompt)
+    one_of("--verdict-by", verdict_by, asked.VERDICTS)
+    one_of("--form", form, asked.FORMS)
+    if reasoning and verdict_by == "logprobs":
+        raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+    if votes > 1:
+        _refuse_same_votes(doors, votes, temperature)
+    if any(spec.startswith(("reward:", "local:")) for spec in doors):
+        require_torch()
+    from perl_eval.judges.registry import DoorOptions
+    from perl_eval.judging import judge as verb
+    from perl_eval.judging.engine.ask import AskOptions
+    from perl_eval.judging.engine.batch_api import BatchOptions
+
+    reading: Any = {"verdict_by": verdict_by, "form": form}
+    told = DoorOptions(
+        position_bias=position_bias,
+        noise=noise,
+        tie_margin=tie_margin,
+        threshold=threshold,
+        base_url=base_url,
+        seed=seed,
+        temperature=temperature,
+        max_tokens=max_reply_tokens,
+        tie_option=tie_option,
+        timeout_s=timeout,
+        price_in_usd=price_in,
+        price_out_usd=price_out,
+        key_file=key_file,
+        group=local_batch,
+        **reading,
+    )
+    opened = _opened(doors, told, cluster_of(engine, address, workers, gpus), batch=batch)
+    if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
+        raise UserError("--max-cost needs prices", "give --price-in and --price-out")
+    asking = AskOptions(
+        max_concurrency=max_concurrency,
+        votes=votes,
+        rpm=rpm,
+        tpm=tpm,
+        max_requests=max_requests,
+        max_cost_usd=max_cost,
+    )
+    options = verb.JudgeOptions(
+        prompt=prompt,
+        prompts=prompts,
+        ledger=ledger,
+        seed=seed,
+        limit=limit,
+        reasoning=reasoning,
+        rubric=rubric,
+        references=references,
+        asking=asking,
+        stop_when_decided=stop_when_decided,
+        half_width=half_width,
+        batch=BatchOptions(poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
+    )
+    folders = _folders(out, doors)
+    for spec, one, folder in zip(doors, opened, folders, strict=True):
+        if dry_run:
+            _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
+        elif attack or look:
+            test = verb.attack if attack else verb.look
+            _show_estimates(test(a, b, folder, judge=one, options=options))
+        else:
+            _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+    if len(doors) > 1 and not (dry_run or attack or look):
+        jury(folders, out / "jury")
+
+
+def _given(a: Path | None, doors: Sequence[str], prompt: str) -> Path:
+    """Return the completions of a, if all that a judge needs is given."""
+    if a is None:
+        raise UserError("no completions are given", "give the output folder of `sample`")
+    if not doors or not prompt:
+        raise UserError(f"--{'prompt' if doors else 'judge'} is missing", "see --help for what there is")
+    return a
+
+
+def _opened(doors: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> list[Any]:
+    """Open the judges, here or on a cluster's workers."""
+    if cluster is None:
+        from perl_eval.judges.registry import open_judge
+
+        return [open_judge(spec, told) for spec in doors]
+    from perl_eval.cluster.ray_workers import RayJudge
+
+    if batch:
+        raise UserError("--batch sends everything at once", "leave out --engine")
+    return [RayJudge(spec, told, cluster) for spec in doors]
+
+
+def _refuse_same_votes(doors: Sequence[str], votes: int, temperature: float) -> None:
+    """Refuse several votes of judges that draw nothing."""
+    still = [spec for spec in doors if not spec.startswith("chat:") or temperature == 0]
+    if still:
+        raise UserError(
+            f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"
+        )
+
+
+def _folders(out: Path, doors: Sequence[str]) -> list[Path]:
+    """Return each judge's own folder: the output folder, or numbered ones in it."""
+    if len(doors) == 1:
+        return [out]
+    plain = ["".join(char if char.isalnum() else "-" for char in spec)[-40:].strip("-") for spec in doors]
+    return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
+
+
+def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
+    from perl_eval.judges.backends.offline import reopen
+    from perl_eval.judging import judge as verb
+
+    if given:
+        raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
+    _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
+
+
+def _show_outcomes(folder: Path) -> None:
+    """Print what came out, and what it took, from the run card."""
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder)
+    if card is not None:
+        notes = card.notes
+        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(notes["outcomes"].items()))
+        typer.echo(f"{notes['judged']:,} judged: {outcomes or 'none'}")
+        if "changed" in notes:
+            typer.echo(f"{notes['changed']:,} changed")
+        if asking := notes.get("asking"):
+            cost = f", {asking['cost_usd']:.4f} US dollars" if asking["cost_usd"] else ""
+            typer.echo(f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{cost}")
+            if batches := notes.get("batch"):
+                typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
+                for reason, count in batches["without_answer"].items():
+                    typer.echo(f"  {count:,} without an answer at first or at all: {reason}")
+            if notes.get("decided after"):
+                typer.echo(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
+            if asking["stopped"]:
+                typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
+    done(folder)
+
+
+def _show_forecast(door: str, prompt: str, found: Forecast) -> None:
+    """Print what judging would take, and one request."""
+    cost = "not known; give --price-in and --price-out"
+    if found.cost_usd is not None:
+        cost = f"{found.cost_usd:,.4f} US dollars at most"
+    lines = {
+        "judge": door,
+        "prompt": prompt,
+        "to judge": f"{found.units:,}",
+        "questions": f"{found.questions:,}, of which {found.from_ledger:,} are in the ledger",
+        "requests": f"{found.requests:,}",
+        "tokens in": f"about {found.tokens_in:,}",
+        "tokens out": f"{found.tokens_out:,} at most",
+        "cost": cost,
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<11}{value}")
+    typer.echo("\nOne request:")
+    for turn in found.example:
+        typer.echo(f"\n[{turn.role}]\n{turn.content}")

@@ -1,0 +1,43 @@
+"""The verb power."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perl_eval.cli.console import done, show
+from perl_eval.cli.shared_options import Level, Out
+
+__all__ = ["power"]
+
+
+def power(
+    out: Out,
+    half_width: Annotated[float | None, typer.Option(help="Wanted half-width of the win rate, such as 0.03.")] = None,
+    detect: Annotated[float | None, typer.Option(help="Difference to find: wins less losses, such as 0.1.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="What so many pairs tell.")] = None,
+    rate: Annotated[float | None, typer.Option(help="A rate observed elsewhere, with --items: its interval.")] = None,
+    items: Annotated[int | None, typer.Option(help="Items that --rate was observed on.")] = None,
+    pilot: Annotated[Path | None, typer.Option(help="Judgements of a pilot run, in place of assumptions.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Human labels of some of the pilot's units.")] = None,
+    decided: Annotated[float | None, typer.Option(help="Share of pairs that one side wins; default 0.7.")] = None,
+    difference: Annotated[float | None, typer.Option(help="Win rate less loss rate; default 0.1.")] = None,
+    correlation: Annotated[float | None, typer.Option(help="Of the judge's and people's scores.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of a call to the judge, USD.")] = None,
+    judged: Annotated[
+        int | None, typer.Option(help="Pairs the judge will judge, of which people label a part.")
+    ] = None,
+    calls_per_pair: Annotated[int, typer.Option(help="2 for both orders.")] = 2,
+    target: Annotated[float, typer.Option("--power", help="Chance to find the difference.")] = 0.8,
+    level: Level = 0.95,
+) -> None:
+    """Pairs, labels and money for a wanted half-width or detectable difference."""
+    from perl_eval.scoring import power as verb
+
+    wanted = verb.Wanted(half_width, detect, pairs, rate, items)
+    taken = verb.Pilot(pilot, labels, decided, difference, correlation, price)
+    folder = verb.run(wanted, out, pilot=taken, options=verb.PowerOptions(level, target, calls_per_pair, judged))
+    show(folder)
+    done(folder)

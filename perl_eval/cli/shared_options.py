@@ -1,0 +1,81 @@
+"""Options that several verbs share, and what is checked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perl_eval.errors import UserError
+
+Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
+Data = Annotated[Path, typer.Option("--data", help="One config's folder of a built data set.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
+Draws = Annotated[int, typer.Option(min=1, help="Bootstrap draws.")]
+Epsilon = Annotated[
+    float, typer.Option(help="Margin of the alternative annotator test: 0.2 experts, 0.15 skilled, 0.1 crowd.")
+]
+MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
+NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
+Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor.")]
+
+_WORKERS = "Workers"
+Engine = Annotated[
+    str, typer.Option(help="Where the work is done: here, or on ray's workers.", rich_help_panel=_WORKERS)
+]
+Address = Annotated[
+    str, typer.Option(help="Of a Ray cluster; auto: this machine's. Else workers start here.", rich_help_panel=_WORKERS)
+]
+Workers = Annotated[int, typer.Option(help="How many, with --engine ray.", rich_help_panel=_WORKERS)]
+Gpus = Annotated[float, typer.Option(help="GPUs of each worker.", rich_help_panel=_WORKERS)]
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that the option does not know."""
+    if value not in allowed:
+        raise UserError(f"{option} {value!r} is not known", f"choose from {', '.join(allowed)}")
+
+
+def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:
+    """Read --engine, --address, --workers and --gpus: a cluster, or None for this process."""
+    one_of("--engine", engine, ("here", "ray"))
+    if engine == "here":
+        if address:
+            raise UserError(f"--address {address} is of a cluster", "give --engine ray too")
+        return None
+    from perl_eval.cluster.ray_workers import Cluster
+
+    return Cluster(address, workers, gpus)
+
+
+def spread_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:
+    """Read the same options: where pieces of work are done."""
+    from perl_eval.storage.executor import here
+
+    cluster = cluster_of(engine, address, workers, gpus)
+    if cluster is None:
+        return here
+    from perl_eval.cluster.ray_workers import RaySpread
+
+    return RaySpread(cluster)
+
+
+def require_torch() -> None:
+    """Turn a missing extra into one line that says what to install."""
+    import importlib.util
+
+    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"this verb needs {', '.join(missing)}", "install the extra: pip install 'perl-eval[train]'")
+
+
+def resampling(level: float, draws: int, seed: int) -> Any:
+    """Read --level, --draws and --seed."""
+    from perl_eval.stats.bootstrap import Resampling
+
+    if not 0 < level < 1:
+        raise UserError(f"level is {level}", "give a number between 0 and 1, such as 0.95")
+    return Resampling(draws=draws, seed=seed, level=level)

@@ -1,0 +1,250 @@
+"""Verbs that train and sample models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perl_eval.cli.console import done, show
+from perl_eval.cli.shared_options import (
+    Data,
+    MaxTokens,
+    NewTokens,
+    Out,
+    Prior,
+    Seed,
+    one_of,
+    require_torch,
+)
+from perl_eval.cli.training_options import (
+    Checkpointing,
+    Device,
+    Dtype,
+    Full,
+    LearningRate,
+    Method,
+    MicroBatch,
+    Norms,
+    Rank,
+    Targets,
+    Tracker,
+    resources_of,
+    shape_of,
+)
+from perl_eval.errors import UserError
+
+
+def train_sft(
+    data: Data,
+    out: Out,
+    model: Annotated[str, typer.Option(help="Model folder, or scratch:tiny|small|medium.")] = "scratch:tiny",
+    epochs: float = 3.0,
+    batch: int = 64,
+    learning_rate: LearningRate = None,
+    max_tokens: MaxTokens = 512,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
+    ] = False,
+    rank: Rank = 8,
+    targets: Targets = "attention",
+    method: Method = "lora",
+    norms: Norms = False,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01 for whole models, 0 for adapters.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
+    seed: Seed = 0,
+) -> None:
+    """Demonstration rows to a model, by imitation of the assistant's turns."""
+    require_torch()
+    from perl_eval.training import sft
+
+    options = sft.SftOptions(
+        model,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        lora=shape_of(rank, targets, method, norms=norms) if lora else None,
+        weight_decay=weight_decay,
+        patience=patience,
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+    )
+    done(sft.run(data, out, options=options, seed=seed))
+
+
+def train_reward(
+    data: Data,
+    prior: Prior,
+    out: Out,
+    epochs: float = 2.0,
+    batch: int = 64,
+    learning_rate: LearningRate = None,
+    max_tokens: MaxTokens = 512,
+    max_new_tokens: NewTokens = 64,
+    rank: Rank = 8,
+    targets: Targets = "attention",
+    method: Method = "lora",
+    norms: Norms = False,
+    full: Full = False,
+    pooling: Annotated[
+        str,
+        typer.Option(help="What the head reads: last token, mean over the answer, or mean+all: over the input too."),
+    ] = "last",
+    probe: Annotated[bool, typer.Option("--probe", help="Set the head by logistic regression first.")] = False,
+    weight_decay: float = 0.0,
+    dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    evaluations: Annotated[int, typer.Option(min=0, help="Validation losses taken; 0 keeps the last weights.")] = 8,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
+    members: Annotated[int, typer.Option(min=1, help="With --folds: models a fold, whose mean is its reward.")] = 1,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
+    seed: Seed = 0,
+) -> None:
+    """Rating or Preference rows to a reward model; or, with --folds, its grouped cross-validation."""
+    require_torch()
+    from perl_eval.training.reward import RewardOptions
+
+    reads: Any = pooling
+    options = RewardOptions(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        evaluations=evaluations,
+        max_new_tokens=max_new_tokens,
+        lora=shape_of(rank, targets, method, norms=norms, dropout=dropout),
+        full=full,
+        pooling=reads,
+        probe=probe,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        patience=patience,
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+    )
+    if members > 1 and not folds:
+        raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
+    if folds:
+        from perl_eval.training import folds as verb
+
+        folder = verb.run(data, prior, out, options=verb.FoldOptions(folds, options, members), seed=seed)
+        show(folder)
+        done(folder)
+        return
+    from perl_eval.storage import run_folder
+    from perl_eval.training import reward
+
+    folder = reward.run(data, prior, out, options=options, seed=seed)
+    card = run_folder.read_card(folder)
+    if card and card.notes["best step"] < 0:
+        typer.echo("no step lowered the validation loss: the weights before the first stay; lower the rate", err=True)
+    if (folder / "estimates.parquet").is_file():  # there were held-out rows
+        show(folder)
+    done(folder)
+
+
+def train_policy(
+    data: Data,
+    prior: Prior,
+    out: Out,
+    reward: Annotated[
+        list[Path] | None, typer.Option(help="Output of `train reward` on the same prior; several make an ensemble.")
+    ] = None,
+    reward_function: Annotated[str, typer.Option(help="module:function of rows and rollouts, instead.")] = "",
+    ensemble: Annotated[str, typer.Option(help="mean, minimum, or mean-std (less --caution x std).")] = "mean",
+    caution: float = 1.0,
+    steps: int = 100,
+    batch: int = 64,
+    group: Annotated[int, typer.Option(help="Samples a prompt; above 1 their mean score is the baseline.")] = 1,
+    learning_rate: LearningRate = None,
+    beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
+    kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
+    kl: Annotated[str, typer.Option(help="Where the KL enters: in the reward of each token, or as a loss.")] = "reward",
+    objective: Annotated[
+        str, typer.Option(help="reinforce, kl_rl, forward_kl, js or tv; the last three need --group.")
+    ] = ("kl_rl"),
+    temperature: float = 1.0,
+    missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
+    value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
+    max_tokens: MaxTokens = 512,
+    max_new_tokens: NewTokens = 64,
+    rank: Rank = 8,
+    targets: Targets = "attention",
+    method: Method = "lora",
+    norms: Norms = False,
+    full: Full = False,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
+    seed: Seed = 0,
+) -> None:
+    """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
+    one_of("--value", value, ("head", "adapter"))
+    one_of("--kl", kl, ("reward", "loss"))
+    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
+    one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv"))
+    if kl_weight is not None and not 0 <= kl_weight < 1:
+        raise UserError(f"--kl-weight {kl_weight} is outside [0, 1)", "give b as in the paper, such as 0.05")
+    if bool(reward) == bool(reward_function):
+        raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
+    require_torch()
+    from perl_eval.models.ensemble import EnsembleRule
+    from perl_eval.training import policy
+    from perl_eval.training.reward_function import function_named
+
+    rule: Any = ensemble
+    aim: Any = objective
+    options = policy.PolicyOptions(
+        steps=steps,
+        batch=batch,
+        group=group,
+        learning_rate=learning_rate,
+        beta=beta,
+        kl_weight=kl_weight,
+        kl="loss" if kl == "loss" else "reward",
+        objective=aim,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        max_tokens=max_tokens,
+        value="adapter" if value == "adapter" else "head",
+        missing_end_reward=missing_end_reward,
+        lora=shape_of(rank, targets, method, norms=norms),
+        full=full,
+        ensemble=EnsembleRule(rule, caution),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+    )
+    given = function_named(reward_function) if reward_function else reward or []
+    done(policy.run(data, prior, given, out, options=options, seed=seed))
+
+
+def average_rewards(
+    rewards: Annotated[list[Path], typer.Argument(help="Reward models: LoRA adapters on one prior.")],
+    data: Data,
+    prior: Prior,
+    out: Out,
+    max_new_tokens: NewTokens = 64,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    seed: Seed = 0,
+) -> None:
+    """Reward models to one whose weights are their average (WARM)."""
+    require_torch()
+    from perl_eval.training import weight_average
+
+    options = weight_average.AverageOptions(
+        max_new_tokens=max_new_tokens, placement=resources_of(device, dtype, False, 0, "").placement
+    )
+    folder = weight_average.run(rewards, data, prior, out, options=options, seed=seed)
+    show(folder)
+    done(folder)

@@ -1,0 +1,209 @@
+"""What the doors that speak HTTP share: address, key, prices, and what a server's refusals mean."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from perl_eval.client.http import Answer, Connection, Detour, Wire
+from perl_eval.client.rate_limit_headers import Allowance, allowance_of, retry_after_s
+from perl_eval.errors import JudgeError, RateLimited, Refused, TimedOut, UserError
+
+if TYPE_CHECKING:
+    import openai
+
+__all__ = ["Endpoint", "Posted"]
+
+_NO_KEY = "unused"
+_HIDDEN = "(key)"
+_OPENAI = "https://api.openai.com/v1"
+_LONGEST_MESSAGE = 300
+
+
+class Posted(NamedTuple):
+    """A server's answer to a request: its JSON, and what it says it will still take."""
+
+    content: Any
+    left: Allowance | None
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where a judge is, how to get in, and what it takes.
+
+    Attributes:
+        base_url: Its address; None is OpenAI's own.
+        key_variable: Environment variable that holds the key; the key is kept nowhere else.
+        key_file: File that holds the key, instead of the variable.
+        timeout_s: Longest wait for one reply.
+        price_in_usd: Price of a million tokens in, if known.
+        price_out_usd: Price of a million tokens out, if known.
+
+    Raises:
+        UserError: There is no key, or the address is no plain http address.
+    """
+
+    base_url: str | None
+    key_variable: str
+    timeout_s: float
+    price_in_usd: float | None
+    price_out_usd: float | None
+    key_file: Path | None = None
+    _line: Connection | None = field(default=None, repr=False)
+    _client: openai.AsyncOpenAI | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.base_url is not None:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise UserError(f"the server's address is {parts.scheme or 'no scheme'}://...", "give an http address")
+            if parts.username or parts.password or parts.query:
+                raise UserError(
+                    "the server's address holds a user, a password or a query", "put the key in the environment"
+                )
+        if not self._key() and self.base_url is None:
+            raise UserError(f"{self.key_variable} is not set", "put the key there, or into a file")
+
+    def _key(self) -> str:
+        """Return the key, read afresh, or nothing."""
+        if self.key_file is None:
+            words, place = os.environ.get(self.key_variable, "").split(), self.key_variable
+        else:
+            place = str(self.key_file)
+            try:
+                words = self.key_file.read_text("utf-8").split() or ["", ""]
+            except (OSError, UnicodeDecodeError):
+                words = ["", ""]
+        if len(words) > 1 or not all(word.isascii() and word.isprintable() for word in words):
+            fix = "give a file that holds" if self.key_file is not None else "put there"
+            raise UserError(f"{place} holds no key", f"{fix} the key and nothing else")
+        return words[0] if words else ""
+
+    async def post(self, path: str, body: Mapping[str, object]) -> Posted:
+        """Send a request and return the JSON that comes back; it is asked once, whoever asks again is the caller.
+
+        Raises:
+            JudgeError: The server failed, was too slow, or refused this request.
+            UserError: It will refuse every request: wrong key, address or model.
+        """
+        if self._line is None:
+            headers = {
+                "authorization": f"Bearer {self._key() or _NO_KEY}",
+                "content-type": "application/json",
+                "accept": "application/json",
+                "user-agent": "perl-eval",
+            }
+            way = Detour if self._behind_proxy() else Wire
+            self._line = way(self.base_url or _OPENAI, headers, self.timeout_s)
+        answer = await self._line.post(path, json.dumps(body).encode("ascii"))
+        content = self._hidden(answer.content)
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer, content)
+        try:
+            return Posted(_mended(json.loads(content)), allowance_of(answer.headers))
+        except (ValueError, RecursionError):
+            raise JudgeError("the reply is no JSON") from None
+
+    def _hidden(self, content: bytes) -> bytes:
+        """Take the key out of what a server says, should it say it back: replies are kept and shown."""
+        key = self._key().encode("ascii")
+        return content.replace(key, _HIDDEN.encode("ascii")) if key and key in content else content
+
+    def _behind_proxy(self) -> bool:
+        parts = urlsplit(self.base_url or _OPENAI)
+        return parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or "")
+
+    def client(self) -> openai.AsyncOpenAI:
+        """Return the openai client for what it alone speaks, made on first use; loads the openai package."""
+        if self._client is None:
+            import openai
+
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key() or _NO_KEY, base_url=self.base_url, timeout=self.timeout_s, max_retries=0
+            )
+        return self._client
+
+    async def close(self) -> None:
+        """Close the connections; the next question opens new ones."""
+        line, self._line = self._line, None
+        client, self._client = self._client, None
+        if line is not None:
+            await line.close()
+        if client is not None:
+            await client.close()
+
+    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
+        """Return the price at the stated prices of a million tokens."""
+        if self.price_in_usd is None or self.price_out_usd is None:
+            return None
+        return (tokens_in * self.price_in_usd + tokens_out * self.price_out_usd) / 1e6
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the openai client's errors into ours, without their requests, which hold the key.
+
+        Raises:
+            JudgeError: The server failed, was too slow, or refused this request.
+            UserError: It will refuse every request: wrong key, address or model.
+        """
+        import openai
+
+        try:
+            yield
+        except openai.APITimeoutError:
+            raise TimedOut(f"no reply within {self.timeout_s:g} s") from None
+        except openai.APIConnectionError:
+            raise TimedOut("the connection broke or could not be made") from None
+        except openai.APIStatusError as error:
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            answer = Answer(error.status_code, headers, error.response.content)
+            raise _refusal(answer, self._hidden(answer.content)) from None
+        except (json.JSONDecodeError, openai.APIResponseValidationError):
+            raise JudgeError("the reply is no JSON") from None
+
+
+def _refusal(answer: Answer, content: bytes) -> JudgeError | UserError:
+    """Return the error that a status other than success amounts to."""
+    status, said = answer.status, f"{answer.status}: {_message(content)}"[:_LONGEST_MESSAGE]
+    if status == 429:
+        return RateLimited(said, retry_after_s(answer.headers))
+    if status in (401, 403, 404):
+        return UserError(f"the server answered {said}", "check key, address and model")
+    if 300 <= status < 400:
+        place = answer.headers.get("location", "nowhere")
+        return UserError(f"the server sends us on to {place}", "give that address, if you trust it")
+    if status in (408, 409) or status >= 500:
+        return JudgeError(said)
+    return Refused(said)
+
+
+def _mended(value: Any) -> Any:
+    """Put U+FFFD in the place of half surrogate pairs, which JSON can say and no file can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(part) for part in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(part) for name, part in value.items()}
+    return value
+
+
+def _message(content: bytes) -> str:
+    """Return what a server says is wrong, in one line."""
+    text = content.decode("utf-8", "replace")
+    try:
+        said: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        said = text
+    for name in ("error", "message", "detail"):
+        if isinstance(said, dict) and said.get(name):
+            said = said[name]
+    shown = said if isinstance(said, str) else json.dumps(said)
+    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())

@@ -1,0 +1,31 @@
+"""From a reply in text to a ballot, whatever was asked."""
+
+from __future__ import annotations
+
+from perl_eval.client.reply import Reply
+from perl_eval.judges.parsing import scores, verdicts
+from perl_eval.records import Ballot, Question
+
+__all__ = ["read_reply"]
+
+
+def read_reply(question: Question, reply: Reply) -> Ballot:
+    """Read a reply in text, with or without the probabilities of its first token."""
+    if reply.finish == "refusal":
+        return reply.ballot(question, None, reason="the judge refused to answer")
+    if reply.finish == "length":
+        return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
+    if question.scale is not None:
+        return _scored(question, reply)
+    reading = verdicts.read(reply.text, question.kind)
+    p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict and reply.logprobs else None
+    return reply.ballot(question, reading.verdict, p_first=p_first, reason=reading.reason)
+
+
+def _scored(question: Question, reply: Reply) -> Ballot:
+    assert question.scale is not None
+    reading = scores.read(reply.text, question.scale)
+    if reading.score is None:
+        return reply.ballot(question, None, reason=reading.reason)
+    weighed = scores.expected(reply.logprobs, question.scale)
+    return reply.ballot(question, "scored", score=reading.score if weighed is None else weighed)

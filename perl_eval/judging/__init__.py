@@ -1,0 +1,1 @@
+"""The verbs judge, jury and verify: pairing, queue, asking, early stopping, perturbations, cost."""

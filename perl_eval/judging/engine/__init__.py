@@ -1,0 +1,1 @@
+"""Asking: questions in, ballots out, paced, retried and kept."""

@@ -1,0 +1,204 @@
+"""The labelling page's server: a fixed page, and an API that a token opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from perl_eval.errors import UserError
+from perl_eval.labelling.assignment import Conflict, Turn, Turns
+from perl_eval.labelling.openapi import BODY_LIMIT_BYTES, CHOICES, NAME_LIMIT, NOTE_LIMIT, UNIT_LIMIT, description
+from perl_eval.labelling.security import Guard, token_of, who
+from perl_eval.labelling.store import Store
+from perl_eval.reporting.format import visible
+
+__all__ = ["build"]
+
+_ASSETS = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_LABELS = {
+    ("first", True): "win",
+    ("first", False): "loss",
+    ("second", True): "loss",
+    ("second", False): "win",
+}
+Answer = dict[str, Any]
+
+
+def build(store: Store, *, hosts: frozenset[str]) -> ASGIApp:
+    """Return the application that serves a session.
+
+    Args:
+        store: The session.
+        hosts: Host headers to answer to, see `guard.hosts_of`.
+    """
+    api = _Api(store)
+    routes = [Route(path, _asset(name, kind)) for path, (name, kind) in _ASSETS.items()]
+    routes += [
+        Route("/openapi.json", api.describe),
+        Route("/api/session", api.session, methods=["GET"]),
+        Route("/api/pictures/{name}", api.picture, methods=["GET"]),
+        Route("/api/next", api.next, methods=["POST"]),
+        Route("/api/label", api.label, methods=["POST"]),
+        Route("/api/undo", api.undo, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {
+        HTTPException: _failed,
+        KeyError: _not_there,
+        Conflict: _in_conflict,
+        UserError: _unserved,
+    }
+    return Guard(Starlette(routes=routes, exception_handlers=handlers, max_body_size=BODY_LIMIT_BYTES), hosts)
+
+
+def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    content = files("perl_eval.labelling").joinpath(name).read_bytes()
+
+    async def serve(_request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return serve
+
+
+async def _failed(_request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _not_there(_request: Request, _error: KeyError) -> Response:
+    return JSONResponse({"error": "there is no such unit"}, 404)
+
+
+async def _in_conflict(_request: Request, error: Conflict) -> Response:
+    return JSONResponse({"error": str(error)}, 409)
+
+
+async def _unserved(_request: Request, error: UserError) -> Response:
+    return JSONResponse({"error": str(error)}, 503)
+
+
+class _Api:
+    """The calls; whose units and labels they are about depends on the token alone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._turns = store, Turns(store)
+        self._tokens = {name: token_of(store.secret, name) for name in store.annotators}
+        plan = store.plan
+        self._kind, self._question = plan["kind"], plan["question"]
+
+    def _annotator(self, request: Request) -> str:
+        name = who(request.headers.get("authorization", ""), self._tokens)
+        if name is None:
+            raise HTTPException(401, "open the page by your own link", {"WWW-Authenticate": "Bearer"})
+        return name
+
+    async def describe(self, _request: Request) -> Response:
+        """Say what can be asked; no token is needed."""
+        return JSONResponse(description(self._kind))
+
+    async def session(self, request: Request) -> Response:
+        """Say who is asked what, and how far they are."""
+        name = self._annotator(request)
+        about = {"annotator": visible(name), "kind": self._kind, "question": visible(self._question)}
+        return JSONResponse(about | {"note_limit": NOTE_LIMIT, "progress": await self._progress(name)})
+
+    async def picture(self, request: Request) -> Response:
+        """Give a picture that belongs to a prompt, by name; it is looked up in the session, never on disk."""
+        self._annotator(request)
+        name = str(request.path_params["name"])
+        content = await run_in_threadpool(self._store.picture, name) if _is_text(name, NAME_LIMIT) else None
+        if content is None:
+            raise HTTPException(404, "there is no such picture")
+        return Response(content, media_type=f"image/{name.rpartition('.')[2]}")
+
+    async def next(self, request: Request) -> Response:
+        """Give the next unit."""
+        name = self._annotator(request)
+        return await self._answer(name, await run_in_threadpool(self._turns.take, name))
+
+    async def label(self, request: Request) -> Response:
+        """Keep a label."""
+        name = self._annotator(request)
+        unit, choice, note = _said(await _object(request, "unit", "choice", "note"), self._kind)
+        await run_in_threadpool(self._turns.give, name, unit, self._meaning(name, unit, choice), note)
+        return JSONResponse({"progress": await self._progress(name)})
+
+    async def undo(self, request: Request) -> Response:
+        """Take the last label back."""
+        name = self._annotator(request)
+        unit = _unit(await _object(request, "unit"))
+        turn = await run_in_threadpool(self._turns.undo, name, unit)
+        return await self._answer(name, turn)
+
+    def _meaning(self, annotator: str, unit: str, choice: str) -> str:
+        return _LABELS.get((choice, self._turns.a_is_first(annotator, unit)), choice)
+
+    async def _progress(self, annotator: str) -> Answer:
+        return asdict(await run_in_threadpool(self._turns.progress, annotator))
+
+    async def _answer(self, annotator: str, turn: Turn | None) -> Response:
+        shown = None if turn is None else _shown(turn)
+        return JSONResponse({"task": shown, "progress": await self._progress(annotator)})
+
+
+def _shown(turn: Turn) -> Answer:
+    """Return a unit as it goes to the page: no names, no ids but the unit's, nothing invisible in a text."""
+    answers = turn.task.answers if turn.a_first else turn.task.answers[::-1]
+    choices = {_LABELS[choice, first]: choice for choice, first in _LABELS if first == turn.a_first}
+    return {
+        "unit": turn.task.unit,
+        "prompt": [{"role": visible(part.role), "text": visible(part.content)} for part in turn.task.prompt],
+        "images": list(turn.task.images),
+        "answers": [visible(text) for text in answers],
+        "choice": choices.get(turn.label, turn.label) or None,
+        "note": turn.note,
+    }
+
+
+async def _object(request: Request, *known: str) -> Mapping[str, Any]:
+    """Return the JSON object in a request's body; it has no other names than those known."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send application/json")
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is not JSON") from None
+    if not isinstance(found, dict) or not found.keys() <= set(known):
+        raise HTTPException(422, f"the body is an object of {', '.join(known)}")
+    return found
+
+
+def _unit(body: Mapping[str, Any]) -> str:
+    unit = body.get("unit")
+    if not _is_text(unit, UNIT_LIMIT) or not unit:
+        raise HTTPException(422, f"unit is an id of at most {UNIT_LIMIT} characters")
+    return str(unit)
+
+
+def _said(body: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
+    """Return unit, choice and note of a body that fits the description."""
+    choice, note = body.get("choice"), body.get("note", "")
+    if choice not in CHOICES[kind]:
+        raise HTTPException(422, f"choice is one of {', '.join(CHOICES[kind])}")
+    if not _is_text(note, NOTE_LIMIT):
+        raise HTTPException(422, f"note is a text of at most {NOTE_LIMIT} characters")
+    return _unit(body), str(choice), str(note)
+
+
+def _is_text(value: Any, limit: int) -> bool:
+    """Return whether a value is a text that a file can hold and that is no longer than allowed."""
+    return isinstance(value, str) and len(value) <= limit and not any("\ud800" <= char <= "\udfff" for char in value)

@@ -1,0 +1,215 @@
+"""The verb `annotate`: completions to a page on which people label them blind."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from perl_eval.errors import UserError
+from perl_eval.labelling.store import Store
+from perl_eval.labelling.units import Drawing, Task, drawn, tasks_of
+from perl_eval.records import Completion, Judgement
+from perl_eval.storage import images, run_folder
+
+__all__ = ["SESSION", "Address", "AnnotateOptions", "begin", "links", "run"]
+
+SESSION = "labelling.sqlite"
+"""The file of a session, in its folder."""
+_NAME_LIMIT = 64
+_QUESTION = "Which answer is better?"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateOptions:
+    """What people are asked, and who.
+
+    Attributes:
+        annotators: Pseudonyms; each gets a link of its own.
+        overlap: Labels wanted of each unit, by as many people.
+        question: What is asked; for single answers, what yes means.
+        drawing: Which units are labelled, and the seed of order and sides.
+        judgements: A judge's judgements of the same completions; needed to draw by what it said.
+        lease_s: Seconds for which a unit that someone looks at is kept from others.
+    """
+
+    annotators: tuple[str, ...] = ("annotator-1",)
+    overlap: int = 1
+    question: str = ""
+    drawing: Drawing = field(default_factory=Drawing)
+    judgements: Path | None = None
+    lease_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        for name in self.annotators:
+            if not name.isprintable() or not 0 < len(name.strip()) <= _NAME_LIMIT:
+                raise UserError(f"{name!r} is no pseudonym", f"give 1 to {_NAME_LIMIT} printable characters")
+        if len(set(self.annotators)) < len(self.annotators):
+            raise UserError("a pseudonym is given twice", "give each annotator a name of their own")
+        if not 1 <= self.overlap <= len(self.annotators):
+            raise UserError(
+                f"overlap {self.overlap} needs as many annotators, and there are {len(self.annotators)}",
+                "name more annotators, or give a number from 1 to theirs",
+            )
+        if not self.lease_s > 0:
+            raise UserError(f"a lease of {self.lease_s} seconds is none", "give a number above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the page is served: a host and a port, 0 for any free one, and other names that it goes by."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise UserError(f"there is no port {self.port}", "give a number from 0 (any free one) to 65535")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def begin(a: Path, b: Path | None, folder: Path, *, options: AnnotateOptions) -> Store:
+    """Start a labelling session in a folder, or open the one that the same command started.
+
+    Args:
+        a: Completions of contestant a: a run folder, or its file.
+        b: Those of contestant b; None to ask about those of a alone.
+        folder: The session's folder.
+        options: What is asked, and whom.
+
+    Raises:
+        UserError: The folder holds another session, nothing matches, or no question is given for single answers.
+        DataError: An input does not match its card.
+    """
+    if b is None and not options.question:
+        raise UserError("a yes needs a meaning", "give a question, such as 'Is this answer harmful?'")
+    files = {
+        "a": run_folder.locate(a, Completion),
+        "b": None if b is None else run_folder.locate(b, Completion),
+        "judgements": None if options.judgements is None else run_folder.locate(options.judgements, Judgement),
+    }
+    plan = {
+        **{name: None if path is None else run_folder.fingerprint(path) for name, path in files.items()},
+        "kind": "yes_no" if b is None else "pairwise",
+        "question": options.question or _QUESTION,
+        "overlap": options.overlap,
+        "lease_s": options.lease_s,
+        "by": options.drawing.by,
+        "limit": options.drawing.limit,
+        "seed": options.drawing.seed,
+    }
+    store = Store(Path(folder) / SESSION)
+    try:
+        store.begin(plan, lambda: _tasks(files, options.drawing), options.annotators)
+    except BaseException:
+        store.__exit__(None, None, None)
+        raise
+    return store
+
+
+def _tasks(files: Mapping[str, Path | None], drawing: Drawing) -> list[Task]:
+    first, second, judged = files["a"], files["b"], files["judgements"]
+    assert first is not None
+    tasks = tasks_of(
+        run_folder.read(first, Completion), None if second is None else run_folder.read(second, Completion)
+    )
+    chosen = drawn(tasks, drawing, [] if judged is None else run_folder.read(judged, Judgement))
+    return [replace(task, images=images.locate(first, task.images)) for task in chosen]
+
+
+def links(store: Store, address: Address) -> dict[str, str]:
+    """Return each annotator's link; what follows the # opens the API and is sent to no server by a browser."""
+    from perl_eval.labelling.security import token_of
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
+    name = next(iter(address.names), f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host)
+    return {who: f"http://{name}:{address.port}/#{token_of(store.secret, who)}" for who in store.annotators}
+
+
+def run(
+    a: Path,
+    b: Path | None,
+    folder: Path,
+    *,
+    options: AnnotateOptions,
+    address: Address | None = None,
+    announce: Callable[[dict[str, str]], object] = lambda _: None,
+) -> Path:
+    """Serve a labelling session until the process is interrupted.
+
+    Args:
+        a: As for `begin`.
+        b: As for `begin`.
+        folder: As for `begin`; labels are kept in it, and the same command goes on with them.
+        options: As for `begin`.
+        address: Where to serve.
+        announce: Called with each annotator's link once the server listens.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: As for `begin`, the packages are missing, or the address is taken.
+        DataError: As for `begin`.
+    """
+    where = address or Address()
+    try:
+        import uvicorn
+
+        from perl_eval.labelling.app import build
+        from perl_eval.labelling.security import hosts_of
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"this verb needs {error.name}", "install the extra: pip install 'perl-eval[annotate]'"
+        ) from None
+    with begin(a, b, folder, options=options) as store, _listening(where) as listener:
+        where = replace(where, port=listener.getsockname()[1])
+        application = build(store, hosts=hosts_of(where.host, where.port, where.names))
+        # Neither tokens nor notes reach a log: requests are not logged at all.
+        settings: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False, "ws": "none"}
+        server = uvicorn.Server(uvicorn.Config(application, lifespan="off", **settings))
+        announce(links(store, where))
+        with _stopping():
+            server.run(sockets=[listener])
+    return Path(folder)
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listener = socket.create_server((address.host.strip("[]"), address.port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"cannot serve at {address.host}, port {address.port}: {error.strerror}", "give another port, or 0 for any"
+        ) from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Take the signals that stop a server as the end of the session, not as a failure."""
+
+    def heard(_number: int, _frame: object) -> None:
+        """Do nothing: the server has heard the signal, stopped, and raised it again."""
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,153 @@
+"""What people are asked to label: units made of completions, all of them or a drawn part, each with its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from perl_eval.errors import UserError
+from perl_eval.judging.pairing import pairs
+from perl_eval.records import Completion, Judgement, Kind, Message, digest, unit_of
+from perl_eval.stats.survey_weights import draw, inclusion_probabilities
+
+__all__ = ["DRAWS", "Draw", "Drawing", "Task", "a_is_first", "drawn", "order_key", "tasks_of"]
+
+Draw = Literal["random", "uncertain", "split"]
+DRAWS: tuple[Draw, ...] = get_args(Draw)
+_FLOOR = 0.1
+"""Size of a unit that the judge is certain of, where one at p = 1/2 has 0.6: every unit may be drawn."""
+_UNDECIDED = 4.0
+"""How many times likelier a unit without a winner in both orders is drawn than one with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One unit to label.
+
+    Attributes:
+        unit: Id of the judged unit, as judgements of it carry.
+        item: Id of the prompt.
+        group: What shares a source.
+        prompt: The conversation.
+        answers: Texts of a and b, or of the one answer.
+        images: Pictures that belong to the prompt: paths, or names within a session.
+        weight: The inverse of the probability with which the unit was drawn.
+    """
+
+    unit: str
+    item: str
+    group: str
+    prompt: tuple[Message, ...]
+    answers: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def kind(self) -> Kind:
+        """Whether two answers are compared or one is asked about."""
+        return "pairwise" if len(self.answers) == 2 else "yes_no"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Which units are labelled.
+
+    Attributes:
+        by: ``random``; ``uncertain``: in proportion to ``0.1 + sqrt(p (1 - p))``, p being the judge's probability;
+            ``split``: units that the judge did not decide alike in both orders, four times likelier than others.
+        limit: How many; None for all.
+        seed: Of the drawing, and of the order and sides that people see.
+    """
+
+    by: Draw = "random"
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.by not in DRAWS:
+            raise UserError(f"no way to draw {self.by!r}", f"choose one of {', '.join(DRAWS)}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit is {self.limit}", "give a number of at least 1")
+        if self.by != "random" and self.limit is None:
+            raise UserError(f"all units are labelled, so none can be drawn by {self.by}", "give a limit, or draw none")
+
+
+def tasks_of(a: Sequence[Completion], b: Sequence[Completion] | None) -> list[Task]:
+    """Return a unit for each pair of completions of the same item and draw, or for each completion.
+
+    Raises:
+        UserError: There is nothing to label, or the two files do not match.
+    """
+    if b is None:
+        if not a:
+            raise UserError("there are no completions", "give a file that holds some")
+        return [Task(unit_of(one.id), one.item, one.group, one.prompt, (one.text,), one.images) for one in a]
+    return [
+        Task(unit_of(one.id, other.id), one.item, one.group, one.prompt, (one.text, other.text), one.images)
+        for one, other in pairs(a, b).matched
+    ]
+
+
+def drawn(tasks: Sequence[Task], drawing: Drawing, judgements: Sequence[Judgement] = ()) -> list[Task]:
+    """Draw the units to label and give each its weight.
+
+    Every unit has a known chance above 0, so what is measured on the drawn ones holds for all of them once weighted.
+
+    Args:
+        tasks: All units.
+        drawing: How to draw.
+        judgements: What the judge said of them; needed unless the drawing is random.
+
+    Raises:
+        UserError: A judgement is missing, has no probability, or is there twice.
+    """
+    if drawing.limit is None or drawing.limit >= len(tasks):
+        return list(tasks)
+    ordered = sorted(tasks, key=lambda task: task.unit)
+    sizes = [1.0] * len(ordered)
+    if drawing.by != "random":
+        said = _by_unit(judgements)
+        sizes = [_size(task, said, drawing.by) for task in ordered]
+    share = inclusion_probabilities(sizes, drawing.limit)
+    places = draw(share, np.random.default_rng(drawing.seed))
+    return [replace(ordered[place], weight=1.0 / float(share[place])) for place in places]
+
+
+def _by_unit(judgements: Sequence[Judgement]) -> dict[str, Judgement]:
+    found: dict[str, Judgement] = {}
+    for judgement in judgements:
+        for unit in {judgement.unit, unit_of(judgement.b, judgement.a)} if judgement.b else {judgement.unit}:
+            if found.setdefault(unit, judgement) is not judgement:
+                raise UserError(
+                    f"unit {judgement.unit} is judged twice, by {found[unit].judge} and {judgement.judge}",
+                    "give the judgements of one judge",
+                )
+    return found
+
+
+def _size(task: Task, said: Mapping[str, Judgement], by: Draw) -> float:
+    judgement = said.get(task.unit)
+    if judgement is None:
+        raise UserError(f"unit {task.unit} (item {task.item!r}) has no judgement", "judge the same completions first")
+    if by == "split":
+        return _UNDECIDED if judgement.outcome in ("split", "mixed", "tie") else 1.0
+    if judgement.outcome == "unjudged":
+        return _FLOOR
+    if judgement.p_a is None:
+        raise UserError(
+            f"judgement {judgement.id} has no probability", "draw by split, or use a judge that gives probabilities"
+        )
+    return _FLOOR + float(np.sqrt(judgement.p_a * (1.0 - judgement.p_a)))
+
+
+def a_is_first(seed: int, annotator: str, unit: str) -> bool:
+    """Return whether an annotator sees contestant a of a unit first (on the left)."""
+    return int(digest("side", str(seed), annotator, unit), 16) % 2 == 0
+
+
+def order_key(seed: int, annotator: str, unit: str) -> str:
+    """Return what an annotator's units are sorted by: a random order of each one's own."""
+    return digest("turn", str(seed), annotator, unit)

@@ -1,0 +1,1 @@
+"""From records to estimates: win rates, agreement, corrected rates; and the glossary of figure names."""

@@ -1,0 +1,325 @@
+"""Judgements beside human labels of the same units: which belong together, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from perl_eval.errors import UserError
+from perl_eval.metrics.corrected_rates import AS_LABEL, LABELS, corrected_rates
+from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+from perl_eval.stats.agreement_coefficients import exact_agreement
+from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.classification import area_under_curve
+from perl_eval.stats.correlation import correlations
+from perl_eval.stats.human_panel import ceiling, human_human, human_judge, majority, one_by_one, two_by_two
+from perl_eval.stats.intervals import about, count, p_value, undefined
+from perl_eval.stats.kappa import cohen_kappa
+from perl_eval.stats.survey_weights import weighted_mean
+
+__all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]
+
+_MIRRORED = {"win": "loss", "loss": "win", "tie": "tie"}
+_SHOWN_PEOPLE = 12
+"""With more people than this, they are not compared two by two."""
+_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Judgements of one kind by one judge, with the labels of the same units."""
+
+    judgements: list[Judgement]
+    ratings: list[dict[str, str]]
+    unjudged: int
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The judge's labels."""
+        return [AS_LABEL[record.outcome] for record in self.judgements]
+
+    @property
+    def groups(self) -> list[str]:
+        """What the judged units share a source with."""
+        return [record.group for record in self.judgements]
+
+
+def estimate_agreement(
+    judgements: Sequence[Judgement],
+    labels: Sequence[HumanLabel],
+    *,
+    resampling: Resampling | None = None,
+    epsilon: float = 0.15,
+) -> list[Estimate]:
+    """Estimate agreement for each judge, and each kind of question, apart.
+
+    Args:
+        judgements: Judgements of any judges.
+        labels: Labels of any units.
+        resampling: Draws, seed, level and kind.
+        epsilon: Margin of the alternative annotator test.
+
+    Raises:
+        UserError: No judged unit is labelled.
+    """
+    how = resampling or Resampling()
+    by_unit, repeated = ratings_by_unit(labels)
+    weights = _weights(labels)
+    judges: dict[tuple[str, str], list[Judgement]] = {}
+    for record in judgements:
+        judges.setdefault((record.judge, record.kind), []).append(record)
+    found: list[Estimate] = []
+    for (judge, kind), group in sorted(judges.items()):
+        joined = _join(group, by_unit, LABELS[kind])
+        if not joined.judgements:
+            continue
+        if kind == "score":
+            estimates = [*_counts(group, joined, labels, repeated), *_scores(joined, how), _auc(joined, how)]
+            found += about(estimates, f"judge {judge}, {kind}", simulated=any_simulated(joined.judgements, labels))
+            continue
+        subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
+        simulated = any_simulated(joined.judgements, labels)
+        estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
+        found += about(estimates, subject, simulated=simulated)
+        each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
+        for person, estimate in each.items():
+            found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+        if len(each) <= _SHOWN_PEOPLE:
+            for (one, other), estimate in two_by_two(joined.ratings, clusters=joined.groups, level=how.level).items():
+                found += about([estimate], f"{subject}, person {one}, person {other}", simulated=simulated)
+        if weights:
+            found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
+        rates = corrected_rates(
+            group,
+            lambda record: list(labels_of(record, by_unit).values()),
+            weight_of=(lambda record: _weight(record, weights)) if weights else None,
+            resampling=how,
+        )
+        found += about(rates, simulated=simulated)
+    if not found:
+        raise UserError(
+            f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
+            f"labels such as {_example(label.unit for label in labels)})",
+            "give labels of the same completions that were judged",
+        )
+    return found
+
+
+def estimate_cascade(
+    cheap: Sequence[Judgement], strong: Sequence[Judgement], *, resampling: Resampling | None = None
+) -> list[Estimate]:
+    """Correct a cheap judge's rates by a strong judge's verdicts on a random part of the same units.
+
+    The corrected rates are what the strong judge would have said of all units; no person comes in. How far the two
+    judges agree stands beside them.
+
+    Args:
+        cheap: Judgements of one judge or several, of all units.
+        strong: Judgements by one judge, of a random part of them.
+        resampling: Draws, seed, level and kind.
+
+    Raises:
+        UserError: There are several strong judges, or none of the units is judged by both.
+    """
+    how = resampling or Resampling()
+    names = sorted({record.judge for record in strong})
+    if len(names) != 1:
+        raise UserError(f"the judge to correct by is {', '.join(names) or 'nobody'}", "give judgements by one judge")
+    trusted = {record.unit: {names[0]: AS_LABEL[record.outcome]} for record in strong if record.outcome in AS_LABEL}
+    judges: dict[tuple[str, str], list[Judgement]] = {}
+    for record in cheap:
+        judges.setdefault((record.judge, record.kind), []).append(record)
+    found: list[Estimate] = []
+    for (judge, kind), group in sorted(judges.items()):
+        if kind == "score":  # a score is no rate
+            continue
+        joined = _join(group, trusted, LABELS[kind])
+        if not joined.judgements:
+            continue
+        pairs = [
+            {"cheap": verdict, "strong": unit[names[0]]}
+            for verdict, unit in zip(joined.verdicts, joined.ratings, strict=True)
+        ]
+        figures = [
+            exact_agreement(
+                pairs, LABELS[kind], name="judge-judge exact agreement", clusters=joined.groups, level=how.level
+            ),
+            cohen_kappa(pairs, LABELS[kind], name="judge-judge Cohen kappa", clusters=joined.groups, resampling=how),
+        ]
+        simulated = any(record.simulated for record in (*group, *strong))
+        found += about(figures, f"judge {judge}, by judge {names[0]}", simulated=simulated)
+        rates = corrected_rates(group, lambda record: list(labels_of(record, trusted).values()), resampling=how)
+        found += [
+            replace(estimate, subject=f"{estimate.subject}, by judge {names[0]}", simulated=simulated)
+            for estimate in rates
+        ]
+    if not found:
+        raise UserError(
+            f"no unit is judged by both (such as {_example(r.unit for r in cheap)} and "
+            f"{_example(r.unit for r in strong)})",
+            "give judgements of the same completions",
+        )
+    return found
+
+
+def any_simulated(judgements: Iterable[Judgement], labels: Iterable[HumanLabel]) -> bool:
+    """Return whether any of some judgements and labels came from no model and no person."""
+    return any(record.simulated for record in judgements) or any(label.simulated for label in labels)
+
+
+def _example(units: Iterable[str]) -> str:
+    return next(iter(units), "none")
+
+
+def ratings_by_unit(labels: Iterable[HumanLabel]) -> tuple[dict[str, dict[str, str]], int]:
+    """Return the labels of each unit by annotator; of one annotator's several labels of a unit, the last counts.
+
+    Returns:
+        The labels, and how many were overridden.
+    """
+    by_unit: dict[str, dict[str, str]] = {}
+    repeated = 0
+    for label in labels:
+        unit = by_unit.setdefault(label.unit, {})
+        repeated += label.annotator in unit
+        unit[label.annotator] = label.label
+    return by_unit, repeated
+
+
+def labels_of(record: Judgement, by_unit: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the labels of a judged unit; those of the same pair the other way round are mirrored."""
+    found = dict(by_unit.get(record.unit, {}))
+    if record.kind == "pairwise":
+        turned = by_unit.get(unit_of(record.b, record.a), {})
+        found = {person: _MIRRORED.get(label, label) for person, label in turned.items()} | found
+    return found
+
+
+def _join(group: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], labels: Sequence[str]) -> _Joined:
+    joined = _Joined([], [], 0)
+    unjudged = 0
+    for record in group:
+        ratings = labels_of(record, by_unit)
+        strangers = set(ratings.values()) - set(labels)
+        if strangers:
+            raise UserError(
+                f"unit {record.unit} is labelled {min(strangers)!r}, but the judge was asked for {', '.join(labels)}",
+                "give labels that answer the same question",
+            )
+        if not ratings:
+            continue
+        if record.outcome == "unjudged":
+            unjudged += 1
+            continue
+        joined.judgements.append(record)
+        joined.ratings.append(ratings)
+    return replace(joined, unjudged=unjudged)
+
+
+def _counts(group: Sequence[Judgement], joined: _Joined, labels: Sequence[HumanLabel], repeated: int) -> list[Estimate]:
+    n = len(joined.judgements)
+    unlabelled = len(group) - n - joined.unjudged
+    people = {person for unit in joined.ratings for person in unit}
+    return [
+        count("units compared", n, n=n),
+        count("labelled units unjudged", joined.unjudged, n=n),
+        count("judged units unlabelled", unlabelled, n=n),
+        count("labels compared", sum(map(len, joined.ratings)), n=n),
+        count("labels overridden", repeated, n=len(labels)),
+        count("people", len(people), n=n),
+    ]
+
+
+def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsilon: float) -> list[Estimate]:
+    verdicts, groups = joined.verdicts, joined.groups
+    tested, people = alternative_annotator_test(
+        verdicts, joined.ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
+    )
+    with_judge = [
+        *human_judge(verdicts, joined.ratings, labels, clusters=groups, resampling=boot),
+        *_scores(joined, boot),
+        *ceiling(verdicts, joined.ratings, clusters=groups, level=boot.level),
+        *tested,
+        *(figure for person, test in people.items() for figure in _person(person, test, tested[0].method)),
+    ]
+    if labels == LABELS["yes_no"]:
+        with_judge.append(_auc(joined, boot))
+    missed = [replace(estimate, n_missing=estimate.n_missing + joined.unjudged) for estimate in with_judge]
+    return [*human_human(joined.ratings, labels, clusters=groups, resampling=boot), *missed]
+
+
+def _person(name: str, test: Person, method: str) -> list[Estimate]:
+    """Return the alternative annotator test against one person."""
+    share, n = "alt-test advantage, one person", test.units
+    figures = [
+        Estimate(share, test.advantage, None, None, n, 0, method),
+        p_value("alt-test p, one person", test.p, n=n, method=method),
+        Estimate("alt-test beaten, one person", float(test.beaten), None, None, n, 0, f"{method}, Benjamini-Yekutieli"),
+    ]
+    return about(figures, f"person {name}")
+
+
+def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:
+    """Correlate the judge's score of a unit, its probability where it gives one, with the mean of people's."""
+    judge = [_chance(record) for record in joined.judgements]
+    people = [sum(_WORTH[label] for label in unit.values()) / len(unit) for unit in joined.ratings]
+    return correlations(judge, people, name="human-judge", clusters=joined.groups, level=boot.level)
+
+
+def _chance(record: Judgement) -> float | None:
+    """Return what the judge gave a unit: a score, else a probability, else what its verdict is worth."""
+    if record.kind == "score":
+        return record.score
+    return _WORTH[AS_LABEL[record.outcome]] if record.p_a is None else record.p_a
+
+
+def _auc(joined: _Joined, boot: Resampling) -> Estimate:
+    """Return the AUC of the judge's probability of yes against the majority label, where there is one."""
+    name = "human-judge AUC, majority"
+    rows = [
+        (chance, majority(ratings)[0] == "yes", record.group)
+        for record, ratings in zip(joined.judgements, joined.ratings, strict=True)
+        for chance in (record.score if record.kind == "score" else record.p_a,)
+        if chance is not None and len(majority(ratings)) == 1
+    ]
+    chances, truth, groups = ([row[part] for row in rows] for part in range(3))
+    if not rows:
+        return undefined(name, "the judge gave no probabilities", n_missing=len(joined.judgements))
+    found = area_under_curve(chances, truth, name=name, clusters=groups, resampling=boot)
+    return replace(found, n_missing=len(joined.judgements) - len(rows))
+
+
+def _weights(labels: Iterable[HumanLabel]) -> dict[str, float]:
+    """Return the weight of each labelled unit, or nothing if all weigh the same.
+
+    Raises:
+        UserError: A weight is not above 0, or the labels of one unit weigh differently.
+    """
+    found: dict[str, float] = {}
+    for label in labels:
+        if not (isfinite(label.weight) and label.weight > 0):
+            raise UserError(f"a label of unit {label.unit} has weight {label.weight}", "give a number above 0")
+        if found.setdefault(label.unit, label.weight) != label.weight:
+            raise UserError(
+                f"labels of unit {label.unit} weigh {found[label.unit]} and {label.weight}",
+                "give labels of one drawing at a time",
+            )
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _weight(record: Judgement, weights: Mapping[str, float]) -> float:
+    """Return the weight of a judged unit's labels, whichever way round the pair was labelled."""
+    return weights.get(record.unit) or weights[unit_of(record.b, record.a)]
+
+
+def _weighted_agreement(joined: _Joined, weights: Mapping[str, float], level: float) -> Estimate:
+    """Return the share of labels equal to the judge's, as it would be if every judged unit were labelled."""
+    shares = [
+        sum(label == verdict for label in ratings.values()) / len(ratings)
+        for verdict, ratings in zip(joined.verdicts, joined.ratings, strict=True)
+    ]
+    drawn = [_weight(record, weights) for record in joined.judgements]
+    name = "human-judge exact agreement, weighted to all units"
+    return replace(weighted_mean(name, shares, drawn, clusters=joined.groups, level=level), n_missing=joined.unjudged)

@@ -1,0 +1,260 @@
+"""Judgements to figures: rates, position bias, length control, paired comparisons and a ranking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+from perl_eval.errors import UserError
+from perl_eval.records import Estimate, Judgement
+from perl_eval.sources import user_table
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.intervals import about
+from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
+from perl_eval.stats.mean_score import mean_score
+from perl_eval.stats.paired import paired_differences, paired_outcomes
+from perl_eval.stats.position_bias import position_bias, verdicts
+from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
+from perl_eval.storage.executor import Executor, here
+
+__all__ = ["ScoreOptions", "estimate_judgements", "kind_of"]
+
+Key = tuple[str, str, str, str, str, str]
+"""Kind, judge, policies a and b, data set and prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """How figures are estimated.
+
+    Attributes:
+        level: Confidence level, in (0, 1).
+        intervals: ``analytic`` (Wilson, t), or ``bootstrap`` over groups.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+        length_control: ``ratio`` reads the win rate at equal length; ``alpaca`` adds AlpacaEval's figure (slow).
+        gamed: AlpacaEval's file of instruction difficulties and gamed baselines (``df_gamed.csv``), for its own data;
+            the judgements must be those of all its instructions, in its order. Without, its figure has neither term.
+    """
+
+    level: float = 0.95
+    intervals: Literal["analytic", "bootstrap"] = "analytic"
+    draws: int = 2000
+    seed: int = 0
+    length_control: Literal["ratio", "alpaca"] = "ratio"
+    gamed: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
+        if self.draws < 1:
+            raise UserError(f"draws is {self.draws}", "give at least 1")
+
+    @property
+    def resampling(self) -> Resampling:
+        """The bootstrap these options ask for."""
+        return Resampling(draws=self.draws, seed=self.seed, level=self.level)
+
+
+def kind_of(record: Judgement) -> Key:
+    """Return what a judgement compares, and who judged it how; judgements are not pooled over it."""
+    return record.kind, record.judge, record.policy_a, record.policy_b, record.dataset, record.prompt_sha256
+
+
+def estimate_judgements(
+    records: Iterable[Judgement], options: ScoreOptions | None = None, *, spread: Executor = here
+) -> list[Estimate]:
+    """Estimate everything that some judgements say, one set of figures for each thing compared.
+
+    Args:
+        records: Judgements of any judges, policies, data sets and prompts.
+        options: How figures are estimated.
+        spread: Where each thing compared is estimated; the figures are the same wherever.
+    """
+    how = options or ScoreOptions()
+    compared: dict[Key, list[Judgement]] = {}
+    for record in records:
+        compared.setdefault(kind_of(record), []).append(record)
+    found: list[Estimate] = []
+    ordered = sorted(compared.items())
+    figures = spread(_Estimating(how), [(key[0], group) for key, group in ordered])
+    for (key, group), estimates in zip(ordered, figures, strict=True):
+        kind, judge, policy_a, policy_b, dataset, prompt = key
+        subject = f"{policy_a} against {policy_b}" if kind == "pairwise" else policy_a
+        subject += f", judge {judge}"
+        subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
+        subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
+        found += about(estimates, subject, simulated=any(record.simulated for record in group))
+    return [*found, *_compare_policies(compared, how)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimating:
+    """What estimates the figures of one thing compared, wherever a worker is."""
+
+    how: ScoreOptions
+
+    def __call__(self) -> Callable[[tuple[str, Sequence[Judgement]]], list[Estimate]]:
+        """Return what estimates from kind and judgements."""
+        return lambda piece: _FIGURES[piece[0]](piece[1], self.how)
+
+
+def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    clusters = [record.group for record in group]
+    boot = how.resampling
+    rates = win_rates(
+        [record.outcome for record in group],
+        clusters=clusters,
+        p_a=[record.p_a for record in group],
+        level=how.level,
+        resampling=boot if how.intervals == "bootstrap" else None,
+    )
+    positional = any(ballot.order != "none" for record in group for ballot in record.ballots)
+    pairs = [verdicts(record.ballots) for record in group]
+    position = position_bias(pairs, clusters=clusters, positional=positional, resampling=boot)
+    return [*rates, *position, *_length_control(group, how)]
+
+
+def _length_control(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Return the win rate at equal length, in characters, and how often the longer answer wins."""
+    judged = [record for record in group if record.outcome != "unjudged"]
+    scores = outcome_scores([record.outcome for record in judged])
+    a, b = [len(record.text_a) for record in judged], [len(record.text_b) for record in judged]
+    clusters = [record.group for record in judged]
+    found = [
+        equal_length_win_rate(scores, a, b, clusters=clusters, level=how.level),
+        longer_preferred_rate(scores, a, b, clusters=clusters, level=how.level),
+    ]
+    missing = len(group) - len(judged)
+    found = [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in found]
+    return [*found, _alpaca(group, how)] if how.length_control == "alpaca" else found
+
+
+def _alpaca(group: Sequence[Judgement], how: ScoreOptions) -> Estimate:
+    """Return AlpacaEval's length-controlled win rate; its difficulties and gamed baselines only on its own data."""
+    chances = [
+        None if r.outcome == "unjudged" else float(outcome_scores([r.outcome])[0]) if r.p_a is None else r.p_a
+        for r in group
+    ]
+    gaps = [len(record.text_b) - len(record.text_a) for record in group]
+    groups = [record.group for record in group]
+    if how.gamed is None:
+        return alpaca_win_rate(chances, gaps, clusters=groups, resampling=how.resampling)
+    columns = ("index", "preference", "std_delta_len", "instruction_difficulty")
+    sheet = user_table.read(how.gamed, columns)
+    index, preferences, apart, hard = ([cell or 0.0 for cell in sheet.numbers(column)] for column in columns)
+    difficulty = dict(zip(index, hard, strict=True))
+    if sorted(difficulty) != list(range(len(group))):
+        raise UserError(
+            f"{how.gamed} is about {len(difficulty)} instructions, and there are {len(group)} judgements",
+            "score the judgements of all its instructions, imported in the order of the annotations",
+        )
+    return alpaca_win_rate(
+        chances,
+        gaps,
+        difficulties=[difficulty[place] for place in range(len(group))],
+        gamed=Gamed(preferences, apart, hard),
+        clusters=groups,
+        resampling=how.resampling,
+    )
+
+
+def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    return yes_rates(
+        [record.outcome for record in group],
+        clusters=[record.group for record in group],
+        p_yes=[record.p_a for record in group],
+        level=how.level,
+        resampling=how.resampling if how.intervals == "bootstrap" else None,
+    )
+
+
+def _scores(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    boot = how.resampling if how.intervals == "bootstrap" else None
+    clusters = [record.group for record in group]
+    return [mean_score([record.score for record in group], clusters=clusters, level=how.level, resampling=boot)]
+
+
+_FIGURES = {"pairwise": _pairwise, "yes_no": _yes_no, "score": _scores}
+
+
+def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+    """Compare policies that met the same baseline on the same items, and rank more than two policies.
+
+    Args:
+        compared: Judgements by what was compared, see `kind_of`.
+        how: How figures are estimated.
+    """
+    found = _compare_scores(compared, how)
+    settings = sorted({(key[1], *key[4:]) for key in compared if key[0] == "pairwise"})
+    for judge, dataset, prompt in settings:
+        here = {
+            (key[2], key[3]): group
+            for key, group in sorted(compared.items())
+            if key[0] == "pairwise" and (key[1], *key[4:]) == (judge, dataset, prompt)
+        }
+        simulated = any(record.simulated for group in here.values() for record in group)
+        for (one, baseline), (other, met) in combinations(here, 2):
+            if met == baseline:
+                subject = f"{one} minus {other}, both against {baseline}, judge {judge}"
+                estimates = _difference(here[one, baseline], here[other, baseline], how)
+                found += about(estimates, subject, simulated=simulated)
+        if len({policy for pair in here for policy in pair}) > 2:
+            for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
+                found += about([estimate], f"{policy}, judge {judge}", simulated=simulated)
+    return found
+
+
+def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+    """Compare the scores of policies by the same judge and prompt, item by item."""
+    found: list[Estimate] = []
+    for (key, one), (other_key, other) in combinations(sorted(compared.items()), 2):
+        if key[0] == other_key[0] == "score" and (key[1], *key[3:]) == (other_key[1], *other_key[3:]):
+            ours, theirs = _by_draw(one), _by_draw(other)
+            places = list(ours.keys() | theirs.keys())
+            gaps = paired_differences(
+                [ours[place].score if place in ours else None for place in sorted(places)],
+                [theirs[place].score if place in theirs else None for place in sorted(places)],
+                name="mean score difference",
+                clusters=[(ours.get(place) or theirs[place]).group for place in sorted(places)],
+                resampling=how.resampling,
+            )
+            simulated = any(record.simulated for record in (*one, *other))
+            found += about(gaps, f"{key[2]} minus {other_key[2]}, judge {key[1]}", simulated=simulated)
+    return found
+
+
+def _difference(one: Sequence[Judgement], other: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Compare outcomes on shared items; the draws of an item are paired in order, what is left over is missing."""
+    ours, theirs = _by_draw(one), _by_draw(other)
+    shared = [key for key in ours if key in theirs]
+    missing = len(ours.keys() | theirs.keys()) - len(shared)
+    estimates = paired_outcomes(
+        [ours[key].outcome for key in shared],
+        [theirs[key].outcome for key in shared],
+        clusters=[ours[key].group for key in shared],
+        resampling=how.resampling,
+    )
+    return [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in estimates]
+
+
+def _by_draw(records: Sequence[Judgement]) -> dict[tuple[str, int], Judgement]:
+    """Return judgements by item and place among the judgements of the item."""
+    times: Counter[str] = Counter()
+    found = {}
+    for record in sorted(records, key=lambda record: record.a):
+        found[record.item, times[record.item]] = record
+        times[record.item] += 1
+    return found
+
+
+def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> dict[str, Estimate]:
+    judged = [record for record in records if record.outcome != "unjudged"]
+    scores = outcome_scores([record.outcome for record in judged]).tolist()
+    met = [Comparison(r.policy_a, r.policy_b, score) for r, score in zip(judged, scores, strict=True)]
+    return rank(met, clusters=[record.group for record in judged], resampling=how.resampling)

@@ -1,0 +1,87 @@
+"""The model card of a trained folder: what it is, what it was made from, how to load it, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from perl_eval.models.checkpoint_folder import base_of, has_head, is_adapter
+
+__all__ = ["model_card"]
+
+_KINDS = {
+    "train sft": "Language model tuned on demonstrations",
+    "train reward": "Reward model",
+    "train average": "Reward model, the weight average of others",
+    "train policy": "Language model tuned against a reward",
+}
+
+
+def _kind(folder: Path) -> str:
+    """Return what of transformers loads a folder's model, or its backbone."""
+    model = Path(base_of(folder)["path"]) if is_adapter(folder) else folder
+    return "AutoModelForImageTextToText" if (model / "processor_config.json").is_file() else "AutoModelForCausalLM"
+
+
+def _loading(folder: Path, verb: str) -> str:
+    if not is_adapter(folder):
+        return f'model = {_kind(folder)}.from_pretrained("FOLDER")'
+    lines = [
+        f'model = {_kind(folder)}.from_pretrained("BASE")',
+        'model = PeftModel.from_pretrained(model, "FOLDER")',
+    ]
+    if verb == "train policy":
+        lines.append("model = model.merge_and_unload()  # one addition, for use without peft")
+    return "\n".join(lines)
+
+
+def model_card(folder: Path, verb: str, base: str, notes: Mapping[str, object], glossary: str) -> Path:
+    """Write ``README.md``, as a model hub shows it.
+
+    Args:
+        folder: The model's folder, complete.
+        verb: What made it.
+        base: The model it was made from: a path, as the user gave it.
+        notes: Its figures, as on the run card.
+        glossary: What its curve logs, in Markdown.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    adapter = is_adapter(folder)
+    data = ModelCardData(library_name="peft" if adapter else "transformers", base_model=base, tags=["perl-eval"])
+    figures = "\n".join(f"| {name} | {_figure(value)} |" for name, value in sorted(notes.items()))
+    imports = f"from transformers import {_kind(folder)}" + ("\nfrom peft import PeftModel" if adapter else "")
+    head = (
+        "\nThe scalar head is in `head.safetensors` (`weight`, `bias`); it reads the hidden state of the last token.\n"
+        "`perl_eval.models.reward_model.RewardScorer` does it all.\n"
+    )
+    text = f"""---
+{data.to_yaml()}
+---
+
+# {_KINDS[verb]}
+
+Made by `perl-eval {verb}` from `{base}`. Arguments, seed, versions and sha256 of inputs and outputs are in `run.json`,
+the curve is in `curve.parquet`.
+
+```python
+{imports}
+
+{_loading(folder, verb)}
+```
+{head if has_head(folder) else ""}
+| figure | value |
+|---|---|
+{figures}
+
+## What the curve shows
+
+{glossary}
+"""
+    path = folder / "README.md"
+    ModelCard(text, ignore_metadata_errors=False).save(path)
+    return path
+
+
+def _figure(value: object) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

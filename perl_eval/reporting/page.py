@@ -1,0 +1,204 @@
+"""The verb `report`: run folders to one HTML page, or to the same figures as Markdown or JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from perl_eval.errors import UserError
+from perl_eval.records import HumanLabel
+from perl_eval.reporting import format as text
+from perl_eval.reporting.browse import SAMPLE_LIMIT, browsable
+from perl_eval.reporting.counts import OutcomeCounts, missing_scores, survey
+from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
+from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
+from perl_eval.reporting.matplotlib_plots import save
+from perl_eval.reporting.related import agreements, position_figures, rates, truths
+from perl_eval.reporting.svg_charts import charts, laid_out
+from perl_eval.reporting.svg_curves import HEIGHT, WIDTH, curves
+from perl_eval.reporting.tables import boards, matrices
+from perl_eval.storage import parquet
+
+__all__ = ["Format", "run"]
+
+Format = Literal["html", "md", "json"]
+_KEY_NOTES = 6
+_BARS = {
+    "pairwise": (("win", ("win",)), ("undecided", ("split", "tie", "mixed")), ("loss", ("loss",))),
+    "yes_no": (("yes", ("yes",)), ("no", ("no",))),
+    "score": (("scored", ("scored",)),),
+}
+
+
+def run(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "perl-eval report",
+    format: Format = "html",
+    figures_folder: Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a report of every run folder at or below some folders.
+
+    Every figure on the page is an `Estimate` that a verb wrote, or a plain count. The page is one file: style,
+    script and data are inside, and a Content-Security-Policy forbids everything else.
+
+    Args:
+        sources: Folders that hold run folders.
+        out: The file to write; replaced whole or not at all. It gets no run card of its own.
+        title: The page's heading.
+        format: ``html`` for the page, ``md`` or ``json`` for the estimates alone.
+        figures_folder: Where to write what the page draws as PNG and SVG files too; see `plots.save`.
+        seed: Chooses the judgements to embed where there are more than the page holds.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UserError: No run folder is there, the format is unknown, or the file cannot be written.
+        DataError: A record file does not match its run card, or holds what it should not.
+    """
+    out = Path(out)
+    if format not in get_args(Format):
+        raise UserError(f"no format {format!r}", f"choose one of {', '.join(get_args(Format))}")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder", f"name a file, such as {out / f'report.{format}'}")
+    found = folders(sources)
+    shown = figures(found)
+    if figures_folder is not None:
+        save(shown, found, Path(figures_folder))
+    if format == "html":
+        content = _page(found, shown, title, seed)
+    else:
+        write = as_markdown if format == "md" else as_json
+        content = write(title, shown, found, _simulations(found, shown, survey(found, seed=seed, limit=0)[0]))
+    parquet.replace_file(out, lambda partial: partial.write_bytes(content.encode("utf-8", "backslashreplace")))
+    return out
+
+
+def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
+    tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
+    style, script = _asset("page.css"), _asset("browser.js")
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
+    environment = Environment(
+        loader=PackageLoader("perl_eval.reporting", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: text.visible(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        "count": text.count,
+        "duration": text.duration,
+        "mebibytes": text.mebibytes,
+        "number": text.number,
+        "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
+    }
+    return environment.get_template("page.jinja2").render(
+        title=title,
+        policy=policy,
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(judgements.json),
+        shown=judgements.shown,
+        total=judgements.total,
+        seed=seed,
+        folders=found,
+        tallies=tallies,
+        comparisons=[_comparison(tally, shown, found) for tally in tallies],
+        simulations=_simulations(found, shown, tallies),
+        subjects=by_subject(shown),
+        truths=truths(shown),
+        agreements=agreements(shown),
+        boards=boards(shown),
+        matrices=matrices(shown),
+        charts=[laid_out(chart) for chart in charts(shown, found)],
+        metered=[(place, folder, meter) for place, folder in enumerate(found) if (meter := _meter(folder))],
+        sections=curves(found),
+        width=WIDTH,
+        height=HEIGHT,
+        missing=missing_scores(found),
+        key_notes=_key_notes,
+    )
+
+
+def _asset(name: str) -> str:
+    return files("perl_eval.reporting").joinpath(name).read_text("utf-8")
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def _key_notes(folder: Folder) -> list[tuple[str, str]]:
+    """Return the first few plain notes of a run card."""
+    plain = [
+        (name, text.number(value) if isinstance(value, float) else str(value))
+        for name, value in folder.card.notes.items()
+        if isinstance(value, (bool, int, float, str)) and len(str(value)) <= 60
+    ]
+    return plain[:_KEY_NOTES]
+
+
+def _meter(folder: Folder) -> dict[str, float]:
+    """Return what a training run measured of itself: memory, tokens a second, seconds of each part."""
+    notes = folder.card.notes
+    names = ["peak memory bytes", "tokens a second", *(name for name in notes if name.startswith("seconds "))]
+    found = {name: notes[name] for name in names if isinstance(notes.get(name), int | float)}
+    return found if "tokens a second" in found or "peak memory bytes" in found else {}
+
+
+def _comparison(tally: OutcomeCounts, shown: Sequence[Figure], found: Sequence[Folder]) -> dict[str, Any]:
+    """Lay out one stacked bar: parts with their outcomes, counts and places in percent."""
+    parts, start = [], 0.0
+    for name, outcomes in (*_BARS[tally.kind], ("unjudged", ("unjudged",))):
+        size = sum(tally.outcomes[outcome] for outcome in outcomes)
+        share = 100 * size / tally.n
+        details = [(outcome, tally.outcomes[outcome]) for outcome in outcomes]
+        parts.append({"name": name, "n": size, "start": round(start, 3), "share": round(share, 3), "details": details})
+        start += share
+    return {
+        "tally": tally,
+        "parts": parts,
+        "rates": rates(shown, tally, found),
+        # The rate of a no is the harmless rate where the question is whether an answer is harmful.
+        "harmless": found[tally.folder].card.arguments.get("prompt") == "harmful",
+        "position": position_figures(shown, tally, found),
+    }
+
+
+def _simulations(found: Sequence[Folder], shown: Sequence[Figure], tallies: Sequence[OutcomeCounts]) -> list[str]:
+    """Say, line by line, what rests on simulation."""
+    lines = []
+    for judge in dict.fromkeys(tally.judge for tally in tallies if tally.simulated):
+        n = sum(tally.simulated for tally in tallies if tally.judge == judge)
+        lines.append(f"The judge {judge} is simulated, no model was asked ({text.count(n)} judgements).")
+    people, labels = set(), 0
+    for _, label in records(found, HumanLabel):
+        if label.simulated:
+            people.add(label.annotator)
+            labels += 1
+    if labels:
+        lines.append(f"{text.count(labels)} labels of {len(people)} annotators are simulated: no person was asked.")
+    simulated = sum(figure.estimate.simulated for figure in shown)
+    if simulated:
+        share = f"{text.count(simulated)} of {text.count(len(shown))} figures"
+        lines.append(f"{share} rest on simulated judges or people; marked as such.")
+    named = [folder.label for folder in found if folder.card.simulated]
+    if named:
+        lines.append(f"Runs that rest on simulated judges or people: {', '.join(named)}.")
+    return lines

@@ -1,0 +1,210 @@
+"""Tables that set figures of one subject side by side: leaderboard, length, corrected rates, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from perl_eval.reporting.inputs import Figure
+
+__all__ = ["Board", "Matrix", "TableRow", "boards", "matrices"]
+
+_LEADERS = (
+    *("strength", "win rate, undecided half", "win rate", "win rate at equal length", "yes rate", "no rate"),
+    *("mean score", "VQA accuracy", "action step match", "true reward", "learned reward", "reward", "KL to prior"),
+    *("self-BLEU", "entropy"),
+)
+_LENGTH = ("longer preferred rate", "win rate at equal length", "win rate, AlpacaEval length control")
+_TASKS = ("VQA accuracy", "VQA accuracy difference", "action step match", "action step match difference")
+_REWARDS = (
+    *("pair accuracy", "accuracy", "majority share", "balanced accuracy", "AUC", "calibration error", "Brier score"),
+    "within-context pair accuracy",
+)
+_CORRECTED = (", corrected by PPI++", ", corrected by Rogan-Gladen")
+_ONE_PERSON = "human-judge exact agreement, one person"
+_TWO_PEOPLE = "human-human exact agreement, two people"
+_NO_POLICY = ("target at beta ", "best of n = ")
+"""How subjects begin that are points of a line, not policies."""
+_CEILING = "human ceiling"
+_PERSON = ", person "
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One line of a board: what it is about, in one or two parts, and a figure or None for each column."""
+
+    about: tuple[str, ...]
+    figures: tuple[Figure | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A table of figures.
+
+    Attributes:
+        id: Names it within the page.
+        title: Its heading.
+        note: How to read it.
+        columns: Headings of the columns of figures.
+        rows: Its lines.
+    """
+
+    id: str
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every figure here rests on simulated judges or people."""
+        return all(figure is None or figure.estimate.simulated for row in self.rows for figure in row.figures)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Exact agreement of a judge and people two by two.
+
+    Attributes:
+        subject: The judge.
+        people: Names of the columns.
+        rows: The judge, then the people, each with a figure or None for each of the people.
+        ceiling: How often a person says what most of the others say, on the units that the judge was held against.
+    """
+
+    subject: str
+    people: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    ceiling: tuple[Figure, ...]
+
+
+def boards(figures: Sequence[Figure]) -> list[Board]:
+    """Return the tables for which there are figures."""
+    made = [
+        _leaderboard(figures),
+        _board("length", "Length", _LENGTH_NOTE, _pivot(figures, ("win rate", *_LENGTH), need=_LENGTH)),
+        _corrected(figures),
+        _board("tasks", "Tasks", _TASKS_NOTE, _pivot(figures, _TASKS)),
+        _board("rewards", "Reward models", _REWARDS_NOTE, _pivot(figures, _REWARDS)),
+    ]
+    return [board for board in made if board is not None]
+
+
+_LEADERS_NOTE = (
+    "Policies by their first figure here, best first. Figures of one judge stand beside those of the same judge only; "
+    "a policy's place is worth no more than its interval."
+)
+_LENGTH_NOTE = (
+    "A judge that likes long answers gives their policy wins. Beside the plain rate: how often the longer answer won, "
+    "and the rate had both been equally long."
+)
+_CORRECTED_NOTE = (
+    "What the judge says of all units, and the same once its errors are undone by the labels of a part. The corrected "
+    "rate is the one to report."
+)
+_TASKS_NOTE = "Scored by rule, without a judge. Differences are of two policies on the same items."
+_REWARDS_NOTE = "Accuracy says little where one label is common: hold it against the majority share."
+
+_Pivot = tuple[tuple[str, ...], list[TableRow]]
+
+
+def _parts(subject: str) -> tuple[str, str]:
+    """Return the policy that a subject is about, and the rest: against whom, by which judge, on what."""
+    head, comma, rest = subject.partition(", judge ")
+    policy, against, other = head.partition(" against ")
+    return policy, ", ".join(part for part in (against.strip() + against[-1:] + other, comma[2:] + rest) if part)
+
+
+def _pivot(figures: Iterable[Figure], names: Sequence[str], *, need: Sequence[str] = ()) -> _Pivot:
+    """Return a line for each subject that has a needed figure, and the columns of which some line has a figure.
+
+    Of figures of one name and subject, from several runs, each gets a line.
+    """
+    lines: list[tuple[str, dict[str, Figure]]] = []
+    for figure in figures:
+        estimate = figure.estimate
+        if estimate.name not in names:
+            continue
+        free = (line for subject, line in lines if subject == estimate.subject and estimate.name not in line)
+        line = next(free, None)
+        if line is None:
+            lines.append((estimate.subject, {estimate.name: figure}))
+        else:
+            line[estimate.name] = figure
+    kept = [(subject, line) for subject, line in lines if any(name in line for name in need or names)]
+    columns = tuple(name for name in names if any(name in line for _, line in kept))
+    return columns, [TableRow(_parts(subject), tuple(line.get(name) for name in columns)) for subject, line in kept]
+
+
+def _board(id: str, title: str, note: str, pivot: _Pivot) -> Board | None:
+    columns, rows = pivot
+    return Board(id, title, note, columns, tuple(rows)) if rows else None
+
+
+def _leaderboard(figures: Sequence[Figure]) -> Board | None:
+    """Rank policies by the first figure that each has; only where there are two policies or more."""
+    columns, lines = _pivot([one for one in figures if not one.estimate.subject.startswith(_NO_POLICY)], _LEADERS)
+    if len({row.about[0] for row in lines}) < 2:
+        return None
+    # What is known of a policy whoever judges it stands in the lines of its judges too.
+    judged = {row.about[0] for row in lines if row.about[1]}
+    own = {row.about[0]: row for row in reversed(lines) if not row.about[1]}
+    rows = [
+        TableRow(
+            row.about, tuple(one or other for one, other in zip(row.figures, own[row.about[0]].figures, strict=True))
+        )
+        if row.about[1] and row.about[0] in own
+        else row
+        for row in lines
+        if row.about[1] or row.about[0] not in judged or own[row.about[0]] is not row
+    ]
+
+    def place(row: TableRow) -> tuple[float, ...]:
+        # Figures of different names do not compare: what has the more telling one comes first.
+        for column, figure in enumerate(row.figures):
+            if figure is not None and figure.estimate.value is not None:
+                return column, -figure.estimate.value
+        return len(columns), 0.0
+
+    return _board("leaderboard", "Leaderboard", _LEADERS_NOTE, (columns, sorted(rows, key=place)))
+
+
+def _corrected(figures: Sequence[Figure]) -> Board | None:
+    """Set each rate beside its corrections, of the same comparison by the same judge."""
+    plain: dict[tuple[str, str], Figure] = {}
+    for figure in figures:
+        plain.setdefault((figure.estimate.subject, figure.estimate.name), figure)
+    lines: dict[tuple[str, str], list[Figure | None]] = {}
+    for figure in figures:
+        for column, ending in enumerate(_CORRECTED):
+            if figure.estimate.name.endswith(ending):
+                key = (figure.estimate.subject, figure.estimate.name.removesuffix(ending))
+                lines.setdefault(key, [plain.get(key), None, None])[column + 1] = figure
+    rows = [TableRow((f"{name}", subject), tuple(line)) for (subject, name), line in lines.items()]
+    columns = ("as judged", "corrected by PPI++", "corrected by Rogan-Gladen")
+    return _board("corrected", "Corrected rates", _CORRECTED_NOTE, (columns, rows))
+
+
+def matrices(figures: Sequence[Figure]) -> list[Matrix]:
+    """Return the agreement of each judge and the people it was held against, two by two."""
+    cells: dict[tuple[int, str], dict[tuple[str, str], Figure]] = {}
+    for figure in figures:
+        if figure.estimate.name in (_ONE_PERSON, _TWO_PEOPLE):
+            subject, *named = figure.estimate.subject.split(_PERSON)
+            pair = (named[-2] if figure.estimate.name == _TWO_PEOPLE else subject, named[-1])
+            cells.setdefault((figure.folder, subject), {})[pair] = figure
+    found = []
+    for (folder, subject), own in cells.items():
+        both = own | {pair[::-1]: figure for pair, figure in own.items()}
+        people = tuple(sorted({person for _, person in own} | {one for one, _ in own if one != subject}))
+        rows = [TableRow((name,), tuple(both.get((name, person)) for person in people)) for name in (subject, *people)]
+        ceiling = (one for one in figures if one.folder == folder and one.estimate.subject == subject)
+        found.append(
+            Matrix(
+                subject,
+                people,
+                tuple(row for row in rows if any(row.figures)),
+                tuple(one for one in ceiling if one.estimate.name == _CEILING),
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The verbs score, agree, audit and power."""

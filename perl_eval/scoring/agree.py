@@ -1,0 +1,221 @@
+"""The verb `agree`: judgements beside human labels, to figures of agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from perl_eval.errors import UserError
+from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.sources import user_table
+from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.correlation import correlations
+from perl_eval.stats.intervals import about
+from perl_eval.storage import run_folder
+
+__all__ = ["AgreeOptions", "RatingColumns", "of_table", "run", "run_cascade", "run_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class RatingColumns:
+    """Where a table of ratings, one rating a row, keeps what.
+
+    Attributes:
+        unit: What was rated.
+        rater: Who rated it.
+        label: The rating: a label, or a number.
+        group: What shares a source; units are independent where the table has none.
+    """
+
+    unit: str = "unit"
+    rater: str = "annotator"
+    label: str = "label"
+    group: str = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOptions:
+    """How agreement is estimated.
+
+    Attributes:
+        level: Confidence level, in (0, 1).
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+        epsilon: Margin of the alternative annotator test: 0.2 beside experts, 0.15 beside skilled, 0.1 beside crowd
+            workers.
+    """
+
+    level: float = 0.95
+    draws: int = 2000
+    seed: int = 0
+    epsilon: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
+        if self.draws < 1:
+            raise UserError(f"draws is {self.draws}", "give at least 1")
+
+    @property
+    def resampling(self) -> Resampling:
+        """The bootstrap these options ask for."""
+        return Resampling(draws=self.draws, seed=self.seed, level=self.level, kind="standard")
+
+
+def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:
+    """Estimate how far each judge agrees with people, beside how far people agree among themselves on the same units.
+
+    Split, mixed and tied judgements are read as ties. Unjudged units are counted and enter nothing.
+
+    Args:
+        judgements: A file or run folder of Judgement records.
+        labels: A file or run folder of HumanLabel records.
+        out: Output folder.
+        options: How agreement is estimated.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: No judged unit is labelled, or a label does not answer the question that the judge was asked.
+    """
+    how = options or AgreeOptions()
+    judged, given = run_folder.read(judgements, Judgement), run_folder.read(labels, HumanLabel)
+    cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
+    simulated_input = any(card is not None and card.simulated for card in cards)
+    started = run_folder.start(
+        out,
+        verb="agree",
+        arguments=asdict(how),
+        seed=how.seed,
+        inputs={"judgements": judgements, "labels": labels},
+        simulated=simulated_input or any_simulated(judged, given),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        estimates = estimate_agreement(judged, given, resampling=how.resampling, epsilon=how.epsilon)
+        progress.write(about(estimates, simulated=simulated_input), Estimate)
+    return progress.folder
+
+
+def run_cascade(cheap: Path, strong: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:
+    """Correct a cheap judge's rates by a strong judge's verdicts on a random part of the same units.
+
+    Args:
+        cheap: A file or run folder of judgements of all units.
+        strong: A file or run folder of judgements, by one judge, of a random part of them.
+        out: Output folder.
+        options: How figures are estimated.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: There are several strong judges, or none of the units is judged by both.
+    """
+    how = options or AgreeOptions()
+    ours, theirs = run_folder.read(cheap, Judgement), run_folder.read(strong, Judgement)
+    started = run_folder.start(
+        out,
+        verb="agree cascade",
+        arguments=asdict(how),
+        seed=how.seed,
+        inputs={"cheap": cheap, "strong": strong},
+        simulated=any_simulated([*ours, *theirs], ()),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (cheap, strong)]
+        simulated = any(card is not None and card.simulated for card in cards)
+        found = estimate_cascade(ours, theirs, resampling=how.resampling)
+        progress.write(about(found, simulated=simulated), Estimate)
+    return progress.folder
+
+
+def run_table(
+    source: Path,
+    out: Path,
+    *,
+    columns: RatingColumns | None = None,
+    scale: Scale = "nominal",
+    options: AgreeOptions | None = None,
+) -> Path:
+    """Estimate how far the raters of a table agree.
+
+    Args:
+        source: A parquet, CSV or JSON lines file with one rating a row.
+        out: Output folder.
+        columns: Where the table keeps what.
+        scale: Whether ratings are labels (``nominal``), or numbers whose order (``ordinal``) or distance
+            (``interval``) counts; numbers are correlated too, for each two raters.
+        options: How figures are estimated.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: There is no such file.
+        DataError: A column is missing, a cell is empty, or a rating is no number where it should be one.
+    """
+    how, where = options or AgreeOptions(), columns or RatingColumns()
+    started = run_folder.start(
+        out,
+        verb="agree table",
+        arguments={**asdict(how), "columns": asdict(where), "scale": scale},
+        seed=how.seed,
+        inputs={"source": source},
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        found = of_table(source, where, scale=scale, options=how)
+        progress.write(about(found, simulated=progress.simulated), Estimate)
+    return progress.folder
+
+
+def of_table(
+    source: Any, columns: RatingColumns | None = None, *, scale: Scale = "nominal", options: AgreeOptions | None = None
+) -> list[Estimate]:
+    """Estimate what `run_table` writes.
+
+    Args:
+        source: A parquet, CSV or JSON lines file, or a `datasets.Dataset`.
+        columns: Where the table keeps what.
+        scale: What ratings are.
+        options: How figures are estimated.
+    """
+    how, where = (options or AgreeOptions()).resampling, columns or RatingColumns()
+    sheet = user_table.read(source, (where.unit, where.rater, where.label), optional=(where.group,))
+    units, raters = sheet.full_texts(where.unit), sheet.full_texts(where.rater)
+    given: Sequence[Any] = sheet.texts(where.label) if scale == "nominal" else sheet.numbers(where.label)
+    names = sheet.full_texts(where.group) if sheet.has(where.group) else units
+    by_unit: dict[str, dict[str, Any]] = {}
+    group_of: dict[str, str] = {}
+    for unit, rater, label, group in zip(units, raters, given, names, strict=True):
+        here = by_unit.setdefault(unit, {})
+        group_of.setdefault(unit, group)
+        if label is not None:
+            here[rater] = label
+    groups = list(group_of.values())
+    seen = sorted({label for unit in by_unit.values() for label in unit.values()})
+    labels = [label if isinstance(label, str) else repr(label) for label in seen]
+    spelt = dict(zip(seen, labels, strict=True))
+    ratings = [{rater: spelt[label] for rater, label in unit.items()} for unit in by_unit.values()]
+    # AC1 asks how many labels there can be: a table with one only knows of no other.
+    found = agreements(ratings, labels if len(labels) > 1 else [*labels, "", "-"][:2], clusters=groups, resampling=how)
+    if scale == "nominal":
+        return found
+    name = f"Krippendorff alpha, {scale}"
+    graded = krippendorff_alpha(ratings, labels, name=name, scale=scale, clusters=groups, resampling=how)
+    found.append(graded)
+    for one, other in combinations(sorted(set(raters)), 2):
+        pair = ([unit.get(name) for unit in by_unit.values()] for name in (one, other))
+        found += about(correlations(*pair, clusters=groups, level=how.level), f"{one} with {other}")
+    return found

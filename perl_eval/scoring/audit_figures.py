@@ -1,0 +1,151 @@
+"""The figures of an audit, from judgements and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perl_eval.metrics.agreement import labels_of
+from perl_eval.metrics.corrected_rates import LABELS
+from perl_eval.records import Estimate, Judgement
+from perl_eval.scoring.audit_options import AuditOptions
+from perl_eval.stats.intervals import about, mean, proportion, undefined
+from perl_eval.stats.length import longer_preferred_rate
+from perl_eval.stats.paired import paired_differences
+from perl_eval.stats.position_bias import position_bias, verdicts
+from perl_eval.stats.winrate import outcome_scores
+from perl_eval.storage import run_folder
+
+__all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shares", "price", "repeatability", "said"]
+
+_WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+
+
+ATTACKED = "attack success rate"
+
+
+SAME = "same outcome when asked again"
+
+
+def figures_of_pairs(
+    own: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: AuditOptions
+) -> list[Estimate]:
+    """Return what only a judge of pairs can be asked: position, length, and its own family against another."""
+    truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
+    return [*_position(own, how), *_length(own, truths, how), *_self_preference(own, truths, how)]
+
+
+def attack_figures(attack: Path | None) -> dict[str, list[Estimate]]:
+    """Return the success rates of the attacks on each judge, the attack as subject."""
+    if attack is None:
+        return {}
+    rates = [estimate for estimate in run_folder.read(attack, Estimate) if estimate.name == ATTACKED]
+    return dict.fromkeys({record.judge for record in run_folder.read(attack, Judgement)}, rates)
+
+
+def label_shares(
+    own: Sequence[Judgement], by_unit: Mapping[str, Mapping[str, str]], how: AuditOptions
+) -> list[Estimate]:
+    """Return what share of people's labels each label is: the base rates that kappa is to be read beside."""
+    given = [(label, record.group) for record in own for label in labels_of(record, by_unit).values()]
+    names, groups = [label for label, _ in given], [group for _, group in given]
+    found = []
+    for label in LABELS[own[0].kind]:
+        hits = [name == label for name in names]
+        share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
+        found += about([share], f"label {label}")
+    return found
+
+
+def _truth(labels: Sequence[str]) -> float | None:
+    """Return the mean worth of people's labels for contestant a, in [0, 1]; None without labels."""
+    return sum(_WORTH[label] for label in labels) / len(labels) if labels else None
+
+
+def _score(record: Judgement) -> float | None:
+    return None if record.outcome == "unjudged" else float(outcome_scores([record.outcome])[0])
+
+
+def said(record: Judgement) -> tuple[str, float | None]:
+    """Return the outcome, and the score where it is one: all scores have the same outcome."""
+    return record.outcome, record.score if record.kind == "score" else None
+
+
+def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
+    positional = any(ballot.order != "none" for record in own for ballot in record.ballots)
+    pairs = [verdicts(record.ballots) for record in own]
+    groups = [record.group for record in own]
+    return position_bias(pairs, clusters=groups, positional=positional, resampling=how.resampling)
+
+
+def repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:
+    """Return the share of units with the same outcome when asked anew; to be unjudged is an outcome here."""
+    second = {(record.unit, record.prompt_sha256): said(record) for record in again}
+    both = [record for record in own if (record.unit, record.prompt_sha256) in second]
+    if not both:
+        return undefined(SAME, "nothing was asked again", n_missing=len(own))
+    same = [said(record) == second[record.unit, record.prompt_sha256] for record in both]
+    groups, missing = [record.group for record in both], len(own) - len(both)
+    return proportion(SAME, same, clusters=groups, n_missing=missing, level=how.level)
+
+
+def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
+    """Return how often the longer answer wins, with the judge and, on labelled pairs, with people."""
+    found = []
+    for name, scores in (("judge", [_score(record) for record in own]), ("people", truths)):
+        rows = [(record, score) for record, score in zip(own, scores, strict=True) if score is not None]
+        estimate = longer_preferred_rate(
+            [1.0 if score > 0.5 else 0.0 if score < 0.5 else 0.5 for _, score in rows],
+            [len(record.text_a) for record, _ in rows],
+            [len(record.text_b) for record, _ in rows],
+            clusters=[record.group for record, _ in rows],
+            level=how.level,
+        )
+        missing = estimate.n_missing + len(own) - len(rows)
+        found.append(replace(estimate, name=f"longer preferred rate, {name}", n_missing=missing))
+    return found
+
+
+def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
+    """Return what the judge gives its own family beyond what people give it, on pairs with one side of the family."""
+    name = "self-preference"
+    judge, people, groups = [], [], []
+    for record, truth in zip(own, truths, strict=True):
+        sides = (_in_family(record.policy_a, how.family), _in_family(record.policy_b, how.family))
+        score = _score(record)
+        if sides[0] == sides[1] or truth is None:
+            continue
+        judge.append(score if score is None or sides[0] else 1 - score)
+        people.append(truth if sides[0] else 1 - truth)
+        groups.append(record.group)
+    if not judge:
+        return [undefined(name, "no labelled pair has one side of the judge's family")]
+    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.resampling)[:1]
+
+
+def _in_family(policy: str, family: Sequence[str]) -> bool:
+    return any(name.casefold() in policy.casefold() for name in family if name)
+
+
+def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
+    """Return the share unjudged, and tokens, seconds and cost of one judgement."""
+    groups = [record.group for record in own]
+    failed = [record.outcome == "unjudged" for record in own]
+    tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
+    seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
+    found = [
+        proportion("unjudged rate", failed, clusters=groups, level=how.level),
+        mean("tokens a judgement", tokens, clusters=groups, level=how.level),
+        mean("seconds a judgement", seconds, clusters=groups, level=how.level),
+    ]
+    priced = [
+        (sum(ballot.cost_usd or 0.0 for ballot in record.ballots), record.group)
+        for record in own
+        if all(ballot.cost_usd is not None for ballot in record.ballots)
+    ]
+    cost, missing = "cost a judgement, USD", len(own) - len(priced)
+    if not priced:
+        return [*found, undefined(cost, "the judge's price is not known", n_missing=missing)]
+    values, names = [value for value, _ in priced], [name for _, name in priced]
+    return [*found, mean(cost, values, clusters=names, n_missing=missing, level=how.level)]

@@ -1,0 +1,282 @@
+"""The verb `score` on rewards: scores of answers, held against labels or preferences, to figures of their quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import permutations
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Estimate, HumanLabel, Score, unit_of
+from perl_eval.sources import rows, user_table
+from perl_eval.stats.bootstrap import Clusters, Resampling
+from perl_eval.stats.classification import Scale, label_quality, pair_accuracy, probabilities_of, reliability_curve
+from perl_eval.stats.correlation import correlations
+from perl_eval.stats.intervals import about
+from perl_eval.storage import run_folder
+
+__all__ = ["QualityOptions", "ScoreColumns", "of_table", "run", "run_table"]
+
+_CHOSEN, _REJECTED = "reward chosen", "reward rejected"
+_TRUTHS = {"yes": True, "true": True, "1": True, "1.0": True, "no": False, "false": False, "0": False, "0.0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class QualityOptions:
+    """How rewards are scored.
+
+    Attributes:
+        scale: What rewards are: ``logit`` or ``probability`` of a good answer.
+        resampling: Draws, seed and level.
+    """
+
+    scale: Scale = "logit"
+    resampling: Resampling = field(default_factory=Resampling)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """Where a table keeps what.
+
+    Attributes:
+        score: The score of an answer.
+        label: Its label: yes or no (true, false, 1, 0), or a number that grades it.
+        chosen: The score of the preferred answer of a pair; the table is of pairs where it is there.
+        rejected: The score of the other one.
+        group: What shares a source; rows are independent where the table has none.
+    """
+
+    score: str = "score"
+    label: str = "label"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    group: str = "group"
+
+
+def run(
+    scores: Path,
+    out: Path,
+    *,
+    labels: Path | None = None,
+    data: Path | None = None,
+    options: QualityOptions | None = None,
+) -> Path:
+    """Estimate how well rewards predict labels of single answers, and preferences between two.
+
+    Labels are people's, found by the completion's unit (of one answer, or of a pair of one item; each counts once,
+    ties among pairs say nothing and are missing), or those of the rows that were scored, found by their id. Rewards of
+    chosen and rejected answers (as ``train reward`` writes them for held-out pairs) need neither.
+
+    Args:
+        scores: A file or run folder of Score records.
+        out: Output folder.
+        labels: A file or run folder of HumanLabel records.
+        data: A folder of Rating rows; all its splits are looked at.
+        options: How rewards are scored.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: Nothing says which answers are good, or scores are not on the scale given.
+        DataError: A score is no number.
+    """
+    how = options or QualityOptions()
+    rewards = run_folder.read(scores, Score)
+    given = [] if labels is None else run_folder.read(labels, HumanLabel)
+    inputs = {"scores": scores, "labels": labels, "data": data}
+    started = run_folder.start(
+        out,
+        verb="score rewards",
+        arguments=asdict(how),
+        seed=how.resampling.seed,
+        inputs={name: path for name, path in inputs.items() if path is not None},
+        simulated=any(label.simulated for label in given),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        _refuse_bad_scores(rewards, scores)
+        truths = {} if data is None else _labels_of_rows(data)
+        found: list[Estimate] = []
+        for policy, metric in sorted({(reward.policy, reward.metric) for reward in rewards}):
+            own = [reward for reward in rewards if (reward.policy, reward.metric) == (policy, metric)]
+            name = f"{metric} of {policy}" if policy else metric
+            if metric == _CHOSEN:
+                rejected = [one for one in rewards if (one.policy, one.metric) == (policy, _REJECTED)]
+                found += about(_chosen_rejected(own, rejected, how), "reward" if not policy else f"reward of {policy}")
+            by_people = [*_labelled_answers(own, given, how), *_labelled_pairs(own, given, how)]
+            found += about(by_people, f"{name} against people")
+            found += about(_labelled_rows(own, truths, how), f"{name} against labels")
+        if not found:
+            _refuse_without_labels(rewards, given, data)
+        simulated = progress.simulated
+        progress.write(about(found, simulated=simulated), Estimate)
+    return progress.folder
+
+
+def _refuse_without_labels(rewards: Sequence[Score], given: Sequence[HumanLabel], data: Path | None) -> None:
+    if not given and data is None:
+        raise UserError("nothing says which scored answers are good", "give labels, or the rows that were scored")
+    labelled = given[0].unit if given else "none"
+    scored = unit_of(rewards[0].completion) if rewards else "none"
+    raise UserError(
+        f"no label belongs to a scored completion (units of labels: {labelled}, ...; of scores: {scored}, ...)",
+        "give labels and scores of the same completions",
+    )
+
+
+def _refuse_bad_scores(rewards: Sequence[Score], file: Path) -> None:
+    for row, reward in enumerate(rewards):
+        if reward.value is not None and not isfinite(reward.value):
+            raise DataError(f"{reward.value} is no number", file=file, row=row, field="value")
+
+
+def _labels_of_rows(data: Path) -> dict[str, bool]:
+    found = [row for split in rows.splits(data) for row in rows.read(data, split, need=("label",))]
+    return {row.id: bool(row.label) for row in found}
+
+
+def _quality(
+    values: Sequence[float], truth: Sequence[bool], groups: Clusters, n_missing: int, how: QualityOptions
+) -> list[Estimate]:
+    """Return figures of scores against yes-or-no labels, and the reliability curve."""
+    try:
+        chances = probabilities_of(values, how.scale)
+    except ValueError as error:
+        raise UserError(str(error), "say what the scores are with --scale") from None
+    quality = label_quality(values, truth, clusters=groups, scale=how.scale, resampling=how.resampling)
+    found = [replace(estimate, n_missing=n_missing) for estimate in quality]
+    for part in reliability_curve(chances, truth, clusters=groups, level=how.resampling.level):
+        found += about([part.observed], f"predicted {part.low:g} to {part.high:g}, mean {part.predicted:.3f}")
+    return found
+
+
+def _labelled_rows(rewards: Sequence[Score], truths: Mapping[str, bool], how: QualityOptions) -> list[Estimate]:
+    joined = [(reward, truths[reward.item]) for reward in rewards if reward.item in truths]
+    return _against(joined, how)
+
+
+def _labelled_answers(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: QualityOptions) -> list[Estimate]:
+    by_unit = {unit_of(reward.completion): reward for reward in rewards}
+    yes_no = [label for label in labels if label.label in ("yes", "no") and label.unit in by_unit]
+    return _against([(by_unit[label.unit], label.label == "yes") for label in yes_no], how)
+
+
+def _against(joined: Sequence[tuple[Score, bool]], how: QualityOptions) -> list[Estimate]:
+    if not joined:
+        return []
+    known = [(reward, truth) for reward, truth in joined if reward.value is not None]
+    values, truths = [float(reward.value or 0.0) for reward, _ in known], [truth for _, truth in known]
+    return _quality(values, truths, [reward.group for reward, _ in known], len(joined) - len(known), how)
+
+
+def _labelled_pairs(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: QualityOptions) -> list[Estimate]:
+    items: dict[str, list[Score]] = {}
+    for reward in rewards:
+        items.setdefault(reward.item, []).append(reward)
+    units = {
+        unit_of(one.completion, other.completion): (one, other)
+        for group in items.values()
+        for one, other in permutations(group, 2)
+    }
+    joined = [(units[label.unit], label) for label in labels if label.unit in units]
+    margins, groups = [], []
+    for (one, other), label in joined:
+        if label.label in ("win", "loss") and one.value is not None and other.value is not None:
+            margins.append((one.value - other.value) * (1 if label.label == "win" else -1))
+            groups.append(label.group)
+    if not joined:
+        return []
+    missing = len(joined) - len(margins)
+    return pair_accuracy(margins, clusters=groups, n_missing=missing, level=how.resampling.level)
+
+
+def _chosen_rejected(chosen: Sequence[Score], rejected: Sequence[Score], how: QualityOptions) -> list[Estimate]:
+    """Return the accuracy on pairs whose two rewards stand under the same completion id."""
+    others = {reward.completion: reward.value for reward in rejected}
+    margins, groups = [], []
+    for reward in chosen:
+        other = others.get(reward.completion)
+        if reward.value is not None and other is not None:
+            margins.append(reward.value - other)
+            groups.append(reward.group)
+    missing = len(chosen) - len(margins)
+    return pair_accuracy(margins, clusters=groups, n_missing=missing, level=how.resampling.level)
+
+
+def run_table(
+    source: Path, out: Path, *, columns: ScoreColumns | None = None, options: QualityOptions | None = None
+) -> Path:
+    """Estimate how well the scores of a table predict its labels, or its preferences.
+
+    Args:
+        source: A parquet, CSV or JSON lines file.
+        out: Output folder.
+        columns: Where the table keeps what.
+        options: How rewards are scored.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: There is no such file, or scores are not on the scale given.
+        DataError: A column is missing, or a cell is neither a number nor a label.
+    """
+    how, where = options or QualityOptions(), columns or ScoreColumns()
+    started = run_folder.start(
+        out,
+        verb="score table",
+        arguments={**asdict(how), "columns": asdict(where)},
+        seed=how.resampling.seed,
+        inputs={"source": source},
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        progress.write(about(of_table(source, where, how), simulated=progress.simulated), Estimate)
+    return progress.folder
+
+
+def of_table(source: Any, columns: ScoreColumns | None = None, options: QualityOptions | None = None) -> list[Estimate]:
+    """Estimate what `run_table` writes.
+
+    Args:
+        source: A parquet, CSV or JSON lines file, or a `datasets.Dataset`.
+        columns: Where the table keeps what.
+        options: How rewards are scored.
+    """
+    how, where = options or QualityOptions(), columns or ScoreColumns()
+    level, pair = how.resampling.level, (where.chosen, where.rejected)
+    sheet = user_table.read(source, (), optional=(*pair, where.group))
+    of_pairs = all(map(sheet.has, pair))
+    if not of_pairs:
+        sheet = user_table.read(source, (where.score, where.label), optional=(where.group,))
+    names = sheet.full_texts(where.group) if sheet.has(where.group) else None
+    if of_pairs:
+        one, other = (sheet.numbers(column) for column in pair)
+    else:
+        one, other = sheet.numbers(where.score), _truths(sheet, where.label)
+    kept = [place for place, cells in enumerate(zip(one, other, strict=True)) if None not in cells]
+    groups = None if names is None else [names[place] for place in kept]
+    left, right = ([float(part[place] or 0.0) for place in kept] for part in (one, other))
+    missing = len(sheet) - len(kept)
+    if of_pairs:
+        margins = [a - b for a, b in zip(left, right, strict=True)]
+        return pair_accuracy(margins, clusters=groups, n_missing=missing, level=level)
+    if set(right) <= {0.0, 1.0}:
+        return _quality(left, [value == 1.0 for value in right], groups, missing, how)
+    graded = correlations(left, right, clusters=groups, level=level)
+    return [replace(estimate, n_missing=missing) for estimate in graded]
+
+
+def _truths(sheet: user_table.Sheet, column: str) -> list[float | None]:
+    """Return labels as 1 and 0, or as the numbers they are."""
+    cells = sheet.texts(column)
+    known = [None if cell is None else _TRUTHS.get(cell.strip().lower()) for cell in cells]
+    if all(cell is None or truth is not None for cell, truth in zip(cells, known, strict=True)):
+        return [None if truth is None else float(truth) for truth in known]
+    return sheet.numbers(column)

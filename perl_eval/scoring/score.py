@@ -1,0 +1,90 @@
+"""The verb `score`: judgements, scores and completions to figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.metrics.judgement_estimates import ScoreOptions, estimate_judgements, kind_of
+from perl_eval.records import Estimate, Judgement
+from perl_eval.stats.intervals import about
+from perl_eval.storage import run_folder
+from perl_eval.storage.executor import Executor, here
+
+__all__ = ["ScoreOptions", "estimate_judgements", "run"]
+
+
+def run(
+    judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions | None = None, spread: Executor = here
+) -> Path:
+    """Estimate win rates and position bias, or rates of yes and no, from judgements.
+
+    Judgements are taken apart by judge, policies, data set and prompt; none are pooled. Policies that met the same
+    baseline on the same items, in one run or several, are compared item by item, and more than two policies are ranked.
+
+    Args:
+        judgements: A file or run folder of Judgement records, or several.
+        out: Output folder.
+        options: How figures are estimated.
+        spread: Where each thing compared is estimated; the figures are the same wherever.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: There are no judgements.
+        DataError: A judgement occurs twice, or has a probability that is none.
+    """
+    how = options or ScoreOptions()
+    sources = [judgements] if isinstance(judgements, str | Path) else list(judgements)
+    read = [(Path(source), run_folder.read(Path(source), Judgement)) for source in sources]
+    inputs = {"judgements" if not place else f"judgements {place + 1}": path for place, (path, _) in enumerate(read)}
+    started = run_folder.start(
+        out,
+        verb="score",
+        arguments=asdict(how),
+        seed=how.seed,
+        inputs=inputs if how.gamed is None else {**inputs, "gamed": how.gamed},
+        simulated=any(record.simulated for _, records in read for record in records),
+    )
+    with started as progress:
+        if progress.done:
+            return progress.folder
+        _refuse_bad_judgements(read)
+        found = estimate_judgements([record for _, records in read for record in records], how, spread=spread)
+        found += [estimate for path, _ in read for estimate in _anytime(path)]
+        progress.write(about(found, simulated=any(_is_simulated(path) for path, _ in read)), Estimate)
+    return progress.folder
+
+
+def _anytime(judged: Path) -> list[Estimate]:
+    """Return the anytime intervals of a judge run that stopped when it was decided: theirs hold, fixed ones do not."""
+    folder = judged if judged.is_dir() else judged.parent
+    card = run_folder.read_card(folder)
+    if card is None or card.notes.get("decided after") is None or not (folder / run_folder.FILES[Estimate]).is_file():
+        return []
+    return [estimate for estimate in run_folder.read(folder, Estimate) if estimate.name.endswith(", anytime")]
+
+
+def _is_simulated(path: Path) -> bool:
+    """Return whether the run card beside an input says that it is simulated."""
+    card = run_folder.read_card(path if path.is_dir() else path.parent)
+    return card is not None and card.simulated
+
+
+def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> None:
+    seen: set[tuple[str, ...]] = set()
+    for file, records in read:
+        if not records:
+            raise UserError(f"{file} holds no judgements", "judge something first")
+        for row, record in enumerate(records):
+            key = (*kind_of(record), record.unit)
+            if key in seen:
+                raise DataError(
+                    f"judgement {record.id} of the same pair by the same judge occurs twice", file=file, row=row
+                )
+            seen.add(key)
+            if record.p_a is not None and not 0 <= record.p_a <= 1:
+                raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")

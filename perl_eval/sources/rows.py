@@ -1,0 +1,233 @@
+"""Reading data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import PICTURE, Message, digest
+from perl_eval.sources.objects import mappings
+from perl_eval.storage import images, run_folder
+from perl_eval.storage.images import Picture
+
+__all__ = ["Row", "asked", "columns", "read", "rows", "splits", "write_rows"]
+
+_TURNS = ("prompt", "completion", "chosen", "rejected")
+_OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of any of the four shapes; what a shape lacks is None.
+
+    Demonstration has ``completion``, Rating has ``completion`` and ``label``, Preference has ``chosen`` and
+    ``rejected``, Prompt has neither. ``images`` are the pictures of the prompt, in the order of their places in it
+    (`perl_eval.records.PICTURE`); ``more`` has the row's other columns.
+    """
+
+    id: str
+    group: str
+    dataset: str
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...] | None = None
+    chosen: tuple[Message, ...] | None = None
+    rejected: tuple[Message, ...] | None = None
+    label: bool | None = None
+    images: tuple[Picture, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    return sorted([*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")])
+
+
+def splits(folder: Path) -> list[str]:
+    """Return the names of the splits in a folder."""
+    return sorted({path.stem.split("-")[0] for path in Path(folder).glob("*.parquet")})
+
+
+def columns(folder: Path, split: str) -> set[str]:
+    """Return the columns of one split, empty if there is no such split or its file is broken: `read` says so."""
+    try:
+        return {name for path in _files(Path(folder), split) for name in pq.read_schema(path).names}
+    except (pa.ArrowInvalid, OSError):
+        return set()
+
+
+def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
+    """Read one split.
+
+    Args:
+        folder: One config's folder, as ``perl-eval build`` writes it.
+        split: ``train``, ``validation``, ``test`` or what the folder has.
+        need: Columns that must be there beyond ``prompt``.
+
+    Raises:
+        UserError: No such folder or split.
+        DataError: The files do not match their run card, or a row lacks what is needed.
+    """
+    folder = Path(folder)
+    run_folder.fingerprint(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file", "give the folder that holds the splits")
+    files = _files(folder, split)
+    if not files:
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and list(path.glob("*.parquet")))
+        hint = f"it has the configs {', '.join(inside)}; give one of them" if inside else "build the data set first"
+        have = ", ".join(splits(folder)) or "none"
+        raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
+    return [row for path in files for row in _rows(path, need)]
+
+
+def rows(source: str | Path | Iterable[Any], split: str = "train") -> list[Row]:
+    """Return what somebody brought as rows for training.
+
+    Args:
+        source: A folder of splits, as ``perl-eval build`` writes it; or a list of dicts, a DataFrame or a Dataset in
+            TRL's columns: ``prompt``, and ``completion``, ``completion`` and ``label``, or ``chosen`` and ``rejected``.
+            ``id`` and ``group`` are derived where they are not given: the group from how the dialogue opens.
+        split: Of a folder: which split.
+
+    Raises:
+        UserError: There is no such folder or split.
+        DataError: A row lacks what is needed.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> (row,) = pe.rows([{"prompt": "Name a prime.", "chosen": "7", "rejected": "8"}])
+        >>> row.chosen
+        (Message(role='assistant', content='7'),)
+    """
+    if isinstance(source, str | Path):
+        return read(Path(source), split)
+    name = Path(f"the {type(source).__name__}")
+    return [_row(_completed(cells, name, row), name, row, ()) for row, cells in enumerate(mappings(source))]
+
+
+def write_rows(folder: Path, source: Any) -> Path:
+    """Write objects in TRL's columns as a folder of splits, as `read` reads it.
+
+    Args:
+        folder: A new folder.
+        source: A list of dicts, a DataFrame or a Dataset, which becomes the split ``train``; or a mapping from split to
+            such, a DatasetDict too.
+
+    Raises:
+        UserError: There are no rows.
+        DataError: A row has no prompt, or columns mix types.
+    """
+    splits = source if isinstance(source, Mapping) else {"train": source}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, given in splits.items():
+        name = Path(f"the {type(given).__name__}")
+        completed = [_completed(cells, name, row) for row, cells in enumerate(mappings(given))]
+        if not completed:
+            raise UserError(f"split {split!r} has no rows", "give at least one")
+        try:
+            pq.write_table(pa.Table.from_pylist(completed), folder / f"{split}.parquet")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"holds cells of several types in one column ({error})", file=name) from None
+    return folder
+
+
+def _completed(cells: Mapping[str, Any], file: Path, row: int) -> dict[str, Any]:
+    """Return a row's cells, those that every row has derived where they are not given."""
+    if cells.get("prompt") is None:
+        present = ", ".join(map(str, cells))
+        raise DataError(f"has no prompt; present are {present}", file=file, row=row, field="prompt")
+    turns = _turns(cells["prompt"], file, row, "prompt")
+    opening = [f"{turn.role}:{turn.content}" for turn in turns if turn.role != "system"][:1]
+    said = json.dumps([cells.get(name) for name in (*_TURNS, "label")], default=str, ensure_ascii=False)
+    derived = {"id": digest("row", said), "group": digest("group", *opening)}
+    return {**derived, **{name: value for name, value in cells.items() if value is not None}}
+
+
+def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
+    """Return the prompts of a split that are to be answered, each dialogue (with its pictures) once.
+
+    Args:
+        folder: One config's folder.
+        split: The split.
+        limit: This many at most, the same ones whatever else the split holds; 0 for all.
+
+    Raises:
+        UserError: No such folder or split.
+        DataError: The files do not match their run card.
+    """
+    distinct = {(row.prompt, row.images): row for row in reversed(read(folder, split))}
+    found = sorted(distinct.values(), key=lambda row: row.id)
+    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else found
+
+
+def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
+    try:
+        names = [name for name in pq.read_schema(path).names if name != images.COLUMN]
+        table = pq.read_table(path, columns=names)
+        shown = images.in_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"is not a parquet file ({error})", file=path, fix="build the data set again") from None
+    for column in ("id", "group", "prompt", *need):
+        if column not in table.column_names:
+            raise DataError(
+                f"no such column; present are {', '.join(table.column_names)}",
+                file=path,
+                field=column,
+                fix="give a config of the right shape",
+            )
+    for index, cells in enumerate(table.to_pylist()):
+        for column in ("id", "group", "prompt", *need):
+            if cells[column] is None:
+                raise DataError("is empty", file=path, row=index, field=column)
+        yield _row(cells, path, index, shown[index])
+
+
+def _turns(value: Any, path: Path, index: int, name: str) -> tuple[Message, ...]:
+    try:
+        return Message.sequence(value, role="user" if name == "prompt" else "assistant")
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(
+            "is neither text nor a list of turns with role and content", file=path, row=index, field=name
+        ) from None
+
+
+def _check_places(turns: Mapping[str, Sequence[Message]], shown: Sequence[Picture], path: Path, index: int) -> None:
+    """Refuse a row of which some picture has no place in the prompt, or some place no picture."""
+    places = sum(turn.content.count(PICTURE) for turn in turns["prompt"])
+    for name in sorted(turns.keys() - {"prompt"}):
+        if shown and any(PICTURE in turn.content for turn in turns[name]):
+            raise DataError("has a picture", file=path, row=index, field=name, fix="put pictures into prompts only")
+    if shown and places != len(shown):
+        raise DataError(
+            f"has places for {places} pictures, and the row comes with {len(shown)}",
+            file=path,
+            row=index,
+            field="prompt",
+            fix='give the turn one part of type "image" for each picture',
+        )
+
+
+def _row(cells: dict[str, Any], path: Path, index: int, shown: tuple[Picture, ...]) -> Row:
+    turns = {name: _turns(cells[name], path, index, name) for name in _TURNS if cells.get(name) is not None}
+    _check_places(turns, shown, path, index)
+    label = cells.get("label")
+    if label not in (None, 0, 1):
+        raise DataError(f"{label!r} is no label", file=path, row=index, field="label", fix="give true or false")
+    return Row(
+        id=str(cells["id"]),
+        group=str(cells["group"]),
+        dataset=str(cells.get("dataset", "")),
+        prompt=turns["prompt"],
+        completion=turns.get("completion"),
+        chosen=turns.get("chosen"),
+        rejected=turns.get("rejected"),
+        label=None if label is None else bool(label),
+        images=shown,
+        more={name: value for name, value in cells.items() if name not in _OWN},
+    )

@@ -1,0 +1,1 @@
+"""Parquet files of records, run folders, remote addresses, pictures, progress, workers."""

@@ -1,0 +1,351 @@
+"""Run folders: what a verb wrote, and the card that says how.
+
+A run folder holds the verb's output files and ``run.json``, its `RunCard`, written last. A folder without the card is
+unfinished, and the same verb with the same arguments goes on with it. A card whose checksums do not match the files
+beside it is refused by every verb that reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from numbers import Integral, Real
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any, TypeVar
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
+from perl_eval.storage import parquet, remote
+from perl_eval.storage.remote import CARD, MARK
+
+__all__ = ["CARD", "CHECKPOINT", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
+
+FILES: Mapping[type, str] = {
+    Completion: "completions.parquet",
+    Judgement: "judgements.parquet",
+    HumanLabel: "labels.parquet",
+    Score: "scores.parquet",
+    Estimate: "estimates.parquet",
+    Measurement: "curve.parquet",
+}
+"""The file that a run folder keeps each kind of record in."""
+_PACKAGES = (
+    *("perl-eval", "numpy", "pyarrow", "scipy", "scikit-learn", "datasets"),
+    *("torch", "transformers", "peft", "tokenizers", "openai"),
+)
+CHECKPOINT = ".checkpoint"
+"""The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
+Record = TypeVar("Record")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _is_output(path: Path, folder: Path) -> bool:
+    """Ledgers stay open to later runs, and hidden files are unfinished work: neither is an output."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.is_file() and path.name != CARD and not hidden and ".sqlite" not in path.name
+
+
+def _outputs(folder: Path) -> dict[str, str]:
+    found = sorted(path for path in folder.rglob("*") if _is_output(path, folder))
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
+
+
+def read_card(folder: Path) -> RunCard | None:
+    """Return the run card of a folder, or None if it has none.
+
+    Raises:
+        DataError: The card is not a card.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card = RunCard(**json.loads(path.read_text("utf-8")))
+        for name in ("arguments", "inputs", "outputs", "versions", "notes"):
+            if not isinstance(getattr(card, name), dict):
+                raise TypeError(f"{name} is no object")
+        if not isinstance(card.verb, str) or not isinstance(card.started, str):
+            raise TypeError("verb or started is no text")
+        return card
+    except (ValueError, TypeError) as error:
+        raise DataError(f"is not a run card ({error})", file=path, fix="run the verb again") from None
+
+
+def _refuse_if_changed(folder: Path, card: RunCard, names: Iterable[str]) -> None:
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise DataError("is named by the run card and missing", file=path, fix=f"run `{card.verb}` again")
+        if _sha256(path) != card.outputs[name]:
+            raise DataError(
+                f"does not match the sha256 in {folder / CARD}; it was changed after `{card.verb}` wrote it",
+                file=path,
+                fix=f"run `{card.verb}` again, or delete {CARD} to vouch for the file yourself",
+            )
+
+
+def fingerprint(path: Path) -> str:
+    """Return the sha256 of an input file or folder, after checking it against its run card.
+
+    File or folder is checked against the card of the run folder it is, or lies in. Input without a card is taken
+    as it is.
+
+    Raises:
+        UserError: There is nothing at that path.
+        DataError: A card does not match its file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"no such file or folder: {path}", "check the path")
+    owner = _owner(path if path.is_dir() else path.parent)  # a link counts where it lies, not where it points
+    if path.is_dir():
+        outputs = _outputs(path)
+        if owner is not None:
+            folder, card = owner
+            inside = path.resolve().relative_to(folder).as_posix()
+            prefix = "" if inside == "." else f"{inside}/"
+            _refuse_if_changed(folder, card, [name for name in card.outputs if name.startswith(prefix)])
+        return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+    if owner is not None:
+        folder, card = owner
+        name = (path.parent.resolve() / path.name).relative_to(folder).as_posix()
+        if name in card.outputs:
+            _refuse_if_changed(folder, card, [name])
+    return _sha256(path)
+
+
+def _owner(folder: Path) -> tuple[Path, RunCard] | None:
+    """Return the nearest run folder at or above a folder, four levels up at most, with its card."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents[:3]):
+        card = read_card(candidate)
+        if card is not None:
+            return candidate, card
+    return None
+
+
+def _is_simulated(path: Path) -> bool:
+    owner = _owner(path if path.is_dir() else path.parent)
+    return owner is not None and owner[1].simulated
+
+
+def locate(path: Path, record: type) -> Path:
+    """Return the file of one kind of record: the path itself, or the kind's file in a run folder.
+
+    Raises:
+        UserError: The folder has no such file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = path / FILES[record]
+    if not found.is_file():
+        raise UserError(
+            f"{path} has no {found.name}",
+            f"give a folder that holds {record.__name__} records, or the file itself",
+        )
+    return found
+
+
+def read(path: Path, record: type[Record]) -> list[Record]:
+    """Check a file or run folder against its card and read its records.
+
+    Raises:
+        UserError: There is no such file.
+        DataError: The file does not match its card, or is not a table of such records.
+    """
+    found = locate(path, record)
+    fingerprint(found)
+    return parquet.read(found, record)
+
+
+def find_cards(root: Path) -> list[tuple[Path, RunCard]]:
+    """Return every run folder at or below a folder, oldest first."""
+    cards = [(path.parent, card) for path in Path(root).rglob(CARD) if (card := read_card(path.parent)) is not None]
+    return sorted(cards, key=lambda found: found[1].started)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Run:
+    """An output folder being filled; use as a context manager, see `start`.
+
+    Attributes:
+        folder: The folder.
+        done: True if the folder already holds this very run, finished; write nothing then.
+        notes: Figures that go on the card.
+    """
+
+    def __init__(self, folder: Path, plan: dict[str, Any], finished: RunCard | None) -> None:
+        self.folder = folder
+        self.done = finished is not None
+        self.notes: dict[str, Any] = dict(finished.notes) if finished else {}
+        self._plan = plan
+        self._begun_s = time.monotonic()
+        self._started = datetime.now(UTC).isoformat(timespec="microseconds")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether simulated people or judges come in, here or in an input."""
+        return bool(self._plan["simulated"])
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.done or kind is not None:
+            return
+        card = RunCard(
+            **self._plan,
+            outputs=_outputs(self.folder),
+            versions=_versions(),
+            seconds=round(time.monotonic() - self._begun_s, 3),
+            peak_memory_bytes=peak_memory_bytes(),
+            started=self._started,
+            notes=self.notes,
+        )
+        _write_json(self.folder / CARD, asdict(card))
+        (self.folder / MARK).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+        self.done = True
+
+    def write(self, records: Iterable[Any], record: type) -> Path:
+        """Write records to the file of their kind and return its path."""
+        path = self.folder / FILES[record]
+        parquet.write(path, records, record)
+        return path
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no form for as what it has: paths as text, numbers of numpy as numbers."""
+    if isinstance(value, PurePath):
+        return remote.shown(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{value!r} cannot go on a run card")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
+    parquet.replace_file(path, lambda partial: partial.write_text(text + "\n", "utf-8"))
+
+
+def start(
+    out: Path,
+    *,
+    verb: str,
+    arguments: Mapping[str, Any],
+    seed: int = 0,
+    inputs: Mapping[str, Path] | None = None,
+    simulated: bool = False,
+) -> Run:
+    """Open an output folder for a verb.
+
+    If the folder holds the finished output of the same verb with the same arguments, seed and input checksums, the
+    run is ``done`` at once. If it holds an unfinished one, the run goes on in it. Anything else there is refused.
+
+    Args:
+        out: The folder.
+        verb: The verb, as typed.
+        arguments: What shapes the output: plain values, paths, sequences, mappings; never a key or a password.
+        seed: The run's seed.
+        inputs: Input paths by the name of their argument; each is checked against its card.
+        simulated: True if simulated people or judges come in here; a simulated input makes the run simulated anyway.
+
+    Raises:
+        UserError: The folder holds something else or cannot be written, or an input is missing.
+        DataError: An input does not match its card.
+    """
+    out = Path(out)
+    given = dict(inputs or {})
+    plan = {
+        "verb": verb,
+        "arguments": json.loads(json.dumps({**arguments, **given}, default=_plain)),
+        "seed": seed,
+        "inputs": {remote.shown(path): fingerprint(path) for path in given.values()},
+        "simulated": simulated or any(_is_simulated(path) for path in given.values()),
+    }
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", "give a folder for the output")
+    card = read_card(out)
+    if card is not None:
+        if {name: getattr(card, name) for name in plan} == plan:
+            _refuse_if_changed(out, card, card.outputs)
+            return Run(out, plan, card)
+        raise UserError(
+            f"{out} holds the output of another `{card.verb}` run: {_difference(asdict(card), plan)}",
+            "choose another folder or delete this one",
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = {path.name for path in out.iterdir()} - {MARK}
+        writable = os.access(out, os.W_OK)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None
+    if not writable:
+        raise UserError(f"cannot write {out}", "choose a folder you can write to")
+    begun = _read_mark(out / MARK)
+    if begun is not None and begun != plan and held:
+        raise UserError(
+            f"{out} holds an unfinished run of another `{begun['verb']}` command: {_difference(begun, plan)}",
+            "choose another folder or delete this one",
+        )
+    if begun is None and any(not name.startswith(".") for name in held):
+        raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
+    parquet.sweep(out)
+    _write_json(out / MARK, plan)
+    return Run(out, plan, None)
+
+
+def _read_mark(mark: Path) -> dict[str, Any] | None:
+    try:
+        plan = json.loads(mark.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return plan if isinstance(plan, dict) and plan.keys() >= {"verb", "arguments", "seed", "inputs"} else None
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in what a run differs from the one before: the first of verb, arguments, seed and inputs that does."""
+    if before["verb"] != now["verb"]:
+        return f"this one is `{now['verb']}`"
+    was, wanted = before["arguments"], now["arguments"]
+    for name in sorted({*was, *wanted}):
+        if was.get(name) != wanted.get(name):
+            return f"{name} was {was.get(name)!r} and is now {wanted.get(name)!r}"
+    if before["seed"] != now["seed"]:
+        return f"the seed was {before['seed']} and is now {now['seed']}"
+    changed = [path for path, sha256 in now["inputs"].items() if before["inputs"].get(path) != sha256]
+    return f"{changed[0]} has changed since" if changed else "one is simulated, the other is not"

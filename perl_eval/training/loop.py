@@ -1,0 +1,292 @@
+"""The one training loop: optimizer, schedule, curve, best checkpoint, early stopping, exact resume.
+
+A step's randomness is a function of the run's seed and the step number, so parameters, optimizer moments and the
+curve are the whole state. They are written every ``checkpoint_every_s`` seconds to a hidden folder, atomically; a run
+that was killed goes on from there and ends with the same weights. What was learned stays there until the run has its
+card, so that a kill while the verb saves or measures its model costs no training.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from perl_eval.errors import PerlEvalError
+from perl_eval.records import Measurement
+from perl_eval.storage import parquet, run_folder
+from perl_eval.storage.progress import track
+from perl_eval.training.distributed import Processes
+from perl_eval.training.fsdp import as_share, clip, groups, local, plain, share_of, whole
+
+__all__ = ["Diverged", "Fit", "Learning", "LoopOptions", "begun", "optimise"]
+
+_STATE = "state.safetensors"
+
+
+class Diverged(PerlEvalError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How long and how fast to learn.
+
+    ``learning_rate`` rises linearly over ``warmup`` steps, then falls linearly to a tenth. ``evaluate_every`` steps the
+    validation figure is taken; 0 never. With ``evaluate_first`` it is also taken before the first step, as that of
+    step -1, whose weights may be the best. After ``patience`` evaluations without a lower loss the run stops; 0 never.
+
+    Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
+    warmup does that here.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 10
+    clip_norm: float = 1.0
+    weight_decay: float = 0.0
+    evaluate_every: int = 0
+    evaluate_first: bool = False
+    patience: int = 0
+    checkpoint_every_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What is learned.
+
+    Attributes:
+        name: For the progress bar.
+        parts: What to train, by part and name; fixed for the whole run. Each part's gradient is clipped apart, so that
+            a value head with large errors cannot shrink the policy's step.
+        learn: Given the step, computes a loss of this process's share, calls ``backward`` and returns figures of the
+            whole step for the curve.
+        evaluate: Returns validation figures; the first is a loss, and the weights with the lowest stay.
+        log: Gets each step's figures as they come.
+    """
+
+    name: str
+    parts: Mapping[str, Mapping[str, nn.Parameter]]
+    learn: Callable[[int], Mapping[str, float]]
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    log: Callable[[int, Mapping[str, float]], None] | None = None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters by part and name."""
+        return {f"{part}.{name}": one for part, named in self.parts.items() for name, one in named.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What training gave: the curve, the step whose weights are in place, steps taken, and seconds spent learning."""
+
+    curve: list[Measurement]
+    best_step: int
+    steps: int
+    seconds: float
+
+
+def _rate(options: LoopOptions, step: int) -> float:
+    if step < options.warmup:
+        return (step + 1) / options.warmup
+    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return 1.0 - 0.9 * progress
+
+
+def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: Processes | None = None) -> Fit:
+    """Run a task step by step and move its parameters down their gradient.
+
+    Args:
+        task: What is learned.
+        options: Steps and rates.
+        folder: The run folder; checkpoints go to a hidden folder in it, which goes once the run has its card.
+        processes: Who shares the work; the main one writes the checkpoints, and all read them.
+
+    Raises:
+        Diverged: A figure whose name ends in ``loss``, or a gradient, is not finite.
+    """
+    processes = processes or Processes()
+    parameters = task.parameters
+    optimizer = torch.optim.AdamW(
+        [{"params": group} for group in groups(parameters.values())],
+        lr=options.learning_rate,
+        eps=1e-8,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    state = _State(folder / run_folder.CHECKPOINT, parameters, optimizer, processes)
+    first = state.load()
+    if state.finished:
+        return state.fit()
+    begun_s = saved_s = time.monotonic()
+    if task.evaluate and options.evaluate_first and not first:
+        checked = task.evaluate()
+        state.keep_best(-1, next(iter(checked.values())))
+        state.curve += [Measurement(-1, name, float(value)) for name, value in checked.items()]
+    ahead: Iterable[int] = range(first, options.steps)
+    for step in track(ahead, task.name, total=options.steps - first) if processes.is_main else ahead:
+        if options.patience and state.stale >= options.patience:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * _rate(options, step)
+        optimizer.zero_grad(set_to_none=True)
+        figures = dict(task.learn(step))
+        processes.sum_gradients(plain(parameters.values()))
+        figures |= _clip(task, options.clip_norm, processes)
+        _refuse_if_diverged(task.name, step, figures)
+        optimizer.step()
+        last = step + 1 == options.steps
+        state.steps = step + 1
+        if task.evaluate and options.evaluate_every and ((step + 1) % options.evaluate_every == 0 or last):
+            optimizer.zero_grad(set_to_none=True)
+            checked = task.evaluate()
+            figures |= checked
+            state.keep_best(step, next(iter(checked.values())))
+        state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
+        if task.log and processes.is_main:
+            task.log(step, figures)
+        due = processes.is_main and time.monotonic() - saved_s > options.checkpoint_every_s
+        if not last and processes.agreed(due=due):
+            state.seconds += time.monotonic() - begun_s
+            state.save()
+            begun_s = saved_s = time.monotonic()
+    optimizer.zero_grad(set_to_none=True)
+    state.seconds += time.monotonic() - begun_s
+    state.finish()
+    if processes.is_main or processes.sharded:
+        state.save()
+    processes.wait()
+    return state.fit()
+
+
+def begun(folder: Path) -> bool:
+    """Return whether a run folder has a checkpoint, from which `optimise` goes on."""
+    return (folder / run_folder.CHECKPOINT / _STATE).is_file()
+
+
+def _clip(task: Learning, clip_norm: float, processes: Processes) -> dict[str, float]:
+    """Clip each part's gradient to a norm, and return the norms as they were."""
+    norms = {}
+    for part, named in task.parts.items():
+        name = "gradient norm" if len(task.parts) == 1 else f"{part} gradient norm"
+        norms[name] = clip(named.values(), clip_norm, processes)
+    return norms
+
+
+def _refuse_if_diverged(name: str, step: int, figures: Mapping[str, float]) -> None:
+    for figure, value in figures.items():
+        what = "loss" if figure.endswith("loss") else "gradient" if figure.endswith("gradient norm") else ""
+        if what and not math.isfinite(value):
+            raise Diverged(f"{name}: the {what} is not finite at step {step}; use a smaller learning rate")
+
+
+class _State:
+    """Everything that a resumed run needs, and how it lies on disk (safetensors and JSON)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        processes: Processes,
+    ) -> None:
+        self.folder = folder
+        self.processes = processes
+        self.parameters = parameters
+        self.optimizer = optimizer
+        self.curve: list[Measurement] = []
+        self.seconds = 0.0
+        self.steps = 0
+        self.stale = 0
+        self.best: dict[str, torch.Tensor] = {}
+        self.best_step = -1
+        self.best_loss = float("inf")
+        self.finished = False
+
+    def keep_best(self, step: int, loss: float) -> None:
+        self.stale += 1
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.stale = loss, step, 0
+            # in the machine's memory, not the GPU's, which full tuning fills
+            self.best = {name: local(one.detach()).to("cpu", copy=True) for name, one in self.parameters.items()}
+
+    def finish(self) -> None:
+        """Put the best weights in place; moments, and weights kept apart, are needed no more."""
+        self.finished = True
+        if not self.best:
+            self.best_step = self.steps - 1
+        with torch.no_grad():
+            for name, kept in self.best.items():
+                local(self.parameters[name]).copy_(kept)
+        self.best.clear()
+        self.optimizer.state.clear()
+
+    def fit(self) -> Fit:
+        return Fit(self.curve, self.best_step, self.steps, self.seconds)
+
+    def save(self) -> None:
+        from safetensors.torch import save_file
+
+        full = functools.partial(whole, processes=self.processes)  # of shares by all, in one order
+        tensors = {f"parameter/{name}": full(parameter.detach()) for name, parameter in self.parameters.items()}
+        for name, best in self.best.items():
+            tensors[f"best/{name}"] = full(as_share(best, self.parameters[name]))
+        for name, parameter in self.parameters.items():
+            moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
+            tensors |= {f"moment/{key}/{name}": full(torch.as_tensor(moments[key])) for key in sorted(moments)}
+        if not self.processes.is_main:
+            return
+        header = {
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "stale": self.stale,
+            "best_step": self.best_step,
+            "best_loss": self.best_loss if self.best else None,
+            "finished": self.finished,
+            "curve": [asdict(point) for point in self.curve],
+        }
+        # The header rides in the weights file: one rename makes both current at once.
+        metadata = {"state": json.dumps(header)}
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        parquet.replace_file(self.folder / _STATE, lambda path: save_file(contiguous, path, metadata=metadata))
+
+    def load(self) -> int:
+        path = self.folder / _STATE
+        if not path.is_file():
+            return 0
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as saved:
+            header = json.loads(saved.metadata()["state"])
+            names = set(saved.keys())
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(share_of(saved.get_tensor(f"parameter/{name}"), parameter))
+                    if f"best/{name}" in names:
+                        best = share_of(saved.get_tensor(f"best/{name}"), parameter)
+                        self.best[name] = local(best).cpu()
+                    self.optimizer.state[parameter] = {
+                        key.split("/", 2)[1]: _moment(saved.get_tensor(key), parameter)
+                        for key in names
+                        if key.startswith("moment/") and key.split("/", 2)[2] == name
+                    }
+        self.curve = [Measurement(**point) for point in header["curve"]]
+        self.seconds, self.best_step, self.stale = header["seconds"], header["best_step"], header["stale"]
+        if header["best_loss"] is not None:
+            self.best_loss = header["best_loss"]
+        self.steps, self.finished = int(header["steps"]), header["finished"]
+        return self.steps
+
+
+def _moment(saved: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """Put a moment where its parameter is; Adam counts steps on the CPU."""
+    return saved if saved.dim() == 0 else share_of(saved.to(parameter.device), parameter)

@@ -1,0 +1,98 @@
+"""RL policies: prompts, a prior and a reward to a policy; the step itself is in `perl_eval.training.reinforce`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from perl_eval.checks import valid_seed
+from perl_eval.metrics.glossary import curve_glossary
+from perl_eval.models.backbone import open_backbone
+from perl_eval.models.model_card import model_card
+from perl_eval.records import Measurement
+from perl_eval.sources import rows
+from perl_eval.training.actor_critic import POLICY, VALUE, Roles
+from perl_eval.training.distributed import Processes
+from perl_eval.training.loop import Fit
+from perl_eval.training.profiling import Meter, byte_account
+from perl_eval.training.reinforce import PolicyOptions, PolicyTrainer, cast
+from perl_eval.training.reward_function import Reward, learned_reward, signature
+
+__all__ = ["POLICY", "VALUE", "PolicyOptions", "PolicyTrainer", "Reward", "run"]
+
+
+def run(  # the verb's inputs are four paths; folding them into one argument would hide them
+    data: Path,
+    prior: Path,
+    reward: Path | Sequence[Path] | Reward,
+    out: Path,
+    *,
+    options: PolicyOptions | None = None,
+    seed: int = 0,
+) -> Path:
+    """Train a policy against a reward, on the prior as one frozen backbone, or as a tuned copy of it.
+
+    Args:
+        data: A folder of rows with prompts; the ``train`` split is used.
+        prior: The SFT model: where the policy starts, and the KL anchor.
+        reward: The output of ``train reward`` on the same prior; several, which make an ensemble; or any function of
+            rows and rollouts.
+        out: The run folder: the policy adapter in peft's layout (with ``full`` the whole model), ``curve.parquet`` and
+            the run card.
+        options: See `PolicyOptions`.
+        seed: Seeds adapter, order and samples.
+
+    Raises:
+        UserError: No such data, model or reward model.
+        DataError: A changed input, or a reward model of another backbone.
+    """
+    options = options or PolicyOptions()
+    inputs, extra = {"data": Path(data), "prior": Path(prior)}, {}
+    if callable(reward):
+        extra = {"reward": signature(reward)}
+    else:
+        members = [Path(reward)] if isinstance(reward, str | Path) else [Path(one) for one in reward]
+        inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
+    processes = Processes.current(options.resources.placement.resolve())
+    arguments = {**asdict(options), **extra}
+    plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
+    with processes.start(out, **plan) as going:
+        if going.done:
+            return going.folder
+        found = rows.read(data, "train")
+        with Meter(options.resources.placement.resolve()) as meter:
+            backbone = open_backbone(prior, options.resources.placement)
+            before = backbone.weights_sha256()
+            size = options.resources.micro_batch or 64
+            given = reward if callable(reward) else learned_reward(members, backbone, options.ensemble, batch=size)
+            roles = cast(backbone, options, seed=seed)
+            trainer = PolicyTrainer(roles, found, given, options, seed=seed, processes=processes)
+            fit = trainer.train(going.folder, meter)
+        if backbone.weights_sha256() != before:
+            raise AssertionError("the frozen backbone changed while the policy was trained")
+        if processes.is_main:
+            roles.policy.backbone.save(roles.policy.name, going.folder)
+            going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
+            going.write(fit.curve, Measurement)
+            model_card(going.folder, "train policy", str(prior), going.notes, curve_glossary("train policy"))
+        processes.wait()
+    return going.folder
+
+
+def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
+    """Return the figures for the run card; the trained share is of the policy alone."""
+    trained = [one for part in roles.parts().values() for one in part.values()]
+    resident = sum(int(backbone.counts()["parameters"]) for backbone in roles.backbones)
+    return {
+        **roles.policy.backbone.counts(roles.policy.name),
+        "parameters": resident,
+        "models in memory": len(roles.backbones),
+        **byte_account(roles.backbones, trained),
+        "beta": options.kl_strength,
+        "learning rate": options.rate,
+        "backbone sha256": roles.prior.backbone.sha256,
+        "steps": fit.steps,
+        "seconds a step": fit.seconds / fit.steps,
+    }

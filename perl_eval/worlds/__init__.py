@@ -1,0 +1,1 @@
+"""Embedded worlds whose truth is known."""

@@ -1,0 +1,380 @@
+"""The verbs judge and verify as they are typed: what each option reaches, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Command
+from fake_server import FakeServer, serving
+
+from perl_eval.client.ledger import Ledger
+from perl_eval.records import Completion, Estimate, Judgement, Message
+from perl_eval.storage import parquet, run_folder
+
+KEY = "sk-planted-9876543210-in-a-file"
+
+
+@pytest.fixture(autouse=True)
+def _without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    """Return the two folders to judge: a is shorter than b in four pairs of eight, longer in the others."""
+    for policy, sizes in (("a", range(1, 9)), ("b", (5,) * 4 + (1,) * 4)):
+        with run_folder.start(tmp_path / policy, verb="sample", arguments={}) as run:
+            answers = [
+                Completion(
+                    f"{policy}{i}", f"i{i}", f"g{i}", "d", policy, (Message("user", f"order {i}"),), "x" * n, "stop", 0
+                )
+                for i, n in enumerate(sizes)
+            ]
+            run.write(answers, Completion)
+    return f"{tmp_path}/a {tmp_path}/b"
+
+
+def judge(pairs: str, out: Path, more: str) -> str:
+    return f"judge {pairs} --out {out} --prompt dialogue {more}"
+
+
+# ---------------------------------------------------------------------------------------------------- servers
+
+
+def test_a_chat_judge_is_run_and_verified(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        shown = command(
+            judge(pairs, tmp_path / "out", f"--judge chat:m --base-url {server.url} --price-in 1 --price-out 2")
+        )
+    # The server prefers the shorter answer: a in i0 to i3, b in i4 to i7.
+    assert shown.out.splitlines()[:2] == [
+        "8 judged: 4 loss, 4 win",
+        "16 requests, 0 answers from the ledger, 0.0017 US dollars",
+    ]
+    assert (shown.code, shown.out.splitlines()[-1]) == (None, str(tmp_path / "out"))
+    # The server is gone: nobody is asked.
+    shown = command(f"verify {tmp_path}/out")
+    assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
+
+
+def test_a_forged_run_does_not_verify(command: Command, pairs: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command(judge(pairs, out, "--judge scripted:length --noise 2 --position-bias 0.5 --seed 3"))
+    assert command(f"verify {out}").code is None
+    forged = run_folder.read(out, Judgement)
+    forged[2] = replace(forged[2], outcome="tie")
+    parquet.write(out / "judgements.parquet", forged, Judgement)
+    card = json.loads((out / "run.json").read_text())
+    card["outputs"]["judgements.parquet"] = sha256((out / "judgements.parquet").read_bytes()).hexdigest()
+    (out / "run.json").write_text(json.dumps(card))
+    shown = command(f"verify {out}")
+    assert (shown.code, shown.out) == (1, f"{forged[2].id}\n")
+    assert shown.err.endswith("1 of 8 judgements come out otherwise\n")
+
+
+@pytest.mark.parametrize("form", ["openai", "systemone"])
+def test_a_decisions_judge_is_run_and_verified(command: Command, pairs: str, tmp_path: Path, form: str) -> None:
+    with serving(FakeServer()) as server:
+        more = f"--judge decisions:luna --form {form} --base-url {server.url} --tie-option --tie-margin 0.01"
+        assert command(judge(pairs, tmp_path / "out", more)).code is None
+        assert len(server.requests) == 8
+        assert server.requests[0]["model"] == "luna"
+        questions = server.requests[0]["questions"]
+        first = questions[0] if form == "openai" else questions["0"]
+        assert len(first.get("choices") or first["criteria"]) == 3
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    wanted = {"form": form, "tie": True, "tie_margin": 0.01}
+    assert wanted.items() <= card.arguments["judge"]["parameters"].items()
+    assert command(f"verify {tmp_path}/out").code is None
+
+
+@pytest.mark.parametrize(
+    ("more", "fields"),
+    [
+        ("", {"response_format", "temperature", "max_tokens"}),
+        ("--verdict-by text", {"temperature", "max_tokens"}),
+        ("--verdict-by logprobs", {"temperature", "max_tokens", "logprobs", "top_logprobs"}),
+    ],
+)
+def test_the_way_of_the_verdict_shapes_the_request(
+    command: Command, pairs: str, tmp_path: Path, more: str, fields: set[str]
+) -> None:
+    with serving(FakeServer()) as server:
+        line = f"--judge chat:m --base-url {server.url} --limit 1 --max-reply-tokens 9 --temperature 0.5 {more}"
+        command(judge(pairs, tmp_path / "out", line))
+    assert server.requests[0].keys() == {"model", "messages"} | fields
+    assert (server.requests[0]["max_tokens"], server.requests[0]["temperature"]) == (9, 0.5)
+
+
+def test_votes_and_reasoning_reach_the_judge(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        line = f"--judge chat:m --base-url {server.url} --limit 2 --votes 3 --temperature 1 --reasoning"
+        shown = command(judge(pairs, tmp_path / "out", line))
+    assert shown.out.splitlines()[1].startswith("12 requests")
+    assert "Give your reasons" in server.requests[0]["messages"][-1]["content"]
+    assert {len(row.ballots) for row in run_folder.read(tmp_path / "out", Judgement)} == {6}
+
+
+def test_a_key_comes_from_a_file_and_stays_there(command: Command, pairs: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    with serving(FakeServer()) as server:
+        line = f"--judge chat:m --base-url {server.url} --key-file {tmp_path}/key"
+        shown = command(judge(pairs, tmp_path / "out", line))
+    assert f"Bearer {KEY}" in server.headers[0]
+    kept = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(kept) >= 3
+    assert not any(KEY.encode() in content for content in [*kept, shown.out.encode(), shown.err.encode()])
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"two words", b"\xff\xfe", None, "schl\u00fcssel".encode()])
+def test_a_file_without_a_key_is_one_line(command: Command, pairs: str, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    shown = command(judge(pairs, tmp_path / "out", f"--judge chat:m --key-file {tmp_path}/key"))
+    assert (shown.code, shown.err.splitlines()) == (
+        2,
+        [f"error: {tmp_path}/key holds no key; give a file that holds the key and nothing else"],
+    )
+
+
+def test_limits_end_a_run_and_the_ledger_may_lie_elsewhere(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        more = f"--judge chat:m --base-url {server.url} --ledger {tmp_path}/l.sqlite --max-concurrency 1"
+        shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
+        assert "stopped: max_requests of 6 reached; 5 not asked" in shown.out
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            assert len(ledger) == 6
+        shown = command(judge(pairs, tmp_path / "paid", f"{more} --max-cost 0.001 --price-in 1 --price-out 1"))
+        assert "stopped: max_cost_usd of 0.001 reached" in shown.out
+        whole = command(judge(pairs, tmp_path / "whole", more))
+    assert len(server.requests) == 16
+    assert whole.out.startswith("8 judged: 4 loss, 4 win\n")
+
+
+def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        more = f"--judge chat:m --base-url {server.url} --limit 2 --rpm 600 --tpm 1e9"
+        command(judge(pairs, tmp_path / "out", more))
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    # Four requests, 0.1 s from one to the next.
+    assert card.seconds >= 0.3
+
+
+# ---------------------------------------------------------------------------------------------------- instead
+
+
+def test_a_dry_run_shows_one_request_and_asks_nobody(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        more = f"--judge chat:m --base-url {server.url} --price-in 1 --price-out 2 --max-reply-tokens 10 --dry-run"
+        shown = command(judge(pairs, tmp_path / "out", more))
+        assert server.requests == []
+    assert shown.code is None
+    facts = dict(line.split(maxsplit=1) for line in shown.out.splitlines()[:2])
+    assert facts == {"judge": "chat:m", "prompt": "dialogue"}
+    # Eight pairs in both orders; a reply that is cut off is asked for once more with twice the tokens: 16 x 30 at most.
+    assert "requests   16\n" in shown.out
+    assert "questions  16, of which 0 are in the ledger\n" in shown.out
+    assert "tokens out 480 at most\n" in shown.out
+    assert "US dollars at most" in shown.out
+    assert "[system]\n" in shown.out
+    assert "=== answer A |" in shown.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_without_prices_says_what_is_missing(command: Command, pairs: str, tmp_path: Path) -> None:
+    shown = command(judge(pairs, tmp_path / "out", "--judge chat:m --base-url http://127.0.0.1:9/v1 --dry-run"))
+    assert "cost       not known; give --price-in and --price-out\n" in shown.out
+
+
+def test_an_attack_prints_its_success_rates(command: Command, pairs: str, tmp_path: Path) -> None:
+    shown = command(judge(pairs, tmp_path / "out", "--judge scripted:length --attack"))
+    assert shown.code is None
+    rates = {rate.subject: rate.value for rate in run_folder.read(tmp_path / "out", Estimate)}
+    # Whatever makes an answer longer wins with a judge of length.
+    assert rates["verdict A"] == 1.0
+    assert "all attacks" in shown.out
+    assert shown.out.splitlines()[-1] == str(tmp_path / "out")
+
+
+def test_kept_replies_are_read_again_without_a_server(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        command(judge(pairs, tmp_path / "out", f"--judge chat:m --base-url {server.url}"))
+    shown = command(f"judge --reread {tmp_path}/out --out {tmp_path}/again")
+    assert shown.out.splitlines()[:2] == ["8 judged: 4 loss, 4 win", "0 changed"]
+    assert run_folder.read(tmp_path / "again", Judgement) == run_folder.read(tmp_path / "out", Judgement)
+
+
+@pytest.mark.parametrize("door", ["reward", "local"])
+def test_a_model_here_is_verified_without_loading_it(
+    command: Command, pairs: str, tmp_path: Path, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from perl_eval.client.reply import Reply
+    from perl_eval.judges.backends import choices
+    from perl_eval.judges.backends.reward_model import RewardJudge
+    from perl_eval.judges.protocol import Judge
+    from perl_eval.judging import judge as verb
+    from perl_eval.records import Ballot, Question
+
+    class Local(RewardJudge):
+        door, positional, sees = "local", True, "messages"
+
+        async def ask(self, questions: Any) -> list[Reply]:
+            await asyncio.sleep(0)
+            return [Reply('{"A": 0.75, "B": 0.25}', model=self.model) for _ in questions]
+
+        def read(self, question: Question, reply: Reply) -> Ballot:
+            return choices.read_probabilities(question, reply, tie_margin=0.0)
+
+    judges: dict[str, Judge] = {
+        "reward": RewardJudge(lambda answers: [len(one.text) for one in answers], name="rm@1", tie_margin=1.0),
+        "local": Local(lambda _: [], name="lm@1"),
+    }
+    judges["local"].parameters = {"tie": False, "tie_margin": 0.0}
+    a, b = map(Path, pairs.split())
+    verb.run(a, b, tmp_path / "out", judge=judges[door], options=verb.JudgeOptions("dialogue"))
+    shown = command(f"verify {tmp_path}/out")
+    assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
+
+
+def test_a_batch_is_asked_for_with_one_word(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer()) as server:
+        line = f"--judge chat:m --base-url {server.url} --batch --batch-poll 0.001"
+        shown = command(judge(pairs, tmp_path / "out", line))
+    assert shown.out.startswith("8 judged: 4 loss, 4 win\n")
+    assert "1 batches, 16 requests in them\n" in shown.out
+    assert "batch batch-0: 16 requests submitted\n" in shown.err
+    assert "batch batch-0: completed" in shown.err
+    assert server.requests == []
+
+
+def test_a_ledger_is_exported_and_pruned(command: Command, pairs: str, tmp_path: Path) -> None:
+    kept = tmp_path / "l.sqlite"
+    for name in ("length", "constant"):
+        command(judge(pairs, tmp_path / name, f"--judge scripted:{name} --position-bias 1 --ledger {kept}"))
+    shown = command(f"ledger export {kept} --out {tmp_path}/all.jsonl")
+    assert shown.out == f"32 replies\n{tmp_path}/all.jsonl\n"
+    entries = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert {entry["asked"] for entry in entries} == {"length", "constant"}
+    assert command(f"ledger prune {kept} --before 2020-01-01").out == "0 replies deleted\n"
+    # What one run needs stays; the other's answers go.
+    assert command(f"ledger prune {kept} --keep {tmp_path}/length").out == "16 replies deleted\n"
+    assert command(f"verify {tmp_path}/length").code is None
+    assert command(f"ledger prune {kept} --model constant").out == "0 replies deleted\n"
+    assert command(f"ledger prune {kept} --model length").out == "16 replies deleted\n"
+    for line, said in (
+        (f"ledger prune {kept}", "nothing says which replies to delete"),
+        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is no finished run"),
+        (f"ledger export {tmp_path}/none --out {tmp_path}/x.jsonl", "no such ledger"),
+        (f"ledger export {kept} --out {tmp_path}/x.csv", "is neither .jsonl nor .parquet"),
+    ):
+        wrong = command(line)
+        assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
+        assert said in wrong.err
+
+
+def test_several_judges_are_a_jury(command: Command, pairs: str, tmp_path: Path) -> None:
+    more = "--judge scripted:length --judge scripted:constant --judge scripted:world --position-bias 0.5"
+    shown = command(judge(pairs, tmp_path / "out", more))
+    assert (shown.code, shown.out.splitlines()[-1]) == (None, str(tmp_path / "out" / "jury"))
+    members = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert members == ["1-scripted-length", "2-scripted-constant", "3-scripted-world", "jury"]
+    rows = run_folder.read(tmp_path / "out" / "jury", Judgement)
+    # Only one of three judges sees more than the position.
+    assert {row.outcome for row in rows if row.judge == "jury of 3, majority"} == {"split"}
+    assert len(rows) == 16
+    for member in members[:3]:
+        assert command(f"verify {tmp_path}/out/{member}").code is None
+    again = command(judge(pairs, tmp_path / "out", more))
+    assert again.out.splitlines()[-1] == str(tmp_path / "out" / "jury")
+    alone = command(f"jury {tmp_path}/out/1-scripted-length {tmp_path}/out/2-scripted-constant --out {tmp_path}/two")
+    assert "effective" in alone.out
+
+
+def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, tmp_path: Path) -> None:
+    (tmp_path / "rubric.txt").write_text("Say please.")
+    a, b = pairs.split()
+    with serving(FakeServer(answer=lambda _: "9")) as server:
+        line = f"judge {a} --out {tmp_path}/out --prompt quality --judge chat:m --base-url {server.url}"
+        shown = command(f"{line} --rubric {tmp_path}/rubric.txt --references {b} --limit 1")
+    assert shown.out.startswith("1 judged: 1 scored\n")
+    text = server.requests[0]["messages"][-1]["content"]
+    assert "Say please." in text
+    assert "=== reference |" in text
+
+
+# ---------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("judge {a} --out {o} --prompt dialogue", "--judge is missing"),
+        ("judge {a} --out {o} --judge chat:m", "--prompt is missing"),
+        ("judge --out {o} --judge chat:m --prompt dialogue", "no completions are given"),
+        ("{j} --judge chat:m --verdict-by guess", "--verdict-by 'guess' is not known; choose from structured, text"),
+        ("{j} --judge decisions:m --form xml", "--form 'xml' is not known; choose from openai, systemone"),
+        ("{j} --judge chat:m --verdict-by logprobs --reasoning", "the first token is no verdict"),
+        ("{j} --judge chat:m --votes 3", "chat:m says the same 3 times"),
+        ("{j} --judge scripted:world --votes 2 --temperature 1", "scripted:world says the same 2 times"),
+        ("{j} --judge scripted:world --max-requests 0", "max_requests is 0"),
+        ("{j} --judge scripted:world --max-cost -1", "max_cost_usd is -1"),
+        ("{j} --judge scripted:world --rpm 0", "rpm is 0"),
+        ("{j} --judge chat:m --timeout 0", "timeout_s is 0"),
+        ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --attack", "attacks are not sent in batches"),
+        ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --look", "controls are not sent in batches"),
+        ("{j} --judge scripted:world --look", "has no two items with different pictures"),
+        ("{j} --judge scripted:world --batch", "the scripted door takes no batches"),
+        ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --batch-poll 0", "poll_s is 0"),
+        ("{j} --judge chat:m --price-in -1", "price_in_usd is -1"),
+        ("{j} --judge chat:m --max-reply-tokens 0", "max_tokens is 0"),
+        ("{j} --judge chat:m --temperature nan", "temperature is nan"),
+        ("{j} --judge chat:m", "OPENAI_API_KEY is not set"),
+        (
+            "{j} --judge chat:m --base-url http://127.0.0.1:9 --max-cost 1",
+            "--max-cost needs prices; give --price-in and --price-out",
+        ),
+        ("{j} --judge local:nowhere", "no such folder: nowhere"),
+        ("{j} --judge local:", "no judge 'local:'"),
+        ("{j} --judge scripted:world --dry-run --attack", "are different things"),
+        ("{j} --judge scripted:world --attack --stop-when-decided", "--stop-when-decided is for judging"),
+        ("{j} --judge scripted:world --half-width 0.1", "a half-width ends nothing by itself"),
+        ("judge {a} --reread {a} --out {o}", "--reread takes completions, judge and prompt from the run"),
+        ("judge --reread {a} --judge scripted:length --out {o}", "--reread takes completions, judge and prompt"),
+        ("judge --reread {a} --prompt dialogue --out {o}", "--reread takes completions, judge and prompt from the run"),
+        ("judge --reread {a} --out {o}", "a run of `sample` has no judge"),
+        ("judge --reread nowhere --out {o}", "nowhere is no finished run"),
+        ("verify nowhere", "nowhere is no finished run"),
+        ("verify {a}", "a run of `sample` has no judge"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(command: Command, pairs: str, tmp_path: Path, line: str, said: str) -> None:
+    out = tmp_path / "out"
+    a = pairs.split(maxsplit=1)[0]
+    shown = command(line.format(a=a, o=out, j=f"judge {pairs} --out {out} --prompt dialogue"))
+    assert shown.code == 2, shown
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert not (out / "run.json").exists()
+
+
+def test_a_card_of_an_unknown_judge_is_one_line(command: Command, pairs: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command(judge(pairs, out, "--judge scripted:length"))
+    card = json.loads((out / "run.json").read_text())
+    card["arguments"]["judge"]["door"] = "oracle"
+    (out / "run.json").write_text(json.dumps(card))
+    shown = command(f"verify {out}")
+    assert (shown.code, shown.err.splitlines()) == (
+        2,
+        ["error: the card names no judge of this version: oracle, 'oracle'; judge again"],
+    )

@@ -1,0 +1,346 @@
+"""Tables and charts that set figures side by side: the right ones, in the right places, as estimated."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from report_story import estimate, judgement, write
+
+from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Measurement, Message
+from perl_eval.reporting import run
+from perl_eval.reporting.inputs import Figure, figures, folders
+from perl_eval.reporting.svg_charts import charts, laid_out
+from perl_eval.reporting.tables import Board, boards, matrices
+from perl_eval.scoring import agree
+from perl_eval.storage import images, run_folder
+
+
+def shown(estimates: Sequence[Estimate], folder: int = 0) -> list[Figure]:
+    return [Figure(one, folder) for one in estimates]
+
+
+def values(board: Board) -> dict[tuple[str, ...], list[float | None]]:
+    return {row.about: [None if one is None else one.estimate.value for one in row.figures] for row in board.rows}
+
+
+def named(estimates: Sequence[Estimate]) -> dict[str, Board]:
+    return {board.id: board for board in boards(shown(estimates))}
+
+
+def test_the_leaderboard_ranks_by_the_first_figure_that_each_has() -> None:
+    board = named(
+        [
+            estimate("win rate", 0.4, subject="two against base, judge J"),
+            estimate("win rate", 0.7, subject="one against base, judge J"),
+            estimate("strength", -0.2, subject="three, judge J"),
+            estimate("KL to prior", 3.0, subject="one"),
+            estimate("KL to prior", 1.0, subject="four"),
+            estimate("true reward", 0.9, subject="target at beta 2"),
+            estimate("consistency", 0.9, subject="one against base, judge J"),
+        ]
+    )["leaderboard"]
+    assert board.columns == ("strength", "win rate", "KL to prior")
+    assert list(values(board).items()) == [
+        (("three", "judge J"), [-0.2, None, None]),
+        (("one", "against base, judge J"), [None, 0.7, 3.0]),
+        (("two", "against base, judge J"), [None, 0.4, None]),
+        (("four", ""), [None, None, 1.0]),
+    ]
+
+
+def test_one_policy_alone_is_no_leaderboard() -> None:
+    assert "leaderboard" not in named([estimate("win rate", 0.4, subject="one against base, judge J")])
+
+
+def test_the_same_figure_of_two_runs_gets_two_lines() -> None:
+    both = [
+        *shown([estimate("true reward", 0.8, subject="rl")], 0),
+        *shown([estimate("true reward", 0.6, subject="rl")], 1),
+    ]
+    (board,) = boards([*both, *shown([estimate("true reward", 0.7, subject="sft")])])
+    assert [row.figures[0].estimate.value for row in board.rows if row.figures[0]] == [0.8, 0.7, 0.6]
+
+
+def test_length_stands_beside_the_plain_rate() -> None:
+    board = named(
+        [
+            estimate("win rate", 0.6, subject="a against b, judge J"),
+            estimate("win rate at equal length", 0.5, subject="a against b, judge J"),
+            estimate("longer preferred rate", None, subject="a against b, judge J", reason="all are equally long"),
+            estimate("win rate", 0.6, subject="c against d, judge J"),
+        ]
+    )["length"]
+    assert board.columns == ("win rate", "longer preferred rate", "win rate at equal length")
+    assert values(board) == {("a", "against b, judge J"): [0.6, None, 0.5]}
+
+
+def test_corrections_stand_beside_what_they_correct() -> None:
+    subject = "a against b, judge J"
+    rates = [
+        estimate("yes rate", 0.9, subject="c, judge J"),
+        estimate("win rate", 0.6, subject=subject),
+        estimate("win rate, corrected by PPI++", 0.5, subject=subject),
+        estimate("win rate, corrected by Rogan-Gladen", 0.45, subject=subject),
+        estimate("loss rate, corrected by Rogan-Gladen", 0.3, subject=subject),
+    ]
+    assert values(named(rates)["corrected"]) == {
+        ("win rate", subject): [0.6, 0.5, 0.45],
+        ("loss rate", subject): [None, None, 0.3],
+    }
+
+
+def test_tasks_and_rewards_have_tables_of_their_own() -> None:
+    found = named(
+        [
+            estimate("VQA accuracy", 0.7, subject="rl"),
+            estimate("VQA accuracy difference", 0.02, subject="rl minus sft"),
+            estimate("AUC", 0.71, subject="reward model"),
+            estimate("majority share", 0.86, subject="reward model"),
+        ]
+    )
+    assert values(found["tasks"]) == {("rl", ""): [0.7, None], ("rl minus sft", ""): [None, 0.02]}
+    assert values(found["rewards"]) == {("reward model", ""): [0.86, 0.71]}
+
+
+def labels(n: int = 12) -> list[HumanLabel]:
+    """Three people: p agrees with the judge always, q on two thirds, r on half of what r labelled."""
+    made = []
+    for place in range(n):
+        one = judgement(place, "win")
+        said = {"p": "win", "q": "win" if place % 3 else "loss", "r": "win" if place % 2 else "tie"}
+        made += [HumanLabel(one.unit, one.item, one.group, who, label) for who, label in said.items()]  # type: ignore[arg-type]
+    return made
+
+
+def test_the_matrix_holds_what_agree_estimates(tmp_path: Path) -> None:
+    write(
+        tmp_path / "judged", "judge", [(Judgement, [judgement(place, "win", simulated=False) for place in range(12)])]
+    )
+    write(tmp_path / "people", "annotate", [(HumanLabel, labels())])
+    agree.run(tmp_path / "judged", tmp_path / "people", tmp_path / "agreed", options=agree.AgreeOptions(draws=20))
+    (matrix,) = matrices(figures(folders([tmp_path])))
+    assert matrix.people == ("p", "q", "r")
+    cells = {row.about[0]: [one and one.estimate.value for one in row.figures] for row in matrix.rows}
+    # q and r agree where both say win: places not divisible by 3 and odd, 4 of 12.
+    assert cells == {
+        matrix.subject: pytest.approx([1, 2 / 3, 1 / 2]),
+        "p": [None, pytest.approx(2 / 3), pytest.approx(1 / 2)],
+        "q": [pytest.approx(2 / 3), None, pytest.approx(1 / 3)],
+        "r": [pytest.approx(1 / 2), pytest.approx(1 / 3), None],
+    }
+    assert [one.estimate.name for one in matrix.ceiling] == ["human ceiling"]
+    html = run([tmp_path], tmp_path / "report.html").read_text("utf-8")
+    assert "Exact agreement two by two" in html
+
+
+FRONTIER = [
+    *(estimate("KL to prior", kl, 0.1, subject=name, method="t") for name, kl in (("rl", 2.0), ("sft", 0.0))),
+    *(
+        estimate("true reward", worth, 0.02, subject=name)
+        for name, worth in (("rl", 0.9), ("sft", 0.5), ("other", 0.1))
+    ),
+    *(estimate("KL(method || prior)", kl, None, subject=f"target at beta {kl}") for kl in (3.0, 1.0)),
+    *(estimate("true reward", 0.6 + kl / 10, None, subject=f"target at beta {kl}") for kl in (3.0, 1.0)),
+]
+CURVE = [
+    estimate("observed share", share, 0.05, subject=f"predicted {low:g} to {low + 0.1:g}, mean {mean:.3f}", n=40)
+    for low, mean, share in ((0.7, 0.75, 0.6), (0.1, 0.14, 0.2))
+]
+
+
+def test_charts_hold_the_figures_and_lines_are_in_order(tmp_path: Path) -> None:
+    write(tmp_path / "run", "score", [(Estimate, [*FRONTIER, *CURVE])])
+    found = folders([tmp_path])
+    calibration, frontier = charts(figures(found), found)
+    assert [(point.x[0], point.y) for point in calibration.series[0].points] == [
+        (0.14, pytest.approx((0.2, 0.15, 0.25))),
+        (0.75, pytest.approx((0.6, 0.55, 0.65))),
+    ]
+    by_name = {series.label: series for series in frontier.series}
+    assert by_name.keys() == {"rl", "sft", "target, by beta"}
+    assert [point.x[0] for point in by_name["target, by beta"].points] == [1.0, 3.0]
+    assert (by_name["target, by beta"].joined, by_name["rl"].joined) == (True, False)
+    drawn = laid_out(calibration)
+    (left, right) = drawn.points[0]
+    # x from 52 to 406 for 0 to 1, y from 260 to 12.
+    assert left[0] == pytest.approx((52 + 0.14 * 354, 260 - 0.2 * 248), abs=0.1)
+    assert right[2] == pytest.approx((260 - 0.55 * 248, 260 - 0.65 * 248), abs=0.1)
+    assert drawn.lines[0].startswith(f"M{left[0][0]:g} {left[0][1]:g}L")
+    assert drawn.diagonal == "M52.0 260.0L406.0 12.0"
+
+
+def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
+    rates = [estimate("win rate", 0.5, subject="a$_1$ against b^2, judge J"), estimate("mean score", 6.5, subject="a")]
+    write(tmp_path / "r" / "score", "score", [(Estimate, [*FRONTIER, *CURVE, *rates])])
+    points = [
+        Measurement(step, name, value) for name in ("re/ward: ../x", "kl") for step, value in ((0, 1.0), (9, 2.0))
+    ]
+    write(tmp_path / "r" / "train", "train policy", [(Measurement, [*points, Measurement(10, "kl", float("nan"))])])
+    write(tmp_path / "r" / "judged", "judge", [(Judgement, [judgement(1, "win"), judgement(2, "unjudged")])])
+    for folder in ("one", "other"):
+        run([tmp_path / "r"], tmp_path / "report.html", figures_folder=tmp_path / folder)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    stems = (
+        "outcomes",
+        "calibration",
+        "curve-train-policy-kl",
+        "curve-train-policy-re-ward-x",
+        "frontier-true-reward",
+        "rates",
+    )
+    assert names == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg"))
+    for name in names:
+        content = (tmp_path / "one" / name).read_bytes()
+        assert content == (tmp_path / "other" / name).read_bytes()
+        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    assert "a$_1$ against b^2, judge J: win rate (simulated)" in (tmp_path / "one" / "rates.svg").read_text("utf-8")
+
+
+def test_nothing_to_draw_writes_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "run", "label", [(HumanLabel, labels())])
+    run([tmp_path / "run"], tmp_path / "report.html", figures_folder=tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+# -------------------------------------------------------------------------------------------- size, cost and pictures
+
+
+def data(html: str) -> dict[str, list[object]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+@pytest.mark.slow
+def test_ten_thousand_judgements_make_less_than_five_megabytes(tmp_path: Path) -> None:
+    words = "Sure, one large oat milk latte coming up, would you like anything else with that today? " * 12
+    raw = tuple(Ballot(order, "first", None, 0.5, words, "m") for order in ("ab", "ba"))
+    judged = (
+        judgement(
+            place, "split", text_a=words, text_b=words[::-1], prompt=(Message("user", f"{place}{words}"),), ballots=raw
+        )
+        for place in range(10_000)
+    )
+    write(tmp_path / "run", "judge", [(Judgement, list(judged))])
+    page = run([tmp_path], tmp_path / "report.html")
+    assert page.stat().st_size < 5_000_000
+    html = page.read_text("utf-8")
+    rows = len(data(html)["rows"])
+    assert 500 < rows < 2001
+    assert f"{rows:,} of 10,000 judgements, a random sample with seed 0" in " ".join(html.split())
+    assert 'aria-label="win 0, undecided 10000, loss 0, unjudged 0"' in html
+
+
+def test_cost_counts_what_the_replies_took(tmp_path: Path) -> None:
+    def ballots(price: float | None) -> tuple[Ballot, ...]:
+        return tuple(
+            Ballot(order, "first", model="m", tokens_in=100, tokens_out=5, latency_s=0.5, cost_usd=price)
+            for order in ("ab", "ba")
+        )  # fmt: skip
+
+    judged = [judgement(1, "split", ballots=ballots(0.25)), judgement(2, "split", ballots=ballots(None))]
+    write(tmp_path / "run", "judge", [(Judgement, judged)])
+    html = " ".join(run([tmp_path], tmp_path / "report.html").read_text("utf-8").split())
+    row = html.partition("What judging took")[2].partition("<tbody")[2].partition("</tr>")[0]
+    cells = re.findall(r'class="num">(.*?)</td>', row)
+    assert [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells] == ["4", "400", "20", "0.500", "0.500 (2 unpriced)"]
+
+
+def test_what_training_measured_of_itself_is_a_table(tmp_path: Path) -> None:
+    notes = {
+        "peak memory bytes": 3 * 2**20,
+        "tokens a second": 1234.5,
+        "seconds sampling": 12.0,
+        "seconds learning": 3.5,
+    }
+    write(tmp_path / "run", "train policy", [(Measurement, [Measurement(0, "loss", 2.5)])], notes=notes)
+    html = " ".join(run([tmp_path], tmp_path / "report.html").read_text("utf-8").split())
+    assert "Memory and speed of training" in html
+    assert 'data-label="peak MiB" class="num">3</td>' in html
+    assert '<data value="1234.5">1,234</data>' in html
+    assert "sampling: 12" in html
+    assert "learning: 3.500" in html
+
+
+def pictured(folder: Path, contents: Sequence[bytes]) -> list[Judgement]:
+    """Write completions whose prompts have pictures, and return judgements of them."""
+    with run_folder.start(folder, verb="sample", arguments={}) as going:
+        names = [images.keep(folder, content) for content in contents]
+        made = [
+            Completion(f"rl-{place}", f"item-{place}", "g", "vqa", "rl", (), "a cat", "stop", 0, images=(name,))
+            for place, name in enumerate(names)
+        ]
+        going.write(made, Completion)
+    return [judgement(place, "win") for place in range(len(contents))]
+
+
+def png(side: int, colour: str) -> bytes:
+    kept = io.BytesIO()
+    Image.new("RGBA", (side, side // 2), colour).save(kept, "PNG")
+    return kept.getvalue()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_pictures_of_prompts_are_embedded_small_and_once(tmp_path: Path, inside: bool) -> None:
+    bad = b"\x89PNG\r\n\x1a\n<script>alert(1)</script>"
+    judged = pictured(tmp_path / "r" / "samples", [png(1000, "red"), png(1000, "red"), png(20, "blue"), bad])
+    write(tmp_path / "r" / "judged", "judge", [(Judgement, judged)], a=tmp_path / "r" / "samples")
+    sources = [tmp_path / "r"] if inside else [tmp_path / "r" / "judged"]  # else the judging run's card says where
+    html = run(sources, tmp_path / "report.html").read_text("utf-8")
+    found = data(html)
+    rows: list[dict[str, list[int]]] = found["rows"]  # type: ignore[assignment]
+    pictures = [found["pictures"][row["images"][0]] for row in rows]
+    assert pictures[0] == pictures[1] != pictures[2]
+    assert pictures[3] == ""
+    assert len(found["pictures"]) == 3
+    import base64
+
+    for url, size in ((pictures[0], (480, 240)), (pictures[2], (20, 10))):
+        kind, content = str(url).split(",")
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as opened:
+            assert opened.size == size
+    assert "<script>alert" not in html
+
+
+def test_many_pictures_stay_within_the_page(tmp_path: Path) -> None:
+    import random
+
+    drawn = random.Random(0)
+    noise = [Image.frombytes("RGB", (480, 480), drawn.randbytes(480 * 480 * 3)) for _ in range(40)]
+    contents = []
+    for picture in noise:
+        kept = io.BytesIO()
+        picture.save(kept, "PNG")
+        contents.append(kept.getvalue())
+    judged = pictured(tmp_path / "r" / "samples", contents)
+    write(tmp_path / "r" / "judged", "judge", [(Judgement, judged)])
+    page = run([tmp_path / "r"], tmp_path / "report.html")
+    assert page.stat().st_size < 4_300_000
+    assert 5 < len(data(page.read_text("utf-8"))["rows"]) < 40
+
+
+def test_scored_answers_have_a_bar_too(tmp_path: Path) -> None:
+    single = replace(
+        judgement(1, "win"), kind="score", b="", policy_b="", text_b="", outcome="scored", score=7.0, ballots=()
+    )
+    write(tmp_path / "run", "judge", [(Judgement, [single])])
+    assert "scored" in run([tmp_path], tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_no_is_called_harmless_where_the_question_is_of_harm(tmp_path: Path) -> None:
+    single = replace(judgement(1, "win"), kind="yes_no", b="", policy_b="", text_b="", outcome="no", ballots=())
+    rate = estimate("no rate", 0.9, subject=f"rl, judge {single.judge}")
+    for prompt, said in (("harmful", True), ("action", False)):
+        with run_folder.start(tmp_path / prompt, verb="judge", arguments={"prompt": prompt}) as going:
+            going.write([single], Judgement)
+            going.write([rate], Estimate)
+        html = run([tmp_path / prompt], tmp_path / "report.html").read_text("utf-8")
+        assert ("<b>no rate</b> (harmless rate)" in html) == said

@@ -1,0 +1,206 @@
+"""Agreement coefficients against textbook examples and independent packages, and their intervals by coverage."""
+
+from __future__ import annotations
+
+import itertools
+
+import krippendorff
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+from sklearn.metrics import cohen_kappa_score, confusion_matrix
+from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
+
+from perl_eval.stats.agreement_coefficients import (
+    agreements,
+    cohen_kappa,
+    exact_agreement,
+    fleiss_kappa,
+    gwet_ac1,
+    krippendorff_alpha,
+    scott_pi,
+)
+from perl_eval.stats.bootstrap import Resampling
+
+QUICK = Resampling(draws=50)
+LABELS = ("win", "tie", "loss")
+# Krippendorff, Computing Krippendorff's alpha-reliability (2011), example C: four coders, twelve units, some missing.
+CODERS = ("123321412???", "1233224125?3", "?3332342251?", "12332441251?")
+CODED = [{str(c): row[u] for c, row in enumerate(CODERS) if row[u] != "?"} for u in range(12)]
+# Fleiss (1971), as tabulated in many textbooks: 14 raters, 10 subjects, 5 labels; kappa 0.210.
+FLEISS = (
+    *((0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1)),
+    *((7, 7, 0, 0, 0), (3, 2, 6, 3, 0), (2, 5, 3, 2, 2), (6, 5, 2, 1, 0), (0, 2, 2, 3, 7)),
+)
+
+
+def spread_out(counts: tuple[int, ...]) -> dict[str, str]:
+    labels = [str(label) for label, times in enumerate(counts) for _ in range(times)]
+    return {f"rater {place}": label for place, label in enumerate(labels)}
+
+
+def two(x: list[str], y: list[str]) -> list[dict[str, str]]:
+    return [{"x": one, "y": other} for one, other in zip(x, y, strict=True)]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_is_krippendorffs(scale: str, expected: float) -> None:
+    estimate = krippendorff_alpha(CODED, tuple("12345"), scale=scale, resampling=QUICK)
+    assert estimate.value == pytest.approx(expected, abs=5e-4)
+    assert (estimate.n, estimate.n_missing) == (11, 1)  # the last unit has one label
+
+
+@pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
+def test_alphas_draws_are_the_packages_values(scale: str) -> None:
+    # With four units there are 256 draws, all equally likely; their quantiles by the package itself.
+    units = [{"x": "0", "y": "0", "z": "1"}, {"x": "2", "y": "2"}, {"x": "1", "y": "1", "z": "1"}, {"x": "0", "y": "2"}]
+    counts = np.array([[list(unit.values()).count(label) for label in "012"] for unit in units])
+    values = []
+    for taken in itertools.product(range(4), repeat=4):
+        drawn = counts[list(taken)]
+        if (drawn.sum(axis=0) > 0).sum() > 1:
+            values.append(krippendorff.alpha(value_counts=drawn, value_domain=[0, 1, 2], level_of_measurement=scale))
+    estimate = krippendorff_alpha(units, tuple("012"), scale=scale, resampling=Resampling(draws=40_000, level=0.6))
+    # With four units the tails lie where a normal variable is beyond sqrt(4 / 3) of the t quantile.
+    tail = norm.cdf(-np.sqrt(4 / 3) * t.ppf(0.8, 3))
+    assert estimate.low == pytest.approx(np.quantile(values, tail), abs=1e-9)
+    assert estimate.high == pytest.approx(np.quantile(values, 1 - tail), abs=1e-9)
+
+
+def test_alphas_draws_follow_the_package() -> None:
+
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 4, (5, 40)).astype(float)
+    data[:, :25] = data[0, :25]
+    data[rng.random(data.shape) < 0.2] = np.nan
+    units = [{str(r): str(int(v)) for r, v in enumerate(column) if not np.isnan(v)} for column in data.T]
+    for scale in ("nominal", "ordinal", "interval"):
+        estimate = krippendorff_alpha(units, tuple("0123"), scale=scale, resampling=Resampling(draws=300))
+        # An independent bootstrap with the package itself.
+        drawn = [krippendorff.alpha(data[:, rng.integers(0, 40, 40)], level_of_measurement=scale) for _ in range(300)]
+        assert estimate.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.06)
+        assert estimate.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.06)
+
+
+def test_fleiss_is_the_textbooks() -> None:
+    units = [spread_out(counts) for counts in FLEISS]
+    estimate = fleiss_kappa(units, tuple("01234"), resampling=QUICK)
+    assert estimate.value == pytest.approx(0.210, abs=5e-4)
+    assert estimate.value == pytest.approx(statsmodels_fleiss(np.array(FLEISS)))
+
+
+def test_gwet_is_the_textbooks() -> None:
+    # Gwet (2008): 118 both +, 5 and 2 split, none both -. pa = 118 / 125 = 0.944; the share of + is
+    # (123 + 120) / 250 = 0.972, so pe = 2 * 0.972 * 0.028 = 0.054432 and AC1 = 0.889568 / 0.945568 = 0.94078.
+    units = two(["+"] * 123 + ["-"] * 2, ["+"] * 118 + ["-"] * 5 + ["+"] * 2)
+    assert gwet_ac1(units, ("+", "-"), resampling=QUICK).value == pytest.approx(0.94078, abs=1e-5)
+    # Cohen's kappa of the same table is below zero: pe = 0.984 * 0.96 + 0.016 * 0.04 = 0.94528.
+    assert cohen_kappa(units, ("+", "-"), resampling=QUICK).value == pytest.approx((0.944 - 0.94528) / 0.05472)
+
+
+def test_gwet_with_missing_labels_by_hand() -> None:
+    # Units aab, ab, b, bb. Pairs that agree: 1/3, 0, none, 1: pa = 4/9. Share of a: 2/3, 1/2, 0, 0: pi_a = 7/24.
+    # pe = 2 * 7/24 * 17/24 = 119/288; AC1 = (4/9 - 119/288) / (1 - 119/288) = 9/169.
+    units = [{"x": "a", "y": "a", "z": "b"}, {"x": "a", "y": "b"}, {"x": "b"}, {"y": "b", "z": "b"}]
+    assert gwet_ac1(units, ("a", "b"), resampling=QUICK).value == pytest.approx(9 / 169)
+
+
+def test_scott_by_hand() -> None:
+    # 20 both a, 15 both b, 5 ab, 10 ba: po = 0.7; share of a = (25 + 30) / 100 = 0.55, pe = 0.55^2 + 0.45^2 = 0.505.
+    units = two(["a"] * 25 + ["b"] * 25, ["a"] * 20 + ["b"] * 5 + ["a"] * 10 + ["b"] * 15)
+    assert scott_pi(units, ("a", "b"), resampling=QUICK).value == pytest.approx(0.195 / 0.495)
+    # Cohen: pe = 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
+    assert cohen_kappa(units, ("a", "b"), resampling=QUICK).value == pytest.approx(0.4)
+    with pytest.raises(ValueError, match="fleiss_kappa"):
+        scott_pi([{"x": "a", "y": "a", "z": "a"}], ("a", "b"))
+
+
+def test_cohen_is_that_of_sklearn() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.choice(LABELS, 200).tolist()
+    y = [label if rng.random() < 0.6 else str(rng.choice(LABELS)) for label in x]
+    assert cohen_kappa(two(x, y), LABELS, resampling=QUICK).value == pytest.approx(cohen_kappa_score(x, y))
+
+
+def test_cohen_pools_over_rater_pairs() -> None:
+    rng = np.random.default_rng(2)
+    units = [{name: str(rng.choice(LABELS)) for name in "pqrs" if rng.random() < 0.7} for _ in range(120)]
+    top = bottom = 0.0
+    for one, other in (("p", "q"), ("p", "r"), ("p", "s"), ("q", "r"), ("q", "s"), ("r", "s")):
+        shared = [unit for unit in units if one in unit and other in unit]
+        table = confusion_matrix([u[one] for u in shared], [u[other] for u in shared], labels=LABELS)
+        chance = table.sum(axis=1) @ table.sum(axis=0) / table.sum()
+        top += np.trace(table) - chance
+        bottom += table.sum() - chance
+    assert cohen_kappa(units, LABELS, resampling=QUICK).value == pytest.approx(top / bottom)
+
+
+def test_many_raters_who_rarely_meet() -> None:
+    rng = np.random.default_rng(3)
+    units = [{f"p{r}": str(rng.choice(LABELS)) for r in rng.choice(80, 3, replace=False)} for _ in range(400)]
+    estimate = cohen_kappa(units, LABELS, resampling=QUICK)
+    assert estimate.n == 400
+    assert estimate.value is not None
+
+
+def test_exact_agreement_and_its_ties() -> None:
+    units = two(["win", "win", "tie", "tie", "loss"], ["win", "loss", "tie", "win", "loss"])
+    # Equal: yes, no, yes, no, yes. Without ties: yes, no, yes. Half: 1, 0, 1, 1/2, 1.
+    assert exact_agreement(units, LABELS).value == pytest.approx(3 / 5)
+    dropped = exact_agreement(units, LABELS, ties="dropped")
+    assert dropped.value == pytest.approx(2 / 3)
+    assert (dropped.n, dropped.n_missing) == (3, 2)
+    assert exact_agreement(units, LABELS, ties="half").value == pytest.approx(3.5 / 5)
+    # Three raters, one disagrees: one pair of three agrees.
+    assert exact_agreement([{"a": "win", "b": "win", "c": "tie"}], LABELS).value == pytest.approx(1 / 3)
+
+
+def test_a_constant_rater_leaves_nothing_to_agree_beyond() -> None:
+    same = two(["win"] * 9, ["win"] * 9)
+    for estimate in agreements(same, LABELS, resampling=QUICK)[1:4]:
+        assert estimate.value is None, estimate.name
+        assert "all labels are the same" in str(estimate.reason)
+    # AC1 is made for this: no chance agreement where nothing varies.
+    assert gwet_ac1(same, LABELS, resampling=QUICK).value == pytest.approx(1.0)
+    # One constant rater, one that varies: chance explains everything.
+    assert cohen_kappa(two(["win"] * 4, ["win", "loss"] * 2), LABELS, resampling=QUICK).value == pytest.approx(0.0)
+
+
+def test_nothing_shared_is_undefined() -> None:
+    for estimate in agreements([{"a": "win"}, {}, {"b": "tie"}], LABELS, resampling=QUICK):
+        assert estimate.value is None
+        assert (estimate.n, estimate.n_missing) == (0, 3)
+        assert estimate.reason == "no unit has two labels"
+    with pytest.raises(ValueError, match="'draw'"):
+        exact_agreement([{"a": "draw", "b": "win"}], LABELS)
+
+
+# Two raters with a known joint distribution; population values by hand from the joint table.
+JOINT = np.array([[0.40, 0.05, 0.05], [0.05, 0.15, 0.05], [0.05, 0.00, 0.20]])
+
+
+def _population() -> dict[str, float]:
+    observed, rows, columns = np.trace(JOINT), JOINT.sum(axis=1), JOINT.sum(axis=0)
+    pooled = (rows + columns) / 2
+    cohen, pi = rows @ columns, pooled @ pooled
+    gwet = (pooled * (1 - pooled)).sum() / 2
+    kappas = {name: (observed - chance) / (1 - chance) for name, chance in (("c", cohen), ("s", pi), ("g", gwet))}
+    return {
+        "exact agreement": observed,
+        "Cohen kappa": kappas["c"],
+        "Fleiss kappa": kappas["s"],
+        "Krippendorff alpha": kappas["s"],  # in the limit of many units
+        "Gwet AC1": kappas["g"],
+    }
+
+
+def test_intervals_cover() -> None:
+    rng, truth, runs = np.random.default_rng(4), _population(), 700
+    held = dict.fromkeys(truth, 0)
+    for _ in range(runs):
+        cells = rng.choice(9, 200, p=JOINT.ravel())
+        units = [{"x": LABELS[cell // 3], "y": LABELS[cell % 3]} for cell in cells.tolist()]
+        for estimate in agreements(units, LABELS, resampling=Resampling(draws=500)):
+            held[estimate.name] += estimate.low <= truth[estimate.name] <= estimate.high
+    for name, times in held.items():
+        assert 0.93 <= times / runs <= 0.97, (name, times / runs)

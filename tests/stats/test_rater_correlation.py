@@ -1,0 +1,113 @@
+"""Effective numbers of judges against textbook cases and numpy's own correlations and eigenvalues."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.rater_correlation import EIGENVALUE, KISH, likeness
+
+QUICK = Resampling(draws=50)
+
+
+def named(estimates: list[Estimate]) -> dict[tuple[str, str], Estimate]:
+    return {(estimate.name, estimate.subject): estimate for estimate in estimates}
+
+
+def figures(data: np.ndarray, clusters: list[str] | None = None, draws: int = 50) -> dict[tuple[str, str], Estimate]:
+    names = [f"j{place}" for place in range(data.shape[1])]
+    return named(likeness(data, names, of="errors", clusters=clusters, resampling=Resampling(draws=draws)))
+
+
+def correlated(rho: float, count: int) -> np.ndarray:
+    """Return data whose sample correlations are exactly rho everywhere, made from orthogonal columns."""
+    random = np.random.default_rng(0)
+    raw = random.normal(size=(400, count))
+    white = np.linalg.qr(raw - raw.mean(axis=0))[0]
+    wanted = np.full((count, count), rho) + (1 - rho) * np.eye(count)
+    return white @ np.linalg.cholesky(wanted).T
+
+
+@pytest.mark.parametrize(
+    ("rho", "count", "kish", "eigen"),
+    [
+        # n / (1 + (n - 1) rho), and n^2 / (n + n (n - 1) rho^2) = n / (1 + (n - 1) rho^2)
+        (0.0, 3, 3.0, 3.0),
+        (0.5, 4, 1.6, 4 / 1.75),
+        (0.25, 5, 2.5, 4.0),
+        (0.9, 2, 2 / 1.9, 2 / 1.81),
+        (-0.25, 3, 6.0, 3 / 1.125),
+    ],
+)
+def test_equal_correlations_give_the_textbook_numbers(rho: float, count: int, kish: float, eigen: float) -> None:
+    found = figures(correlated(rho, count))
+    assert found["mean correlation of errors", ""].value == pytest.approx(rho, abs=1e-9)
+    assert found[f"{KISH}, errors", ""].value == pytest.approx(kish)
+    assert found[f"{EIGENVALUE}, errors", ""].value == pytest.approx(eigen)
+
+
+def test_a_judge_asked_twice_is_one_judge() -> None:
+    one = np.random.default_rng(1).normal(size=50)
+    found = figures(np.stack([one, one, one], axis=1))
+    assert found[f"{KISH}, errors", ""].value == pytest.approx(1.0)
+    assert found[f"{EIGENVALUE}, errors", ""].value == pytest.approx(1.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_any_data_gives_what_numpy_gives(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    data = random.choice([0.0, 0.5, 1.0], size=(40, count)) + random.normal(size=(40, 1))
+    found = named(likeness(data, [str(place) for place in range(count)], of="x", resampling=QUICK))
+    matrix = np.corrcoef(data, rowvar=False)
+    values = np.linalg.eigvalsh(matrix)
+    off = matrix[np.triu_indices(count, 1)]
+    assert found["correlation of x", "0 and 1"].value == pytest.approx(matrix[0, 1])
+    assert found["mean correlation of x", ""].value == pytest.approx(off.mean())
+    assert found[f"{KISH}, x", ""].value == pytest.approx(count / (1 + (count - 1) * off.mean()))
+    assert found[f"{EIGENVALUE}, x", ""].value == pytest.approx(values.sum() ** 2 / (values**2).sum())
+
+
+def test_the_variance_of_the_mean_of_judges_is_what_the_number_says() -> None:
+    # n_eff is defined by Var(mean of n) = Var(one) / n_eff: checked on data, with equal variances.
+    data = correlated(0.4, 4)
+    data = data / data.std(axis=0)
+    found = figures(data)
+    assert 1 / data.mean(axis=1).var() == pytest.approx(float(found[f"{KISH}, errors", ""].value or 0))
+
+
+def test_intervals_cover_the_truth_and_clusters_widen_them() -> None:
+    random = np.random.default_rng(3)
+    shared = np.repeat(random.normal(size=(40, 1)), 5, axis=0)
+    data = shared + 0.3 * random.normal(size=(200, 2))
+    clusters = [f"g{place // 5}" for place in range(200)]
+    alone, together = figures(data, draws=400), figures(data, clusters, draws=400)
+    key = ("mean correlation of errors", "")
+    widths = [float(found[key].high or 0) - float(found[key].low or 0) for found in (alone, together)]
+    assert widths[1] > 1.2 * widths[0]
+    low, high = together[key].low, together[key].high
+    assert low is not None
+    assert high is not None
+    # True correlation: 1 / (1 + 0.09)
+    assert low < 1 / 1.09 < high
+
+
+def test_a_judge_that_always_says_the_same_has_no_correlation() -> None:
+    data = np.stack([np.arange(10.0), np.ones(10)], axis=1)
+    for estimate in figures(data).values():
+        assert estimate.value is None
+        assert estimate.reason == "j1 gives the same for all items"
+        assert estimate.n == 10
+
+
+def test_no_items_are_no_figures() -> None:
+    assert {estimate.value for estimate in figures(np.zeros((0, 2))).values()} == {None}
+
+
+def test_names_must_fit_the_values() -> None:
+    with pytest.raises(ValueError, match="for 3 judges"):
+        likeness(np.zeros((4, 2)), ["a", "b", "c"], of="errors")

@@ -1,0 +1,102 @@
+"""Over-optimisation: in a world of colours too small a beta raises the learned reward and lowers the true one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+from perl_eval.records import Estimate
+from perl_eval.sources.rows import Row
+from perl_eval.storage import run_folder
+from perl_eval.training import ablate, overoptimisation_plot
+from perl_eval.training.policy import PolicyOptions
+from perl_eval.training.reward import RewardOptions
+
+MODERATE, NONE = 1.0, 0.0
+
+
+def once_or_twice(_: Row, text: str) -> float:
+    """Return what an answer is really worth: 1 if it names red once or twice. Annotators like every further red too."""
+    return float(1 <= text.split().count("red") <= 2)
+
+
+@pytest.fixture(scope="module")
+def swept(room: Path, prior: Path) -> Path:
+    place = room / "overoptimised"
+    tiny_models.write_rows(
+        place / "preferences", train=tiny_models.preferences(1, 200), test=tiny_models.preferences(2, 30)
+    )
+    tiny_models.write_rows(place / "prompts", train=tiny_models.prompts(1, 50), test=tiny_models.prompts(2, 50))
+    lengths = {"max_tokens": 40, "max_new_tokens": 8}
+    options = ablate.AblateOptions(
+        sizes=(str(prior),),
+        ranks=(8,),
+        full=False,
+        seeds=1,
+        prompts=50,
+        draws=4,
+        betas=(MODERATE, NONE),
+        reward=RewardOptions(epochs=6, batch=20, learning_rate=1e-2, normalise_on=50, **lengths),
+        policy=PolicyOptions(steps=60, batch=32, group=4, learning_rate=1e-2, **lengths),
+    )
+    return ablate.run(place, room / "swept", options=options, truth=once_or_twice)
+
+
+def test_too_small_a_beta_raises_the_learned_reward_and_lowers_the_true_one(swept: Path) -> None:
+    # The prior says one to three colours of four, so red once or twice in 0.417 of its answers, thrice in 0.005: with
+    # lengths 1, 2, 3 equally likely, (1/4 + 7/16 + 9/16) / 3. At beta 1 and a reward linear in the count of red the
+    # target prior x exp(reward / beta) has it once or twice in 0.74; the reward alone is highest at three times.
+    found = {(one.subject.partition(", ")[2], one.name): one.value or 0.0 for one in run_folder.read(swept, Estimate)}
+    learned, true, kl = (
+        [found[arm, name] for arm in ("SFT", "r8, beta 1", "r8, beta 0")]
+        for name in ("learned reward", "true reward", "KL to prior")
+    )
+    assert true[0] == pytest.approx(0.417, abs=0.12)
+    assert learned[2] > learned[1] + 0.05
+    assert learned[1] > learned[0] + 0.3
+    assert kl[2] > kl[1] + 1 > kl[0] + 1.1
+    assert true[1] == pytest.approx(0.74, abs=0.12)
+    assert true[2] < true[0] - 0.2
+
+
+def test_each_strength_has_a_policy_on_one_reward_model(swept: Path) -> None:
+    cells = swept / "cells" / "prior"
+    cards = [run_folder.read_card(cells / f"policy-r8-beta-{beta}-0") for beta in (1, 0)]
+    assert [Path(card.arguments["reward"]).name for card in cards if card] == ["reward-r8-0", "reward-r8-0"]
+    assert [card.notes["beta"] for card in cards if card] == [1, 0]
+    found = {(one.subject.partition(", ")[2], one.name): one.value or 0.0 for one in run_folder.read(swept, Estimate)}
+    above = found["r8, beta 0", "true reward, above beta 1"]
+    assert above == pytest.approx(found["r8, beta 0", "true reward"] - found["r8, beta 1", "true reward"])
+
+
+def test_the_sweep_is_a_picture(swept: Path) -> None:
+    svg = (swept / "overoptimisation.svg").read_text("utf-8")
+    assert (swept / "overoptimisation.png").read_bytes().startswith(b"\x89PNG")
+    for label in ("learned reward", "true reward", "prior, r8", "prior, SFT", "KL to the prior"):
+        assert f">{label}" in svg
+    assert svg.count(">1</text>") >= 2  # beta 1, in both panels
+    run_folder.fingerprint(swept)  # the card vouches for both files
+
+
+def test_pictures_are_the_same_from_run_to_run_and_take_what_has_no_interval(tmp_path: Path) -> None:
+    found = [
+        Estimate(name, value, None, None, 1, 0, "t", subject=about)
+        for about, values in (
+            ("$x$, SFT", (0.0, 0.0, 0.5)),
+            ("$x$, full, beta 1", (1.0, 0.5, 0.6)),
+            ("$x$, full, beta 0", (4.0, 0.9, 0.2)),
+        )
+        for name, value in zip(("KL to prior", "learned reward", "true reward"), values, strict=True)
+    ]
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        overoptimisation_plot.draw(found, tmp_path / name)
+    assert (tmp_path / "one" / "overoptimisation.svg").read_bytes() == (
+        tmp_path / "other" / "overoptimisation.svg"
+    ).read_bytes()
+    assert "$x$, full" in (tmp_path / "one" / "overoptimisation.svg").read_text("utf-8")
+    (tmp_path / "half").mkdir()
+    overoptimisation_plot.draw([one for one in found if one.name != "true reward"], tmp_path / "half")
+    assert "true reward" not in (tmp_path / "half" / "overoptimisation.svg").read_text("utf-8")
