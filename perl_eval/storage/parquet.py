@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
 
-__all__ = ["batches", "decoded", "iterate", "read", "replace_file", "schema_of", "write"]
+__all__ = ["batches", "decoded", "is_running", "iterate", "read", "replace_file", "schema_of", "sweep", "write"]
 
 Record = TypeVar("Record")
 _BATCH_ROWS = 4096
@@ -158,6 +158,25 @@ def _row_decoder(record: type) -> Callable[[dict[str, Any]], Any]:
 def _added_later(record: type) -> frozenset[str]:
     """Return the fields of a record that files of earlier versions lack; they take their defaults then."""
     return frozenset(field.name for field in fields(record) if field.metadata.get("added_later"))
+
+
+def is_running(process: int) -> bool:
+    """Return whether another process of this number is running here."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while in `replace_file` left half written in a folder."""
+    for left in folder.glob(".*.partial"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not is_running(int(process)):
+            left.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:

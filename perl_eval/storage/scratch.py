@@ -7,10 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from perl_eval.storage.parquet import is_running
 
 __all__ = ["scratch_in"]
 
@@ -22,7 +20,7 @@ def scratch_in(folder: Path) -> Iterator[Path]:
     """Make a hidden folder for as long as the block lasts, and sweep away what killed processes left."""
     for old in folder.glob(f"{_SCRATCH}*"):
         process = old.name.removeprefix(_SCRATCH)
-        if process.isdecimal() and not _is_running(int(process)):
+        if process.isdecimal() and not is_running(int(process)):
             shutil.rmtree(old, ignore_errors=True)
     scratch = folder / f"{_SCRATCH}{os.getpid()}"
     scratch.mkdir()
@@ -30,13 +28,3 @@ def scratch_in(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()

@@ -198,6 +198,27 @@ def test_another_run_in_the_same_folder_is_refused_and_nothing_lost(
     assert content(out) == before
 
 
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    """The kill comes while the mark is written; what others write, and whose names only look alike, stays."""
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from perl_eval.storage import run_folder\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run_folder.start(Path(sys.argv[1]), verb='v', arguments={})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".partial")
+    others = [tmp_path / f".labels.parquet.{os.getppid()}.partial", tmp_path / ".a.partial", tmp_path / ".b.x.partial"]
+    for other in others:
+        other.touch()
+    with run_folder.start(tmp_path, verb="v", arguments={}):
+        pass
+    assert sorted(path for path in tmp_path.iterdir() if path.name.startswith(".")) == sorted(others)
+
+
 def test_a_changed_input_is_named(tmp_path: Path) -> None:
     given = tmp_path / "given.txt"
     given.write_text("before")

@@ -91,7 +91,8 @@ def test_rl_lifts_the_official_vqa_accuracy_over_sft(world: Path, seeing: Path, 
 def test_a_reward_model_learns_what_fits_a_picture_and_lifts_the_accuracy(
     world: Path, seeing: Path, before: Path, tmp_path: Path
 ) -> None:
-    how = reward.RewardOptions(epochs=4, batch=32, learning_rate=5e-3, max_tokens=32, max_new_tokens=4)
+    # After half as many its loss still falls, and rounding decides whether the area is 0.84 or 0.9.
+    how = reward.RewardOptions(epochs=8, batch=32, learning_rate=5e-3, max_tokens=32, max_new_tokens=4)
     rewarded = reward.run(world / "ratings", seeing, tmp_path / "rewarded", options=how)
     (area,) = [one for one in run_folder.read(rewarded, Estimate) if (one.name, one.subject) == ("AUC", "test")]
     assert area.value is not None
