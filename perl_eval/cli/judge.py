@@ -99,13 +99,13 @@ def judge(
         base_url=base_url,
         seed=seed,
         temperature=temperature,
-        max_tokens=max_reply_tokens,
+        max_reply_tokens=max_reply_tokens,
         tie_option=tie_option,
         timeout_s=timeout,
         price_in_usd=price_in,
         price_out_usd=price_out,
         key_file=key_file,
-        group=local_batch,
+        local_batch=local_batch,
         **reading,
     )
     opened = _opened(doors, told, cluster_of(engine, address, workers, gpus), batch=batch)
@@ -131,7 +131,7 @@ def judge(
         asking=asking,
         stop_when_decided=stop_when_decided,
         half_width=half_width,
-        batch=BatchOptions(poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
+        batch=BatchOptions(batch_poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
     )
     folders = _folders(out, doors)
     for spec, one, folder in zip(doors, opened, folders, strict=True):

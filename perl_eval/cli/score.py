@@ -79,7 +79,7 @@ def score(
         from perl_eval.scoring.diversity import run_diversity
         from perl_eval.scoring.score import ScoreOptions
 
-        result = run_diversity(only(sources), out, options=ScoreOptions(level=level))
+        result = run_diversity(only(sources), out, options=ScoreOptions(how))
     elif kind in (Score, None):
         from perl_eval.scoring import rewards
 
@@ -96,10 +96,8 @@ def score(
         from perl_eval.scoring import score as verb
 
         options = verb.ScoreOptions(
-            level=level,
+            how,
             intervals="bootstrap" if intervals == "bootstrap" else "analytic",
-            draws=draws,
-            seed=seed,
             length_control="alpaca" if length_control == "alpaca" else "ratio",
             gamed=gamed,
         )

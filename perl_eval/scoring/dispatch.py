@@ -65,7 +65,7 @@ def score_table(source: Path, out: Path, column: list[str] | None, how: Any, qua
         where = rewards.ScoreColumns(**columns_of(column, rewards.ScoreColumns()))
         return rewards.run_table(source, out, columns=where, options=quality)
     by: Any = intervals
-    options = ScoreOptions(level=how.level, intervals=by, draws=how.draws, seed=how.seed)
+    options = ScoreOptions(how, intervals=by)
     return outcome_table.run_table(
         source,
         out,

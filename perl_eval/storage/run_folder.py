@@ -28,7 +28,19 @@ from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measu
 from perl_eval.storage import parquet, remote
 from perl_eval.storage.remote import CARD, MARK
 
-__all__ = ["CARD", "CHECKPOINT", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
+__all__ = [
+    "CARD",
+    "CHECKPOINT",
+    "FILES",
+    "Run",
+    "find_cards",
+    "fingerprint",
+    "flat",
+    "locate",
+    "read",
+    "read_card",
+    "start",
+]
 
 FILES: Mapping[type, str] = {
     Completion: "completions.parquet",
@@ -326,6 +338,17 @@ def start(
         raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
     _write_json(out / MARK, plan)
     return Run(out, plan, None)
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """Return the options of a verb as a run card keeps them: level, draws and seed beside the others.
+
+    Args:
+        options: A frozen value with a field ``resampling``, `perl_eval.stats.bootstrap.Resampling`.
+    """
+    given = asdict(options)
+    bootstrap = given.pop("resampling")
+    return {**given, **{name: bootstrap[name] for name in ("level", "draws", "seed")}}
 
 
 def _read_mark(mark: Path) -> dict[str, Any] | None:

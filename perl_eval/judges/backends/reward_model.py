@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
 from perl_eval.judges.backends.scripted import sigmoid
@@ -54,10 +55,8 @@ class RewardJudge:
         slope: float = 1.0,
         intercept: float | None = None,
     ) -> None:
-        if not (math.isfinite(threshold) and 0 <= tie_margin < math.inf):
-            raise UserError(
-                f"threshold is {threshold} and tie_margin {tie_margin}", "give finite numbers, no negative margin"
-            )
+        finite({"threshold": threshold}, "threshold")
+        not_negative({"tie_margin": tie_margin}, "tie_margin")
         if not (0 < slope < math.inf and (intercept is None or math.isfinite(intercept))):
             raise UserError(f"slope is {slope} and intercept {intercept}", "give finite numbers, the slope above 0")
         self._score = score

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
-from perl_eval.errors import UserError
 from perl_eval.judges.protocol import Sees
 from perl_eval.records import Ballot, Completion, Question, Verdict, digest
 
@@ -72,11 +72,8 @@ class ScriptedJudge:
             "threshold": threshold,
             "seed": seed,
         }
-        for knob, value in self.parameters.items():
-            if not math.isfinite(float(str(value))):
-                raise UserError(f"{knob} is {value}", "give a finite number")
-        if noise < 0 or tie_margin < 0:
-            raise UserError(f"noise is {noise} and tie_margin {tie_margin}", "give numbers of at least 0")
+        finite(self.parameters, "position_bias", "threshold")
+        not_negative(self.parameters, "noise", "tie_margin")
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Return the margins, as text."""

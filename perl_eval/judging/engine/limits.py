@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, positive
 from perl_eval.records import Question
 
 __all__ = ["AskOptions", "expected_tokens"]
@@ -39,10 +39,8 @@ class AskOptions:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_concurrency", "attempts", "backoff_s", "votes", "rpm", "tpm", "max_requests", "max_cost_usd"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}", "give a number above 0")
+        at_least_one(self, "max_concurrency", "attempts", "votes", "max_requests")
+        positive(self, "backoff_s", "rpm", "tpm", "max_cost_usd")
 
 
 def expected_tokens(question: Question) -> float:
