@@ -265,7 +265,7 @@ def test_a_writer_that_raises_midway_leaves_the_old_file_or_none(tmp_path: Path,
 KILLED = """
 import sys, time
 from pathlib import Path
-from perl_eval import tables
+from perl_eval.storage import parquet
 from perl_eval.records import HumanLabel
 
 def labels():
@@ -275,7 +275,7 @@ def labels():
             time.sleep(60)
         yield HumanLabel(str(row), "i", "g", "p1", "loss")
 
-tables.write(Path(sys.argv[1]), labels(), HumanLabel)
+parquet.write(Path(sys.argv[1]), labels(), HumanLabel)
 """
 
 
@@ -303,14 +303,14 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_none(tmp_path: Path, old
 FULL = """
 import resource, sys
 from pathlib import Path
-from perl_eval import tables
+from perl_eval.storage import parquet
 from perl_eval.errors import UserError
 from perl_eval.records import HumanLabel
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # as a full disk: no file may grow beyond this
 labels = (HumanLabel(str(row * 7919), "i", "g", "p1", "loss") for row in range(10**5))
 try:
-    tables.write(Path(sys.argv[1]), labels, HumanLabel)
+    parquet.write(Path(sys.argv[1]), labels, HumanLabel)
 except UserError as error:
     print(error)
 """
