@@ -79,7 +79,7 @@ class OptionError(UserError, ValueError):
     Args:
         option: The option's name, as an argument in Python.
         value: The value.
-        fix: What to give instead; names of other options in backquotes.
+        fix: What to give instead. In it, as in a value that is text, names of other options stand in backquotes.
     """
 
     def __init__(self, option: str, value: object, fix: str) -> None:
@@ -90,8 +90,8 @@ class OptionError(UserError, ValueError):
 
     def typed(self) -> str:
         """Return the line in the words of the command line: ``--max-cost`` for the argument ``max_cost_usd``."""
-        fix = _NAMED.sub(lambda name: _flag(name[1]), self.fix)
-        return f"{_flag(self.option)} is {self.value}; {fix}"
+        rest = _NAMED.sub(lambda name: _flag(name[1]), f"{self.value}; {self.fix}")
+        return f"{_flag(self.option)} is {rest}"
 
 
 def _flag(option: str) -> str:

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Estimate, HumanLabel, Score, unit_of
 from perl_eval.sources import rows, user_table
 from perl_eval.stats.bootstrap import Clusters, Resampling
@@ -147,7 +147,7 @@ def _quality(
     try:
         chances = probabilities_of(values, how.scale)
     except ValueError as error:
-        raise UserError(str(error), "say what the scores are with --scale") from None
+        raise OptionError("scale", f"{how.scale}, and {error}", "say what the scores are") from None
     quality = label_quality(values, truth, clusters=groups, scale=how.scale, resampling=how.resampling)
     found = [replace(estimate, n_missing=n_missing) for estimate in quality]
     for part in reliability_curve(chances, truth, clusters=groups, level=how.resampling.level):
