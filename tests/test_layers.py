@@ -203,7 +203,10 @@ def written(root: Path, place: str, text: str) -> None:
     path.write_text(text + "\n")
 
 
-HEAVY = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy")
+HEAVY = (
+    *("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "statsmodels", "openai", "matplotlib", "scipy"),
+    *("numpy", "pyarrow", "jinja2"),
+)
 
 
 @pytest.mark.parametrize("statement", ["import perl_eval", "from perl_eval import UserError, Completion"])

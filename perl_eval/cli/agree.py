@@ -18,7 +18,6 @@ from perl_eval.cli.shared_options import (
     resampling,
 )
 from perl_eval.errors import UserError
-from perl_eval.sources.user_table import columns_of
 
 __all__ = ["agree"]
 
@@ -47,6 +46,7 @@ def agree(
     """
     from perl_eval.records import Judgement
     from perl_eval.scoring import agree as verb
+    from perl_eval.sources.user_table import columns_of
     from perl_eval.storage import run_folder
 
     one_of("--scale", scale, ("nominal", "ordinal", "interval"))

@@ -9,7 +9,6 @@ import typer
 
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import Out, one_of
-from perl_eval.sources.user_table import columns_of
 
 __all__ = ["import_"]
 
@@ -31,6 +30,7 @@ def import_(
 ) -> None:
     """Label files and judgement files of other tools to labels or judgements."""
     from perl_eval import sources
+    from perl_eval.sources.user_table import columns_of
 
     one_of("--form", form, sources.FORMS)
     chosen: Any = form

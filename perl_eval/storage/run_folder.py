@@ -8,7 +8,6 @@ beside it is refused by every verb that reads it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import resource
@@ -192,6 +191,8 @@ def find_cards(root: Path) -> list[tuple[Path, RunCard]]:
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata
+
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in _PACKAGES:
         try:
