@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from datasets_builders import network
 from datasets_builders.builder import Builder
 from datasets_builders.card import Built
 from datasets_builders.errors import BuilderError
@@ -87,7 +88,7 @@ def push(folder: Path, repo_id: str, origin: Origin, *, private: bool = True) ->
         BuilderError: The terms do not allow it, or the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     refuse_push(origin, private=private)
     hub = HfApi()
@@ -102,8 +103,8 @@ def push(folder: Path, repo_id: str, origin: Origin, *, private: bool = True) ->
             allow_patterns=["README.md", "*/*.parquet"],
             commit_message=f"Add {origin.title}",
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HFValidationError, *network.failures()) as error:
         raise BuilderError(
-            f"cannot push to {repo_id} ({error})", "check the name, your login and the network"
+            f"cannot push to {repo_id} ({network.reason(error)})", "check the name, your login and the network"
         ) from None
     return str(address)

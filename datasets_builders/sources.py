@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from datasets_builders import network
 from datasets_builders.errors import SourceError
 from datasets_builders.tally import Tally
 
@@ -184,9 +185,10 @@ def download(sources: Sequence[Source], *, manager: Any, cache_dir: Path) -> dic
     for source in sources:
         try:
             found[source] = Path(manager.download(source.url))
-        except (OSError, ValueError) as error:
+        except (ValueError, *network.failures()) as error:
             raise SourceError(
-                f"cannot download {source.url} ({error})", "try again, or download it by hand and give data_dir"
+                f"cannot download {source.url} ({network.reason(error)})",
+                "check the network and try again, or download it by hand and give data_dir",
             ) from None
     return found
 

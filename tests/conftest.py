@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command_line import Command, Shown
+from drift import DRIFT
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,6 +32,13 @@ def _connect_locally(self: socket.socket, address: Any) -> None:
     if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
         raise AssertionError(f"a test tried to reach {address}")
     _connect(self, address)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the modules in `DRIFT`."""
+    for item in items:
+        if item.path.stem in DRIFT:
+            item.add_marker("drift")
 
 
 @pytest.fixture(autouse=True)

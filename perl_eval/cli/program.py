@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -36,6 +37,14 @@ __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
 
+
+def _show_version(wanted: bool) -> None:
+    """Print name and version, as the installed package says it, and stop."""
+    if wanted:
+        typer.echo(f"perl-eval {metadata.version('perl-eval')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -44,6 +53,16 @@ app = typer.Typer(
 )
 ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """See the options of the program itself; the text of its help is given above."""
+
 
 app.command()(build.build)
 app.add_typer(train, name="train")

@@ -79,6 +79,8 @@ def _open(scheme: str) -> Any:
 @contextlib.contextmanager
 def _explained(address: str, doing: str) -> Iterator[None]:
     """Turn what drivers raise into one line."""
+    from datasets_builders import network
+
     foreign = []
     for name in _DRIVER_ERRORS:
         module, _, kind = name.rpartition(".")
@@ -88,9 +90,9 @@ def _explained(address: str, doing: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"there is nothing at {address}", "check the address") from None
-    except (OSError, *foreign) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot {doing} {address}: {reason}", "check address and credentials") from None
+    except (*network.failures(), *foreign) as error:
+        why = network.reason(error)
+        raise UserError(f"cannot {doing} {address}: {why}", "check address, credentials and network") from None
 
 
 def _listing(system: Any, path: str) -> dict[str, Any]:

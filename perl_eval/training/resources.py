@@ -74,7 +74,8 @@ def tracked(name: str, folder: Path, *, main: bool) -> Iterator[Log | None]:
     if name not in known:
         raise UserError(f"no tracker {name!r}", f"choose from {', '.join(sorted(known))}")
     if name not in {str(one.value) for one in get_available_trackers()}:
-        raise UserError(f"the tracker {name} is not installed", f"pip install {name}")
+        what = "'perl-eval[tensorboard]'" if name == "tensorboard" else name
+        raise UserError(f"the tracker {name} is not installed", f"pip install {what}")
     kind: Any = known[name]
     where = {"logging_dir": folder / name} if kind.requires_logging_directory else {}
     tracker = kind(run_name=folder.name, **where)

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,14 @@ def test_the_script_is_installed() -> None:
     (script,) = entry_points(group="console_scripts", name="perl-eval")
     assert script.load() is cli.main
     assert re.fullmatch(r"perl_eval\.cli:main", script.value)
+
+
+def test_the_version_is_shown_without_loading_anything_heavy() -> None:
+    heavy = ("torch", "transformers", "datasets", "pandas", "numpy", "scipy", "sklearn", "openai", "matplotlib")
+    program = (
+        "import sys\nfrom perl_eval.cli import main\nsys.argv = ['perl-eval', '--version']\n"
+        f"try:\n    main()\nfinally:\n    print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    written = tomllib.loads((Path(__file__).resolve().parent.parent.parent / "pyproject.toml").read_text("utf-8"))
+    assert done.stdout.splitlines() == [f"perl-eval {written['project']['version']}", "[]"]

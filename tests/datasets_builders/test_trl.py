@@ -53,6 +53,7 @@ def prepare(trainer: Any, rows: Any, tokenizer: Any, **arguments: Any) -> list[d
     settings = SimpleNamespace(
         **{"dataset_num_proc": None, "max_length": None, "truncation_mode": "keep_start", "dataset_text_field": "text"},
         **{"assistant_only_loss": False, "shuffle_dataset": False, "per_device_train_batch_size": 2},
+        **{"use_liger_kernel": False},
     )
     made = trainer._prepare_dataset(state, rows, tokenizer, settings, **arguments, dataset_name="train")
     return list(made)
