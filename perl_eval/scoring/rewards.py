@@ -158,8 +158,9 @@ def _against(joined: Sequence[tuple[Score, bool, Hashable]], how: QualityOptions
     """Hold scores against labels, of answers to what is given beside each."""
     if not joined:
         return []
-    known = [(one.value, one.group, truth, context) for one, truth, context in joined if one.value is not None]
-    values, groups, truths, contexts = ([row[place] for row in known] for place in range(4))
+    known = [row for row in joined if row[0].value is not None]
+    values, groups = [float(one.value or 0.0) for one, *_ in known], [one.group for one, *_ in known]
+    truths, contexts = [truth for _, truth, _ in known], [context for *_, context in known]
     return _of_labels(values, truths, groups, len(joined) - len(known), how, contexts)
 
 
