@@ -11,7 +11,7 @@ from test_audit import GIVEN, JUDGED
 
 from perl_eval.judging import jury
 from perl_eval.metrics.judgement_estimates import ScoreOptions
-from perl_eval.records import HumanLabel, Judgement
+from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.scoring import agree, audit, power, score
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.bootstrap import Resampling
@@ -53,3 +53,15 @@ def test_cards_hold_level_draws_and_seed_beside_the_rest(files: tuple[Path, Path
         **{"decided": None, "difference": None, "correlation": None, "cost_per_call_usd": 0.5},
         **{"level": 0.95, "power": 0.8, "calls_per_pair": 2, "judged": None},
     }
+
+
+def test_agreement_is_by_the_standard_error_whatever_the_resampling_says(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    judged, labels = files
+    agreed = agree.run(judged, labels, tmp_path / "a", options=agree.AgreeOptions(HOW))
+    audited = audit.run(judged, labels, tmp_path / "p", options=AuditOptions(HOW))
+    for folder in (agreed, audited):
+        ways = {one.method for one in run_folder.read(folder, Estimate) if one.name == "human-judge Cohen kappa"}
+        assert ways
+        assert all(way.startswith("standard bootstrap, 20 draws") for way in ways)
