@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from perl_eval.scoring import score
 from perl_eval.scoring.outcome_table import of_table
 from perl_eval.stats.agreement_coefficients import krippendorff_alpha
+from perl_eval.stats.bootstrap import Resampling
 
 JUDGEMENTS, GROUPS, DRAWS = 1_000_000, 100_000, 10_000
 ITEMS, RATERS = 100_000, 5
@@ -45,7 +46,7 @@ def main() -> None:
     pa.default_memory_pool().release_unused()
 
     def rates() -> str:
-        how = score.ScoreOptions(intervals="bootstrap", draws=DRAWS)
+        how = score.ScoreOptions(Resampling(DRAWS), intervals="bootstrap")
         found = of_table(file, options=how)
         half = next(estimate for estimate in found if estimate.name == "win rate, undecided half")
         return f"{half.name} {half.value:.4f} [{half.low:.4f}, {half.high:.4f}]"

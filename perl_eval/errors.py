@@ -5,6 +5,7 @@ The tree::
     PerlEvalError
     +-- UserError        the request cannot be served: one line (what, value, what to do), exit code 2
     |   +-- DataError    a file is not what it should be: names file, row and field
+    |   +-- OptionError  an option has a value that it cannot have: names the option as it was given
     +-- JudgeError       a judge gave no reply; the pair it belongs to becomes unjudged
         +-- RateLimited  the server asked to slow down
         +-- TimedOut     no reply in time
@@ -15,9 +16,10 @@ Bad content (a reply without a verdict, an empty answer) is data, not an error. 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-__all__ = ["DataError", "JudgeError", "PerlEvalError", "RateLimited", "Refused", "TimedOut", "UserError"]
+__all__ = ["DataError", "JudgeError", "OptionError", "PerlEvalError", "RateLimited", "Refused", "TimedOut", "UserError"]
 
 
 class PerlEvalError(Exception):
@@ -65,6 +67,36 @@ class DataError(UserError):
         self.file = str(file)
         self.row = row
         self.field = field
+
+
+_UNIT = re.compile(r"_(s|h|usd)$")
+_NAMED = re.compile(r"`([a-z][a-z0-9_]*)`")
+
+
+class OptionError(UserError, ValueError):
+    """An option has a value that it cannot have.
+
+    Args:
+        option: The option's name, as an argument in Python.
+        value: The value.
+        fix: What to give instead. In it, as in a value that is text, names of other options stand in backquotes.
+    """
+
+    def __init__(self, option: str, value: object, fix: str) -> None:
+        super().__init__(f"{option} is {value}", fix)
+        self.args = (option, value, fix)
+        self.option = option
+        self.value = value
+
+    def typed(self) -> str:
+        """Return the line in the words of the command line: ``--max-cost`` for the argument ``max_cost_usd``."""
+        rest = _NAMED.sub(lambda name: _flag(name[1]), f"{self.value}; {self.fix}")
+        return f"{_flag(self.option)} is {rest}"
+
+
+def _flag(option: str) -> str:
+    """Return the name of an option on the command line, where units are not written."""
+    return f"--{_UNIT.sub('', option).replace('_', '-')}"
 
 
 class JudgeError(PerlEvalError):

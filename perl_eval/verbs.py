@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from perl_eval.sampling.in_process import SampleOptions
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
+    from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
-    from perl_eval.scoring.score import ScoreOptions
     from perl_eval.training.policy import PolicyOptions
     from perl_eval.training.reward import RewardOptions
     from perl_eval.training.sft import SftOptions
@@ -121,17 +121,27 @@ def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | 
         return _kept(Estimates, out, lambda home: run(homes, home, labels=people))
 
 
-def score(*judgements: Source, out: str | Path | None = None, options: ScoreOptions | None = None) -> Estimates:
-    """Win rates, position bias, length control, paired comparisons and a ranking, from judgements.
+def score(
+    *sources: Source,
+    out: str | Path | None = None,
+    beside: ScoreBeside | None = None,
+    options: ScoringOptions | None = None,
+) -> Estimates:
+    """Figures with intervals: of judgements, completions, scores of a reward model, or a table.
+
+    Judgements give win rates, position bias, length control, paired comparisons and a ranking; completions how varied
+    they are, or with rows whether they are right; scores how well they tell good answers from bad.
 
     Args:
-        judgements: Results or run folders of `judge`; several are compared item by item.
+        sources: Results or run folders of `judge`, several are compared item by item; one of `sample` or
+            `train_reward`; or a file or table.
         out: Folder to keep the figures in.
-        options: How figures are estimated.
+        beside: Rows, labels and the like that stand beside it.
+        options: How figures are estimated; what means nothing for the sources is refused.
 
     Raises:
-        UserError: There are no judgements.
-        DataError: A judgement occurs twice.
+        UserError: There is nothing to score, or an option means nothing for it.
+        DataError: A judgement occurs twice, or a cell is not what it should be.
 
     Example:
         >>> import perl_eval as pe
@@ -141,10 +151,10 @@ def score(*judgements: Source, out: str | Path | None = None, options: ScoreOpti
         >>> print(pe.score(judged)["win rate"])
         0.47 (0.27 to 0.68), n = 19
     """
-    from perl_eval.scoring.score import run
+    from perl_eval.scoring.dispatch import run
 
-    homes = [_home(one) for one in judgements]
-    return _kept(Estimates, out, lambda home: run(homes, home, options=options))
+    homes = [_home(one) for one in sources]
+    return _kept(Estimates, out, lambda home: run(homes, home, beside=beside, options=options))
 
 
 def agree(

@@ -34,7 +34,7 @@ SIGNATURES = {
     "report": "(*sources, out=None, title='perl-eval report', format='html')",
     "rows": "(source, split='train')",
     "sample": "(model, data, *, out=None, options=None, seed=0)",
-    "score": "(*judgements, out=None, options=None)",
+    "score": "(*sources, out=None, beside=None, options=None)",
     "train_policy": "(data, prior, reward, *, out=None, options=None, seed=0)",
     "train_reward": "(data, prior, *, out=None, options=None, seed=0)",
     "train_sft": "(data, *, out=None, options=None, seed=0)",

@@ -35,7 +35,7 @@ LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in
 PURE: Mapping[str, tuple[str, ...]] = {
     "stats": ("errors", "records", "outcomes"),
     "bayes": ("errors", "records", "stats"),
-    "client": ("errors", "records", "storage"),
+    "client": ("errors", "records", "checks", "storage"),
 }
 """The only packages that a pure one may import."""
 FORBIDDEN: Mapping[str, tuple[str, ...]] = {"sampling": ("judges",)}
@@ -208,7 +208,10 @@ def written(root: Path, place: str, text: str) -> None:
     path.write_text(text + "\n")
 
 
-HEAVY = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy")
+HEAVY = (
+    *("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "statsmodels", "openai", "matplotlib", "scipy"),
+    *("numpy", "pyarrow", "jinja2"),
+)
 
 
 @pytest.mark.parametrize("statement", ["import perl_eval", "from perl_eval import UserError, Completion"])

@@ -18,8 +18,8 @@ from contests import pair_judged
 
 from perl_eval import outcomes
 from perl_eval.cli.judge import _show_outcomes
-from perl_eval.judges.readers import ProbabilityReader
 from perl_eval.judges.parsing.verdicts import p_first
+from perl_eval.judges.readers import ProbabilityReader
 from perl_eval.judging import image_ablation, jury
 from perl_eval.judging.early_stopping import Referee
 from perl_eval.judging.jury_votes import by_majority, by_probability

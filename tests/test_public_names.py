@@ -32,6 +32,7 @@ VERBS = {
     "perl_eval.sampling.in_process": "run",
     "perl_eval.cluster.plan": "run",
     "perl_eval.sampling.server": "run",
+    "perl_eval.scoring.dispatch": "run",
     "perl_eval.scoring.score": "run",
     "perl_eval.scoring.tasks": "run",
     "perl_eval.training.ablate": "run",

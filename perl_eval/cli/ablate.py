@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from perl_eval.checks import named
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import MaxTokens, NewTokens, Out, Seed, one_of, require_torch
 from perl_eval.cli.training_options import (
@@ -74,6 +75,23 @@ def ablate(
     resources = resources_of(device, dtype, checkpointing, micro_batch, "")
     shape = shape_of(8, targets, norms=norms)
     lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
+    with named(epochs="sft_epochs", batch="sft_batch"):
+        imitation = sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources)
+    with named(epochs="reward_epochs", learning_rate="reward_rate"):
+        rewarded = reward.RewardOptions(
+            epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
+        )
+    with named(learning_rate="policy_rate"):
+        reinforced = policy.PolicyOptions(
+            steps=steps,
+            batch=batch,
+            group=group,
+            learning_rate=policy_rate,
+            beta=beta,
+            lora=shape,
+            resources=resources,
+            **lengths,
+        )
     options = verb.AblateOptions(
         sizes=tuple(size.strip() for size in sizes.split(",") if size.strip()),
         ranks=_numbers("--ranks", ranks, int, "1,4,16"),
@@ -85,20 +103,9 @@ def ablate(
         tried=_numbers("--tried", tried, float, "0.3,1,3"),
         betas=_numbers("--betas", betas, float, "1,0.3,0"),
         own_reward=own_reward,
-        sft=sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources),
-        reward=reward.RewardOptions(
-            epochs=reward_epochs, batch=batch, learning_rate=reward_rate, lora=shape, resources=resources, **lengths
-        ),
-        policy=policy.PolicyOptions(
-            steps=steps,
-            batch=batch,
-            group=group,
-            learning_rate=policy_rate,
-            beta=beta,
-            lora=shape,
-            resources=resources,
-            **lengths,
-        ),
+        sft=imitation,
+        reward=rewarded,
+        policy=reinforced,
     )
     known = (lambda row, text: coffee.true_reward(row.prompt, text)) if truth else None
     folder = verb.run(data, out, options=options, truth=known, seed=seed)

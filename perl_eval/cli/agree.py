@@ -15,6 +15,7 @@ from perl_eval.cli.shared_options import (
     Out,
     Seed,
     one_of,
+    resampling,
 )
 from perl_eval.errors import UserError
 
@@ -49,7 +50,7 @@ def agree(
     from perl_eval.storage import run_folder
 
     one_of("--scale", scale, ("nominal", "ordinal", "interval"))
-    how: Any = verb.AgreeOptions(level=level, draws=draws, seed=seed, epsilon=epsilon)
+    how = verb.AgreeOptions(resampling(level, draws, seed), epsilon)
     if labels is None:
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import Draws, Epsilon, Level, Out, Seed
+from perl_eval.cli.shared_options import Draws, Epsilon, Level, Out, Seed, resampling
 from perl_eval.errors import UserError
 
 _ALARM = 1
@@ -40,7 +40,7 @@ def audit(
     from perl_eval.scoring.audit_options import AuditOptions, Sources
     from perl_eval.storage import run_folder
 
-    how = AuditOptions(level=level, draws=draws, seed=seed, epsilon=epsilon, family=tuple(family or ()))
+    how = AuditOptions(resampling(level, draws, seed), epsilon, tuple(family or ()))
     if anchors is not None:
         for option, value in {"LABELS": labels, "--again": again, "--attack": attack, "--family": family}.items():
             if value:

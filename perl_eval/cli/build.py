@@ -40,6 +40,7 @@ def build(
     seed: Seed = 0,
 ) -> None:
     """Build a data set: upstream files to rows in TRL's columns."""
+    spread = spread_of(engine, address, workers)
     embedded = name.replace("-", "_")
     if embedded in ("coffee_world", "picture_world"):
         from perl_eval.worlds import coffee, pictures
@@ -65,7 +66,7 @@ def build(
         against=against,
         push_to_hub=push_to_hub,
         public=public,
-        spread=spread_of(engine, address, workers),
+        spread=spread,
     )
     done(verb.run(name, out, config=config or None, data_dir=data_dir, check=check, options=options))
 

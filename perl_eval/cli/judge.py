@@ -16,6 +16,7 @@ from perl_eval.cli.verify import finished
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from perl_eval.judging.engine.batch_api import BatchOptions
     from perl_eval.judging.judge import Forecast
 
 
@@ -88,7 +89,6 @@ def judge(
     from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
-    from perl_eval.judging.engine.batch_api import BatchOptions
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = BackendOptions(
@@ -99,13 +99,13 @@ def judge(
         base_url=base_url,
         seed=seed,
         temperature=temperature,
-        max_tokens=max_reply_tokens,
+        max_reply_tokens=max_reply_tokens,
         tie_option=tie_option,
         timeout_s=timeout,
         price_in_usd=price_in,
         price_out_usd=price_out,
         key_file=key_file,
-        group=local_batch,
+        local_batch=local_batch,
         **reading,
     )
     opened = _opened(doors, told, cluster_of(engine, address, workers, gpus), batch=batch)
@@ -131,7 +131,7 @@ def judge(
         asking=asking,
         stop_when_decided=stop_when_decided,
         half_width=half_width,
-        batch=BatchOptions(poll_s=batch_poll, say=lambda line: typer.echo(line, err=True)) if batch else None,
+        batch=_batches(batch_poll) if batch else None,
     )
     folders = _folders(out, doors)
     for spec, one, folder in zip(doors, opened, folders, strict=True):
@@ -144,6 +144,13 @@ def judge(
             _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
     if len(doors) > 1 and not (dry_run or attack or look):
         jury(folders, out / "jury")
+
+
+def _batches(batch_poll: float) -> BatchOptions:
+    """Return how the Batch API is used."""
+    from perl_eval.judging.engine.batch_api import BatchOptions
+
+    return BatchOptions(batch_poll_s=batch_poll, say=lambda line: typer.echo(line, err=True))
 
 
 def _given(a: Path | None, doors: Sequence[str], prompt: str) -> Path:

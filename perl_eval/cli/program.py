@@ -31,7 +31,7 @@ from perl_eval.cli import (
 )
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
-from perl_eval.errors import PerlEvalError
+from perl_eval.errors import OptionError, PerlEvalError
 
 __all__ = ["app", "main"]
 
@@ -101,6 +101,8 @@ def main() -> None:
     try:
         with remote_arguments.at_hand(sys.argv[1:]) as words:
             code = app(words, prog_name="perl-eval", standalone_mode=False)
+    except OptionError as error:
+        _fail(error.typed())
     except (PerlEvalError, BuilderError) as error:
         _fail(str(error))
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead

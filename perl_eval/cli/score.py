@@ -1,9 +1,9 @@
-"""Verbs that turn records into figures: score, agree."""
+"""The verb score."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,48 +61,15 @@ def score(
     item by item, more than two policies ranked. Completions: diversity; with --data VQA or action accuracy. Scores of a
     reward model: accuracy, AUC, calibration, with --data, --labels, or from a table. A table of outcomes: win rates.
     """
-    from perl_eval.records import Completion, Score
-    from perl_eval.scoring.dispatch import kind_of_source, only, refuse, score_table, score_tasks
-
-    how = resampling(level, draws, seed)
-    spread = spread_of(engine, address, workers)
+    how, spread = resampling(level, draws, seed), spread_of(engine, address, workers)
     one_of("--scale", scale, ("logit", "probability"))
     one_of("--intervals", intervals, ("analytic", "bootstrap"))
     one_of("--length-control", length_control, ("ratio", "alpaca"))
-    given = {"data": data, "against": against, "judged": judged, "rule": rule, "labels": labels, "column": column}
-    kind = None if column else kind_of_source(sources)
-    if kind is Completion and data is not None:
-        refuse(given, "completions with --data", ("labels", "column"))
-        result = score_tasks(only(sources), data, out, against=against, judged=judged, rules=rule, how=how)
-    elif kind is Completion:
-        refuse(given, "completions without --data", ("against", "judged", "rule", "labels", "column"))
-        from perl_eval.scoring.diversity import run_diversity
-        from perl_eval.scoring.score import ScoreOptions
+    from perl_eval.scoring import dispatch as verb
 
-        result = run_diversity(only(sources), out, options=ScoreOptions(level=level))
-    elif kind in (Score, None):
-        from perl_eval.scoring import rewards
-
-        quality = rewards.QualityOptions("probability" if scale == "probability" else "logit", how)
-        refuse(given, "scores", ("against", "judged", "rule"))
-        if kind is Score:
-            refuse(given, "scores of a run folder", ("column",))
-            result = rewards.run(only(sources), out, labels=labels, data=data, options=quality)
-        else:
-            refuse(given, "a table", ("data", "labels"))
-            result = score_table(only(sources), out, column, how, quality, intervals)
-    else:
-        refuse(given, "judgements", tuple(given))
-        from perl_eval.scoring import score as verb
-
-        options = verb.ScoreOptions(
-            level=level,
-            intervals="bootstrap" if intervals == "bootstrap" else "analytic",
-            draws=draws,
-            seed=seed,
-            length_control="alpaca" if length_control == "alpaca" else "ratio",
-            gamed=gamed,
-        )
-        result = verb.run(sources, out, options=options, spread=spread)
+    chosen: Any = {"intervals": intervals, "length_control": length_control, "scale": scale}
+    options = verb.ScoringOptions(how, gamed=gamed, rule=tuple(rule or ()), column=tuple(column or ()), **chosen)
+    beside = verb.ScoreBeside(data, against, judged, labels)
+    result = verb.run(sources, out, beside=beside, options=options, spread=spread)
     show(result)
     done(result)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perl_eval.checks import at_least_one, not_negative
 from perl_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from perl_eval.stats.bootstrap import Resampling
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
 Data = Annotated[Path, typer.Option("--data", help="One config's folder of a built data set.")]
@@ -42,6 +46,8 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:
     """Read --engine, --address, --workers and --gpus: a cluster, or None for this process."""
     one_of("--engine", engine, ("here", "ray"))
+    at_least_one({"workers": workers}, "workers")
+    not_negative({"gpus": gpus}, "gpus")
     if engine == "here":
         if address:
             raise UserError(f"--address {address} is of a cluster", "give --engine ray too")
@@ -72,10 +78,8 @@ def require_torch() -> None:
         raise UserError(f"this verb needs {', '.join(missing)}", "install the extra: pip install 'perl-eval[train]'")
 
 
-def resampling(level: float, draws: int, seed: int) -> Any:
+def resampling(level: float, draws: int, seed: int) -> Resampling:
     """Read --level, --draws and --seed."""
     from perl_eval.stats.bootstrap import Resampling
 
-    if not 0 < level < 1:
-        raise UserError(f"level is {level}", "give a number between 0 and 1, such as 0.95")
-    return Resampling(draws=draws, seed=seed, level=level)
+    return Resampling(draws, seed, level)

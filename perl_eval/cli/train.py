@@ -194,8 +194,6 @@ def train_policy(
     one_of("--kl", kl, ("reward", "loss"))
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
     one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv"))
-    if kl_weight is not None and not 0 <= kl_weight < 1:
-        raise UserError(f"--kl-weight {kl_weight} is outside [0, 1)", "give b as in the paper, such as 0.05")
     if bool(reward) == bool(reward_function):
         raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
     require_torch()

@@ -37,8 +37,6 @@ def shape_of(rank: int, targets: str, method: str = "lora", *, norms: bool = Fal
     """Read --rank, --targets, --method, --norms and --dropout."""
     from perl_eval.models.backbone import ALL_PROJECTIONS, ATTENTION, LoraShape
 
-    if rank < 1:
-        raise UserError(f"--rank {rank} is no LoRA rank", "give 1 or more")
     named = {"attention": ATTENTION, "all": ALL_PROJECTIONS}
     chosen = named.get(targets) or tuple(name.strip() for name in targets.split(",") if name.strip())
     if not chosen:

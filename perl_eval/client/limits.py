@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, positive
 
 __all__ = ["Limits"]
 
@@ -34,7 +34,5 @@ class Limits:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self) if field.name != "offline"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}", "give a number above 0")
+        at_least_one(self, "max_concurrency", "attempts", "max_requests")
+        positive(self, "backoff_s", "rpm", "tpm", "max_cost_usd")

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from perl_eval.checks import not_negative, positive
 from perl_eval.cluster.plan_fit import FittedLine, Span, line_through, ratio_of
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Estimate, RunCard
@@ -52,14 +53,8 @@ class PlanInputs:
     patience_h: float = 24.0
 
     def __post_init__(self) -> None:
-        for name in ("judgements_per_hour", "seconds_per_rl_step", "patience_h"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} is {value}", "give a number above 0")
-        for name in ("usd_per_judgement", "usd_per_hour", "gpus"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise UserError(f"{name} is {value}", "give a number of at least 0")
+        positive(self, "judgements_per_hour", "seconds_per_rl_step", "patience_h")
+        not_negative(self, "usd_per_judgement", "usd_per_hour", "gpus")
 
 
 @dataclass(frozen=True, slots=True)

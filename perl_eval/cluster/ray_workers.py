@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from perl_eval.checks import at_least_one, not_negative
 from perl_eval.client.reply import Reply
 from perl_eval.errors import JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
 from perl_eval.judges.protocol import Judge
@@ -51,10 +52,8 @@ class Cluster:
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"workers is {self.workers}", "give at least 1")
-        if not 0 <= self.gpus < float("inf"):
-            raise UserError(f"gpus is {self.gpus}", "give a number of at least 0")
+        at_least_one(self, "workers")
+        not_negative(self, "gpus")
 
     def connect(self) -> Any:
         """Return the module ray, connected; a connection that is there is used.

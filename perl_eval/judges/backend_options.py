@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from perl_eval.checks import at_least_one, finite, not_negative, positive
 from perl_eval.errors import UserError
 
 __all__ = ["BackendOptions", "Form", "VerdictBy"]
@@ -28,14 +29,14 @@ class BackendOptions:
         verdict_by: How a chat judge is read: ``structured`` (JSON by a schema where the server takes one, else text),
             ``text``, or ``logprobs`` (text, and the probabilities of its first token).
         temperature: Of a chat judge's sampling.
-        max_tokens: Longest reply of a chat judge.
+        max_reply_tokens: Longest reply of a chat judge.
         form: How a decisions server is spoken to: ``openai``, or ``systemone`` (``transformers serve``).
         tie_option: Offer a tie as an option where options have probabilities.
         timeout_s: Longest wait for one reply of a server.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key of a server; by default the key is in ``OPENAI_API_KEY``.
-        group: Questions that go through a local model together.
+        local_batch: Questions that go through a local model together.
     """
 
     position_bias: float = 0.0
@@ -46,23 +47,20 @@ class BackendOptions:
     seed: int = 0
     verdict_by: VerdictBy = "structured"
     temperature: float = 0.0
-    max_tokens: int = 512
+    max_reply_tokens: int = 512
     form: Form = "openai"
     tie_option: bool = False
     timeout_s: float = 60.0
     price_in_usd: float | None = None
     price_out_usd: float | None = None
     key_file: Path | None = None
-    group: int = 16
+    local_batch: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "max_tokens", "group"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}", "give a number above 0")
-        for name in ("temperature", "price_in_usd", "price_out_usd"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise UserError(f"{name} is {value}", "give a number of at least 0")
+        at_least_one(self, "max_reply_tokens", "local_batch")
+        positive(self, "timeout_s")
+        not_negative(self, "temperature", "price_in_usd", "price_out_usd", "noise", "tie_margin")
+        finite(self, "position_bias", "threshold")
         for name, allowed in (("verdict_by", get_args(VerdictBy)), ("form", get_args(Form))):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name} is {getattr(self, name)!r}", f"choose from {', '.join(allowed)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +27,7 @@ __all__ = ["JuryOptions", "run"]
 class JuryOptions:
     """How figures are estimated: confidence level in (0, 1), bootstrap draws, and their seed."""
 
-    level: float = 0.95
-    draws: int = 2000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
-        if self.draws < 1:
-            raise UserError(f"draws is {self.draws}", "give at least 1")
+    resampling: Resampling = field(default_factory=Resampling)
 
 
 def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, options: JuryOptions | None = None) -> Path:
@@ -58,8 +50,8 @@ def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, optio
     with run_folder.start(
         out,
         verb="jury",
-        arguments=asdict(how),
-        seed=how.seed,
+        arguments=run_folder.flat(how),
+        seed=how.resampling.seed,
         inputs=inputs | ({"labels": labels} if labels is not None else {}),
     ) as started:
         if started.done:
@@ -118,7 +110,6 @@ def _figures(
     An error is the distance to people's mean label. Its sign is left out: where a is better a judge can only err
     downwards, so signed errors of judges that know nothing of each other would correlate.
     """
-    resampling = Resampling(draws=how.draws, seed=how.seed, level=how.level)
     judged = [judgements for judgements in units.values() if all(one.outcome != "unjudged" for one in judgements)]
     found = []
     if people:
@@ -127,11 +118,11 @@ def _figures(
         known = [(judgements, labels) for judgements, labels in labelled if labels]
         errors = [[_error(one, labels) for one in judgements] for judgements, labels in known]
         groups = [judgements[0].group for judgements, _ in known]
-        alike = likeness(_table(errors, names), names, of="errors", clusters=groups, resampling=resampling)
+        alike = likeness(_table(errors, names), names, of="errors", clusters=groups, resampling=how.resampling)
         found += _missing(alike, len(units) - len(known))
     values = [[_value(one) for one in judgements] for judgements in judged]
     groups = [judgements[0].group for judgements in judged]
-    alike = likeness(_table(values, names), names, of="verdicts", clusters=groups, resampling=resampling)
+    alike = likeness(_table(values, names), names, of="verdicts", clusters=groups, resampling=how.resampling)
     return [*found, *_missing(alike, len(units) - len(judged))]
 
 

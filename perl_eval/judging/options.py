@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perl_eval.checks import at_least_one, between
 from perl_eval.errors import UserError
 from perl_eval.judges import prompting
 from perl_eval.judges.protocol import Judge
@@ -51,8 +52,8 @@ class JudgeOptions:
     half_width: float | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"limit is {self.limit}", "give a number of at least 1")
+        at_least_one(self, "limit")
+        between(0, 0.5, self, "half_width", such_as=0.05)
 
 
 def template_of(b: Path | None, options: JudgeOptions) -> prompting.Template:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, positive
+from perl_eval.errors import OptionError, UserError
 from perl_eval.labelling.store import Store
 from perl_eval.labelling.units import Drawing, Task, drawn, tasks_of
 from perl_eval.records import Completion, Judgement
@@ -51,13 +52,11 @@ class AnnotateOptions:
                 raise UserError(f"{name!r} is no pseudonym", f"give 1 to {_NAME_LIMIT} printable characters")
         if len(set(self.annotators)) < len(self.annotators):
             raise UserError("a pseudonym is given twice", "give each annotator a name of their own")
-        if not 1 <= self.overlap <= len(self.annotators):
-            raise UserError(
-                f"overlap {self.overlap} needs as many annotators, and there are {len(self.annotators)}",
-                "name more annotators, or give a number from 1 to theirs",
-            )
-        if not self.lease_s > 0:
-            raise UserError(f"a lease of {self.lease_s} seconds is none", "give a number above 0")
+        at_least_one(self, "overlap")
+        if self.overlap > len(self.annotators):
+            fix = f"it needs as many annotators, and there are {len(self.annotators)}: name more, or lower it"
+            raise OptionError("overlap", self.overlap, fix)
+        positive(self, "lease_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
-            raise UserError(f"there is no port {self.port}", "give a number from 0 (any free one) to 65535")
+            raise OptionError("port", self.port, "give a number from 0 (any free one) to 65535")
 
     @property
     def is_local(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from perl_eval.checks import at_least_one
 from perl_eval.errors import UserError
 from perl_eval.judging.pairing import pairs
 from perl_eval.outcomes import is_undecided
@@ -70,8 +71,7 @@ class Drawing:
     def __post_init__(self) -> None:
         if self.by not in DRAWS:
             raise UserError(f"no way to draw {self.by!r}", f"choose one of {', '.join(DRAWS)}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"limit is {self.limit}", "give a number of at least 1")
+        at_least_one(self, "limit")
         if self.by != "random" and self.limit is None:
             raise UserError(f"all units are labelled, so none can be drawn by {self.by}", "give a limit, or draw none")
 

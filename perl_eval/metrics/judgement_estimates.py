@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -33,32 +33,17 @@ class ScoreOptions:
     """How figures are estimated.
 
     Attributes:
-        level: Confidence level, in (0, 1).
+        resampling: Draws, seed and level.
         intervals: ``analytic`` (Wilson, t), or ``bootstrap`` over groups.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
         length_control: ``ratio`` reads the win rate at equal length; ``alpaca`` adds AlpacaEval's figure (slow).
         gamed: AlpacaEval's file of instruction difficulties and gamed baselines (``df_gamed.csv``), for its own data;
             the judgements must be those of all its instructions, in its order. Without, its figure has neither term.
     """
 
-    level: float = 0.95
+    resampling: Resampling = field(default_factory=Resampling)
     intervals: Literal["analytic", "bootstrap"] = "analytic"
-    draws: int = 2000
-    seed: int = 0
     length_control: Literal["ratio", "alpaca"] = "ratio"
     gamed: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
-        if self.draws < 1:
-            raise UserError(f"draws is {self.draws}", "give at least 1")
-
-    @property
-    def resampling(self) -> Resampling:
-        """The bootstrap these options ask for."""
-        return Resampling(draws=self.draws, seed=self.seed, level=self.level)
 
 
 def kind_of(record: Judgement) -> Key:
@@ -111,7 +96,7 @@ def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
         [record.outcome for record in group],
         clusters=clusters,
         p_a=[record.p_a for record in group],
-        level=how.level,
+        level=how.resampling.level,
         resampling=boot if how.intervals == "bootstrap" else None,
     )
     positional = any(ballot.order != "none" for record in group for ballot in record.ballots)
@@ -127,8 +112,8 @@ def _length_control(group: Sequence[Judgement], how: ScoreOptions) -> list[Estim
     a, b = [len(record.text_a) for record in judged], [len(record.text_b) for record in judged]
     clusters = [record.group for record in judged]
     found = [
-        equal_length_win_rate(scores, a, b, clusters=clusters, level=how.level),
-        longer_preferred_rate(scores, a, b, clusters=clusters, level=how.level),
+        equal_length_win_rate(scores, a, b, clusters=clusters, level=how.resampling.level),
+        longer_preferred_rate(scores, a, b, clusters=clusters, level=how.resampling.level),
     ]
     missing = len(group) - len(judged)
     found = [replace(estimate, n_missing=estimate.n_missing + missing) for estimate in found]
@@ -169,7 +154,7 @@ def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
         [record.outcome for record in group],
         clusters=[record.group for record in group],
         p_yes=[record.p_a for record in group],
-        level=how.level,
+        level=how.resampling.level,
         resampling=how.resampling if how.intervals == "bootstrap" else None,
     )
 
@@ -177,7 +162,8 @@ def _yes_no(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
 def _scores(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
     boot = how.resampling if how.intervals == "bootstrap" else None
     clusters = [record.group for record in group]
-    return [mean_score([record.score for record in group], clusters=clusters, level=how.level, resampling=boot)]
+    scores = [record.score for record in group]
+    return [mean_score(scores, clusters=clusters, level=how.resampling.level, resampling=boot)]
 
 
 _FIGURES = {"pairwise": _pairwise, "yes_no": _yes_no, "score": _scores}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from perl_eval.checks import at_least_one, between
 from perl_eval.errors import UserError
 from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
 
@@ -75,10 +76,8 @@ class LoraShape:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UserError(f"method {self.method!r} is not known", f"choose from {', '.join(METHODS)}")
-        if self.rank < 1:
-            raise UserError(f"rank is {self.rank}", "give 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}", "give a share in [0, 1)")
+        at_least_one(self, "rank")
+        between(0, 1, self, "dropout", ends="[)")
 
 
 def _targets(shape: LoraShape, within: str) -> list[str] | str:

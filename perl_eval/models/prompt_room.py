@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError
 
 __all__ = ["prompt_room"]
 
@@ -15,7 +15,6 @@ def prompt_room(max_tokens: int, max_new_tokens: int) -> int:
     """
     room = max_tokens - max_new_tokens
     if room < 1:
-        raise UserError(
-            f"max_tokens {max_tokens} leaves no room for a prompt beside max_new_tokens {max_new_tokens}", "raise it"
-        )
+        fix = f"give more than `max_new_tokens`, {max_new_tokens}, so that there is room for a prompt"
+        raise OptionError("max_tokens", max_tokens, fix)
     return room

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.bayes.target import Target, exponentiated
-from perl_eval.checks import at_least_one, not_negative, positive
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, between, finite, not_negative, positive
+from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.checkpoint_folder import has_head, is_adapter
 from perl_eval.models.ensemble import Ensemble, EnsembleRule
@@ -65,9 +65,9 @@ class PosteriorOptions:
         not_negative(self, "limit")
         prompt_room(self.max_tokens, self.max_new_tokens)
         if self.pool < max(2, self.n, self.draws):
-            raise UserError(f"pool is {self.pool}", "give at least as many as n and draws, and 2")
-        if not 0 < self.acceptance < 1:
-            raise UserError(f"acceptance is {self.acceptance}", "give a share between 0 and 1, such as 0.1")
+            raise OptionError("pool", self.pool, "give at least as many as `n` and `draws`, and 2")
+        between(0, 1, self, "acceptance", such_as=0.1)
+        finite(self, "upper", "missing_end_reward")
         for name in self.samplers:
             if name not in SAMPLERS:
                 raise UserError(f"sampler {name!r} is not known", f"choose from {', '.join(SAMPLERS)}")

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perl_eval.checks import at_least_one, not_negative, positive
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
@@ -71,12 +72,9 @@ class ServerOptions:
     key_file: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("draws", "max_new_tokens", "max_concurrency", "attempts", "backoff_s", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}", "give a number above 0")
-        for name in ("limit", "temperature"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}", "give a number of at least 0")
+        at_least_one(self, "draws", "max_new_tokens", "max_concurrency", "attempts")
+        positive(self, "backoff_s", "timeout_s")
+        not_negative(self, "limit", "temperature")
 
 
 @dataclass(frozen=True, slots=True)

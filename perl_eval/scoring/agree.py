@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import UserError
+from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
 from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.sources import user_table
@@ -43,28 +43,21 @@ class AgreeOptions:
     """How agreement is estimated.
 
     Attributes:
-        level: Confidence level, in (0, 1).
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
+        resampling: Draws, seed and level.
         epsilon: Margin of the alternative annotator test: 0.2 beside experts, 0.15 beside skilled, 0.1 beside crowd
             workers.
     """
 
-    level: float = 0.95
-    draws: int = 2000
-    seed: int = 0
+    resampling: Resampling = field(default_factory=Resampling)
     epsilon: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
-        if self.draws < 1:
-            raise UserError(f"draws is {self.draws}", "give at least 1")
+        between(0, 1, self, "epsilon", ends="[)", such_as=0.15)
 
     @property
-    def resampling(self) -> Resampling:
-        """The bootstrap these options ask for."""
-        return Resampling(draws=self.draws, seed=self.seed, level=self.level, kind="standard")
+    def bootstrap(self) -> Resampling:
+        """The resampling, by the standard error of its draws: figures of agreement want it so."""
+        return replace(self.resampling, kind="standard")
 
 
 def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:
@@ -91,15 +84,15 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
     started = run_folder.start(
         out,
         verb="agree",
-        arguments=asdict(how),
-        seed=how.seed,
+        arguments=run_folder.flat(how),
+        seed=how.resampling.seed,
         inputs={"judgements": judgements, "labels": labels},
         simulated=simulated_input or any_simulated(judged, given),
     )
     with started as progress:
         if progress.done:
             return progress.folder
-        estimates = estimate_agreement(judged, given, resampling=how.resampling, epsilon=how.epsilon)
+        estimates = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
         progress.write(about(estimates, simulated=simulated_input), Estimate)
     return progress.folder
 
@@ -124,8 +117,8 @@ def run_cascade(cheap: Path, strong: Path, out: Path, *, options: AgreeOptions |
     started = run_folder.start(
         out,
         verb="agree cascade",
-        arguments=asdict(how),
-        seed=how.seed,
+        arguments=run_folder.flat(how),
+        seed=how.resampling.seed,
         inputs={"cheap": cheap, "strong": strong},
         simulated=any_simulated([*ours, *theirs], ()),
     )
@@ -134,7 +127,7 @@ def run_cascade(cheap: Path, strong: Path, out: Path, *, options: AgreeOptions |
             return progress.folder
         cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (cheap, strong)]
         simulated = any(card is not None and card.simulated for card in cards)
-        found = estimate_cascade(ours, theirs, resampling=how.resampling)
+        found = estimate_cascade(ours, theirs, resampling=how.bootstrap)
         progress.write(about(found, simulated=simulated), Estimate)
     return progress.folder
 
@@ -168,8 +161,8 @@ def run_table(
     started = run_folder.start(
         out,
         verb="agree table",
-        arguments={**asdict(how), "columns": asdict(where), "scale": scale},
-        seed=how.seed,
+        arguments={**run_folder.flat(how), "columns": asdict(where), "scale": scale},
+        seed=how.resampling.seed,
         inputs={"source": source},
     )
     with started as progress:
@@ -191,7 +184,7 @@ def of_table(
         scale: What ratings are.
         options: How figures are estimated.
     """
-    how, where = (options or AgreeOptions()).resampling, columns or RatingColumns()
+    how, where = (options or AgreeOptions()).bootstrap, columns or RatingColumns()
     sheet = user_table.read(source, (where.unit, where.rater, where.label), optional=(where.group,))
     units, raters = sheet.full_texts(where.unit), sheet.full_texts(where.rater)
     given: Sequence[Any] = sheet.texts(where.label) if scale == "nominal" else sheet.numbers(where.label)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from perl_eval.errors import UserError
@@ -65,8 +64,8 @@ def run(
     started = run_folder.start(
         out,
         verb="audit",
-        arguments={**asdict(how), "family": list(how.family)},
-        seed=how.seed,
+        arguments={**run_folder.flat(how), "family": list(how.family)},
+        seed=how.resampling.seed,
         inputs=inputs,
         simulated=simulated_input or any_simulated(judged, given),
     )
@@ -74,7 +73,7 @@ def run(
         if progress.done:
             return progress.folder
         _refuse_mixed(judged, judgements)
-        found = estimate_agreement(judged, given, resampling=how.resampling, epsilon=how.epsilon)
+        found = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
         by_unit, _ = ratings_by_unit(given)
         anchors = [record for record in judged if labels_of(record, by_unit)]
         attacks = attack_figures(beside.attack)

@@ -52,7 +52,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
     started = run_folder.start(
         out,
         verb="audit drift",
-        arguments={"level": how.level},
+        arguments={"level": how.resampling.level},
         inputs={"anchors": frozen, "now": now},
         simulated=any(record.simulated for record in (*then, *later)),
     )
@@ -92,7 +92,7 @@ def _flips(flips: Sequence[bool], missing: int, expected: float, how: AuditOptio
     n, method = len(flips), f"exact binomial test against {expected:.3f}"
     p = float(binomtest(sum(flips), n, expected, alternative="greater").pvalue)
     return [
-        proportion("flip rate", flips, n_missing=missing, level=how.level),
+        proportion("flip rate", flips, n_missing=missing, level=how.resampling.level),
         p_value("drift p", p, n=n, n_missing=missing, method=method),
         Estimate("drift alarm", float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
     ]

@@ -49,7 +49,7 @@ def label_shares(
     found = []
     for label in LABELS[own[0].kind]:
         hits = [name == label for name in names]
-        share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
+        share = proportion("share of people's labels", hits, clusters=groups, level=how.resampling.level)
         found += about([share], f"label {label}")
     return found
 
@@ -72,7 +72,7 @@ def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     positional = any(ballot.order != "none" for record in own for ballot in record.ballots)
     pairs = [verdicts(record.ballots) for record in own]
     groups = [record.group for record in own]
-    return position_bias(pairs, clusters=groups, positional=positional, resampling=how.resampling)
+    return position_bias(pairs, clusters=groups, positional=positional, resampling=how.bootstrap)
 
 
 def repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:
@@ -83,7 +83,7 @@ def repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: Aud
         return undefined(SAME, "nothing was asked again", n_missing=len(own))
     same = [said(record) == second[record.unit, record.prompt_sha256] for record in both]
     groups, missing = [record.group for record in both], len(own) - len(both)
-    return proportion(SAME, same, clusters=groups, n_missing=missing, level=how.level)
+    return proportion(SAME, same, clusters=groups, n_missing=missing, level=how.resampling.level)
 
 
 def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
@@ -96,7 +96,7 @@ def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: Audit
             [len(record.text_a) for record, _ in rows],
             [len(record.text_b) for record, _ in rows],
             clusters=[record.group for record, _ in rows],
-            level=how.level,
+            level=how.resampling.level,
         )
         missing = estimate.n_missing + len(own) - len(rows)
         found.append(replace(estimate, name=f"longer preferred rate, {name}", n_missing=missing))
@@ -117,7 +117,7 @@ def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], h
         groups.append(record.group)
     if not judge:
         return [undefined(name, "no labelled pair has one side of the judge's family")]
-    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.resampling)[:1]
+    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.bootstrap)[:1]
 
 
 def _in_family(policy: str, family: Sequence[str]) -> bool:
@@ -131,9 +131,9 @@ def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
     seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
     found = [
-        proportion("unjudged rate", failed, clusters=groups, level=how.level),
-        mean("tokens a judgement", tokens, clusters=groups, level=how.level),
-        mean("seconds a judgement", seconds, clusters=groups, level=how.level),
+        proportion("unjudged rate", failed, clusters=groups, level=how.resampling.level),
+        mean("tokens a judgement", tokens, clusters=groups, level=how.resampling.level),
+        mean("seconds a judgement", seconds, clusters=groups, level=how.resampling.level),
     ]
     priced = [
         (sum(ballot.cost_usd or 0.0 for ballot in record.ballots), record.group)
@@ -144,4 +144,4 @@ def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     if not priced:
         return [*found, undefined(cost, "the judge's price is not known", n_missing=missing)]
     values, names = [value for value, _ in priced], [name for _, name in priced]
-    return [*found, mean(cost, values, clusters=names, n_missing=missing, level=how.level)]
+    return [*found, mean(cost, values, clusters=names, n_missing=missing, level=how.resampling.level)]

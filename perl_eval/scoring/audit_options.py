@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from perl_eval.errors import UserError
+from perl_eval.checks import between
 from perl_eval.stats.bootstrap import Resampling
 
 __all__ = ["AuditOptions", "Sources"]
@@ -16,30 +16,23 @@ class AuditOptions:
     """How a judge is audited.
 
     Attributes:
-        level: Confidence level, in (0, 1).
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
+        resampling: Draws, seed and level.
         epsilon: Margin of the alternative annotator test.
         family: Names of the judge's own model family, for self-preference: a policy belongs to it if its name holds
             one of them, in upper or lower case.
     """
 
-    level: float = 0.95
-    draws: int = 2000
-    seed: int = 0
+    resampling: Resampling = field(default_factory=Resampling)
     epsilon: float = 0.15
     family: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UserError(f"level is {self.level}", "give a number between 0 and 1, such as 0.95")
-        if self.draws < 1:
-            raise UserError(f"draws is {self.draws}", "give at least 1")
+        between(0, 1, self, "epsilon", ends="[)", such_as=0.15)
 
     @property
-    def resampling(self) -> Resampling:
-        """The bootstrap these options ask for."""
-        return Resampling(draws=self.draws, seed=self.seed, level=self.level, kind="standard")
+    def bootstrap(self) -> Resampling:
+        """The resampling, by the standard error of its draws: figures of agreement want it so."""
+        return replace(self.resampling, kind="standard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,96 +1,207 @@
-"""What `score` does with what it is given: by kind of record or table."""
+"""The verb `score`, whatever it is given: judgements, completions, scores of a reward model, or a table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from perl_eval.errors import UserError
-from perl_eval.sources.user_table import columns_of
+from perl_eval.errors import DataError, OptionError, UserError
+from perl_eval.metrics.judgement_estimates import ScoreOptions
+from perl_eval.records import Completion, Judgement, Score
+from perl_eval.sources import user_table
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.storage import parquet, run_folder
+from perl_eval.storage.executor import Executor, here
 
-__all__ = ["kind_of_source", "only", "refuse", "score_table", "score_tasks"]
+__all__ = ["Given", "ScoreBeside", "ScoringOptions", "kind_of_source", "run"]
 
+Given = Literal[
+    "judgements",
+    "completions with `data`",
+    "completions without `data`",
+    "scores of a run folder",
+    "a table of scores",
+    "a table of outcomes",
+]
+"""What can be scored."""
+_FITTING: Mapping[Given, tuple[str, ...]] = {
+    "judgements": ("intervals", "length_control", "gamed"),
+    "completions with `data`": ("data", "against", "judged", "rule"),
+    "completions without `data`": (),
+    "scores of a run folder": ("data", "labels", "scale"),
+    "a table of scores": ("column", "scale"),
+    "a table of outcomes": ("column", "intervals"),
+}
+"""The options that mean something for each; level, draws and seed do for all."""
+_RECORDS = (Judgement, Completion, Score)
 _TABLES = (".csv", ".jsonl", ".ndjson")
 
 
-def kind_of_source(sources: list[Path]) -> type | None:
-    """Return what kind of record the first source holds; None for a table of another make."""
-    from perl_eval.records import Completion, Judgement, Score
-    from perl_eval.storage import run_folder
+@dataclass(frozen=True, slots=True)
+class ScoreBeside:
+    """What stands beside what is scored; None for nothing.
 
-    first = Path(sources[0])
-    if first.suffix in _TABLES:
+    Attributes:
+        data: Rows that completions answer, or that scores are of: what is right.
+        against: Completions of the SFT policy on the same items, for paired differences.
+        judged: Judgements, yes or no, of the same completions, for the agreement of judge and rule.
+        labels: Human labels that scores are held against.
+    """
+
+    data: Path | None = None
+    against: Path | None = None
+    judged: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """How whatever is given is scored; what means nothing for it is refused.
+
+    Attributes:
+        resampling: Draws, seed and level.
+        intervals: Of judgements and tables of outcomes: ``analytic``, or ``bootstrap`` over groups.
+        length_control: Of judgements: ``ratio``, or ``alpaca`` for AlpacaEval's figure too (slow).
+        gamed: Of judgements: AlpacaEval's file ``df_gamed.csv``, for its own data.
+        rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
+        scale: Of scores: ``logit`` or ``probability`` of a good answer.
+        column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
+    """
+
+    resampling: Resampling = field(default_factory=Resampling)
+    intervals: Literal["analytic", "bootstrap"] = "analytic"
+    length_control: Literal["ratio", "alpaca"] = "ratio"
+    gamed: Path | None = None
+    rule: tuple[str, ...] = ()
+    scale: Literal["logit", "probability"] = "logit"
+    column: Mapping[str, str] | tuple[str, ...] = ()
+
+
+def run(
+    sources: Path | Sequence[Path],
+    out: Path,
+    *,
+    beside: ScoreBeside | None = None,
+    options: ScoringOptions | None = None,
+    spread: Executor = here,
+) -> Path:
+    """Estimate what there is to estimate about judgements, completions or scores.
+
+    Judgements give what `perl_eval.scoring.score` estimates, of several runs together; completions how varied they are,
+    or with rows what `perl_eval.scoring.tasks` says; scores what `perl_eval.scoring.rewards` says; a table of outcomes
+    what `perl_eval.scoring.outcome_table` says.
+
+    Args:
+        sources: A run folder, a file of records, or a table; several of judgements.
+        out: Output folder.
+        beside: What stands beside it.
+        options: How it is scored.
+        spread: Where each thing compared is estimated; the figures are the same wherever.
+
+    Returns:
+        The output folder, with ``estimates.parquet``.
+
+    Raises:
+        UserError: An option means nothing for what is given, or several sources are given that are no judgements.
+        DataError: A source is not what it should be.
+    """
+    other, how = beside or ScoreBeside(), options or ScoringOptions()
+    given = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    if not given:
+        raise UserError("nothing is given to score", "give judgements, completions, scores or a table")
+    what = _what(given[0], other, how)
+    _refuse_strangers(what, other, how)
+    if what == "judgements":
+        from perl_eval.scoring import score
+
+        chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed)
+        return score.run(given, out, options=chosen, spread=spread)
+    if len(given) > 1:
+        raise UserError(f"{len(given)} sources are given", "several are for judgements only; give one")
+    return _run_one(what, given[0], out, other, how)
+
+
+def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: ScoringOptions) -> Path:
+    """Score a single source that is no judgements."""
+    if what == "completions without `data`":
+        from perl_eval.scoring.diversity import run_diversity
+
+        return run_diversity(source, out, options=ScoreOptions(how.resampling))
+    if what == "completions with `data`":
+        from perl_eval.scoring import tasks
+
+        assert beside.data is not None
+        rules: Any = how.rule or tasks.TaskOptions().rules
+        chosen = tasks.TaskOptions(rules, how.resampling)
+        return tasks.run(source, beside.data, out, beside=tasks.Beside(beside.against, beside.judged), options=chosen)
+    if what == "a table of outcomes":
+        from perl_eval.scoring import outcome_table
+
+        columns = outcome_table.OutcomeColumns(**user_table.columns_of(how.column, outcome_table.OutcomeColumns()))
+        return outcome_table.run_table(
+            source, out, columns=columns, options=ScoreOptions(how.resampling, how.intervals)
+        )
+    from perl_eval.scoring import rewards
+
+    quality = rewards.QualityOptions(how.scale, how.resampling)
+    if what == "a table of scores":
+        where = rewards.ScoreColumns(**user_table.columns_of(how.column, rewards.ScoreColumns()))
+        return rewards.run_table(source, out, columns=where, options=quality)
+    return rewards.run(source, out, labels=beside.labels, data=beside.data, options=quality)
+
+
+def kind_of_source(source: Path) -> type | None:
+    """Return what kind of record a source holds; None for a table of another make.
+
+    What cannot be told, for it is not there or broken, is left to the reader of judgements, who says what is wrong.
+    """
+    if source.suffix in _TABLES:
         return None
-    for kind in (Judgement, Completion, Score):
-        if first.name == run_folder.FILES[kind] or (first / run_folder.FILES[kind]).is_file():
+    for kind in _RECORDS:
+        if source.name == run_folder.FILES[kind] or (source / run_folder.FILES[kind]).is_file():
             return kind
-    if first.suffix == ".parquet" and first.is_file():
-        return _kind_of_parquet(first)
+    if source.suffix == ".parquet" and source.is_file():
+        return _kind_of_parquet(source)
     return Judgement
 
 
 def _kind_of_parquet(file: Path) -> type | None:
-    """Return whose columns a parquet file of another name has; a file that is no table is left to its reader."""
-    from perl_eval.errors import DataError
-    from perl_eval.records import Completion, Judgement, Score
-    from perl_eval.sources import user_table
-    from perl_eval.storage import parquet
-
+    """Return whose columns a parquet file of another name has."""
     try:
         present = set(user_table.columns(file))
     except DataError:
         return Judgement
-    fitting = [kind for kind in (Judgement, Completion, Score) if present >= set(parquet.schema_of(kind).names)]
+    fitting = [kind for kind in _RECORDS if present >= set(parquet.schema_of(kind).names)]
     if fitting:
         return fitting[0]
     return None if present & {"score", "chosen", "outcome"} else Judgement
 
 
-def score_tasks(completions: Path, data: Path, out: Path, **given: Any) -> Path:
-    """Score completions of task rows by the rules asked for."""
-    from perl_eval.scoring import tasks
-
-    options = tasks.TaskOptions(tuple(given["rules"] or ("smallest_box",)), given["how"])
-    return tasks.run(completions, data, out, beside=tasks.Beside(given["against"], given["judged"]), options=options)
-
-
-def score_table(source: Path, out: Path, column: list[str] | None, how: Any, quality: Any, intervals: str) -> Path:
-    """Score a table of outcomes, where it has such a column or one is named, else one of scores."""
-    from perl_eval.scoring import outcome_table, rewards
-    from perl_eval.scoring.score import ScoreOptions
-    from perl_eval.sources import user_table
-
-    named = {entry.partition("=")[0] for entry in column or ()}
-    if "outcome" not in named and (named or "outcome" not in user_table.columns(source)):
-        where = rewards.ScoreColumns(**columns_of(column, rewards.ScoreColumns()))
-        return rewards.run_table(source, out, columns=where, options=quality)
-    by: Any = intervals
-    options = ScoreOptions(level=how.level, intervals=by, draws=how.draws, seed=how.seed)
-    return outcome_table.run_table(
-        source,
-        out,
-        columns=outcome_table.OutcomeColumns(**columns_of(column, outcome_table.OutcomeColumns())),
-        options=options,
-    )
+def _what(source: Path, beside: ScoreBeside, how: ScoringOptions) -> Given:
+    """Return what a source is to `score`; where columns are named it is a table."""
+    kind = None if how.column else kind_of_source(source)
+    if kind is Completion:
+        return "completions without `data`" if beside.data is None else "completions with `data`"
+    if kind is None:
+        named = {str(entry).partition("=")[0] for entry in how.column}
+        has_outcomes = "outcome" in named or (not named and "outcome" in user_table.columns(source))
+        return "a table of outcomes" if has_outcomes else "a table of scores"
+    return "scores of a run folder" if kind is Score else "judgements"
 
 
-def only(sources: list[Path]) -> Path:
-    """Return the one source there is.
-
-    Raises:
-        UserError: There are several.
-    """
-    if len(sources) > 1:
-        raise UserError(f"{len(sources)} sources are given", "several are for judgements only; give one")
-    return sources[0]
+def _refuse_strangers(what: Given, *given: ScoreBeside | ScoringOptions) -> None:
+    """Refuse options that mean nothing for what is scored."""
+    for name, value, default in _options(*given):
+        if value != default and name not in _FITTING[what]:
+            raise OptionError(name, f"not for {what}", "leave the option out")
 
 
-def refuse(given: dict[str, Any], what: str, options: tuple[str, ...]) -> None:
-    """Refuse options that mean nothing for what is scored.
-
-    Raises:
-        UserError: One of them is given.
-    """
-    for option in options:
-        if given[option]:
-            raise UserError(f"--{option} is not for {what}", "leave the option out")
+def _options(*given: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, value and default of every option but those that always fit."""
+    for options in given:
+        usual = type(options)()
+        for one in fields(options):
+            if one.name != "resampling":
+                yield one.name, getattr(options, one.name), getattr(usual, one.name)

@@ -35,7 +35,7 @@ def run_diversity(completions: Path, out: Path, *, options: ScoreOptions | None 
     started = run_folder.start(
         out,
         verb="score diversity",
-        arguments={"level": how.level},
+        arguments={"level": how.resampling.level},
         inputs={"completions": completions},
         simulated=simulated,
     )
@@ -47,7 +47,9 @@ def run_diversity(completions: Path, out: Path, *, options: ScoreOptions | None 
         found: list[Estimate] = []
         for policy in sorted({record.policy for record in records}):
             own = [record for record in records if record.policy == policy]
-            estimates = diversity([record.text for record in own], [record.item for record in own], level=how.level)
+            estimates = diversity(
+                [record.text for record in own], [record.item for record in own], level=how.resampling.level
+            )
             found += about(estimates, policy, simulated=simulated)
         progress.write(found, Estimate)
     return progress.folder

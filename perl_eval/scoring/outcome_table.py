@@ -52,8 +52,10 @@ def run_table(
         DataError: A column is missing, or a cell is no outcome or probability.
     """
     how, where = options or ScoreOptions(), columns or OutcomeColumns()
-    arguments = {**asdict(how), "columns": asdict(where)}
-    started = run_folder.start(out, verb="score table", arguments=arguments, seed=how.seed, inputs={"source": source})
+    arguments = {**run_folder.flat(how), "columns": asdict(where)}
+    started = run_folder.start(
+        out, verb="score table", arguments=arguments, seed=how.resampling.seed, inputs={"source": source}
+    )
     with started as progress:
         if progress.done:
             return progress.folder
@@ -86,5 +88,5 @@ def of_table(source: Any, columns: OutcomeColumns | None = None, options: ScoreO
     groups = sheet.codes(where.group) if sheet.has(where.group) else None
     boot = how.resampling if how.intervals == "bootstrap" else None
     if single:
-        return yes_rates(outcomes, clusters=groups, p_yes=chances, level=how.level, resampling=boot)
-    return win_rates(outcomes, clusters=groups, p_a=chances, level=how.level, resampling=boot)
+        return yes_rates(outcomes, clusters=groups, p_yes=chances, level=how.resampling.level, resampling=boot)
+    return win_rates(outcomes, clusters=groups, p_a=chances, level=how.resampling.level, resampling=boot)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, between, not_negative
+from perl_eval.errors import OptionError, UserError
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import is_undecided, worth
 from perl_eval.records import Estimate, HumanLabel, Judgement
@@ -46,20 +47,14 @@ class Wanted:
             raise UserError(
                 "nothing is wanted", "give a half-width, a difference to detect, a number of pairs or a rate"
             )
-        if self.half_width is not None and not 0 < self.half_width < 0.5:
-            raise UserError(f"half-width is {self.half_width}", "give a number between 0 and 0.5, such as 0.03")
-        if self.detect is not None and not 0 < abs(self.detect) <= 1:
-            raise UserError(
-                f"the difference to detect is {self.detect}", "give wins less losses as a share, such as 0.1"
-            )
-        if self.pairs is not None and self.pairs < 1:
-            raise UserError(f"pairs is {self.pairs}", "give 1 or more")
+        between(0, 0.5, self, "half_width", such_as=0.03)
+        between(-1, 1, self, "detect", ends="[]", such_as=0.1)
+        if self.detect == 0:
+            raise OptionError("detect", self.detect, "give wins less losses as a share, such as 0.1")
+        between(0, 1, self, "rate", ends="[]", such_as=0.772)
+        at_least_one(self, "pairs", "items")
         if (self.rate is None) != (self.items is None):
             raise UserError("a rate needs the number of its items, and items their rate", "give both")
-        if self.rate is not None and not 0 <= self.rate <= 1:
-            raise UserError(f"rate is {self.rate}", "give a share between 0 and 1, such as 0.772")
-        if self.items is not None and self.items < 1:
-            raise UserError(f"items is {self.items}", "give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ class Pilot:
         decided: Share of pairs that one side wins.
         difference: Win rate less loss rate.
         correlation: Of the judge's and people's scores.
-        cost_per_call_usd: Price of a call.
+        price_usd: Of a call to the judge.
     """
 
     judgements: Path | None = None
@@ -80,7 +75,13 @@ class Pilot:
     decided: float | None = None
     difference: float | None = None
     correlation: float | None = None
-    cost_per_call_usd: float | None = None
+    price_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        between(0, 1, self, "decided", ends="(]", such_as=0.7)
+        between(-1, 1, self, "difference", ends="[]", such_as=0.1)
+        between(-1, 1, self, "correlation", ends="[]", such_as=0.6)
+        not_negative(self, "price_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,9 @@ class PowerOptions:
     judged: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1 or not 0 < self.power < 1:
-            raise UserError(f"level is {self.level}, power {self.power}", "give numbers between 0 and 1")
-        if self.calls_per_pair < 1:
-            raise UserError(f"calls per pair is {self.calls_per_pair}", "give 2 for both orders, or 1")
-        if self.judged is not None and self.judged < 1:
-            raise UserError(f"judged is {self.judged}", "give 1 or more")
+        between(0, 1, self, "level", such_as=0.95)
+        between(0, 1, self, "power", such_as=0.8)
+        at_least_one(self, "calls_per_pair", "judged")
 
 
 def run(wanted: Wanted, out: Path, *, pilot: Pilot | None = None, options: PowerOptions | None = None) -> Path:
@@ -129,10 +127,12 @@ def run(wanted: Wanted, out: Path, *, pilot: Pilot | None = None, options: Power
     """
     given, how = pilot or Pilot(), options or PowerOptions()
     inputs = {"judgements": given.judgements, "labels": given.labels}
+    assumed = {name: value for name, value in asdict(given).items() if name not in inputs}
+    assumed["cost_per_call_usd"] = assumed.pop("price_usd")  # as run cards have always called it
     started = run_folder.start(
         out,
         verb="power",
-        arguments={**asdict(wanted), **{k: v for k, v in asdict(given).items() if k not in inputs}, **asdict(how)},
+        arguments={**asdict(wanted), **assumed, **asdict(how)},
         inputs={name: path for name, path in inputs.items() if path is not None},
     )
     with started as progress:
@@ -240,8 +240,8 @@ def _taken(
         found.append(_fixed("difference", base.difference if given.difference is None else given.difference))
     found.append(_design_effect(scores, groups))
     costs = [ballot.cost_usd for record in records for ballot in record.ballots]
-    if given.cost_per_call_usd is not None:
-        found.append(_fixed("cost a call, USD", given.cost_per_call_usd))
+    if given.price_usd is not None:
+        found.append(_fixed("cost a call, USD", given.price_usd))
     elif costs and all(cost is not None for cost in costs):
         found.append(mean("cost a call, USD", [cost or 0.0 for cost in costs], level=how.level))
     if given.correlation is not None:

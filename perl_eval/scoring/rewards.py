@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
+from perl_eval.metrics.reward_quality import QualityOptions, label_figures, pair_figures
 from perl_eval.outcomes import is_decided, worth
 from perl_eval.records import Estimate, HumanLabel, Score, unit_of
 from perl_eval.sources import rows, user_table
-from perl_eval.stats.bootstrap import Clusters, Resampling
-from perl_eval.stats.classification import Scale, label_quality, pair_accuracy, probabilities_of, reliability_curve
+from perl_eval.sources.rows import Row
+from perl_eval.stats.bootstrap import Clusters
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about
 from perl_eval.storage import run_folder
@@ -23,19 +24,6 @@ __all__ = ["QualityOptions", "ScoreColumns", "of_table", "run", "run_table"]
 
 _CHOSEN, _REJECTED = "reward chosen", "reward rejected"
 _TRUTHS = {"yes": True, "true": True, "1": True, "1.0": True, "no": False, "false": False, "0": False, "0.0": False}
-
-
-@dataclass(frozen=True, slots=True)
-class QualityOptions:
-    """How rewards are scored.
-
-    Attributes:
-        scale: What rewards are: ``logit`` or ``probability`` of a good answer.
-        resampling: Draws, seed and level.
-    """
-
-    scale: Scale = "logit"
-    resampling: Resampling = field(default_factory=Resampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +89,7 @@ def run(
         if progress.done:
             return progress.folder
         _refuse_bad_scores(rewards, scores)
-        truths = {} if data is None else _labels_of_rows(data)
+        rated = {} if data is None else _rated_rows(data)
         found: list[Estimate] = []
         for policy, metric in sorted({(reward.policy, reward.metric) for reward in rewards}):
             own = [reward for reward in rewards if (reward.policy, reward.metric) == (policy, metric)]
@@ -111,7 +99,7 @@ def run(
                 found += about(_chosen_rejected(own, rejected, how), "reward" if not policy else f"reward of {policy}")
             by_people = [*_labelled_answers(own, given, how), *_labelled_pairs(own, given, how)]
             found += about(by_people, f"{name} against people")
-            found += about(_labelled_rows(own, truths, how), f"{name} against labels")
+            found += about(_labelled_rows(own, rated, how), f"{name} against labels")
         if not found:
             _refuse_without_labels(rewards, given, data)
         simulated = progress.simulated
@@ -136,43 +124,45 @@ def _refuse_bad_scores(rewards: Sequence[Score], file: Path) -> None:
             raise DataError(f"{reward.value} is no number", file=file, row=row, field="value")
 
 
-def _labels_of_rows(data: Path) -> dict[str, bool]:
-    found = [row for split in rows.splits(data) for row in rows.read(data, split, need=("label",))]
-    return {row.id: bool(row.label) for row in found}
+def _rated_rows(data: Path) -> dict[str, Row]:
+    return {row.id: row for split in rows.splits(data) for row in rows.read(data, split, need=("label",))}
 
 
-def _quality(
-    values: Sequence[float], truth: Sequence[bool], groups: Clusters, n_missing: int, how: QualityOptions
+def _of_labels(
+    values: Sequence[float],
+    truth: Sequence[bool],
+    groups: Clusters,
+    n_missing: int,
+    how: QualityOptions,
+    contexts: Sequence[Hashable] | None = None,
 ) -> list[Estimate]:
-    """Return figures of scores against yes-or-no labels, and the reliability curve."""
+    """Return figures of scores against yes-or-no labels; scores on another scale are the user's mistake."""
     try:
-        chances = probabilities_of(values, how.scale)
+        return label_figures(values, truth, clusters=groups, contexts=contexts, n_missing=n_missing, options=how)
     except ValueError as error:
-        raise UserError(str(error), "say what the scores are with --scale") from None
-    quality = label_quality(values, truth, clusters=groups, scale=how.scale, resampling=how.resampling)
-    found = [replace(estimate, n_missing=n_missing) for estimate in quality]
-    for part in reliability_curve(chances, truth, clusters=groups, level=how.resampling.level):
-        found += about([part.observed], f"predicted {part.low:g} to {part.high:g}, mean {part.predicted:.3f}")
-    return found
+        raise OptionError("scale", f"{how.scale}, and {error}", "say what the scores are") from None
 
 
-def _labelled_rows(rewards: Sequence[Score], truths: Mapping[str, bool], how: QualityOptions) -> list[Estimate]:
-    joined = [(reward, truths[reward.item]) for reward in rewards if reward.item in truths]
-    return _against(joined, how)
+def _labelled_rows(rewards: Sequence[Score], rated: Mapping[str, Row], how: QualityOptions) -> list[Estimate]:
+    found = [(reward, rated[reward.item]) for reward in rewards if reward.item in rated]
+    return _against([(reward, bool(row.label), row.prompt) for reward, row in found], how)
 
 
 def _labelled_answers(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: QualityOptions) -> list[Estimate]:
     by_unit = {unit_of(reward.completion): reward for reward in rewards}
     yes_no = [label for label in labels if label.label in ("yes", "no") and label.unit in by_unit]
-    return _against([(by_unit[label.unit], label.label == "yes") for label in yes_no], how)
+    scored = [by_unit[label.unit] for label in yes_no]
+    return _against([(one, label.label == "yes", one.item) for one, label in zip(scored, yes_no, strict=True)], how)
 
 
-def _against(joined: Sequence[tuple[Score, bool]], how: QualityOptions) -> list[Estimate]:
+def _against(joined: Sequence[tuple[Score, bool, Hashable]], how: QualityOptions) -> list[Estimate]:
+    """Hold scores against labels, of answers to what is given beside each."""
     if not joined:
         return []
-    known = [(reward, truth) for reward, truth in joined if reward.value is not None]
-    values, truths = [float(reward.value or 0.0) for reward, _ in known], [truth for _, truth in known]
-    return _quality(values, truths, [reward.group for reward, _ in known], len(joined) - len(known), how)
+    known = [row for row in joined if row[0].value is not None]
+    values, groups = [float(one.value or 0.0) for one, *_ in known], [one.group for one, *_ in known]
+    truths, contexts = [truth for _, truth, _ in known], [context for *_, context in known]
+    return _of_labels(values, truths, groups, len(joined) - len(known), how, contexts)
 
 
 def _labelled_pairs(rewards: Sequence[Score], labels: Sequence[HumanLabel], how: QualityOptions) -> list[Estimate]:
@@ -192,12 +182,11 @@ def _labelled_pairs(rewards: Sequence[Score], labels: Sequence[HumanLabel], how:
             groups.append(label.group)
     if not joined:
         return []
-    missing = len(joined) - len(margins)
-    return pair_accuracy(margins, clusters=groups, n_missing=missing, level=how.resampling.level)
+    return pair_figures(margins, clusters=groups, n_missing=len(joined) - len(margins), options=how)
 
 
 def _chosen_rejected(chosen: Sequence[Score], rejected: Sequence[Score], how: QualityOptions) -> list[Estimate]:
-    """Return the accuracy on pairs whose two rewards stand under the same completion id."""
+    """Return figures of pairs whose two rewards stand under the same completion id."""
     others = {reward.completion: reward.value for reward in rejected}
     margins, groups = [], []
     for reward in chosen:
@@ -205,8 +194,7 @@ def _chosen_rejected(chosen: Sequence[Score], rejected: Sequence[Score], how: Qu
         if reward.value is not None and other is not None:
             margins.append(reward.value - other)
             groups.append(reward.group)
-    missing = len(chosen) - len(margins)
-    return pair_accuracy(margins, clusters=groups, n_missing=missing, level=how.resampling.level)
+    return pair_figures(margins, clusters=groups, n_missing=len(chosen) - len(margins), options=how)
 
 
 def run_table(
@@ -251,7 +239,7 @@ def of_table(source: Any, columns: ScoreColumns | None = None, options: QualityO
         options: How rewards are scored.
     """
     how, where = options or QualityOptions(), columns or ScoreColumns()
-    level, pair = how.resampling.level, (where.chosen, where.rejected)
+    pair = (where.chosen, where.rejected)
     sheet = user_table.read(source, (), optional=(*pair, where.group))
     of_pairs = all(map(sheet.has, pair))
     if not of_pairs:
@@ -267,10 +255,10 @@ def of_table(source: Any, columns: ScoreColumns | None = None, options: QualityO
     missing = len(sheet) - len(kept)
     if of_pairs:
         margins = [a - b for a, b in zip(left, right, strict=True)]
-        return pair_accuracy(margins, clusters=groups, n_missing=missing, level=level)
+        return pair_figures(margins, clusters=groups, n_missing=missing, options=how)
     if set(right) <= {0.0, 1.0}:
-        return _quality(left, [value == 1.0 for value in right], groups, missing, how)
-    graded = correlations(left, right, clusters=groups, level=level)
+        return _of_labels(left, [value == 1.0 for value in right], groups, missing, how)
+    graded = correlations(left, right, clusters=groups, level=how.resampling.level)
     return [replace(estimate, n_missing=missing) for estimate in graded]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from perl_eval.errors import DataError, UserError
@@ -44,8 +43,8 @@ def run(
     started = run_folder.start(
         out,
         verb="score",
-        arguments=asdict(how),
-        seed=how.seed,
+        arguments=run_folder.flat(how),
+        seed=how.resampling.seed,
         inputs=inputs if how.gamed is None else {**inputs, "gamed": how.gamed},
         simulated=any(record.simulated for _, records in read for record in records),
     )

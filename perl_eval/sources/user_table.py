@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf, isnan
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 
 __all__ = ["Sheet", "columns", "columns_of", "read"]
 
@@ -183,15 +183,24 @@ def _csv_table(path: Path) -> pa.Table:
     return pa_csv.read_csv(path, convert_options=options)
 
 
-def columns_of(given: Sequence[str] | None, names: Any) -> dict[str, str]:
-    """Read --column entries, ``score=NAME`` and their like, for a dataclass of column names."""
+def columns_of(given: Mapping[str, str] | Sequence[str] | None, names: Any) -> dict[str, str]:
+    """Read where a table keeps what, for a dataclass of column names.
+
+    Args:
+        given: Column by name, or such pairs as typed, ``score=NAME``.
+        names: A value of the dataclass.
+
+    Raises:
+        OptionError: There is no such name, or no column.
+    """
     from dataclasses import fields
 
     known = [field.name for field in fields(names)]
     found = {}
-    for entry in given or ():
+    typed = [f"{name}={column}" for name, column in given.items()] if isinstance(given, Mapping) else given
+    for entry in typed or ():
         name, equals, column = entry.partition("=")
         if not equals or name not in known or not column:
-            raise UserError(f"--column {entry!r} is not known", f"give NAME=COLUMN, NAME one of {', '.join(known)}")
+            raise OptionError("column", repr(entry), f"give NAME=COLUMN, NAME one of {', '.join(known)}")
         found[name] = column
     return found

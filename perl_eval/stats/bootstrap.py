@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval.errors import OptionError
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
@@ -68,9 +70,9 @@ class Resampling:
 
     def __post_init__(self) -> None:
         if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}; at least 1 is needed")
+            raise OptionError("draws", self.draws, "give at least 1")
         if not 0 < self.level < 1:
-            raise ValueError(f"level is {self.level}; it lies in (0, 1)")
+            raise OptionError("level", self.level, "give a number in (0, 1), such as 0.95")
 
 
 @dataclass(frozen=True, slots=True)

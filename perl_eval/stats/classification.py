@@ -64,7 +64,12 @@ def pair_accuracy(
 
 
 def within_context_accuracy(
-    scores: ArrayLike, labels: ArrayLike, contexts: Sequence[Hashable], *, clusters: Clusters = None
+    scores: ArrayLike,
+    labels: ArrayLike,
+    contexts: Sequence[Hashable],
+    *,
+    clusters: Clusters = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Estimate how often, of two answers to the very same context, the one liked scores above the one disliked.
 
@@ -75,6 +80,7 @@ def within_context_accuracy(
         labels: Whether the label is yes, shape (n,).
         contexts: What each item answers, shape (n,).
         clusters: What shares a source, one an item; by default the context.
+        level: Confidence level.
 
     Returns:
         ``within-context pair accuracy`` over all pairs of a yes and a no of one context.
@@ -91,7 +97,7 @@ def within_context_accuracy(
     margins = data[high] - data[low]
     named = list(contexts if clusters is None else clusters)
     groups = [named[place] for place in low]
-    return mean(name, (margins > 0) + (margins == 0) / 2, clusters=groups, bounds=(0.0, 1.0))
+    return mean(name, (margins > 0) + (margins == 0) / 2, clusters=groups, bounds=(0.0, 1.0), level=level)
 
 
 def probabilities_of(scores: ArrayLike, scale: Scale) -> FloatArray:

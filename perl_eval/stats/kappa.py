@@ -24,6 +24,8 @@ Ratings = Sequence[Mapping[str, str]]
 """Labels by rater, one mapping a unit; a rater who did not label a unit is not in it."""
 CONSTANT = "all labels are the same, so chance agreement is complete"
 TOO_FEW = "no unit has two labels"
+_DENSE = 100_000
+"""Cells of the largest table that is not worth the time that scipy.sparse takes to load."""
 
 
 def cohen_kappa(
@@ -83,17 +85,15 @@ def at_most_one(bound: float | None) -> float | None:
 
 def _rater_tables(
     ratings: Ratings, labels: Sequence[str], clusters: Clusters
-) -> tuple[csr_array, NDArray[np.int64], int]:
+) -> tuple[FloatArray | csr_array, NDArray[np.int64], int]:
     """Cross-tabulate, in each cluster, the labels of every pair of raters.
 
     A rater pair has ``labels^2`` cells, and most cells of most clusters are empty where there are many raters; so a
-    cluster is the sorted list of its cells, equal clusters are merged, and the table is sparse.
+    cluster is the sorted list of its cells, equal clusters are merged, and a table that is not small is sparse.
 
     Returns:
         Distinct tables, shape (distinct, pairs * labels * labels); how often each occurs; the number of rater pairs.
     """
-    from scipy.sparse import csr_array
-
     places = {label: place for place, label in enumerate(labels)}
     raters = {rater: place for place, rater in enumerate(sorted({rater for unit in ratings for rater in unit}))}
     size, names = len(labels), range(len(ratings)) if clusters is None else clusters
@@ -108,5 +108,12 @@ def _rater_tables(
     columns = [seen[pair] * size * size + cell for table, _ in tables for pair, cell in table]
     ends = np.cumsum([0, *(len(table) for table, _ in tables)])
     shape = (len(tables), len(seen) * size * size)
+    times = np.array([number for _, number in tables], np.int64)
+    if shape[0] * shape[1] <= _DENSE:
+        table = np.zeros(shape)
+        np.add.at(table, (np.repeat(np.arange(len(tables)), np.diff(ends)), np.asarray(columns, np.int64)), 1.0)
+        return table, times, len(seen)
+    from scipy.sparse import csr_array
+
     matrix = csr_array((np.ones(len(columns)), np.asarray(columns, np.int64), ends), shape=shape)
-    return matrix, np.array([times for _, times in tables], np.int64), len(seen)
+    return matrix, times, len(seen)

@@ -8,7 +8,6 @@ beside it is refused by every verb that reads it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import resource
@@ -28,7 +27,19 @@ from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measu
 from perl_eval.storage import parquet, remote
 from perl_eval.storage.remote import CARD, MARK
 
-__all__ = ["CARD", "CHECKPOINT", "FILES", "Run", "find_cards", "fingerprint", "locate", "read", "read_card", "start"]
+__all__ = [
+    "CARD",
+    "CHECKPOINT",
+    "FILES",
+    "Run",
+    "find_cards",
+    "fingerprint",
+    "flat",
+    "locate",
+    "read",
+    "read_card",
+    "start",
+]
 
 FILES: Mapping[type, str] = {
     Completion: "completions.parquet",
@@ -180,6 +191,8 @@ def find_cards(root: Path) -> list[tuple[Path, RunCard]]:
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata
+
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in _PACKAGES:
         try:
@@ -327,6 +340,17 @@ def start(
     parquet.sweep(out)
     _write_json(out / MARK, plan)
     return Run(out, plan, None)
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """Return the options of a verb as a run card keeps them: level, draws and seed beside the others.
+
+    Args:
+        options: A frozen value with a field ``resampling``, `perl_eval.stats.bootstrap.Resampling`.
+    """
+    given = asdict(options)
+    bootstrap = given.pop("resampling")
+    return {**given, **{name: bootstrap[name] for name in ("level", "draws", "seed")}}
 
 
 def _read_mark(mark: Path) -> dict[str, Any] | None:

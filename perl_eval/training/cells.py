@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from perl_eval.checks import at_least_one
+from perl_eval.checks import at_least_one, positive
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
@@ -73,6 +73,7 @@ class AblateOptions:
 
     def __post_init__(self) -> None:
         at_least_one(self, "seeds", "prompts", "draws")
+        positive(self, "full_rate")
         if not self.sizes or not (self.ranks or self.full):
             raise UserError("an ablation of nothing", "give sizes, and ranks or full")
         if not self.tried or min(self.tried) <= 0:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import logit
 
 from perl_eval.checks import at_least_one, valid_seed
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
@@ -46,6 +46,8 @@ class FoldOptions:
 
     def __post_init__(self) -> None:
         at_least_one(self, "members")
+        if self.folds < 2:
+            raise OptionError("folds", self.folds, "give at least 2")
 
 
 def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = None, seed: int = 0) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from perl_eval.metrics.reward_quality import label_figures, pair_figures
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import Encoded
 from perl_eval.records import Estimate, Score
@@ -59,7 +60,7 @@ def held_out_quality(
         line: Slope and intercept that were fitted on ``validation``.
 
     Returns:
-        Estimates by subject: the split's name, or ``test, calibrated``.
+        Estimates by subject: the split's name, or ``test, calibrated``. They are those of `score` on the same scores.
     """
     value = {(score.item, score.metric): float(score.value or 0.0) for score in scores}
     result: list[Estimate] = []
@@ -70,15 +71,13 @@ def held_out_quality(
         groups = [row.group for row in rows]
         if kind == "pairwise":
             margins = np.array([value[row.id, "reward chosen"] - value[row.id, "reward rejected"] for row in rows])
-            found = classification.pair_accuracy(margins, clusters=groups)
-            found += _brier(margins, groups)
-            calibrated = _brier(line[0] * margins, groups)
+            found = pair_figures(margins, clusters=groups)
+            calibrated = [one for one in pair_figures(line[0] * margins, clusters=groups) if one.name == "Brier score"]
         else:
             logits = np.array([value[row.id, "reward"] for row in rows])
             labels = [bool(row.label) for row in rows]
             prompts = [row.prompt for row in rows]
-            found = classification.label_quality(logits, labels, clusters=groups)
-            found.append(classification.within_context_accuracy(logits, labels, prompts, clusters=groups))
+            found = label_figures(logits, labels, clusters=groups, contexts=prompts)
             moved = expit(line[0] * logits + line[1])
             calibrated = [
                 classification.calibration_error(moved, labels, clusters=groups),
@@ -88,8 +87,3 @@ def held_out_quality(
         if name == "test" and line != (1.0, 0.0):
             result += intervals.about(calibrated, "test, calibrated")
     return result
-
-
-def _brier(margins: np.ndarray, groups: Sequence[str]) -> list[Estimate]:
-    """Return the mean squared error of the chance of the preferred answer."""
-    return [intervals.mean("Brier score", expit(-margins) ** 2, clusters=groups, bounds=(0.0, 1.0))]

@@ -15,8 +15,8 @@ from typing import Literal
 
 import torch
 
-from perl_eval.checks import at_least_one, not_negative, positive
-from perl_eval.errors import UserError
+from perl_eval.checks import at_least_one, between, finite, not_negative, positive
+from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
@@ -76,9 +76,11 @@ class PolicyOptions:
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch", "group", "max_new_tokens", "max_tokens")
         if self.batch % self.group:
-            raise UserError(f"group {self.group} does not divide batch {self.batch}", "give a divisor")
-        positive(self, "temperature", *(["learning_rate"] if self.learning_rate is not None else []))
+            raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
+        positive(self, "temperature", "learning_rate")
         not_negative(self, "beta", "value_coefficient")
+        between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
+        finite(self, "missing_end_reward")
         prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss"):
             raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss")

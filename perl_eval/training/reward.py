@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from perl_eval.checks import at_least_one, not_negative, positive, valid_seed
+from perl_eval.checks import at_least_one, between, not_negative, positive, valid_seed
 from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import curve_glossary
 from perl_eval.models.adapters import LoraShape
@@ -83,12 +83,11 @@ class RewardOptions:
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "normalise_on", "max_new_tokens")
-        positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
+        positive(self, "epochs", "learning_rate")
         not_negative(self, "weight_decay", "patience", "evaluations")
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}", "give a share in [0, 1)")
+        between(0, 1, self, "dropout", ends="[)")
 
     @property
     def rate(self) -> float:

@@ -63,8 +63,8 @@ class SftOptions:
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "evaluations")
-        positive(self, "epochs", *(["learning_rate"] if self.learning_rate is not None else []))
-        not_negative(self, "patience", *(["weight_decay"] if self.weight_decay is not None else []))
+        positive(self, "epochs", "learning_rate")
+        not_negative(self, "patience", "weight_decay")
         if self.lora is not None and self.start is None:
             raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
 

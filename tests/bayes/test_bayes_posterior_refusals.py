@@ -17,12 +17,12 @@ from perl_eval.posterior.problem import PosteriorOptions
     [
         ({"beta": 0.0}, "beta is 0.0"),
         ({"beta": math.nan}, "beta is nan"),
-        ({"pool": 2}, "pool is 2; give at least as many as n and draws"),
+        ({"pool": 2}, "pool is 2; give at least as many as `n` and `draws`"),
         ({"acceptance": 1.0}, "acceptance is 1.0"),
         ({"samplers": ("gibbs",)}, "sampler 'gibbs' is not known; choose from best-of-n"),
         ({"samplers": ("rejection", "SIR")}, "rejection needs a bound of the reward; give upper, or take quasi-rej"),
         ({"draws": 0}, "draws is 0"),
-        ({"max_new_tokens": 40}, "leaves no room for a prompt"),
+        ({"max_new_tokens": 40}, "max_tokens is 40; give more than `max_new_tokens`, 40"),
     ],
 )
 def test_impossible_comparisons(options: dict[str, object], message: str) -> None:
@@ -35,7 +35,7 @@ def test_impossible_comparisons(options: dict[str, object], message: str) -> Non
     [
         ("", "Missing option '--reward'"),
         ("--reward x", "Missing option '--beta'"),
-        ("--reward x --beta 0", "beta is 0.0; give a finite number above 0"),
+        ("--reward x --beta 0", "--beta is 0.0; give a finite number above 0"),
         ("--reward x --beta 1 --sampler gibbs", "sampler 'gibbs' is not known"),
         ("--reward x --beta 1 --ensemble best", "--ensemble 'best' is not known"),
         ("--reward x --beta 1", "no such file or folder"),

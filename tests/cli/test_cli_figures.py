@@ -187,7 +187,7 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
     [
         ("score judged --rule any_box --out out", "--rule is not for judgements"),
         ("score judged people/labels.parquet --out out", "labels.parquet"),
-        ("score judged --level 1.5 --out out", "level is 1.5; give a number between 0 and 1"),
+        ("score judged --level 1.5 --out out", "--level is 1.5; give a number in (0, 1), such as 0.95"),
         (
             "score judged --intervals magic --out out",
             "--intervals 'magic' is not known; choose from analytic, bootstrap",
@@ -198,11 +198,11 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
         ("audit judged --out out", "an audit needs human labels"),
         ("audit judged people --anchors paper --out out", "LABELS is not for --anchors"),
         ("power --out out", "nothing is wanted"),
-        ("power --half-width 2 --out out", "half-width is 2.0"),
+        ("power --half-width 2 --out out", "--half-width is 2.0"),
         ("power --pilot nothing --detect 0.1 --out out", "nothing"),
         ("import nothing.csv --out out", "no such file"),
         ("import judged --form excel --out out", "--form 'excel' is not known; choose from table, label-studio"),
-        ("import judged --column colour=red --out out", "--column 'colour=red' is not known; give NAME=COLUMN"),
+        ("import judged --column colour=red --out out", "--column is 'colour=red'; give NAME=COLUMN"),
     ],
 )
 def test_a_mistake_in_figures_is_one_line(run: Run, line: str, said: str) -> None:

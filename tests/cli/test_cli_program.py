@@ -82,7 +82,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(bug: Exception, monkeypatch: pytes
     [
         (["nosuch"], "error: No such command 'nosuch'."),
         (["score", "nothing", "--out", "out"], "error: no such file or folder: nothing; check the path"),
-        (shlex.split(f"{TRAIN} --steps 0"), "error: steps is 0; give 1 or more"),
+        (shlex.split(f"{TRAIN} --steps 0"), "error: --steps is 0; give at least 1"),
         (
             ["sample", "--model", "no", "--data", "no", "--out", "out"],
             "error: no such file or folder: no; check the path",

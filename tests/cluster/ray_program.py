@@ -67,7 +67,7 @@ def main(folder: Path, chat_url: str) -> None:
         print("refused", error)
     in_process.run(folder / "model", folder / "data", folder / "ray" / "sample", options=SAMPLING, spread=spread)
     a, b = folder / "here" / "sample", folder / "b"
-    local = RayJudge(f"local:{folder / 'judge'}", BackendOptions(group=4), CLUSTER)
+    local = RayJudge(f"local:{folder / 'judge'}", BackendOptions(local_batch=4), CLUSTER)
     judge.run(a, b, folder / "ray" / "local", judge=local, options=JUDGING)
     chat = Struck("chat:tiny", BackendOptions(base_url=chat_url, price_in_usd=1.0, price_out_usd=2.0), CLUSTER)
     judge.run(a, b, folder / "ray" / "chat", judge=chat, options=JUDGING)

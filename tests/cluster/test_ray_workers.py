@@ -88,7 +88,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     parquet.write(folder / "b" / "completions.parquet", others, Completion)
     with running(FakeServer(latency_s=0.05)) as chat:
-        told = BackendOptions(group=4, base_url=chat.url, price_in_usd=1.0, price_out_usd=2.0)
+        told = BackendOptions(local_batch=4, base_url=chat.url, price_in_usd=1.0, price_out_usd=2.0)
         for name, spec in (("local", f"local:{folder / 'judge'}"), ("chat", "chat:tiny")):
             opened = open_judge(spec, told)
             judge.run(here / "sample", folder / "b", here / name, judge=opened, options=ray_program.JUDGING)

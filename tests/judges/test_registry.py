@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
+from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.registry import SCRIPTS, BackendOptions, open_judge
 from perl_eval.records import Ballot, Completion, Message, Question, digest
@@ -91,12 +92,13 @@ def test_every_option_that_shapes_a_scripted_judge_is_on_its_card() -> None:
     assert {field.name for field in fields(BackendOptions)} >= given.keys()
 
 
-@pytest.mark.parametrize(
-    "options", [BackendOptions(noise=-1.0), BackendOptions(tie_margin=-1.0), BackendOptions(threshold=1e400)]
-)
-def test_an_option_that_makes_no_sense_is_a_user_error(options: BackendOptions) -> None:
-    with pytest.raises(UserError):
-        open_judge("scripted:length", options)
+@pytest.mark.parametrize("options", [{"noise": -1.0}, {"tie_margin": -1.0}, {"threshold": 1e400}])
+def test_an_option_that_makes_no_sense_is_a_user_error(options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(OptionError, match=f"{name} is "):
+        BackendOptions(**options)
+    with pytest.raises(OptionError, match=f"{name} is "):
+        ScriptedJudge(lambda _: 0.0, name="none", **options)
 
 
 # ---------------------------------------------------------------------------------------------------- others

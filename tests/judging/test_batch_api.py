@@ -29,7 +29,7 @@ from perl_eval.judging.engine.batch_state import STATE, ChunkWriter, State
 from perl_eval.records import Completion, Judgement, Message
 from perl_eval.storage import run_folder
 
-QUICK = BatchOptions(poll_s=0.001)
+QUICK = BatchOptions(batch_poll_s=0.001)
 ASKING = AskOptions(attempts=3, backoff_s=0.001)
 
 
@@ -244,7 +244,8 @@ from perl_eval.judging.engine.batch_api import BatchOptions
 from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
 root, url = Path(sys.argv[1]), sys.argv[2]
-options = judge.JudgeOptions("dialogue", batch=BatchOptions(poll_s=0.05, say=lambda line: print(line, flush=True)))
+batch = BatchOptions(batch_poll_s=0.05, say=lambda line: print(line, flush=True))
+options = judge.JudgeOptions("dialogue", batch=batch)
 judge.run(root / "a", root / "b", root / "out", judge=ChatJudge("m", ChatOptions(base_url=url)), options=options)
 """
 

@@ -13,6 +13,7 @@ from perl_eval.judges.backends.scripted import ScriptedJudge
 from perl_eval.judging import judge, jury
 from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Message, unit_of
 from perl_eval.scoring import score
+from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.rater_correlation import EIGENVALUE, KISH
 from perl_eval.storage import parquet, run_folder
 
@@ -170,7 +171,7 @@ def test_judges_that_err_by_themselves_are_worth_their_number(tmp_path: Path) ->
         ]
         members.append(tmp_path / f"{name}.parquet")
         parquet.write(members[-1], rows, Judgement)
-    options = jury.JuryOptions(draws=200)
+    options = jury.JuryOptions(Resampling(200))
     found = figures(jury.run(members, tmp_path / "jury", labels=tmp_path / "labels.parquet", options=options))
     kish = found[f"{KISH}, errors"]
     assert (kish.low or 0) < 3 < (kish.high or 9)

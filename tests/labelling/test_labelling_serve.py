@@ -95,7 +95,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot serve at 192\.0\.2\.1, port 0"):
         run(tmp_path / "a", None, tmp_path / "s", options=AnnotateOptions(question="Good?"), address=nowhere)
     for port in (-1, 65536):
-        with pytest.raises(UserError, match=f"there is no port {port}"):
+        with pytest.raises(UserError, match=f"port is {port}"):
             Address(port=port)
 
 
@@ -112,10 +112,10 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
         ({"annotators": ("",)}, "no pseudonym"),
         ({"annotators": ("a\x1b[31m",)}, "no pseudonym"),
         ({"annotators": ("x" * 65,)}, "no pseudonym"),
-        ({"overlap": 2}, "overlap 2 needs as many annotators, and there are 1"),
-        ({"overlap": 0}, "overlap 0"),
-        ({"lease_s": 0.0}, "a lease of 0.0 seconds"),
-        ({"lease_s": float("nan")}, "a lease of nan seconds"),
+        ({"overlap": 2}, "overlap is 2; it needs as many annotators, and there are 1"),
+        ({"overlap": 0}, "overlap is 0"),
+        ({"lease_s": 0.0}, "lease_s is 0.0"),
+        ({"lease_s": float("nan")}, "lease_s is nan"),
     ],
 )
 def test_options_that_cannot_be(changes: dict[str, Any], words: str) -> None:
@@ -173,7 +173,7 @@ def test_links_hold_the_token_where_no_server_is_sent_it(tmp_path: Path) -> None
     [
         ("annotate nowhere other", "nowhere"),
         ("annotate a b --draw luck", "--draw 'luck' is not known; choose from random, uncertain, split"),
-        ("annotate a b --overlap 2", "overlap 2 needs as many annotators"),
+        ("annotate a b --overlap 2", "--overlap is 2; it needs as many annotators"),
         ("annotate a", "a yes needs a meaning"),
         ("export nowhere --out out", "no labelling session at nowhere"),
         ("export a --out out --form excel", "--form 'excel' is not known"),

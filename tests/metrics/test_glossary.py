@@ -68,8 +68,8 @@ def judged(folder: Path) -> Iterator[Path]:
     put(folder, "answers", answers)
     put(folder, "people", labels)
     put(folder, "drawn", drawn)
-    how = score.ScoreOptions(draws=20, length_control="alpaca")
-    asked = agree.AgreeOptions(draws=20)
+    how = score.ScoreOptions(Resampling(20), length_control="alpaca")
+    asked = agree.AgreeOptions(Resampling(20))
     with run_folder.start(folder / "stopped", verb="judge", arguments={}) as run:
         run.write(pairs[:4], Judgement)
         named = ("win rate, undecided half, anytime", "yes rate, anytime")
@@ -88,11 +88,11 @@ def judged(folder: Path) -> Iterator[Path]:
         folder / "people.parquet",
         folder / "passport",
         sources=Sources(folder / "pairs.parquet", folder / "attack"),
-        options=AuditOptions(draws=20, family=("rl",)),
+        options=AuditOptions(Resampling(20), family=("rl",)),
     )
     yield paper
     yield drift(paper, folder / "pairs.parquet", folder / "drift")
-    pilot = power.Pilot(correlation=0.5, cost_per_call_usd=0.01)
+    pilot = power.Pilot(correlation=0.5, price_usd=0.01)
     wanted = power.Wanted(half_width=0.05, detect=0.1, pairs=100, rate=0.7, items=50)
     yield power.run(wanted, folder / "power", pilot=pilot)
 
@@ -111,7 +111,7 @@ def scored(folder: Path) -> Iterator[Path]:
     yield rewards.run_table(folder / "grades.csv", folder / "graded")
     ratings = [{"unit": u, "annotator": r, "label": (u + r) % 3} for u in range(6) for r in range(2)]
     pd.DataFrame(ratings).to_csv(folder / "ratings.csv")
-    asked: Any = agree.AgreeOptions(draws=20)
+    asked: Any = agree.AgreeOptions(Resampling(20))
     for scale in ("ordinal", "interval"):
         chosen: Any = scale
         yield agree.run_table(folder / "ratings.csv", folder / scale, scale=chosen, options=asked)

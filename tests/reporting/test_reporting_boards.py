@@ -19,6 +19,7 @@ from perl_eval.reporting.inputs import Figure, figures, folders
 from perl_eval.reporting.svg_charts import charts, laid_out
 from perl_eval.reporting.tables import Board, boards, matrices
 from perl_eval.scoring import agree
+from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import images, run_folder
 
 
@@ -124,7 +125,7 @@ def test_the_matrix_holds_what_agree_estimates(tmp_path: Path) -> None:
         tmp_path / "judged", "judge", [(Judgement, [judgement(place, "win", simulated=False) for place in range(12)])]
     )
     write(tmp_path / "people", "annotate", [(HumanLabel, labels())])
-    agree.run(tmp_path / "judged", tmp_path / "people", tmp_path / "agreed", options=agree.AgreeOptions(draws=20))
+    agree.run(tmp_path / "judged", tmp_path / "people", tmp_path / "agreed", options=agree.AgreeOptions(Resampling(20)))
     (matrix,) = matrices(figures(folders([tmp_path])))
     assert matrix.people == ("p", "q", "r")
     cells = {row.about[0]: [one and one.estimate.value for one in row.figures] for row in matrix.rows}

@@ -13,6 +13,7 @@ from test_reporting_boards import CURVE, FRONTIER, labels, pictured, png
 from perl_eval.records import Estimate, HumanLabel, Judgement, Measurement
 from perl_eval.reporting import run
 from perl_eval.scoring import agree
+from perl_eval.stats.bootstrap import Resampling
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judged += [judgement(place, "win", simulated=False) for place in range(2, 12)]
     write(root / "judged", "judge", [(Judgement, judged)], a=root / "samples")
     write(root / "people", "annotate", [(HumanLabel, labels())])
-    agree.run(root / "judged", root / "people", root / "agreed", options=agree.AgreeOptions(draws=20))
+    agree.run(root / "judged", root / "people", root / "agreed", options=agree.AgreeOptions(Resampling(20)))
     subject = "rl against sft, judge scripted:lean=0.2"
     made = [
         *FRONTIER,

@@ -154,7 +154,7 @@ def test_models_that_cannot_answer(prior: Path, data: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_tokens": 64}, "leaves no room for a prompt"),
+        ({"max_tokens": 64}, "max_tokens is 64; give more than `max_new_tokens`, 64"),
         ({"draws": 0}, "draws is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"limit": -1}, "limit is -1"),

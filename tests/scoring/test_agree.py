@@ -9,9 +9,10 @@ import pytest
 from contests import pair_judged
 from sklearn.metrics import cohen_kappa_score
 
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.scoring import agree
+from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import parquet, run_folder
 
 LABELS = ["win", "win", "loss", "tie", "tie", "win"]
@@ -34,7 +35,7 @@ def agreed(folder: Path, judged: list[Judgement], given: list[HumanLabel]) -> di
         folder / "judgements.parquet",
         folder / "labels.parquet",
         folder / "out",
-        options=agree.AgreeOptions(draws=50),
+        options=agree.AgreeOptions(Resampling(50)),
     )
     estimates = run_folder.read(out, Estimate)
     found = {(estimate.subject, estimate.name): estimate for estimate in estimates}
@@ -116,9 +117,8 @@ def test_labels_of_other_units_or_questions_are_refused(tmp_path: Path) -> None:
         agreed(tmp_path / "a", JUDGED, [stranger])
     with pytest.raises(UserError, match="labelled 'yes'"):
         agreed(tmp_path / "b", JUDGED, [label(0, "yes")])
-    for wrong in ({"level": 0.0}, {"draws": 0}):
-        with pytest.raises(UserError):
-            agree.AgreeOptions(**wrong)
+    with pytest.raises(OptionError, match="epsilon is 1"):
+        agree.AgreeOptions(epsilon=1)
 
 
 def test_a_labelled_part_corrects_the_rate_of_all(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 from contests import pair_judged
 from scipy.stats import binom
 
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 from perl_eval.records import Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit
 from perl_eval.scoring.audit_drift import ANCHORS, drift
 from perl_eval.scoring.audit_options import AuditOptions, Sources
+from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import parquet, run_folder
 
 VERDICTS = {
@@ -61,7 +62,7 @@ def audited(
         folder / "labels.parquet",
         folder / "passport",
         sources=Sources(None if again is None else folder / "again.parquet", attack),
-        options=AuditOptions(draws=50, **options),
+        options=AuditOptions(Resampling(50), **options),
     )
     return {e.name: e for e in run_folder.read(out, Estimate) if e.subject == "judge j"}
 
@@ -135,9 +136,8 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
     parquet.write(tmp_path / "both.parquet", [*JUDGED, single], Judgement)
     with pytest.raises(UserError, match=r"several kinds \(pairwise, yes_no\); audit judgements of one kind"):
         audit.run(tmp_path / "both.parquet", tmp_path / "labels.parquet", tmp_path / "out")
-    for wrong in ({"level": 0.0}, {"draws": 0}):
-        with pytest.raises(UserError):
-            AuditOptions(**wrong)
+    with pytest.raises(OptionError, match="epsilon is -1"):
+        AuditOptions(epsilon=-1)
 
 
 def attacked(folder: Path, judge: str) -> Path:
@@ -225,7 +225,7 @@ def test_a_judge_of_single_answers_has_a_passport_and_drifts(kind: str, tmp_path
         tmp_path / "labels.parquet",
         tmp_path / "passport",
         sources=Sources(tmp_path / "again.parquet"),
-        options=AuditOptions(draws=50),
+        options=AuditOptions(Resampling(50)),
     )
     found = {estimate.name: estimate for estimate in run_folder.read(out, Estimate)}
     assert (found["same outcome when asked again"].value, found["same outcome when asked again"].n) == (1.0, 20)

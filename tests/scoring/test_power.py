@@ -37,7 +37,7 @@ def planned(folder: Path, wanted: power.Wanted, **pilot: object) -> dict[tuple[s
 def test_from_assumptions_by_hand(tmp_path: Path) -> None:
     options = power.PowerOptions(judged=5000)
     wanted = power.Wanted(half_width=0.03, detect=0.1, pairs=548)
-    found = planned(tmp_path, wanted, cost_per_call_usd=0.01, correlation=0.7, options=options)
+    found = planned(tmp_path, wanted, price_usd=0.01, correlation=0.7, options=options)
     # 1.96^2 (0.7 - 0.01) / (4 * 0.03^2) = 736.3, and (1.95996 sqrt(0.7) + 0.84162 sqrt(0.69))^2 / 0.01 = 547.06.
     assert found["for a half-width of 0.03", "pairs"].value == 737
     assert found["for a half-width of 0.03", "cost, USD"].value == pytest.approx(14.74)
@@ -108,8 +108,8 @@ def test_the_papers_own_agreement(tmp_path: Path) -> None:
     ("wanted", "said"),
     [
         ({}, "nothing is wanted"),
-        ({"half_width": 0.6}, "half-width is 0.6"),
-        ({"detect": 0.0}, "the difference to detect is 0.0"),
+        ({"half_width": 0.6}, "half_width is 0.6"),
+        ({"detect": 0.0}, "detect is 0.0"),
         ({"pairs": 0}, "pairs is 0"),
         ({"rate": 0.5}, "needs the number of its items"),
         ({"rate": 1.2, "items": 5}, "rate is 1.2"),
@@ -127,7 +127,7 @@ def test_impossible_assumptions_are_one_line(tmp_path: Path) -> None:
             ({"decided": 1.4}, "decided is 1.4"),
             ({"decided": 0.2, "difference": 0.5}, "cannot exceed the decided share"),
             ({"decided": 0.05, "difference": 0.0}, "a difference of 0.1 cannot exceed the decided share"),
-            ({"cost_per_call_usd": float("nan")}, "cost a call, USD is nan"),
+            ({"price_usd": float("nan")}, "price_usd is nan"),
         )
     ):
         with pytest.raises(UserError, match=said):

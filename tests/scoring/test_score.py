@@ -15,6 +15,7 @@ from perl_eval.records import Ballot, Completion, Estimate, Judgement
 from perl_eval.scoring import score
 from perl_eval.scoring.diversity import run_diversity
 from perl_eval.scoring.outcome_table import OutcomeColumns, of_table, run_table
+from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import parquet, run_folder
 
 VERDICTS = {
@@ -105,7 +106,7 @@ def test_length_is_counted_in_characters(tmp_path: Path) -> None:
         for place, record in enumerate(PAIRS)
     ]
     subject = "rl against sft, judge scripted"
-    found = scored(tmp_path, sized, length_control="alpaca", draws=50)
+    found = scored(tmp_path, sized, length_control="alpaca", resampling=Resampling(50))
     equal = found[subject, "win rate at equal length"]
     assert (equal.n, equal.n_missing) == (24, 3)
     longer = found[subject, "longer preferred rate"]
@@ -119,7 +120,7 @@ def test_length_is_counted_in_characters(tmp_path: Path) -> None:
 
 def test_policies_that_met_one_baseline_are_compared_on_the_same_items(tmp_path: Path) -> None:
     other = [replace(record, policy_a="base", a=f"c{place}", outcome="loss") for place, record in enumerate(PAIRS[:20])]
-    found = scored(tmp_path, [*PAIRS, *other], draws=50)
+    found = scored(tmp_path, [*PAIRS, *other], resampling=Resampling(50))
     # On the 20 shared items rl won 12 and base none; 7 of rl's items have no partner.
     gap = found["base minus rl, both against sft, judge scripted", "win rate difference"]
     assert gap.value == pytest.approx(-12 / 20)
@@ -145,7 +146,7 @@ def test_more_than_two_policies_are_ranked(tmp_path: Path) -> None:
         for place, (a, b, _) in enumerate(met)
         for draw in range(9 if place < 3 else 3)
     ]
-    found = scored(tmp_path, records, draws=50)
+    found = scored(tmp_path, records, resampling=Resampling(50))
     strengths = {policy: found[f"{policy}, judge scripted", "strength"].value for policy in ("rl", "sft", "base")}
     assert strengths["rl"] > strengths["sft"] > strengths["base"]
 
@@ -182,8 +183,8 @@ def test_alpacas_own_file_needs_its_own_judgements(tmp_path: Path) -> None:
     gamed = tmp_path / "df_gamed.csv"
     gamed.write_text("\n".join(rows))
     sized = [replace(r, text_a="x" * (10 + i % 7), text_b="x" * (8 + i % 5)) for i, r in enumerate(PAIRS[:24])]
-    found = scored(tmp_path / "a", sized, length_control="alpaca", gamed=gamed, draws=30)
-    plain = scored(tmp_path / "b", sized, length_control="alpaca", draws=30)
+    found = scored(tmp_path / "a", sized, length_control="alpaca", gamed=gamed, resampling=Resampling(30))
+    plain = scored(tmp_path / "b", sized, length_control="alpaca", resampling=Resampling(30))
     name = ("rl against sft, judge scripted", "win rate, AlpacaEval length control")
     assert found[name].value != pytest.approx(plain[name].value, abs=1e-6)
     with pytest.raises(UserError, match=r"24 instructions, and there are 20 judgements"):
@@ -196,18 +197,15 @@ def test_the_same_run_is_not_done_twice_and_another_is_refused(tmp_path: Path) -
     score.run(tmp_path / "judgements.parquet", tmp_path / "scores")
     assert (tmp_path / "scores" / "estimates.parquet").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="another"):
-        score.run(tmp_path / "judgements.parquet", tmp_path / "scores", options=score.ScoreOptions(level=0.9))
+        scored(tmp_path, PAIRS, resampling=Resampling(level=0.9))
 
 
 def test_the_bootstrap_and_the_level_are_options(tmp_path: Path) -> None:
-    rate = scored(tmp_path, PAIRS, intervals="bootstrap", draws=100, level=0.9)[
+    rate = scored(tmp_path, PAIRS, resampling=Resampling(100, level=0.9), intervals="bootstrap")[
         "rl against sft, judge scripted", "win rate"
     ]
     assert rate.method == "percentile bootstrap, 100 draws of 24"
     assert rate.level == 0.9
-    for wrong in ({"level": 1.0}, {"draws": 0}):
-        with pytest.raises(UserError):
-            score.ScoreOptions(**wrong)
 
 
 def test_bad_judgements_are_refused(tmp_path: Path) -> None:
@@ -230,10 +228,10 @@ def test_a_table_of_outcomes_says_what_the_judgements_say(tmp_path: Path, interv
     grouped = [replace(record, group=f"g{place // 2}", p_a=0.5) for place, record in enumerate(PAIRS)]
     table = pd.DataFrame({"said": OUTCOMES, "doc": [record.group for record in grouped], "p": 0.5})
     table.to_csv(tmp_path / "t.csv", index=False)
-    options = score.ScoreOptions(intervals=intervals, draws=100)
+    options = score.ScoreOptions(Resampling(100), intervals)
     out = run_table(tmp_path / "t.csv", tmp_path / "out", columns=OutcomeColumns("said", "doc", "p"), options=options)
     subject = "rl against sft, judge scripted"
-    rates = scored(tmp_path / "judged", grouped, intervals=intervals, draws=100)
+    rates = scored(tmp_path / "judged", grouped, resampling=Resampling(100), intervals=intervals)
     for estimate in run_folder.read(out, Estimate):
         assert replace(estimate, subject=subject) == rates[subject, estimate.name]
 
@@ -259,7 +257,7 @@ def test_scores_on_a_scale_are_averaged_and_compared(tmp_path: Path) -> None:
         for policy, values in (("rl", [4.0, 5.0, 3.0, None]), ("sft", [3.0, 5.0, 1.0, 2.0]))
         for place, value in enumerate(values)
     ]
-    found = scored(tmp_path, graded, draws=50)
+    found = scored(tmp_path, graded, resampling=Resampling(50))
     assert found["rl, judge scripted", "mean score"].value == pytest.approx(4.0)
     assert found["rl, judge scripted", "mean score"].n_missing == 1
     gap = found["rl minus sft, judge scripted", "mean score difference"]

@@ -11,6 +11,7 @@ from scipy.stats import norm, t
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
+from perl_eval.stats import kappa
 from perl_eval.stats.agreement_coefficients import (
     agreements,
     cohen_kappa,
@@ -204,3 +205,18 @@ def test_intervals_cover() -> None:
             held[estimate.name] += estimate.low <= truth[estimate.name] <= estimate.high
     for name, times in held.items():
         assert 0.93 <= times / runs <= 0.97, (name, times / runs)
+
+
+def test_a_small_table_is_dense_and_says_what_a_sparse_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    ratings = [
+        {f"r{rater}": "xyz"[random.integers(3)] for rater in random.permutation(5)[: random.integers(1, 5)]}
+        for _ in range(80)
+    ]
+    clusters = [f"g{place // 3}" for place in range(80)]  # several units a cluster, so cells repeat
+    dense = cohen_kappa(ratings, "xyz", clusters=clusters)
+    assert dense.low is not None
+    monkeypatch.setattr(kappa, "_DENSE", 0)
+    sparse = cohen_kappa(ratings, "xyz", clusters=clusters)
+    for one, other in zip((dense.value, dense.low, dense.high), (sparse.value, sparse.low, sparse.high), strict=True):
+        assert one == pytest.approx(other, rel=1e-12)  # they add up in another order

@@ -307,7 +307,7 @@ def test_the_papers_weight_sets_beta() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_tokens": 64}, "leaves no room for a prompt"),
+        ({"max_tokens": 64}, "max_tokens is 64; give more than `max_new_tokens`, 64"),
         ({"steps": 0}, "steps is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"temperature": 0.0}, "temperature is 0.0"),

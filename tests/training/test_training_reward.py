@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.reward_model import REWARD, Pooling, RewardScorer, read_scale
 from perl_eval.models.tokenize import encode_prompt
 from perl_eval.records import Completion, Estimate, Measurement, Score
+from perl_eval.scoring import dispatch
+from perl_eval.scoring.dispatch import ScoreBeside
 from perl_eval.sources import rows
 from perl_eval.storage import run_folder
 from perl_eval.training import reward, weight_average
@@ -202,8 +205,8 @@ def test_the_backbone_stays_and_only_the_adapter_is_written(pairwise: Path, prio
     assert card is not None
     assert card.notes["backbone sha256"] == open_backbone(prior).sha256
     assert {name.rpartition(".")[2] for name in card.outputs} <= {"safetensors", "json", "parquet", "md"}
-    # rank 8 on q, k, v and o of two layers, and a head of 32 + 1
-    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 8 + 33
+    # rank 8 on q, k, v and o of two layers, and a head of 32, whose bias cancels in pairs
+    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 8 + 32
     size = sum((pairwise / name).stat().st_size for name in card.outputs if name.endswith(".safetensors"))
     assert size < (prior / "model.safetensors").stat().st_size
 
@@ -254,7 +257,7 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path, prior: Path, preferen
         (asked, OPTIONS, "neither ratings nor preferences"),
         (preferences, replace(OPTIONS, loss="pointwise"), "field 'completion': no such column"),
         (ratings, replace(OPTIONS, loss="pairwise"), "field 'chosen': no such column"),
-        (ratings, replace(OPTIONS, max_new_tokens=48), "leaves no room for a prompt"),
+        (ratings, replace(OPTIONS, max_new_tokens=48), "max_tokens is 48; give more than `max_new_tokens`"),
     ):
         with pytest.raises(UserError, match=message):
             reward.run(data, prior, tmp_path / message[-9:], options=options)
@@ -306,7 +309,8 @@ def test_held_out_figures_are_those_of_the_written_scores(pairwise: Path, pointw
     assert estimates["test", "AUC"] == pytest.approx(roc_auc_score(liked, [saved[row.id] for row in test]))
     chances = expit([saved[row.id] for row in test])
     assert estimates["test", "Brier score"] == pytest.approx(brier_score_loss(liked, chances))
-    assert {subject for subject, _ in estimates} == {"validation", "test", "test, calibrated"}
+    subjects = {subject.partition(", predicted")[0] for subject, _ in estimates}
+    assert subjects == {"validation", "test", "test, calibrated"}
     pairs = {(one.subject, one.name): one.value for one in run_folder.read(pairwise, Estimate)}
     scores = {(one.completion, one.metric): one.value or 0.0 for one in run_folder.read(pairwise, Score)}
     held = [row.id for row in rows.read(ratings.parent / "preferences", "test")]
@@ -409,3 +413,21 @@ def test_members_of_unlike_losses_have_no_average(
 ) -> None:
     with pytest.raises(UserError, match="some members are pointwise and some pairwise"):
         weight_average.run([pairwise, pointwise], preferences, prior, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["ratings", "preferences"])
+def test_training_and_score_say_the_same_of_the_same_scores(
+    tmp_path: Path, prior: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """One split held out, so that both see all of its scores: the same figures, to the last bit."""
+    whole = request.getfixturevalue(kind)
+    (tmp_path / kind).mkdir()
+    for split in ("train", "test"):
+        shutil.copy(whole / f"{split}.parquet", tmp_path / kind)
+    made = reward.run(tmp_path / kind, prior, tmp_path / "made", options=replace(OPTIONS, epochs=0.2))
+    beside = ScoreBeside(data=tmp_path / kind if kind == "ratings" else None)
+    scored = dispatch.run(made, tmp_path / "scored", beside=beside)
+    subject = {"ratings": "reward against labels", "preferences": "reward"}[kind]
+    trained, again = (run_folder.read(folder, Estimate) for folder in (made, scored))
+    assert len(trained) > (8 if kind == "ratings" else 2)
+    assert [replace(one, subject=one.subject.replace("test", subject)) for one in trained] == again

@@ -177,7 +177,7 @@ def test_requests_that_cannot_be_served(tmp_path: Path, blank: Path, demonstrati
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 0}, "batch is 0; give 1 or more"),
+        ({"batch": 0}, "batch is 0; give at least 1"),
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"epochs": 0.0}, "epochs is 0.0; give a finite number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),

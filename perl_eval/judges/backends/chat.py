@@ -252,7 +252,7 @@ def opened(name: str, options: BackendOptions) -> ChatJudge:
         ChatOptions(
             base_url=options.base_url,
             temperature=options.temperature,
-            max_tokens=options.max_tokens,
+            max_tokens=options.max_reply_tokens,
             logprobs=options.verdict_by == "logprobs",
             structured=options.verdict_by == "structured",
             timeout_s=options.timeout_s,

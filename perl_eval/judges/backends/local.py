@@ -262,4 +262,4 @@ def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group:
 
 def opened(name: str, options: BackendOptions) -> LocalJudge:
     """Open the judge ``local:FOLDER``."""
-    return open_local(Path(name), tie=options.tie_option, tie_margin=options.tie_margin, group=options.group)
+    return open_local(Path(name), tie=options.tie_option, tie_margin=options.tie_margin, group=options.local_batch)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
 from perl_eval.judges.backend_options import BackendOptions
@@ -54,6 +55,8 @@ class RewardJudge(Judge):
         slope: float = 1.0,
         intercept: float | None = None,
     ) -> None:
+        finite({"threshold": threshold}, "threshold")
+        not_negative({"tie_margin": tie_margin}, "tie_margin")
         self.reader = RewardReader(threshold, tie_margin, slope, intercept)
         self._score = score
         self.model = name

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
-from perl_eval.errors import UserError
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge, Sees
 from perl_eval.judges.readers import MarginReader
@@ -82,11 +81,8 @@ class ScriptedJudge(Judge):
             "threshold": threshold,
             "seed": seed,
         }
-        for knob, value in self.parameters.items():
-            if not math.isfinite(float(str(value))):
-                raise UserError(f"{knob} is {value}", "give a finite number")
-        if noise < 0 or tie_margin < 0:
-            raise UserError(f"noise is {noise} and tie_margin {tie_margin}", "give numbers of at least 0")
+        finite(self.parameters, "position_bias", "threshold")
+        not_negative(self.parameters, "noise", "tie_margin")
         self.reader = MarginReader(tie_margin)
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from perl_eval.checks import at_least_one
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
@@ -34,6 +35,10 @@ class AskOptions(Limits):
     """
 
     votes: int = 1
+
+    def __post_init__(self) -> None:
+        Limits.__post_init__(self)  # super() does not work in a dataclass with slots
+        at_least_one(self, "votes")
 
 
 def expected_tokens(question: Question) -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from perl_eval.checks import at_least_one, positive
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import with_retries
@@ -44,7 +45,7 @@ class BatchOptions:
     """How to use the Batch API.
 
     Attributes:
-        poll_s: Seconds between two looks at a batch.
+        batch_poll_s: Seconds between two looks at a batch.
         max_lines: Requests in one batch, at most.
         max_bytes: Size of one batch's file, at most.
         rounds: How often requests without an answer are sent, at most; the later rounds ask for longer replies where
@@ -52,16 +53,15 @@ class BatchOptions:
         say: Told what goes on, a line at a time.
     """
 
-    poll_s: float = 60.0
+    batch_poll_s: float = 60.0
     max_lines: int = 50_000
     max_bytes: int = 190_000_000
     rounds: int = 2
     say: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        for name in ("poll_s", "max_lines", "max_bytes", "rounds"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}", "give a number above 0")
+        positive(self, "batch_poll_s")
+        at_least_one(self, "max_lines", "max_bytes", "rounds")
 
 
 def fill(
@@ -257,7 +257,7 @@ class _Work:
                 self._state.chunks.remove(chunk)
                 self._save()
                 raise UserError(f"the server refused batch {batch.id}: {why[:_LONGEST_MESSAGE]}", "see what it says")
-            await asyncio.sleep(self._options.poll_s)
+            await asyncio.sleep(self._options.batch_poll_s)
 
     async def _try(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """Do something at the server, again where that can help."""
