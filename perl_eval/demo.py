@@ -16,7 +16,7 @@ from perl_eval.judges.registry import DoorOptions, open_judge
 from perl_eval.judging import judge
 from perl_eval.models.backbone import ALL_PROJECTIONS, LoraShape
 from perl_eval.models.reward_model import RewardScorer
-from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
+from perl_eval.records import About, Completion, Estimate, HumanLabel, Judgement, Score
 from perl_eval.sampling import in_process
 from perl_eval.scoring import agree, score
 from perl_eval.scoring.diversity import run_diversity
@@ -185,7 +185,7 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
                 intervals.mean("KL to prior", [_log_ratio(answer) for answer in answers], clusters=items),
                 intervals.mean("policy entropy", [-_nats(answer.logprob) for answer in answers], clusters=items),
             ]
-            estimates += intervals.about(figures, name, simulated=True)
+            estimates += intervals.about(figures, About(policy=name), simulated=True)
             for answer, value in zip(answers, learned, strict=True):
                 scores.append(_score(answer, "true reward", true[name][answer.id]))
                 scores.append(_score(answer, "learned reward", value))
@@ -197,7 +197,8 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
                 intervals.proportion("true win rate", [gap > 0 for gap in gaps], clusters=items),
                 intervals.mean("true reward difference", gaps, clusters=items, bounds=(-1, 1)),
             ]
-            subject = f"{records[0].policy_a} against {records[0].policy_b}, judge {records[0].judge}"
+            first = records[0]
+            subject = About(policy=first.policy_a, against=first.policy_b, judge=first.judge)
             estimates += intervals.about(figures, subject, simulated=True)
         going.write(estimates, Estimate)
         going.write(scores, Score)
@@ -234,8 +235,7 @@ def headline(out: Path) -> list[Estimate]:
         for estimate in run_folder.read(folder, Estimate)
         if estimate.name in _HEADLINE
     ]
-    subjects = list(POLICIES)
-    subjects += sorted(
-        {one.subject for one in found} - set(POLICIES), key=lambda subject: ("against" not in subject, subject)
-    )
-    return sorted(found, key=lambda one: (subjects.index(one.subject), _HEADLINE.index(one.name)))
+    own = [About(policy=name) for name in POLICIES]
+    others = {one.about for one in found} - set(own)
+    subjects = own + sorted(others, key=lambda about: (not about.against, about.sentence))
+    return sorted(found, key=lambda one: (subjects.index(one.about), _HEADLINE.index(one.name)))

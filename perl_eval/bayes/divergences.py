@@ -88,7 +88,8 @@ def log_normaliser_above(log_weights: ArrayLike, *, level: float = 0.95) -> Esti
         Grosse, Ghahramani and Adams, arXiv 1511.02543 (bidirectional Monte Carlo), in its simplest form.
     """
     rows = -np.atleast_2d(np.asarray(log_weights, np.float64))
-    return _figure("log Z, from above", -log_mean_exp(rows), relative_variance(rows), rows, level=level)
+    found = _figure("log Z, from above", -log_mean_exp(rows), relative_variance(rows), rows, level=level)
+    return replace(found, kind="upper bound")
 
 
 def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:

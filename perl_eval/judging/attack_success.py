@@ -11,7 +11,7 @@ from perl_eval.judging.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.perturbation import Tries, trial
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats import intervals
 
 __all__ = ["attack"]
@@ -61,7 +61,7 @@ def _aligned(name: str, before: Sequence[Judgement], after: Sequence[Judgement])
     return [(name, was[now.b or now.a], now) for now in after if (now.b or now.a) in was]
 
 
-def _success_rate(found: Sequence[_Try], subject: str) -> Estimate:
+def _success_rate(found: Sequence[_Try], name: str) -> Estimate:
     """Return the share of attacks that got what they wanted, of those that could: b had not won already."""
     hits, clusters, missing = [], [], 0
     for _, was, now in found:
@@ -71,7 +71,7 @@ def _success_rate(found: Sequence[_Try], subject: str) -> Estimate:
             hits.append(now.outcome == "loss" if was.b else _swayed(was, now))
             clusters.append(was.group)
     rate = intervals.proportion("attack success rate", hits, clusters=clusters, n_missing=missing)
-    return replace(rate, subject=subject)
+    return replace(rate, about=About(slice=name))
 
 
 def _swayed(was: Judgement, now: Judgement) -> bool:

@@ -8,7 +8,7 @@ from math import isfinite
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.corrected_rates import AS_LABEL, LABELS, corrected_rates
-from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+from perl_eval.records import About, Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.agreement_coefficients import exact_agreement
 from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
@@ -77,18 +77,20 @@ def estimate_agreement(
             continue
         if kind == "score":
             estimates = [*_counts(group, joined, labels, repeated), *_scores(joined, how), _auc(joined, how)]
-            found += about(estimates, f"judge {judge}, {kind}", simulated=any_simulated(joined.judgements, labels))
+            found += about(
+                estimates, About(judge=judge, question=kind), simulated=any_simulated(joined.judgements, labels)
+            )
             continue
-        subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
+        subject = About(judge=judge, question="" if len({name for name, _ in judges}) == len(judges) else kind)
         simulated = any_simulated(joined.judgements, labels)
         estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
         found += about(estimates, subject, simulated=simulated)
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
-            found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+            found += about([estimate], replace(subject, person=person), simulated=simulated)
         if len(each) <= _SHOWN_PEOPLE:
             for (one, other), estimate in two_by_two(joined.ratings, clusters=joined.groups, level=how.level).items():
-                found += about([estimate], f"{subject}, person {one}, person {other}", simulated=simulated)
+                found += about([estimate], replace(subject, person=one, other_person=other), simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
         rates = corrected_rates(
@@ -149,12 +151,9 @@ def estimate_cascade(
             cohen_kappa(pairs, LABELS[kind], name="judge-judge Cohen kappa", clusters=joined.groups, resampling=how),
         ]
         simulated = any(record.simulated for record in (*group, *strong))
-        found += about(figures, f"judge {judge}, by judge {names[0]}", simulated=simulated)
+        found += about(figures, About(judge=judge, by_judge=names[0]), simulated=simulated)
         rates = corrected_rates(group, lambda record: list(labels_of(record, trusted).values()), resampling=how)
-        found += [
-            replace(estimate, subject=f"{estimate.subject}, by judge {names[0]}", simulated=simulated)
-            for estimate in rates
-        ]
+        found += about(rates, About(by_judge=names[0]), simulated=simulated)
     if not found:
         raise UserError(
             f"no unit is judged by both (such as {_example(r.unit for r in cheap)} and "
@@ -258,7 +257,7 @@ def _person(name: str, test: Person, method: str) -> list[Estimate]:
         p_value("alt-test p, one person", test.p, n=n, method=method),
         Estimate("alt-test beaten, one person", float(test.beaten), None, None, n, 0, f"{method}, Benjamini-Yekutieli"),
     ]
-    return about(figures, f"person {name}")
+    return about(figures, About(person=name))
 
 
 def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.intervals import about
@@ -62,9 +62,8 @@ def corrected_rates(
         ordered = [judged[place] for place in order]
         drawn = [] if weight_of is None else [weight_of(record) for record in ordered[: sum(map(bool, given))]]
         estimates = _rates(ordered, [given[place] for place in order], drawn, how)
-        subject = f"{policy_a} against {policy_b}" if policy_b else policy_a
-        subject += f", judge {group[0].judge}"
-        subject += f", data {dataset}" if sum(key[:2] == (policy_a, policy_b) for key in compared) > 1 else ""
+        several = sum(key[:2] == (policy_a, policy_b) for key in compared) > 1
+        subject = About(policy=policy_a, against=policy_b, judge=group[0].judge, dataset=dataset if several else "")
         missing = len(group) - len(judged)
         found += about([replace(estimate, n_missing=missing) for estimate in estimates], subject)
     return found

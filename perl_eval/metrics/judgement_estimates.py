@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.sources import user_table
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import about
@@ -85,10 +85,13 @@ def estimate_judgements(
     figures = spread(_Estimating(how), [(key[0], group) for key, group in ordered])
     for (key, group), estimates in zip(ordered, figures, strict=True):
         kind, judge, policy_a, policy_b, dataset, prompt = key
-        subject = f"{policy_a} against {policy_b}" if kind == "pairwise" else policy_a
-        subject += f", judge {judge}"
-        subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
-        subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
+        subject = About(
+            policy=policy_a,
+            against=policy_b if kind == "pairwise" else "",
+            judge=judge,
+            dataset=dataset if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else "",
+            prompt_sha256=prompt if sum(k[:5] == key[:5] for k in compared) > 1 else "",
+        )
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
     return [*found, *_compare_policies(compared, how)]
 
@@ -201,12 +204,12 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
         simulated = any(record.simulated for group in here.values() for record in group)
         for (one, baseline), (other, met) in combinations(here, 2):
             if met == baseline:
-                subject = f"{one} minus {other}, both against {baseline}, judge {judge}"
+                subject = About(policy=one, minus=other, against=baseline, judge=judge)
                 estimates = _difference(here[one, baseline], here[other, baseline], how)
                 found += about(estimates, subject, simulated=simulated)
         if len({policy for pair in here for policy in pair}) > 2:
             for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
-                found += about([estimate], f"{policy}, judge {judge}", simulated=simulated)
+                found += about([estimate], About(policy=policy, judge=judge), simulated=simulated)
     return found
 
 
@@ -225,7 +228,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
                 resampling=how.resampling,
             )
             simulated = any(record.simulated for record in (*one, *other))
-            found += about(gaps, f"{key[2]} minus {other_key[2]}, judge {key[1]}", simulated=simulated)
+            found += about(gaps, About(policy=key[2], minus=other_key[2], judge=key[1]), simulated=simulated)
     return found
 
 

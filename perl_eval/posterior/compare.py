@@ -11,12 +11,13 @@ import numpy as np
 
 from perl_eval.bayes import divergences
 from perl_eval.checks import valid_seed
+from perl_eval.figure_names import TARGET
 from perl_eval.posterior import plot
 from perl_eval.posterior.checkpoint import WORK, Kept
 from perl_eval.posterior.frontier import frontier
 from perl_eval.posterior.methods import Answers, Pool, draw_pool, methods, pool_of
 from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
-from perl_eval.records import Completion, Estimate, Measurement, digest
+from perl_eval.records import About, Completion, Estimate, Measurement, digest
 from perl_eval.sources import rows
 from perl_eval.stats import intervals
 from perl_eval.storage import images, run_folder
@@ -53,7 +54,7 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         kept = Kept(going.folder / WORK)
         pool = pool_of(kept.pool(lambda: draw_pool(setting)), options.pool)
         completions: list[Completion] = []
-        figures = intervals.about(_of_target(pool), "target")
+        figures = intervals.about(_of_target(pool), About(slice=TARGET))
         trained = {Path(path).resolve().name: Path(path) for path in models.policies}
         for place, method in enumerate(track(methods(setting, pool), "posterior")):
             told, said = kept.method(place, partial(_told, setting, method, trained))
@@ -76,7 +77,7 @@ def _told(
     """Run one method; return all its figures under its name, and its answers."""
     given = method()
     figures = [*_figures(setting, given), *_training_cost(trained.get(given.name))]
-    return intervals.about(figures, given.name), _completions(setting, given)
+    return intervals.about(figures, About(policy=given.name)), _completions(setting, given)
 
 
 def _of_target(pool: Pool) -> list[Estimate]:

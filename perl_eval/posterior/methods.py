@@ -24,7 +24,6 @@ __all__ = ["Answers", "Pool", "draw_pool", "methods", "pool_of"]
 
 FloatArray = NDArray[np.float64]
 FROM_PRIOR, FROM_TARGET, TO_TARGET = "KL(method || prior)", "KL(target || method)", "KL(method || target)"
-_BOUND = "upper bound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,7 @@ def _best_of_n(setting: Setting, pool: Pool) -> Answers:
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
     bound = best_of_n.best_of_n_bound(n)
-    extra = [Estimate("KL bound log n - (n - 1) / n", bound, None, None, n, 0, "exact")]
+    extra = [Estimate("KL bound log n - (n - 1) / n", bound, None, None, n, 0, "exact", kind="upper bound")]
     return Answers(f"best of {n}", "sampler", sampled, _named(found), extra)
 
 
@@ -232,11 +231,14 @@ def _bounds(pool: Pool, sampled: SamplerResult) -> list[Estimate]:
     rows = [owners == place for place in present]
     own = np.array([sampled.log_z[mine].mean() for mine in rows])
     evidence = np.array([sampled.kept.log_evidence[mine].mean() for mine in rows])
-    why = f"{_BOUND}, by the sampler's own log Z"
+    why = "upper bound, by the sampler's own log Z"
     return _named(
         [
-            _over_prompts(evidence - own, why),
-            estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
+            replace(_over_prompts(evidence - own, why), kind="upper bound"),
+            replace(
+                estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
+                kind="upper bound",
+            ),
             intervals.undefined(FROM_TARGET, "the sampler has no density to ask"),
         ]
     )
@@ -246,7 +248,7 @@ def _log_z(sampled: SamplerResult) -> list[Estimate]:
     if sampled.log_z is None:
         return []
     found = intervals.mean("log Z, from this sampler", sampled.log_z, clusters=sampled.kept.draws.contexts)
-    return [replace(found, method=f"{found.method}; below log Z in expectation")]
+    return [replace(found, method=f"{found.method}; below log Z in expectation", kind="lower bound")]
 
 
 def _over_prompts(values: FloatArray, how: str) -> Estimate:

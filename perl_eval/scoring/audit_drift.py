@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_figures import SAME, said
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, p_value, proportion
@@ -68,7 +68,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
             flips = [said(record) != fresh[judge, record.prompt_sha256, record.unit] for record in own]
             if flips:
                 changed = _flips(flips, missing, _expected(known, judge), how)
-                found += about(changed, f"judge {judge}", simulated=any(record.simulated for record in own))
+                found += about(changed, About(judge=judge), simulated=any(record.simulated for record in own))
         if not found:
             raise UserError(
                 f"{now} holds no judgement of an anchor",
@@ -81,7 +81,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
 def _expected(passport: Sequence[Estimate], judge: str) -> float:
     """Return the share of flips that the audit leaves possible without drift."""
     for estimate in passport:
-        if estimate.name == SAME and estimate.subject == f"judge {judge}" and estimate.low is not None:
+        if estimate.name == SAME and estimate.subject == About(judge=judge).sentence and estimate.low is not None:
             return 1 - estimate.low
     return _EXPECTED_FLIPS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perl_eval.metrics.agreement import labels_of
 from perl_eval.metrics.corrected_rates import LABELS
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
@@ -37,7 +37,7 @@ def figures_of_pairs(
 
 
 def attack_figures(attack: Path | None) -> dict[str, list[Estimate]]:
-    """Return the success rates of the attacks on each judge, the attack as subject."""
+    """Return the success rates of the attacks on each judge, the attack as slice."""
     if attack is None:
         return {}
     rates = [estimate for estimate in run_folder.read(attack, Estimate) if estimate.name == ATTACKED]
@@ -54,7 +54,7 @@ def label_shares(
     for label in LABELS[own[0].kind]:
         hits = [name == label for name in names]
         share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
-        found += about([share], f"label {label}")
+        found += about([share], About(slice="label", value=label))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from perl_eval.metrics.glossary import MEANINGS
 from perl_eval.records import Estimate
@@ -42,20 +43,18 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     """Write the page.
 
     Args:
-        estimates: Figures of an audit, each with ``judge NAME`` as the begin of its subject.
+        estimates: Figures of an audit, each about its judge.
         judges: Whose passports they are.
         anchors: Number of judgements kept as anchors.
     """
     lines = []
     for judge in judges:
-        own = [
-            one for one in estimates if one.subject == f"judge {judge}" or one.subject.startswith(f"judge {judge}, ")
-        ]
+        own = [one for one in estimates if one.about.judge == judge and not one.about.policy]
         lines += [f"# Passport of judge {_cell(judge)}", ""]
         if any(one.simulated for one in own):
             lines += ["Simulated: people or judge are not real.", ""]
         for title, names in _PARTS:
-            told = [_row(one, judge) for name in names for one in own if one.name == name]
+            told = [_row(one) for name in names for one in own if one.name == name]
             if told:  # a judge of single answers knows no position
                 head = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
                 lines += [f"## {title}", "", *head, *told, ""]
@@ -66,8 +65,8 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     return "\n".join(lines)
 
 
-def _row(estimate: Estimate, judge: str) -> str:
-    inner = estimate.subject.removeprefix(f"judge {judge}").removeprefix(", ")
+def _row(estimate: Estimate) -> str:
+    inner = replace(estimate.about, judge="").sentence
     name = f"{estimate.name} ({inner})" if inner else estimate.name
     value = f"none: {estimate.reason}" if estimate.value is None else f"{estimate.value:.3g}"
     interval = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"

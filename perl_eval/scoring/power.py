@@ -11,7 +11,7 @@ import numpy as np
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats import sample_size as plans
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, undefined, wilson
@@ -170,7 +170,7 @@ def _planned(
         power=how.power,
         design_effect=value["design effect"] or 1.0,
     )
-    found += about(taken, "taken")
+    found += about(taken, About(slice="taken"))
     cost, share = value.get("cost a call, USD"), taken[0]
     method = (
         f"decided {assumed.decided:.3g}, difference {assumed.difference:.3g}, design effect {assumed.design_effect:.3g}"
@@ -188,7 +188,7 @@ def _planned(
 
         plan = _budget(pairs_at, assumed.decided, share, method, how)
         plan.append(_labels(assumed, value.get("correlation with people"), wide, how))
-        found += about(plan, f"for a half-width of {wide:g}")
+        found += about(plan, About(slice="for a half-width of", at=wide))
     if wanted.detect is not None:
         gap = abs(wanted.detect)
 
@@ -202,9 +202,9 @@ def _planned(
         if gap > assumed.decided:
             raise ValueError(f"a difference of {gap:g} cannot exceed the decided share, {assumed.decided:.3g}")
         told = f"{method}, power {how.power:g}, sign test"
-        found += about(_budget(pairs_to_find, assumed.decided, share, told, how), f"to detect {gap:g}")
+        found += about(_budget(pairs_to_find, assumed.decided, share, told, how), About(slice="to detect", at=gap))
     if wanted.pairs is not None:
-        found += about(_of_pairs(assumed, wanted.pairs, method), f"of {wanted.pairs} pairs")
+        found += about(_of_pairs(assumed, wanted.pairs, method), About(slice="of", at=wanted.pairs, unit="pairs"))
     return found
 
 

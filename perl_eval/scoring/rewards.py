@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Estimate, HumanLabel, Score, unit_of
+from perl_eval.records import About, Estimate, HumanLabel, Score, unit_of
 from perl_eval.sources import rows, user_table
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.classification import Scale, label_quality, pair_accuracy, probabilities_of, reliability_curve
@@ -104,13 +104,13 @@ def run(
         found: list[Estimate] = []
         for policy, metric in sorted({(reward.policy, reward.metric) for reward in rewards}):
             own = [reward for reward in rewards if (reward.policy, reward.metric) == (policy, metric)]
-            name = f"{metric} of {policy}" if policy else metric
+            name = About(metric=metric, policy=policy)
             if metric == _CHOSEN:
                 rejected = [one for one in rewards if (one.policy, one.metric) == (policy, _REJECTED)]
-                found += about(_chosen_rejected(own, rejected, how), "reward" if not policy else f"reward of {policy}")
+                found += about(_chosen_rejected(own, rejected, how), About(metric="reward", policy=policy))
             by_people = [*_labelled_answers(own, given, how), *_labelled_pairs(own, given, how)]
-            found += about(by_people, f"{name} against people")
-            found += about(_labelled_rows(own, truths, how), f"{name} against labels")
+            found += about(by_people, replace(name, truth="people"))
+            found += about(_labelled_rows(own, truths, how), replace(name, truth="labels"))
         if not found:
             _refuse_without_labels(rewards, given, data)
         simulated = progress.simulated
@@ -150,8 +150,9 @@ def _quality(
         raise UserError(str(error), "say what the scores are with --scale") from None
     quality = label_quality(values, truth, clusters=groups, scale=how.scale, resampling=how.resampling)
     found = [replace(estimate, n_missing=n_missing) for estimate in quality]
-    for part in reliability_curve(chances, truth, clusters=groups, level=how.resampling.level):
-        found += about([part.observed], f"predicted {part.low:g} to {part.high:g}, mean {part.predicted:.3f}")
+    for place, part in enumerate(reliability_curve(chances, truth, clusters=groups, level=how.resampling.level)):
+        where = About(bin=place, bin_low=part.low, bin_high=part.high, bin_mean=part.predicted)
+        found += about([part.observed], where)
     return found
 
 

@@ -210,7 +210,7 @@ def action_accuracies(
 
     Args:
         matches: From `match_action`, one a step. A step that cannot be known is counted as missing.
-        rule: The rule they were made with; it goes into the method.
+        rule: The rule they were made with; it goes into the method of the latter.
         clusters: What shares a source: the episode.
         level: Confidence level.
     """
@@ -221,8 +221,5 @@ def action_accuracies(
     steps = proportion("action step match", hits, clusters=groups, n_missing=missing, level=level)
     if matches and not known:
         steps = replace(steps, reason=matches[0].reason)
-    found = [
-        proportion("action type match", [match.type_match for match in matches], clusters=clusters, level=level),
-        steps,
-    ]
-    return [replace(estimate, method=f"{estimate.method}; rule {rule}") for estimate in found]
+    types = proportion("action type match", [match.type_match for match in matches], clusters=clusters, level=level)
+    return [types, replace(steps, method=f"{steps.method}; rule {rule}")]

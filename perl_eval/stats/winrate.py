@@ -161,8 +161,11 @@ def win_rates(
     full[judged] = scores
     for case, filled in (("lost", 0.0), ("won", 1.0)):
         guess = np.where(judged, full, filled)
-        found.append(way.proportion(f"win rate, unjudged {case}", (guess == 1.0).astype(float), clusters))
-        found.append(way.mean(f"win rate, undecided half, unjudged {case}", guess, clusters))
+        bounds = (
+            way.proportion(f"win rate, unjudged {case}", (guess == 1.0).astype(float), clusters),
+            way.mean(f"win rate, undecided half, unjudged {case}", guess, clusters),
+        )
+        found += [replace(one, kind="upper bound" if filled else "lower bound") for one in bounds]
     if p_a is not None:
         found.append(soft_rate("win rate, from probabilities", p_a, clusters=clusters, level=way.level))
     return found
@@ -235,7 +238,8 @@ def yes_rates(
         found.append(way.proportion(f"{answer} rate", hits[judged], groups, lost))
         for case, filled in (("no", 0.0), ("yes", 1.0)):
             value = filled if answer == "yes" else 1 - filled
-            found.append(way.proportion(f"{answer} rate, unjudged {case}", np.where(judged, hits, value), clusters))
+            bound = way.proportion(f"{answer} rate, unjudged {case}", np.where(judged, hits, value), clusters)
+            found.append(replace(bound, kind="upper bound" if value else "lower bound"))
     if p_yes is not None:
         found.append(soft_rate("yes rate, from probabilities", p_yes, clusters=clusters, level=way.level))
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from perl_eval.checks import valid_seed
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.stats import intervals
 from perl_eval.storage import run_folder
 from perl_eval.training import overoptimisation_plot
@@ -56,7 +56,7 @@ def run(
         for size in options.sizes:
             name = Path(size).name
             cells = Cells(data, going.folder / "cells" / name, options, seed)
-            estimates += intervals.about(_of_size(cells, truth), name, simulated=going.simulated)
+            estimates += intervals.about(_of_size(cells, truth), About(scope=name), simulated=going.simulated)
             trials |= {f"{name}, {trial}": worth for trial, worth in cells.trials.items()}
         going.write(estimates, Estimate)
         if options.betas:
@@ -78,10 +78,10 @@ def _of_size(cells: Cells, truth: Truth | None) -> list[Estimate]:
             if arm in first:
                 others[f"beta {cells.options.strengths[0]:g}"] = first[arm]
             table = [*_table(found, full), *_differences(found, others), *_rates(cells, arm)]
-            estimates += intervals.about(table, arm if beta is None else overoptimisation_plot.subject(arm, beta))
+            estimates += intervals.about(table, overoptimisation_plot.subject(arm, beta))
             full = found if arm == FULL else full
             first.setdefault(arm, found)
-    return [*estimates, *intervals.about(_table(prior, None), SFT)]
+    return [*estimates, *intervals.about(_table(prior, None), About(policy=SFT))]
 
 
 _WORTHS = {"pair accuracy": 1.0, "AUC": 1.0, "balanced accuracy": 1.0, "learned reward": None, "true reward": None}

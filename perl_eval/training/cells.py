@@ -276,10 +276,9 @@ def _reward_figures(folder: Path) -> dict[str, float]:
     """
     wanted = ("pair accuracy", "AUC", "balanced accuracy")
     found = run_folder.read(folder, Estimate)
-    subject = "test" if any(one.subject == "test" for one in found) else "validation"
-    return {
-        one.name: one.value for one in found if one.subject == subject and one.name in wanted and one.value is not None
-    }
+    splits = {split: [one for one in found if one.subject == split] for split in ("test", "validation")}
+    chosen = splits["test"] or splits["validation"]
+    return {one.name: one.value for one in chosen if one.name in wanted and one.value is not None}
 
 
 def _costs(folder: Path, stage: str) -> dict[str, float]:

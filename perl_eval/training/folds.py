@@ -20,7 +20,7 @@ from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.tokenize import encode_dialogue
-from perl_eval.records import Estimate, Score, digest
+from perl_eval.records import About, Estimate, Score, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
 from perl_eval.stats import classification, intervals
@@ -103,7 +103,7 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
                         values - base, labels, name="balanced accuracy at the base rate", clusters=groups
                     )
                 )
-            estimates += intervals.about(quality, name)
+            estimates += intervals.about(quality, About(policy=name))
         going.write(scores, Score)
         going.write(estimates, Estimate)
         going.notes |= {"rows": len(found), "groups": len(set(groups))}

@@ -10,7 +10,7 @@ from scipy.special import expit, log_expit
 
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import Encoded
-from perl_eval.records import Estimate, Score
+from perl_eval.records import About, Estimate, Score
 from perl_eval.sources.rows import Row
 from perl_eval.stats import classification, intervals
 
@@ -59,7 +59,7 @@ def held_out_quality(
         line: Slope and intercept that were fitted on ``validation``.
 
     Returns:
-        Estimates by subject: the split's name, or ``test, calibrated``.
+        Estimates about each split, and about the slice ``calibrated`` of ``test``.
     """
     value = {(score.item, score.metric): float(score.value or 0.0) for score in scores}
     result: list[Estimate] = []
@@ -84,9 +84,9 @@ def held_out_quality(
                 classification.calibration_error(moved, labels, clusters=groups),
                 intervals.mean("Brier score", (moved - np.array(labels)) ** 2, clusters=groups, bounds=(0.0, 1.0)),
             ]
-        result += intervals.about(found, name)
+        result += intervals.about(found, About(split=name))
         if name == "test" and line != (1.0, 0.0):
-            result += intervals.about(calibrated, "test, calibrated")
+            result += intervals.about(calibrated, About(split="test", slice="calibrated"))
     return result
 
 
