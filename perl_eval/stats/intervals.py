@@ -57,7 +57,7 @@ def about(estimates: Iterable[Estimate], subject: About = _NOTHING, *, simulated
         ValueError: A figure has another value in a field.
     """
     return [
-        replace(estimate, about=subject.merged(estimate.about), simulated=simulated or estimate.simulated)
+        replace(estimate, about=estimate.about.merged(subject), simulated=simulated or estimate.simulated)
         for estimate in estimates
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from contests import pair_judged
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Ballot, Completion, Estimate, Judgement
+from perl_eval.records import About, Ballot, Completion, Estimate, Judgement
 from perl_eval.scoring import score
 from perl_eval.scoring.diversity import run_diversity
 from perl_eval.scoring.outcome_table import OutcomeColumns, of_table, run_table
@@ -232,10 +232,10 @@ def test_a_table_of_outcomes_says_what_the_judgements_say(tmp_path: Path, interv
     table.to_csv(tmp_path / "t.csv", index=False)
     options = score.ScoreOptions(intervals=intervals, draws=100)
     out = run_table(tmp_path / "t.csv", tmp_path / "out", columns=OutcomeColumns("said", "doc", "p"), options=options)
-    subject = "rl against sft, judge scripted"
+    about = About(policy="rl", against="sft", judge="scripted")
     rates = scored(tmp_path / "judged", grouped, intervals=intervals, draws=100)
     for estimate in run_folder.read(out, Estimate):
-        assert replace(estimate, subject=subject) == rates[subject, estimate.name]
+        assert replace(estimate, about=about) == rates[about.sentence, estimate.name]
 
 
 def test_tables_of_answers_and_broken_tables(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import (
+    About,
     Ballot,
     Completion,
     Estimate,
+    FigureKind,
     HumanLabel,
     Judgement,
     Measurement,
@@ -71,6 +73,12 @@ BALLOT = st.builds(
     cost_usd=st.none() | NUMBER,
     score=st.none() | NUMBER,
 )
+ABOUT = st.builds(
+    About,
+    **{part.name: TEXT for part in fields(About) if part.type == "str"},
+    **dict.fromkeys(("at", "bin_low", "bin_high", "bin_mean"), st.none() | NUMBER),
+    bin=st.none() | WHOLE,
+)
 RECORDS: dict[type, st.SearchStrategy[Any]] = {
     Message: st.builds(Message, TEXT, TEXT),
     Completion: COMPLETION,
@@ -116,13 +124,15 @@ RECORDS: dict[type, st.SearchStrategy[Any]] = {
     ),
     Estimate: st.builds(
         Estimate,
-        **dict.fromkeys(("name", "method", "subject"), TEXT),
+        **dict.fromkeys(("name", "method"), TEXT),
         **dict.fromkeys(("value", "low", "high"), st.none() | NUMBER),
         n=WHOLE,
         n_missing=WHOLE,
         level=NUMBER,
         reason=st.none() | TEXT,
         simulated=st.booleans(),
+        kind=st.sampled_from(get_args(FigureKind)),
+        about=ABOUT,
     ),
     Measurement: st.builds(Measurement, step=WHOLE, metric=TEXT, value=NUMBER),
 }
