@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.judges.registry import DoorOptions, open_judge
 from perl_eval.judging import judge
 from perl_eval.models.backbone import ALL_PROJECTIONS, LoraShape
@@ -180,14 +181,14 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
             true[name] = {answer.id: coffee.true_reward_of(answer) for answer in answers}
             learned = scorer(answers)
             figures = [
-                intervals.mean("true reward", list(true[name].values()), clusters=items, bounds=(0, 1)),
+                intervals.mean(named.TRUE_REWARD, list(true[name].values()), clusters=items, bounds=(0, 1)),
                 intervals.mean("learned reward", learned, clusters=items),
-                intervals.mean("KL to prior", [_log_ratio(answer) for answer in answers], clusters=items),
+                intervals.mean(named.KL_TO_PRIOR, [_log_ratio(answer) for answer in answers], clusters=items),
                 intervals.mean("policy entropy", [-_nats(answer.logprob) for answer in answers], clusters=items),
             ]
             estimates += intervals.about(figures, About(policy=name), simulated=True)
             for answer, value in zip(answers, learned, strict=True):
-                scores.append(_score(answer, "true reward", true[name][answer.id]))
+                scores.append(_score(answer, named.TRUE_REWARD, true[name][answer.id]))
                 scores.append(_score(answer, "learned reward", value))
         for path in judged.values():
             records = run_folder.read(path, Judgement)
@@ -219,10 +220,17 @@ def _score(answer: Completion, metric: str, value: float) -> Score:
 
 
 _HEADLINE = (
-    *("true reward", "learned reward", "KL to prior", "policy entropy", "self-BLEU"),
-    *("win rate", "true win rate", "undecided rate", "loss rate", "first in both orders", "true reward difference"),
-    *("human-human exact agreement", "human-judge exact agreement"),
-    *("human-human Cohen kappa", "human-judge Cohen kappa"),
+    *(named.TRUE_REWARD, "learned reward", named.KL_TO_PRIOR, "policy entropy", named.SELF_BLEU),
+    *(
+        named.WIN_RATE,
+        "true win rate",
+        named.UNDECIDED_RATE,
+        named.LOSS_RATE,
+        named.FIRST_IN_BOTH_ORDERS,
+        "true reward difference",
+    ),
+    *(named.HUMAN_HUMAN_EXACT_AGREEMENT, "human-judge exact agreement"),
+    *("human-human Cohen kappa", named.HUMAN_JUDGE_COHEN_KAPPA),
 )
 
 

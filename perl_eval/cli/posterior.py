@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from perl_eval import figure_names as named
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import Data, MaxTokens, NewTokens, Out, Prior, Seed, one_of, require_torch
 from perl_eval.errors import UserError
@@ -16,12 +17,12 @@ from perl_eval.figure_names import TARGET
 
 _COLUMNS = {
     "reward": "reward",
-    "true reward": "true reward",
-    "KL(method || prior)": "KL to prior",
-    "KL(method || target)": "KL to target",
-    "KL(target || method)": "KL from target",
-    "self-BLEU": "self-BLEU",
-    "tokens drawn an answer": "tokens an answer",
+    named.TRUE_REWARD: named.TRUE_REWARD,
+    named.KL_METHOD_PRIOR: named.KL_TO_PRIOR,
+    named.KL_METHOD_TARGET: "KL to target",
+    named.KL_TARGET_METHOD: "KL from target",
+    named.SELF_BLEU: named.SELF_BLEU,
+    named.TOKENS_DRAWN_AN_ANSWER: "tokens an answer",
 }
 _PIPED_WIDTH = 132
 """Columns of the table where no terminal says how many fit."""
@@ -97,7 +98,7 @@ def _show(folder: Path) -> None:
     from perl_eval.storage import run_folder
 
     found = run_folder.read(folder, Estimate)
-    methods = [one.about for one in found if one.name == "tokens drawn an answer"]
+    methods = [one.about for one in found if one.name == named.TOKENS_DRAWN_AN_ANSWER]
     shown = [name for name in _COLUMNS if any(one.name == name for one in found)]
     table = Table(title=escape(folder.name), header_style="bold", show_lines=True)
     table.add_column("method")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judging.options import JudgeOptions
@@ -70,7 +71,7 @@ def _success_rate(found: Sequence[_Try], name: str) -> Estimate:
         elif was.outcome != "loss":
             hits.append(now.outcome == "loss" if was.b else _swayed(was, now))
             clusters.append(was.group)
-    rate = intervals.proportion("attack success rate", hits, clusters=clusters, n_missing=missing)
+    rate = intervals.proportion(named.ATTACK_SUCCESS_RATE, hits, clusters=clusters, n_missing=missing)
     return replace(rate, about=About(slice=name))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from perl_eval import figure_names as named
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
@@ -19,10 +20,10 @@ AS_LABEL = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed":
 """What a person would have to say to agree with an outcome; an unjudged unit agrees with nothing."""
 _WORTHS: Mapping[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "pairwise": (
-        ("win rate", {"win": 1.0}),
-        ("win rate, undecided half", {"win": 1.0, "tie": 0.5}),
+        (named.WIN_RATE, {"win": 1.0}),
+        (named.WIN_RATE_UNDECIDED_HALF, {"win": 1.0, "tie": 0.5}),
     ),
-    "yes_no": (("yes rate", {"yes": 1.0}), ("no rate", {"no": 1.0})),
+    "yes_no": ((named.YES_RATE, {"yes": 1.0}), (named.NO_RATE, {"no": 1.0})),
 }
 """The rates of each kind of question, and what a label adds to them."""
 

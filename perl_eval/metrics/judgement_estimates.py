@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.sources import user_table
@@ -223,7 +224,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
             gaps = paired_differences(
                 [ours[place].score if place in ours else None for place in sorted(places)],
                 [theirs[place].score if place in theirs else None for place in sorted(places)],
-                name="mean score difference",
+                name=named.MEAN_SCORE_DIFFERENCE,
                 clusters=[(ours.get(place) or theirs[place]).group for place in sorted(places)],
                 resampling=how.resampling,
             )

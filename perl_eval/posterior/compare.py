@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.bayes import divergences
 from perl_eval.checks import valid_seed
 from perl_eval.figure_names import TARGET
@@ -85,7 +86,7 @@ def _of_target(pool: Pool) -> list[Estimate]:
     weights = pool.log_weights
     return [
         divergences.log_normaliser(weights),
-        replace(divergences.forward_kl(weights, weights), name="KL(target || prior)"),
+        replace(divergences.forward_kl(weights, weights), name=named.KL_TARGET_PRIOR),
         divergences.effective_sizes(weights),
     ]
 
@@ -102,7 +103,7 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     found = [intervals.mean("reward", rewards, clusters=items, n_missing=missing)]
     true = setting.true_rewards(draws.contexts, draws.sequences)
     if true is not None:
-        found.append(intervals.mean("true reward", true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
+        found.append(intervals.mean(named.TRUE_REWARD, true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
     tokens = [len(sequence) for sequence in draws.sequences]
     collapse = divergences.collapse(
         [setting.text(sequence) for sequence in draws.sequences],
@@ -113,8 +114,16 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     )
     n = len(tokens)
     cost = [
-        Estimate("tokens drawn an answer", sampled.tokens / n, None, None, n, missing, "tokens drawn over answers"),
-        Estimate("answers scored an answer", sampled.scored / n, None, None, n, missing, "answers scored over answers"),
+        Estimate(named.TOKENS_DRAWN_AN_ANSWER, sampled.tokens / n, None, None, n, missing, "tokens drawn over answers"),
+        Estimate(
+            named.ANSWERS_SCORED_AN_ANSWER,
+            sampled.scored / n,
+            None,
+            None,
+            n,
+            missing,
+            "answers scored over answers",
+        ),
     ]
     return [*found, *given.divergences, *given.extra, *cost, *collapse]
 
@@ -129,7 +138,7 @@ def _training_cost(folder: Path | None) -> list[Estimate]:
     if not lengths or not isinstance(batch, int):
         return []
     total = float(np.sum(lengths) * batch)
-    return [Estimate("tokens drawn in training", total, None, None, len(lengths), 0, "mean length x batch, summed")]
+    return [Estimate(named.TOKENS_DRAWN_IN_TRAINING, total, None, None, len(lengths), 0, "mean length x batch, summed")]
 
 
 def _completions(setting: Setting, given: Answers) -> list[Completion]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.bayes import best_of_n, divergences
 from perl_eval.bayes.importance_weights import normalised
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
@@ -31,7 +32,7 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
     shape = pool.log_weights.shape
     rewards = pool.weighed.log_evidence.reshape(shape) * setting.options.beta
     true = setting.true_rewards(pool.weighed.draws.contexts, pool.weighed.draws.sequences)
-    values = {"reward": rewards} | ({} if true is None else {"true reward": true.reshape(shape)})
+    values = {"reward": rewards} | ({} if true is None else {named.TRUE_REWARD: true.reshape(shape)})
     found: list[Estimate] = []
     for factor in _BETAS:
         beta = factor * setting.options.beta

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.posterior.methods import FROM_PRIOR
 from perl_eval.records import About, Estimate
@@ -15,7 +16,7 @@ from perl_eval.storage import parquet
 __all__ = ["draw"]
 
 _MARKERS = "osD^vPX*<>hp"
-_LABELS = {"reward": "reward the target is made of", "true reward": "true reward"}
+_LABELS = {"reward": "reward the target is made of", named.TRUE_REWARD: named.TRUE_REWARD}
 
 
 def draw(found: Sequence[Estimate], folder: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perl_eval import figure_names as named
 from perl_eval.records import About
 from perl_eval.reporting.counts import OutcomeCounts
 from perl_eval.reporting.inputs import Figure, Folder
@@ -20,9 +21,9 @@ _TWO_BY_TWO = (", one person", ", two people")
 """Endings of figures of single people, which have a matrix of their own."""
 _LEFT_OUT = "against the majority of the others"
 _RATES = {
-    "pairwise": ("win rate", "win rate, undecided half"),
-    "yes_no": ("yes rate", "no rate"),
-    "score": ("mean score",),
+    "pairwise": (named.WIN_RATE, named.WIN_RATE_UNDECIDED_HALF),
+    "yes_no": (named.YES_RATE, named.NO_RATE),
+    "score": (named.MEAN_SCORE,),
 }
 
 
@@ -67,7 +68,7 @@ def rates(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folde
     usual = [figure for name in _RATES[tally.kind] for figure in about if figure.estimate.name == name]
     if usual or tally.kind != "pairwise":
         return usual
-    others = [figure for figure in about if "win rate" in figure.estimate.name]
+    others = [figure for figure in about if named.WIN_RATE in figure.estimate.name]
     return sorted(others, key=lambda figure: len(figure.estimate.name))[:1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from perl_eval import figure_names as named
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.records import About, Estimate
 from perl_eval.reporting.inputs import Figure, Folder
@@ -15,10 +16,10 @@ __all__ = ["HEIGHT", "WIDTH", "Chart", "Drawn", "Point", "Series", "charts", "la
 WIDTH, HEIGHT = 420, 300
 """Size of a chart on the page, in user units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
-_DISTANCES = ("KL to prior", "KL(method || prior)")
-_WORTHS = ("true reward", "reward", "learned reward")
+_DISTANCES = (named.KL_TO_PRIOR, named.KL_METHOD_PRIOR)
+_WORTHS = (named.TRUE_REWARD, "reward", "learned reward")
 _LINES = {TARGET_LINE: "target, by beta", BEST_OF_LINE: "best of n, by n"}
-_RATES = ("win rate", "win rate, undecided half")
+_RATES = (named.WIN_RATE, named.WIN_RATE_UNDECIDED_HALF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _calibration(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Cha
     simulated = []
     for figure in figures:
         mean, bounds = figure.estimate.about.bin_mean, _bounds(figure.estimate)
-        if figure.estimate.name != "observed share" or mean is None or bounds is None:
+        if figure.estimate.name != named.OBSERVED_SHARE or mean is None or bounds is None:
             continue
         whole = replace(figure.estimate.about, bin=None, bin_low=None, bin_high=None, bin_mean=None)
         point = Point((mean, mean, mean), bounds, f"n = {figure.estimate.n}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from perl_eval import figure_names as named
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.records import About
 from perl_eval.reporting.inputs import Figure
@@ -12,22 +13,54 @@ from perl_eval.reporting.inputs import Figure
 __all__ = ["Board", "Matrix", "TableRow", "boards", "matrices"]
 
 _LEADERS = (
-    *("strength", "win rate, undecided half", "win rate", "win rate at equal length", "yes rate", "no rate"),
-    *("mean score", "VQA accuracy", "action step match", "true reward", "learned reward", "reward", "KL to prior"),
-    *("self-BLEU", "entropy"),
+    *(
+        named.STRENGTH,
+        named.WIN_RATE_UNDECIDED_HALF,
+        named.WIN_RATE,
+        named.WIN_RATE_AT_EQUAL_LENGTH,
+        named.YES_RATE,
+        named.NO_RATE,
+    ),
+    *(
+        named.MEAN_SCORE,
+        named.VQA_ACCURACY,
+        named.ACTION_STEP_MATCH,
+        named.TRUE_REWARD,
+        "learned reward",
+        "reward",
+        named.KL_TO_PRIOR,
+    ),
+    *(named.SELF_BLEU, named.ENTROPY),
 )
-_LENGTH = ("longer preferred rate", "win rate at equal length", "win rate, AlpacaEval length control")
-_TASKS = ("VQA accuracy", "VQA accuracy difference", "action step match", "action step match difference")
+_LENGTH = (
+    named.LONGER_PREFERRED_RATE,
+    named.WIN_RATE_AT_EQUAL_LENGTH,
+    named.WIN_RATE_ALPACAEVAL_LENGTH_CONTROL,
+)
+_TASKS = (
+    named.VQA_ACCURACY,
+    named.VQA_ACCURACY_DIFFERENCE,
+    named.ACTION_STEP_MATCH,
+    named.ACTION_STEP_MATCH_DIFFERENCE,
+)
 _REWARDS = (
-    *("pair accuracy", "accuracy", "majority share", "balanced accuracy", "AUC", "calibration error", "Brier score"),
-    "within-context pair accuracy",
+    *(
+        named.PAIR_ACCURACY,
+        named.ACCURACY,
+        named.MAJORITY_SHARE,
+        named.BALANCED_ACCURACY,
+        named.AUC,
+        named.CALIBRATION_ERROR,
+        named.BRIER_SCORE,
+    ),
+    named.WITHIN_CONTEXT_PAIR_ACCURACY,
 )
 _CORRECTED = (", corrected by PPI++", ", corrected by Rogan-Gladen")
-_ONE_PERSON = "human-judge exact agreement, one person"
-_TWO_PEOPLE = "human-human exact agreement, two people"
+_ONE_PERSON = named.HUMAN_JUDGE_EXACT_AGREEMENT_ONE_PERSON
+_TWO_PEOPLE = named.HUMAN_HUMAN_EXACT_AGREEMENT_TWO_PEOPLE
 _LINES = (TARGET_LINE, BEST_OF_LINE)
 """Slices that are points of a line, not policies."""
-_CEILING = "human ceiling"
+_CEILING = named.HUMAN_CEILING
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +116,7 @@ def boards(figures: Sequence[Figure]) -> list[Board]:
     """Return the tables for which there are figures."""
     made = [
         _leaderboard(figures),
-        _board("length", "Length", _LENGTH_NOTE, _pivot(figures, ("win rate", *_LENGTH), need=_LENGTH)),
+        _board("length", "Length", _LENGTH_NOTE, _pivot(figures, (named.WIN_RATE, *_LENGTH), need=_LENGTH)),
         _corrected(figures),
         _board("tasks", "Tasks", _TASKS_NOTE, _pivot(figures, _TASKS)),
         _board("rewards", "Reward models", _REWARDS_NOTE, _pivot(figures, _REWARDS)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_figures import SAME, said
@@ -92,7 +93,7 @@ def _flips(flips: Sequence[bool], missing: int, expected: float, how: AuditOptio
     n, method = len(flips), f"exact binomial test against {expected:.3f}"
     p = float(binomtest(sum(flips), n, expected, alternative="greater").pvalue)
     return [
-        proportion("flip rate", flips, n_missing=missing, level=how.level),
-        p_value("drift p", p, n=n, n_missing=missing, method=method),
-        Estimate("drift alarm", float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
+        proportion(named.FLIP_RATE, flips, n_missing=missing, level=how.level),
+        p_value(named.DRIFT_P, p, n=n, n_missing=missing, method=method),
+        Estimate(named.DRIFT_ALARM, float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
     ]

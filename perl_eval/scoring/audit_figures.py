@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of
 from perl_eval.metrics.corrected_rates import LABELS
 from perl_eval.records import About, Estimate, Judgement
@@ -22,10 +23,10 @@ __all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shar
 _WORTH = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 
-ATTACKED = "attack success rate"
+ATTACKED = named.ATTACK_SUCCESS_RATE
 
 
-SAME = "same outcome when asked again"
+SAME = named.SAME_OUTCOME_WHEN_ASKED_AGAIN
 
 
 def figures_of_pairs(
@@ -53,7 +54,7 @@ def label_shares(
     found = []
     for label in LABELS[own[0].kind]:
         hits = [name == label for name in names]
-        share = proportion("share of people's labels", hits, clusters=groups, level=how.level)
+        share = proportion(named.SHARE_OF_PEOPLES_LABELS, hits, clusters=groups, level=how.level)
         found += about([share], About(slice="label", value=label))
     return found
 
@@ -109,7 +110,7 @@ def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: Audit
 
 def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
     """Return what the judge gives its own family beyond what people give it, on pairs with one side of the family."""
-    name = "self-preference"
+    name = named.SELF_PREFERENCE
     judge, people, groups = [], [], []
     for record, truth in zip(own, truths, strict=True):
         sides = (_in_family(record.policy_a, how.family), _in_family(record.policy_b, how.family))
@@ -135,16 +136,16 @@ def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
     seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
     found = [
-        proportion("unjudged rate", failed, clusters=groups, level=how.level),
-        mean("tokens a judgement", tokens, clusters=groups, level=how.level),
-        mean("seconds a judgement", seconds, clusters=groups, level=how.level),
+        proportion(named.UNJUDGED_RATE, failed, clusters=groups, level=how.level),
+        mean(named.TOKENS_A_JUDGEMENT, tokens, clusters=groups, level=how.level),
+        mean(named.SECONDS_A_JUDGEMENT, seconds, clusters=groups, level=how.level),
     ]
     priced = [
         (sum(ballot.cost_usd or 0.0 for ballot in record.ballots), record.group)
         for record in own
         if all(ballot.cost_usd is not None for ballot in record.ballots)
     ]
-    cost, missing = "cost a judgement, USD", len(own) - len(priced)
+    cost, missing = named.COST_A_JUDGEMENT_USD, len(own) - len(priced)
     if not priced:
         return [*found, undefined(cost, "the judge's price is not known", n_missing=missing)]
     values, names = [value for value, _ in priced], [name for _, name in priced]

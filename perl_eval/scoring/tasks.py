@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import About, Completion, Estimate, Judgement, Score
 from perl_eval.sources import user_table
@@ -23,7 +24,7 @@ __all__ = ["Beside", "TaskOptions", "run"]
 
 _VQA = ("answers", "question_type", "answer_type")
 _UI = ("action", "candidate_boxes", "screen_width", "screen_height")
-_ACCURACY, _STEP = "VQA accuracy", "action step match"
+_ACCURACY, _STEP = named.VQA_ACCURACY, named.ACTION_STEP_MATCH
 Row = Mapping[str, Any]
 
 
@@ -276,10 +277,18 @@ def _agreements(marked: Sequence[Score], judged: Sequence[Judgement], how: TaskO
             continue
         figures = [
             exact_agreement(
-                ratings, ("no", "yes"), name="judge-rule exact agreement", clusters=groups, level=how.resampling.level
+                ratings,
+                ("no", "yes"),
+                name=named.JUDGE_RULE_EXACT_AGREEMENT,
+                clusters=groups,
+                level=how.resampling.level,
             ),
             cohen_kappa(
-                ratings, ("no", "yes"), name="judge-rule Cohen kappa", clusters=groups, resampling=how.resampling
+                ratings,
+                ("no", "yes"),
+                name=named.JUDGE_RULE_COHEN_KAPPA,
+                clusters=groups,
+                resampling=how.resampling,
             ),
         ]
         missing = len(own) - len(known)

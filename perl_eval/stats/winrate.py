@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
@@ -80,7 +81,7 @@ def outcome_scores(outcomes: Sequence[str]) -> NDArray[np.float64]:
 
 def sign_test(wins: int, losses: int) -> Estimate:
     """Test whether wins and losses are equally likely, exactly: ``wins ~ Bin(wins + losses, 1/2)``, two-sided."""
-    name, n = "win against loss, sign test p", wins + losses
+    name, n = named.WIN_AGAINST_LOSS_SIGN_TEST_P, wins + losses
     if n == 0:
         return undefined(name, "no pair was decided", method="exact sign test")
     return p_value(name, exact_sign_p(wins, losses), n=n, method="exact sign test")
@@ -146,14 +147,14 @@ def win_rates(
     groups = select(clusters, judged)
     scores = outcome_scores(names[judged].tolist())
     wins, losses, decided = scores == 1.0, scores == 0.0, scores != 0.5
-    tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
+    tallied = (named.WINS, named.LOSSES, "splits", named.TIES, "mixed", "unjudged")
     found = [count(name, getattr(counts, name), n=n, n_missing=lost) for name in tallied]
     found += [
-        way.proportion("win rate", wins.astype(float), groups, lost),
-        way.proportion("loss rate", losses.astype(float), groups, lost),
-        way.proportion("undecided rate", (~decided).astype(float), groups, lost),
-        way.mean("win rate, undecided half", scores, groups, lost),
-        way.proportion("win rate, undecided dropped", wins[decided].astype(float), select(groups, decided), lost),
+        way.proportion(named.WIN_RATE, wins.astype(float), groups, lost),
+        way.proportion(named.LOSS_RATE, losses.astype(float), groups, lost),
+        way.proportion(named.UNDECIDED_RATE, (~decided).astype(float), groups, lost),
+        way.mean(named.WIN_RATE_UNDECIDED_HALF, scores, groups, lost),
+        way.proportion(named.WIN_RATE_UNDECIDED_DROPPED, wins[decided].astype(float), select(groups, decided), lost),
         _net(way, scores, groups, lost),
         sign_test(counts.wins, counts.losses),
     ]
@@ -167,13 +168,13 @@ def win_rates(
         )
         found += [replace(one, kind="upper bound" if filled else "lower bound") for one in bounds]
     if p_a is not None:
-        found.append(soft_rate("win rate, from probabilities", p_a, clusters=clusters, level=way.level))
+        found.append(soft_rate(named.WIN_RATE_FROM_PROBABILITIES, p_a, clusters=clusters, level=way.level))
     return found
 
 
 def _net(way: _Way, scores: FloatArray, clusters: Clusters, n_missing: int) -> Estimate:
     """Return the share won minus the share lost, in [-1, 1]; it is twice the score less one."""
-    half = way.mean("win minus loss", scores, clusters, n_missing)
+    half = way.mean(named.WIN_MINUS_LOSS, scores, clusters, n_missing)
 
     def stretch(part: float | None) -> float | None:
         return None if part is None else 2 * part - 1
@@ -241,5 +242,5 @@ def yes_rates(
             bound = way.proportion(f"{answer} rate, unjudged {case}", np.where(judged, hits, value), clusters)
             found.append(replace(bound, kind="upper bound" if value else "lower bound"))
     if p_yes is not None:
-        found.append(soft_rate("yes rate, from probabilities", p_yes, clusters=clusters, level=way.level))
+        found.append(soft_rate(named.YES_RATE_FROM_PROBABILITIES, p_yes, clusters=clusters, level=way.level))
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logit
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, valid_seed
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import open_backbone
@@ -100,7 +101,7 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
             if name == LEARNED:
                 quality.append(
                     classification.balanced_accuracy(
-                        values - base, labels, name="balanced accuracy at the base rate", clusters=groups
+                        values - base, labels, name=named.BALANCED_ACCURACY_AT_THE_BASE_RATE, clusters=groups
                     )
                 )
             estimates += intervals.about(quality, About(policy=name))

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.records import About, Estimate
 from perl_eval.storage import parquet
 
 __all__ = ["draw", "subject"]
 
 _BETA = "beta"
-_DISTANCE = "KL to prior"
-_WORTHS = ("learned reward", "true reward")
+_DISTANCE = named.KL_TO_PRIOR
+_WORTHS = ("learned reward", named.TRUE_REWARD)
 _MARKERS, _DASHES = "osD^vPX", ("-", "--", ":", "-.")
 _STYLE: dict[Any, Any] = {
     **{"font.size": 9, "axes.spines.top": False, "axes.spines.right": False},

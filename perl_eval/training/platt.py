@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from perl_eval import figure_names as named
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import Encoded
 from perl_eval.records import About, Estimate, Score
@@ -82,7 +83,7 @@ def held_out_quality(
             moved = expit(line[0] * logits + line[1])
             calibrated = [
                 classification.calibration_error(moved, labels, clusters=groups),
-                intervals.mean("Brier score", (moved - np.array(labels)) ** 2, clusters=groups, bounds=(0.0, 1.0)),
+                intervals.mean(named.BRIER_SCORE, (moved - np.array(labels)) ** 2, clusters=groups, bounds=(0.0, 1.0)),
             ]
         result += intervals.about(found, About(split=name))
         if name == "test" and line != (1.0, 0.0):
@@ -92,4 +93,4 @@ def held_out_quality(
 
 def _brier(margins: np.ndarray, groups: Sequence[str]) -> list[Estimate]:
     """Return the mean squared error of the chance of the preferred answer."""
-    return [intervals.mean("Brier score", expit(-margins) ** 2, clusters=groups, bounds=(0.0, 1.0))]
+    return [intervals.mean(named.BRIER_SCORE, expit(-margins) ** 2, clusters=groups, bounds=(0.0, 1.0))]
