@@ -6,6 +6,7 @@ Importing the package loads nothing heavy. Each verb is a module with a function
 
 from perl_eval.errors import DataError, JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
 from perl_eval.records import (
+    About,
     Ballot,
     Completion,
     Estimate,
@@ -19,6 +20,7 @@ from perl_eval.records import (
 )
 
 __all__ = [
+    "About",
     "Ballot",
     "Completion",
     "DataError",

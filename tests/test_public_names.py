@@ -9,7 +9,8 @@ import pytest
 import perl_eval
 
 NAMES = [
-    *("Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "JudgeError", "Judgement", "Measurement"),
+    *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "JudgeError", "Judgement"),
+    "Measurement",
     *("Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score", "TimedOut", "UserError"),
 ]
 VERBS = {

@@ -48,10 +48,7 @@ def of(policy: str, value: float) -> list[Estimate]:
         *(estimate(name, value, about=About(policy=policy)) for name in own),
         estimate("human-human Cohen kappa", value, about=About(judge=policy)),
         estimate("human-judge Cohen kappa", value, about=About(judge=policy)),
-        *(
-            estimate(name, value, about=About(judge=policy, person=person))
-            for name, person in (("human-judge exact agreement, one person", "p"),)
-        ),
+        estimate("human-judge exact agreement, one person", value, about=About(judge=policy, person="p")),
     ]
 
 
@@ -80,7 +77,8 @@ def test_a_figure_stands_under_its_own_policy_only(pair: tuple[str, str]) -> Non
         assert truth.difference in (0.0, None)
         assert truth.judged.estimate.value == truth.truth.estimate.value
     for row in agreements(shown):
-        assert row.people is not None and row.judge is not None
+        assert row.people is not None
+        assert row.judge is not None
         assert row.people.estimate.value == row.judge.estimate.value
     lines: list[list[Figure | None]] = [list(row.figures) for board in boards(shown) for row in board.rows]
     lines += [[*row.figures, *matrix.ceiling] for matrix in matrices(shown) for row in matrix.rows]

@@ -99,6 +99,19 @@ def test_data_sets_are_never_pooled(tmp_path: Path) -> None:
     assert found["rl against sft, judge scripted, data orders", "win rate"].n == 24
 
 
+def test_comparisons_on_several_data_sets_say_which(tmp_path: Path) -> None:
+    made = [
+        replace(record, policy_a=policy, a=f"{policy}{dataset}{record.a}", dataset=dataset)
+        for dataset in ("shop", "tickets")
+        for policy in ("rl", "best")
+        for record in PAIRS
+    ]
+    found = scored(tmp_path, made)
+    for dataset in ("shop", "tickets"):
+        assert (f"best minus rl, both against sft, judge scripted, data {dataset}", "win rate difference") in found
+        assert (f"rl, judge scripted, data {dataset}", "strength") in found
+
+
 def test_length_is_counted_in_characters(tmp_path: Path) -> None:
     sized = [
         replace(record, text_a="x" * (10 + place % 7), text_b="x" * (8 + place % 5))
