@@ -304,6 +304,13 @@ class Estimate:
         """What it is about, as a sentence for people."""
         return self.about.sentence
 
+    def __str__(self) -> str:
+        """Return value, interval and count: ``0.62 (0.55 to 0.68), n = 200``."""
+        if self.value is None:
+            return f"none: {self.reason or 'undefined'}"
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{interval}, n = {self.n:,}"
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

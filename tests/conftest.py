@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 from command_line import Command, Shown
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says what else the machine does
+settings.load_profile("any machine")
 
 _connect = socket.socket.connect
 

@@ -26,6 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("judges",),
     ("building", "judging", "sampling", "training", "posterior", "scoring", "cluster"),
     ("reporting", "labelling"),
+    ("results",),
+    ("verbs",),
     ("cli", "demo"),
 )
 VERBS = LAYERS[9]

@@ -9,9 +9,11 @@ import pytest
 import perl_eval
 
 NAMES = [
-    *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "JudgeError", "Judgement"),
-    "Measurement",
-    *("Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score", "TimedOut", "UserError"),
+    *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
+    *("Measurement", "Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score"),
+    *("ScriptedJudge", "TimedOut", "UserError", "__version__"),
+    *("agree", "audit", "build", "completions", "judge", "jury", "labels", "open_judge", "power", "read", "report"),
+    *("rows", "sample", "score", "train_policy", "train_reward", "train_sft", "write"),
 ]
 VERBS = {
     "perl_eval.scoring.agree": "run",
@@ -43,8 +45,6 @@ VERBS = {
 
 def test_public_names() -> None:
     assert sorted(perl_eval.__all__) == NAMES
-    for name in NAMES:
-        assert getattr(perl_eval, name).__module__ in ("perl_eval.errors", "perl_eval.records")
 
 
 @pytest.mark.parametrize("module", VERBS)

@@ -102,6 +102,11 @@ def open_judge(spec: str, options: DoorOptions | None = None) -> Judge:
 
     Raises:
         UserError: No such door, script or model, or no key.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> pe.open_judge("scripted:length").positional
+        True
     """
     options = options or DoorOptions()
     door, _, name = spec.partition(":")

@@ -20,6 +20,7 @@ __all__ = [
     "base_of",
     "has_base",
     "has_head",
+    "hold_bias",
     "is_adapter",
     "new_head",
     "read_head",
@@ -72,6 +73,17 @@ def new_head(width: int) -> nn.Linear:
     nn.init.normal_(head.weight, std=1.0 / math.sqrt(width + 1))
     nn.init.zeros_(head.bias)
     return head
+
+
+def hold_bias(head: nn.Linear) -> None:
+    """Keep a head's bias as it is: it stays in the head's state, and is no parameter any more.
+
+    For losses of differences of scores, in which it cancels: its gradient is rounding, whose sign and size depend on
+    the processor and on how rows are put together, and of which Adam makes steps as long as of any other.
+    """
+    bias = head.bias.detach()
+    del head.bias
+    head.register_buffer("bias", bias)
 
 
 def read_head(folder: Path, width: int) -> nn.Linear:

@@ -94,7 +94,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
     )
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
     environment = Environment(
-        loader=PackageLoader("perl_eval", "reporting"),
+        loader=PackageLoader("perl_eval.reporting", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

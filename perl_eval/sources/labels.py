@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perl_eval.errors import DataError
+from perl_eval.errors import DataError, UserError
 from perl_eval.records import HumanLabel, unit_of
 from perl_eval.sources.formats import json_lines, objects, parts, utf_8
+from perl_eval.sources.objects import mappings
+from perl_eval.storage import run_folder
 
-__all__ = ["LabelColumns", "read_labels"]
+__all__ = ["LabelColumns", "labels", "read_labels"]
 
 _LABELS = ("win", "tie", "loss", "yes", "no")
 _MIRRORED = {"win": "loss", "loss": "win"}
@@ -56,6 +58,39 @@ class LabelColumns:
     weight: str = "weight"
     note: str = "note"
     a_is: str = "a_is"
+
+
+def labels(source: str | Path | Iterable[Any], *, columns: LabelColumns | None = None) -> list[HumanLabel]:
+    """Return what somebody brought as human labels.
+
+    Args:
+        source: A run folder or its file; a ``.csv``, ``.jsonl`` or ``.parquet`` table; or HumanLabel records, a list of
+            dicts, a DataFrame or a Dataset.
+        columns: Where a table keeps what.
+
+    Raises:
+        UserError: There is no such file, or nothing of the kind.
+        DataError: A column is missing, or a label means nothing here.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> found = pe.labels([{"a": "x1", "b": "y1", "label": "win", "annotator": "ann"}])
+        >>> [(one.annotator, one.label) for one in found]
+        [('ann', 'win')]
+    """
+    where = columns or LabelColumns()
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir() or path.name == run_folder.FILES[HumanLabel]:
+            return run_folder.read(path, HumanLabel)
+        if not path.is_file():
+            raise UserError(f"no such file or folder: {path}", "check the path")
+        return read_labels(path, "table", where)
+    given = list(source) if isinstance(source, Sequence) else source
+    if isinstance(given, list) and all(isinstance(one, HumanLabel) for one in given):
+        return list(given)
+    name = Path(f"the {type(source).__name__}")
+    return [_label(one, name) for one in _labelled(mappings(given), name, where)]
 
 
 def read_labels(source: Path, form: str = "table", columns: LabelColumns | None = None) -> list[HumanLabel]:
@@ -137,7 +172,11 @@ def _rows(source: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _table(source: Path, columns: LabelColumns) -> Iterator[_Given]:
-    for row, data in enumerate(_rows(source)):
+    return _labelled(_rows(source), source, columns)
+
+
+def _labelled(rows: Iterable[Mapping[str, Any]], source: Path, columns: LabelColumns) -> Iterator[_Given]:
+    for row, data in enumerate(rows):
         if columns.label not in data:
             raise DataError(
                 f"no such column; present are {', '.join(map(str, data))}", file=source, row=row, field=columns.label

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import PICTURE, Message, digest
+from perl_eval.sources.objects import mappings
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["Row", "asked", "columns", "read", "splits"]
+__all__ = ["Row", "asked", "columns", "read", "rows", "splits", "write_rows"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 _OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
@@ -82,6 +84,69 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
         have = ", ".join(splits(folder)) or "none"
         raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
     return [row for path in files for row in _rows(path, need)]
+
+
+def rows(source: str | Path | Iterable[Any], split: str = "train") -> list[Row]:
+    """Return what somebody brought as rows for training.
+
+    Args:
+        source: A folder of splits, as ``perl-eval build`` writes it; or a list of dicts, a DataFrame or a Dataset in
+            TRL's columns: ``prompt``, and ``completion``, ``completion`` and ``label``, or ``chosen`` and ``rejected``.
+            ``id`` and ``group`` are derived where they are not given: the group from how the dialogue opens.
+        split: Of a folder: which split.
+
+    Raises:
+        UserError: There is no such folder or split.
+        DataError: A row lacks what is needed.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> (row,) = pe.rows([{"prompt": "Name a prime.", "chosen": "7", "rejected": "8"}])
+        >>> row.chosen
+        (Message(role='assistant', content='7'),)
+    """
+    if isinstance(source, str | Path):
+        return read(Path(source), split)
+    name = Path(f"the {type(source).__name__}")
+    return [_row(_completed(cells, name, row), name, row, ()) for row, cells in enumerate(mappings(source))]
+
+
+def write_rows(folder: Path, source: Any) -> Path:
+    """Write objects in TRL's columns as a folder of splits, as `read` reads it.
+
+    Args:
+        folder: A new folder.
+        source: A list of dicts, a DataFrame or a Dataset, which becomes the split ``train``; or a mapping from split to
+            such, a DatasetDict too.
+
+    Raises:
+        UserError: There are no rows.
+        DataError: A row has no prompt, or columns mix types.
+    """
+    splits = source if isinstance(source, Mapping) else {"train": source}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, given in splits.items():
+        name = Path(f"the {type(given).__name__}")
+        completed = [_completed(cells, name, row) for row, cells in enumerate(mappings(given))]
+        if not completed:
+            raise UserError(f"split {split!r} has no rows", "give at least one")
+        try:
+            pq.write_table(pa.Table.from_pylist(completed), folder / f"{split}.parquet")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"holds cells of several types in one column ({error})", file=name) from None
+    return folder
+
+
+def _completed(cells: Mapping[str, Any], file: Path, row: int) -> dict[str, Any]:
+    """Return a row's cells, those that every row has derived where they are not given."""
+    if cells.get("prompt") is None:
+        present = ", ".join(map(str, cells))
+        raise DataError(f"has no prompt; present are {present}", file=file, row=row, field="prompt")
+    turns = _turns(cells["prompt"], file, row, "prompt")
+    opening = [f"{turn.role}:{turn.content}" for turn in turns if turn.role != "system"][:1]
+    said = json.dumps([cells.get(name) for name in (*_TURNS, "label")], default=str, ensure_ascii=False)
+    derived = {"id": digest("row", said), "group": digest("group", *opening)}
+    return {**derived, **{name: value for name, value in cells.items() if value is not None}}
 
 
 def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:

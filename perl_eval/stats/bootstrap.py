@@ -43,6 +43,8 @@ Ratio = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """Sums, shape (draws, features), to numerator and denominator, shape (draws,) each; undefined where it is zero."""
 _CELLS = 4_000_000
 """Cells of the largest weight matrix held at once (32 MB)."""
+_AT_ONCE = 500_000
+"""Items drawn at once (4 MB), as far as one draw has fewer."""
 UNDEFINED_SHARE = 0.05
 """Share of draws that may be undefined before the interval is."""
 
@@ -150,8 +152,11 @@ def weights(counts: NDArray[np.int64], resampling: Resampling, *, width: int = 1
             yield rng.multinomial(total, counts / total, size=size).astype(np.float64)
             continue
         taken = np.empty((size, distinct))
-        for row in taken:
-            row[:] = np.bincount(owner[rng.integers(0, total, total)], minlength=distinct)
+        together = max(1, _AT_ONCE // total)
+        for part in np.split(taken, range(together, size, together)):
+            places = owner[rng.integers(0, total, (len(part), total))]
+            places += distinct * np.arange(len(part))[:, None]  # each draw counts in cells of its own
+            part[:] = np.bincount(places.ravel(), minlength=part.size).reshape(part.shape)
         yield taken
 
 

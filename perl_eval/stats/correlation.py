@@ -150,17 +150,22 @@ def _concordance(x: FloatArray, y: FloatArray) -> FloatArray:
     placed = np.sort(ranks)
     first, last = (np.searchsorted(ordered, x, side=side).astype(np.int64) for side in ("left", "right"))
     fewer, upto = (np.searchsorted(placed, ranks, side=side) for side in ("left", "right"))
-    both_less, less_upto, upto_less, both_upto = (
-        _below(ranks[order], ends, limits) for ends in (first, last) for limits in (ranks, ranks + 1)
-    )
+    ends, limits = np.concatenate([first, first, last, last]), np.tile(np.concatenate([ranks, ranks + 1]), 2)
+    both_less, less_upto, upto_less, both_upto = _below(ranks[order], ends, limits).reshape(4, n)
     alike = both_less + (n - last - upto + both_upto)
     apart = (first - less_upto) + (fewer - upto_less)
     return np.asarray(alike - apart, np.float64)
 
 
+def _untied(x: FloatArray) -> FloatArray:
+    """Return for each item how many others have another value, which is its concordance with itself."""
+    _, places, times = np.unique(x, return_inverse=True, return_counts=True)
+    return np.asarray(len(x) - times[places], np.float64)
+
+
 def _kendall(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
     """Return tau-b and its influence values, from what each item is to all others."""
-    rows = np.stack([_concordance(x, y), _concordance(x, x), _concordance(y, y)]) / len(x)
+    rows = np.stack([_concordance(x, y), _untied(x), _untied(y)]) / len(x)
     shared, own, others = rows.mean(axis=1)
     scale = np.sqrt(own * others)
     value = float(np.clip(shared / scale, -1.0, 1.0))

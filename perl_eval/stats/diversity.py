@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import log
 
 import numpy as np
@@ -26,8 +26,8 @@ _ORDER = 4
 """Longest n-gram of self-BLEU, and the n-gram whose repetition is counted."""
 
 
-def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+def _ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[start:] for start in range(n)), strict=False)
 
 
 def distinct_share(texts: Sequence[str], n: int) -> float | None:
@@ -35,10 +35,8 @@ def distinct_share(texts: Sequence[str], n: int) -> float | None:
 
     Source: Li et al., arXiv 1510.03055.
     """
-    grams: Counter[tuple[str, ...]] = Counter()
-    for text in texts:
-        grams.update(_ngrams(text.split(), n))
-    return len(grams) / total if (total := grams.total()) else None
+    grams = [gram for text in texts for gram in _ngrams(text.split(), n)]
+    return len(set(grams)) / len(grams) if grams else None
 
 
 def unique_share(texts: Sequence[str]) -> float:
@@ -74,7 +72,7 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     if len(texts) < 2:
         return None
     words = [text.split() for text in texts]
-    grams = [[_ngrams(tokens, n) for n in range(1, _ORDER + 1)] for tokens in words]
+    grams = [[Counter(_ngrams(tokens, n)) for n in range(1, _ORDER + 1)] for tokens in words]
     return sum(_bleu(place, words, grams) for place in range(len(texts))) / len(texts)
 
 
@@ -85,8 +83,8 @@ def _bleu(place: int, words: list[list[str]], grams: list[list[Counter[tuple[str
     others = [other for other in range(len(words)) if other != place]
     logs = 0.0
     for n in range(_ORDER):
-        own = grams[place][n]
-        clipped = sum(min(times, max(grams[other][n][gram] for other in others)) for gram, times in own.items())
+        own, theirs = grams[place][n], [grams[other][n] for other in others]
+        clipped = sum(min(times, max([one.get(gram, 0) for one in theirs])) for gram, times in own.items())
         smooth = 1 if n else 0
         if clipped + smooth == 0:
             return 0.0

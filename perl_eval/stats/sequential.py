@@ -89,7 +89,6 @@ class StopRule:
         self.low, self.high = 0.0, 1.0
         self._means = np.linspace(0, 1, _GRID + 1)
         self._up, self._down = np.zeros(_GRID + 1), np.zeros(_GRID + 1)
-        self._inside = np.ones(_GRID + 1, bool)
         self._sum, self._squares, self._variance = 0.0, 0.25, 0.25
 
     @classmethod
@@ -125,7 +124,9 @@ class StopRule:
         bet = np.sqrt(2 * np.log(2 / (1 - self.level)) / (self._variance * self.n * np.log1p(self.n)))
         self._up += np.log1p(np.minimum(bet, _CAP / np.maximum(means, _TINY)) * (score - means))
         self._down += np.log1p(-np.minimum(bet, _CAP / np.maximum(1 - means, _TINY)) * (score - means))
-        self._inside &= possible & (np.maximum(self._up, self._down) < np.log(2 / (1 - self.level)))
+        inside = possible & (np.maximum(self._up, self._down) < np.log(2 / (1 - self.level)))
+        if not inside.all():  # a candidate that is left stays left
+            self._means, self._up, self._down = (part[inside] for part in (self._means, self._up, self._down))
         self._learn(float(score))
         if self.decided is None and self._says():
             self.decided = self.n
@@ -146,11 +147,10 @@ class StopRule:
         self._sum += score
         self._squares += (score - (0.5 + self._sum) / (self.n + 1)) ** 2
         self._variance = self._squares / (self.n + 1)
-        kept = self._means[self._inside]
-        if len(kept):
+        if len(self._means):
             # One grid step wider, so that a mean between two candidates is not lost.
-            self.low = max(self.low, float(kept[0]) - 1 / _GRID)
-            self.high = min(self.high, float(kept[-1]) + 1 / _GRID)
+            self.low = max(self.low, float(self._means[0]) - 1 / _GRID)
+            self.high = min(self.high, float(self._means[-1]) + 1 / _GRID)
 
     def _says(self) -> bool:
         left = self.mark is not None and not self.low <= self.mark <= self.high

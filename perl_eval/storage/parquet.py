@@ -82,9 +82,10 @@ def _encoder(hint: Any) -> Callable[[Any], Any] | None:
 @cache
 def _row_encoder(record: type) -> Callable[[Any], dict[str, Any]]:
     parts = [(name, _encoder(hint)) for name, hint in _hints(record).items()]
+    texts = _texts(record)
 
     def encode(value: Any) -> dict[str, Any]:
-        row = {}
+        row = {name: getattr(value, name) for name in texts}
         for name, encoder in parts:
             part = getattr(value, name)
             row[name] = encoder(part) if encoder and part is not None else part
@@ -171,6 +172,12 @@ def _instead_of(record: type) -> dict[str, tuple[str, Callable[[str], Any]]]:
 
 
 @cache
+def _texts(record: type) -> tuple[str, ...]:
+    """Return the columns that were fields once and are still written, as texts for readers other than this one."""
+    return tuple(sorted({column for column, _ in _instead_of(record).values()} - _hints(record).keys()))
+
+
+@cache
 def _wanted(record: type, names: tuple[str, ...]) -> pa.Schema:
     """Return the columns that are read of a file: what there must be, what came later, and what stood in its place."""
     later = _added_later(record)
@@ -213,7 +220,8 @@ def write(path: Path, records: Iterable[Any], record: type) -> int:
         UserError: The folder cannot be written.
         DataError: A text holds half a surrogate pair, which no file can hold.
     """
-    schema, encode, count = schema_of(record), _row_encoder(record), 0
+    texts = [pa.field(name, pa.string(), nullable=False) for name in _texts(record)]
+    schema, encode, count = pa.schema([*schema_of(record), *texts]), _row_encoder(record), 0
 
     def write_to(partial: Path) -> None:
         nonlocal count

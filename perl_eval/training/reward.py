@@ -18,6 +18,7 @@ from perl_eval.metrics.glossary import curve_glossary
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.batching import batch_of_step
+from perl_eval.models.checkpoint_folder import hold_bias
 from perl_eval.models.generate import item_seed
 from perl_eval.models.model_card import model_card
 from perl_eval.models.prompt_room import prompt_room
@@ -134,6 +135,8 @@ class RewardTrainer:
         if self.kind == "pointwise":
             up = min(max(float(np.mean([example.label for example in self.examples])), 0.01), 0.99)
             backbone.heads[REWARD].bias.data.fill_(math.log(up / (1 - up)))
+        else:
+            hold_bias(backbone.heads[REWARD])
         backbone.train_only(*self.parts)
         share_out(backbone, *self.parts, processes=self.processes)
         self.lengths = [example.length for example in self.examples]

@@ -95,9 +95,10 @@ def test_a_mistake_is_one_line_of_the_program(arguments: list[str], said: str, t
 
 SLOW = """
 import signal, time
-from perl_eval import cli, world
+from perl_eval import cli
+from perl_eval.worlds import coffee
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background inherit to ignore it
-world.build = lambda *_, **__: (print("begun", flush=True), time.sleep(60))
+coffee.build = lambda *_, **__: (print("begun", flush=True), time.sleep(60))
 cli.main()
 """
 

@@ -32,8 +32,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Any
             return tmp_path
 
         monkeypatch.setattr(verb, "run", called)
-        for room in ("training", "ablation"):
-            monkeypatch.setattr(f"perl_eval.cli.{room}.show", lambda _: None)
+        for verbs in ("train", "ablate"):
+            monkeypatch.setattr(f"perl_eval.cli.{verbs}.show", lambda _: None)
         monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
         with pytest.raises(SystemExit) as caught:
             cli.main()

@@ -239,9 +239,9 @@ def test_a_run_that_dies_at_any_stage_goes_on(
 PROGRAM = """
 import sys
 from pathlib import Path
-from perl_eval import judge
-from perl_eval.judges.batch import BatchOptions
-from perl_eval.judges.chat import ChatJudge, ChatOptions
+from perl_eval.judging import judge
+from perl_eval.judging.engine.batch_api import BatchOptions
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
 root, url = Path(sys.argv[1]), sys.argv[2]
 options = judge.JudgeOptions("dialogue", batch=BatchOptions(poll_s=0.05, say=lambda line: print(line, flush=True)))

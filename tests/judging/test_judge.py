@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import killable
 import pytest
 from contests import OPTIONS, completion, length, saved
 
@@ -154,9 +152,9 @@ def test_a_budget_ends_a_run_with_whole_pairs_and_says_so(tmp_path: Path, contes
 PROGRAM = """
 import asyncio, os, sys, time
 from pathlib import Path
-from perl_eval import judge
-from perl_eval.judges.scripted import ScriptedJudge
-from perl_eval.judges.ask import AskOptions
+from perl_eval.judging import judge
+from perl_eval.judges.backends.scripted import ScriptedJudge
+from perl_eval.judging.engine.ask import AskOptions
 
 class Slow(ScriptedJudge):
     '''Takes its time, and writes down every question before it answers.'''
@@ -181,7 +179,7 @@ def labels_by_key(a: Path, b: Path, by: Judge) -> dict[bytes, str]:
     return {Keys(by).of(question): f"{question.id}/{question.order}" for question in questions}
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 400
     a = saved(tmp_path / "a", [completion("rl", i, "x" * (i % 7 + 1)) for i in range(count)])
     b = saved(tmp_path / "b", [completion("sft", i, "y" * (i % 5 + 1)) for i in range(count)])
@@ -190,23 +188,23 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     labels = labels_by_key(a, b, by)
     asked_log = tmp_path / "asked"
     asked_log.touch()
-    environment = {**os.environ, "ASKED": str(asked_log)}
+    monkeypatch.setenv("ASKED", str(asked_log))
     answered: set[str] = set()
     kills = 0
     for moment in (0.2, 0.5, 0.35, 0.6, 0.27, 0.45, None):
         before = len(asked_log.read_text().split())
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment, stderr=subprocess.DEVNULL
-        )
+        process = killable.started(PROGRAM, [str(tmp_path)])
         if moment is None:
-            assert process.wait(300) == 0
+            process.join(300)
+            assert process.exitcode == 0
         else:
             # The clock starts at the first question, however long the start takes.
-            while process.poll() is None and len(asked_log.read_text().split()) == before:
+            while process.is_alive() and len(asked_log.read_text().split()) == before:
                 time.sleep(0.005)
             time.sleep(moment)
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait(60) == -signal.SIGKILL
+            process.kill()
+            process.join(60)
+            kills += process.exitcode == -signal.SIGKILL
         assert not answered & set(asked_log.read_text().split()[before:]), "an answered question was asked again"
         with Ledger(tmp_path / "out" / "ledger.sqlite") as ledger:
             answered = {labels[key] for key in ledger.find(list(labels))}

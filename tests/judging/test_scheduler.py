@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import killable
 import pytest
 from fake_server import FakeServer, serving
 
@@ -152,9 +153,9 @@ def test_faults_without_end_leave_pairs_unjudged_with_a_reason_and_a_second_run_
 PROGRAM = """
 import sys
 from pathlib import Path
-from perl_eval import judge
-from perl_eval.judges.ask import AskOptions
-from perl_eval.judges.chat import ChatJudge, ChatOptions
+from perl_eval.judging import judge
+from perl_eval.judging.engine.ask import AskOptions
+from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
 url, a, b, out, *ledger = sys.argv[1:]
 options = judge.JudgeOptions(
@@ -164,9 +165,8 @@ judge.run(Path(a), Path(b), Path(out), judge=ChatJudge("tiny", ChatOptions(base_
 """
 
 
-def started(server: FakeServer, pair: tuple[Path, Path], out: Path, *ledger: Path) -> subprocess.Popen[bytes]:
-    arguments = [server.url, *map(str, (*pair, out, *ledger))]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.DEVNULL)
+def started(server: FakeServer, pair: tuple[Path, Path], out: Path, *ledger: Path) -> ForkServerProcess:
+    return killable.started(PROGRAM, [server.url, *map(str, (*pair, out, *ledger))])
 
 
 @pytest.mark.slow
@@ -181,18 +181,20 @@ def test_a_run_killed_twenty_times_is_the_unbroken_run_and_loses_half_a_second_a
             process, before = started(server, pair, tmp_path / "out"), sum(server.attempts.values())
             # A moment after a random number of requests: while asking, between two writes, or before the first.
             requests = moments.choice([0, 1, 5, 20, 60, 300])
-            while process.poll() is None and sum(server.attempts.values()) - before < requests:
+            while process.is_alive() and sum(server.attempts.values()) - before < requests:
                 time.sleep(0.001)
             time.sleep(moments.uniform(0.0, 0.3))
             killed_at_s = time.monotonic()
-            process.send_signal(signal.SIGKILL)
-            process.wait(60)
+            process.kill()
+            process.join(60)
             # The server still answers what the dead had asked.
             time.sleep(0.05)
             while server.at_once:
                 time.sleep(0.001)
             kills.append((killed_at_s, time.monotonic()))
-        assert started(server, pair, tmp_path / "out").wait(300) == 0
+        last = started(server, pair, tmp_path / "out")
+        last.join(300)
+        assert last.exitcode == 0
     assert said(run_folder.read(tmp_path / "out", Judgement)) == said(calm)
     seen: dict[str, list[float]] = {}
     for at_s, request in server.answered_at:
@@ -218,7 +220,9 @@ def test_two_runs_share_a_ledger_at_the_same_time(tmp_path: Path) -> None:
 
     with serving(FakeServer(answer=fickle, latency_s=0.01)) as server:
         processes = [started(server, pair, tmp_path / name, ledger) for name in ("one", "two")]
-        assert [process.wait(120) for process in processes] == [0, 0]
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0, 0]
         by = judge_of(server)
     one, two = (run_folder.read(tmp_path / name, Judgement) for name in ("one", "two"))
     assert said(one) == said(two)

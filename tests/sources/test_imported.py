@@ -27,7 +27,7 @@ ROWS = [
     {"left_id": "a1", "right_id": "b1", "choice": "tie", "who": "bob", "source": "g1"},
     {"left_id": "a2", "right_id": "b2", "choice": "B", "who": "ann", "source": "g2"},
 ]
-COLUMNS = sources.Columns(a="left_id", b="right_id", label="choice", annotator="who", group="source")
+COLUMNS = sources.LabelColumns(a="left_id", b="right_id", label="choice", annotator="who", group="source")
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "labels.jsonl"])
@@ -61,7 +61,7 @@ def test_wrong_columns_and_labels_name_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 0, field 'label'.*left_id, right_id, choice, who, source"):
         sources.read_labels(path)
     with pytest.raises(DataError, match=r"neither 'unit' nor 'a'.*left_id"):
-        sources.read_labels(path, "table", sources.Columns(label="choice"))
+        sources.read_labels(path, "table", sources.LabelColumns(label="choice"))
     odd = written(tmp_path, "odd.jsonl", [{"a": "c", "label": "maybe"}])
     with pytest.raises(DataError, match=r"'maybe' means nothing.*win, tie"):
         sources.read_labels(odd)
@@ -93,7 +93,7 @@ def test_label_studio(tmp_path: Path) -> None:
         }
     ]
     labels = sources.read_labels(
-        written(tmp_path, "export.json", tasks), "label-studio", sources.Columns(label="better")
+        written(tmp_path, "export.json", tasks), "label-studio", sources.LabelColumns(label="better")
     )
     assert [(label.label, label.annotator, label.group) for label in labels] == [("win", "7", "g"), ("tie", "8", "g")]
     with pytest.raises(DataError, match="no Label Studio task"):

@@ -275,7 +275,7 @@ def test_a_writer_that_raises_midway_leaves_the_old_file_or_none(tmp_path: Path,
 KILLED = """
 import sys, time
 from pathlib import Path
-from perl_eval import tables
+from perl_eval.storage import parquet
 from perl_eval.records import HumanLabel
 
 def labels():
@@ -285,7 +285,7 @@ def labels():
             time.sleep(60)
         yield HumanLabel(str(row), "i", "g", "p1", "loss")
 
-tables.write(Path(sys.argv[1]), labels(), HumanLabel)
+parquet.write(Path(sys.argv[1]), labels(), HumanLabel)
 """
 
 
@@ -313,14 +313,14 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_none(tmp_path: Path, old
 FULL = """
 import resource, sys
 from pathlib import Path
-from perl_eval import tables
+from perl_eval.storage import parquet
 from perl_eval.errors import UserError
 from perl_eval.records import HumanLabel
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # as a full disk: no file may grow beyond this
 labels = (HumanLabel(str(row * 7919), "i", "g", "p1", "loss") for row in range(10**5))
 try:
-    tables.write(Path(sys.argv[1]), labels, HumanLabel)
+    parquet.write(Path(sys.argv[1]), labels, HumanLabel)
 except UserError as error:
     print(error)
 """
@@ -372,3 +372,14 @@ def test_replace_file_makes_folders_and_is_seen_only_whole(tmp_path: Path) -> No
 def test_infinity_is_a_number(tmp_path: Path) -> None:
     parquet.write(tmp_path / "x.parquet", [replace(ANSWER, logprob=-math.inf)], Completion)
     assert parquet.read(tmp_path / "x.parquet", Completion)[0].logprob == -math.inf
+
+
+def test_what_a_figure_is_about_is_written_as_a_sentence_too(tmp_path: Path) -> None:
+    path = tmp_path / "estimates.parquet"
+    about = About(policy="rl", against="sft", judge="j", bin=0, bin_low=0.0, bin_high=0.1, bin_mean=1 / 30)
+    made = Estimate("observed share", 0.5, None, None, 4, 0, "Wilson", about=about)
+    parquet.write(path, [made], Estimate)
+    (row,) = pq.read_table(path).to_pylist()
+    assert row["subject"] == "rl against sft, judge j, predicted 0 to 0.1, mean 0.033"
+    assert row["about"]["bin_mean"] == 1 / 30
+    assert parquet.read(path, Estimate) == [made]

@@ -153,10 +153,10 @@ def test_an_unfinished_run_goes_on(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from perl_eval import runs
+from perl_eval.storage import run_folder
 from perl_eval.records import HumanLabel
 
-with runs.start(Path(sys.argv[1]), verb="label", arguments={"n": 2}) as run:
+with run_folder.start(Path(sys.argv[1]), verb="label", arguments={"n": 2}) as run:
     run.write([], HumanLabel)
     print("midway", flush=True)
     time.sleep(60)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from launching import train_one_and_two
 from safetensors.torch import load_file
 from torch import nn
 
@@ -157,23 +158,9 @@ distributed.end()
 """
 
 
-def chain(tmp_path: Path, blank: Path, room: Path, processes: int) -> Path:
-    script, out = tmp_path / "chain.py", tmp_path / f"out-{processes}"
-    script.write_text(_CHAIN, "utf-8")
-    # without a GPU accelerate's own --cpu starts one process only; --multi_gpu starts as many as asked
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    start = [sys.executable, *(launcher if processes > 1 else []), str(script), str(blank), str(room), str(out)]
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(start, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out
-
-
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path, blank: Path) -> None:
-    """SFT, reward, LoRA and full RL under ``accelerate launch`` on two CPU processes (gloo) and on one."""
+    """SFT, reward, LoRA and full RL with ``examples/accelerate/ddp.yaml`` on two CPU processes (gloo) and on one."""
     room = tmp_path / "data"
     tiny_models.write_rows(
         room / "demonstrations", train=tiny_models.demonstrations(1, 60), validation=tiny_models.demonstrations(2, 11)
@@ -182,7 +169,7 @@ def test_two_processes_equal_one(tmp_path: Path, blank: Path) -> None:
         room / "pairs", train=tiny_models.preferences(1, 50), validation=tiny_models.preferences(2, 11)
     )
     tiny_models.write_rows(room / "prompts", train=tiny_models.prompts(1, 30))
-    one, two = chain(tmp_path, blank, room, 1), chain(tmp_path, blank, room, 2)
+    one, two, _ = train_one_and_two(tmp_path, _CHAIN, "ddp.yaml", blank, room)
     for name in ("sft", "reward", "policy", "full"):
         curves = [run_folder.read(folder / name, Measurement) for folder in (one, two)]
         assert [(point.step, point.metric) for point in curves[0]] == [(p.step, p.metric) for p in curves[1]]

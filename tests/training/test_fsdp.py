@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
+from launching import train_one_and_two
 from safetensors.torch import load_file
 
 from perl_eval.errors import UserError
@@ -17,8 +15,6 @@ from perl_eval.records import Measurement
 from perl_eval.storage import run_folder
 from perl_eval.training.distributed import Processes
 from perl_eval.training.resources import shared_pieces
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 0), (9, 4), (8, 4), (5, 1), (2, 0)])
@@ -43,7 +39,7 @@ def test_settings_that_are_not_followed_are_refused(name: str, monkeypatch: pyte
 
 
 _CHAIN = """
-import functools, sys
+import functools, os, sys
 from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
@@ -92,21 +88,9 @@ reward.run(room / "ratings", blank, out / "reward-full", options=score(full=True
 slow = {**common, "learning_rate": 1e-5}  # Adam's first step is as long where a gradient is rounding
 probed = reward.RewardOptions(full=True, probe=True, max_new_tokens=8, normalise_on=10, resources=plain, **slow)
 reward.run(room / "ratings", blank, out / "reward-probed", options=probed)
-print("held as", *sorted(kinds))
+print(f"{os.environ.get('WORLD_SIZE', '1')}: held as {' '.join(sorted(kinds))}\\n", end="")
 distributed.end()
 """
-
-
-def chain(tmp_path: Path, blank: Path, room: Path, processes: int) -> tuple[Path, str]:
-    script, out = tmp_path / "chain.py", tmp_path / f"out-{processes}"
-    script.write_text(_CHAIN, "utf-8")
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "examples/accelerate/fsdp.yaml")]
-    launcher += ["--num_processes", str(processes), "--main_process_port", "0"]
-    start = [sys.executable, *(launcher if processes > 1 else []), str(script), str(blank), str(room), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(start, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out, done.stdout
 
 
 @pytest.mark.slow
@@ -123,9 +107,12 @@ def test_a_model_in_shares_equals_one_process(tmp_path: Path, blank: Path) -> No
         ("ratings", tiny_models.ratings),
     ):
         tiny_models.write_rows(room / name, train=made(1, 50), validation=made(2, 1))
-    (one, alone), (two, shared) = chain(tmp_path, blank, room, 1), chain(tmp_path, blank, room, 2)
-    assert "held as Tensor\n" in alone
-    assert "held as DTensor Tensor\n" in shared
+    one, two, said = train_one_and_two(tmp_path, _CHAIN, "fsdp.yaml", blank, room)
+    assert sorted(line for line in said.splitlines() if "held" in line) == [
+        "1: held as Tensor",
+        "2: held as DTensor Tensor",
+        "2: held as DTensor Tensor",
+    ]
     for name in ("sft", "sft-lora", "reward", "reward-full", "reward-probed"):
         curves = [run_folder.read(folder / name, Measurement) for folder in (one, two)]
         assert [(point.step, point.metric) for point in curves[0]] == [(p.step, p.metric) for p in curves[1]]

@@ -129,10 +129,11 @@ def test_checkpointing_and_micro_batches_take_the_same_step_on_pictures(
         one.learn(0)
         taken.append({f"{p}.{k}": v.grad for p in PARTS[stage] for k, v in one.backbone.parameters_of(p).items()})
     whole, sparing = taken
+    # What is added to both answers of a pair changes nothing, and is not trained.
+    assert ("reward.head.reward.bias" in whole) == (stage == "reward")
     for name, gradient in whole.items():
         assert gradient is not None
-        # What is added to both answers of a pair changes nothing.
-        assert (gradient.abs().sum() > 0) != (stage == "reward of pairs" and name == "reward.head.reward.bias"), name
+        assert gradient.abs().sum() > 0, name
         assert torch.allclose(gradient, sparing[name], atol=1e-5, rtol=1e-3), name
 
 
@@ -288,6 +289,7 @@ def test_rl_by_the_official_accuracy_on_a_real_photograph(
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_rl_by_the_rule_of_actions_on_real_steps(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from safetensors.torch import load_file
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
@@ -25,6 +26,7 @@ from perl_eval.sources import rows
 from perl_eval.storage import run_folder
 from perl_eval.training import reward, weight_average
 from perl_eval.training.platt import platt
+from perl_eval.training.profiling import Meter
 
 OPTIONS = reward.RewardOptions(
     epochs=4, batch=16, learning_rate=1e-2, max_tokens=48, max_new_tokens=8, normalise_on=200, lora=LoraShape(8)
@@ -159,6 +161,32 @@ def test_labels_of_one_kind_keep_the_bias_finite(backbone: Backbone, tmp_path: P
     still = replace(OPTIONS, epochs=1e-3, learning_rate=1e-12)
     reward.fit_reward(backbone, rows.read(data, "train"), [], still, folder=tmp_path, seed=0)
     assert float(backbone.heads[REWARD].bias.detach()) == pytest.approx(math.log(99), abs=1e-4)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_bias_of_a_reward_of_pairs_stays_zero_whatever_rounding_leaves(
+    prior: Path, preferences: Path, tmp_path: Path, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that round a little up leave the bias a gradient of 1e-8, of which Adam would make steps of 5e-3."""
+
+    def rounded(self: Backbone, name: str, hidden: torch.Tensor) -> torch.Tensor:
+        scores = self.heads[name](hidden.float()).squeeze(-1)
+        if scores.requires_grad:
+            scores.register_hook(lambda slope: slope + 1e-8 / len(slope))
+        return scores
+
+    monkeypatch.setattr(Backbone, "scalars", rounded)
+    backbone = open_backbone(prior, frozen=not full)
+    trainer = reward.RewardTrainer(
+        backbone, rows.read(preferences, "train")[:20], [], replace(OPTIONS, full=full), seed=0
+    )
+    before = backbone.heads[REWARD].weight.detach().clone()
+    trainer.train(tmp_path, Meter(backbone.device))
+    assert not torch.equal(backbone.heads[REWARD].weight, before)
+    assert backbone.heads[REWARD].bias.tolist() == [0.0]
+    assert "head.reward.bias" not in trainer.parameters()
+    backbone.save_head(REWARD, tmp_path)
+    assert load_file(tmp_path / "head.safetensors")["bias"].tolist() == [0.0]
 
 
 def test_the_first_loss_of_pairs_is_near_log_two(pairwise: Path) -> None:
