@@ -246,7 +246,9 @@ def test_none_is_allowed_only_where_the_type_says_so(kind: type, tmp_path: Path)
     assert {field.name: spelled(field) for field in parquet.schema_of(kind)} == expected
     parquet.write(tmp_path / "x.parquet", [], kind)
     stored = pq.read_schema(tmp_path / "x.parquet")
-    assert [field.nullable for field in stored] == [not kind.endswith("not null") for kind in expected.values()]
+    assert [stored.field(name).nullable for name in expected] == [
+        not said.endswith("not null") for said in expected.values()
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- whole or absent
