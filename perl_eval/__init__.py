@@ -19,6 +19,7 @@ from perl_eval.errors import (
     UserError,
 )
 from perl_eval.records import (
+    About,
     Ballot,
     Completion,
     Estimate,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "About",
     "Ballot",
     "Completion",
     "DataError",

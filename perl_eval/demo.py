@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.judges.registry import BackendOptions, open_judge
 from perl_eval.judging import judge
 from perl_eval.models.backbone import ALL_PROJECTIONS, LoraShape
 from perl_eval.models.reward_model import RewardScorer
-from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
+from perl_eval.records import About, Completion, Estimate, HumanLabel, Judgement, Score
 from perl_eval.sampling import in_process
 from perl_eval.scoring import agree, score
 from perl_eval.scoring.diversity import run_diversity
@@ -182,14 +183,14 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
             true[name] = {answer.id: coffee.true_reward_of(answer) for answer in answers}
             learned = scorer(answers)
             figures = [
-                intervals.mean("true reward", list(true[name].values()), clusters=items, bounds=(0, 1)),
+                intervals.mean(named.TRUE_REWARD, list(true[name].values()), clusters=items, bounds=(0, 1)),
                 intervals.mean("learned reward", learned, clusters=items),
-                intervals.mean("KL to prior", [_log_ratio(answer) for answer in answers], clusters=items),
+                intervals.mean(named.KL_TO_PRIOR, [_log_ratio(answer) for answer in answers], clusters=items),
                 intervals.mean("policy entropy", [-_nats(answer.logprob) for answer in answers], clusters=items),
             ]
-            estimates += intervals.about(figures, name, simulated=True)
+            estimates += intervals.about(figures, About(policy=name), simulated=True)
             for answer, value in zip(answers, learned, strict=True):
-                scores.append(_score(answer, "true reward", true[name][answer.id]))
+                scores.append(_score(answer, named.TRUE_REWARD, true[name][answer.id]))
                 scores.append(_score(answer, "learned reward", value))
         for path in judged.values():
             records = run_folder.read(path, Judgement)
@@ -199,7 +200,8 @@ def _truth(out: Path, completions: Sequence[Path], judged: dict[str, Path], rewa
                 intervals.proportion("true win rate", [gap > 0 for gap in gaps], clusters=items),
                 intervals.mean("true reward difference", gaps, clusters=items, bounds=(-1, 1)),
             ]
-            subject = f"{records[0].policy_a} against {records[0].policy_b}, judge {records[0].judge}"
+            first = records[0]
+            subject = About(policy=first.policy_a, against=first.policy_b, judge=first.judge)
             estimates += intervals.about(figures, subject, simulated=True)
         going.write(estimates, Estimate)
         going.write(scores, Score)
@@ -220,10 +222,17 @@ def _score(answer: Completion, metric: str, value: float) -> Score:
 
 
 _HEADLINE = (
-    *("true reward", "learned reward", "KL to prior", "policy entropy", "self-BLEU"),
-    *("win rate", "true win rate", "undecided rate", "loss rate", "first in both orders", "true reward difference"),
-    *("human-human exact agreement", "human-judge exact agreement"),
-    *("human-human Cohen kappa", "human-judge Cohen kappa"),
+    *(named.TRUE_REWARD, "learned reward", named.KL_TO_PRIOR, "policy entropy", named.SELF_BLEU),
+    *(
+        named.WIN_RATE,
+        "true win rate",
+        named.UNDECIDED_RATE,
+        named.LOSS_RATE,
+        named.FIRST_IN_BOTH_ORDERS,
+        "true reward difference",
+    ),
+    *(named.HUMAN_HUMAN_EXACT_AGREEMENT, "human-judge exact agreement"),
+    *("human-human Cohen kappa", named.HUMAN_JUDGE_COHEN_KAPPA),
 )
 
 
@@ -236,8 +245,7 @@ def headline(out: Path) -> list[Estimate]:
         for estimate in run_folder.read(folder, Estimate)
         if estimate.name in _HEADLINE
     ]
-    subjects = list(POLICIES)
-    subjects += sorted(
-        {one.subject for one in found} - set(POLICIES), key=lambda subject: ("against" not in subject, subject)
-    )
-    return sorted(found, key=lambda one: (subjects.index(one.subject), _HEADLINE.index(one.name)))
+    own = [About(policy=name) for name in POLICIES]
+    others = {one.about for one in found} - set(own)
+    subjects = own + sorted(others, key=lambda about: (not about.against, about.sentence))
+    return sorted(found, key=lambda one: (subjects.index(one.about), _HEADLINE.index(one.name)))

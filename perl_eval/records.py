@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from perl_eval.about import About
+
 __all__ = [
+    "About",
     "Ballot",
     "Completion",
     "Estimate",
@@ -39,6 +42,8 @@ Outcome = Literal["win", "loss", "split", "tie", "mixed", "yes", "no", "scored",
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 ADDED_LATER: Mapping[str, bool] = {"added_later": True}
 """Metadata of a field that older files lack; reading one gives the field's default."""
+FigureKind = Literal["value", "lower bound", "upper bound", "count", "p-value"]
+"""What a figure is; a bound is of the truth, or holds in expectation, as its method says."""
 PICTURE = "\N{OBJECT REPLACEMENT CHARACTER}"
 """Stands in a message where a picture stands in the dialogue; the pictures themselves lie beside it, in order."""
 
@@ -266,12 +271,17 @@ class Score:
     reason: str | None = None
 
 
+def instead_of(column: str, read: Callable[[str], Any]) -> Mapping[str, Any]:
+    """Return metadata of a field that older files lack, and that is read of another column of theirs."""
+    return {**ADDED_LATER, "instead_of": (column, read)}
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """One figure: value, interval, counts and method.
 
     ``value`` is None when it is undefined, and ``reason`` says why. ``n`` counts what entered, ``n_missing`` what
-    should have and could not.
+    should have and could not. ``about`` says what it is about, ``kind`` what sort of figure it is.
     """
 
     name: str
@@ -282,9 +292,17 @@ class Estimate:
     n_missing: int
     method: str
     level: float = 0.95
-    subject: str = ""
     reason: str | None = None
     simulated: bool = False
+    kind: FigureKind = field(
+        default="value", metadata=instead_of("method", lambda said: "count" if said == "count" else "value")
+    )
+    about: About = field(default=About(), metadata=instead_of("subject", lambda said: About(text=said)))
+
+    @property
+    def subject(self) -> str:
+        """What it is about, as a sentence for people."""
+        return self.about.sentence
 
     def __str__(self) -> str:
         """Return value, interval and count: ``0.62 (0.55 to 0.68), n = 200``."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
 from perl_eval.outcomes import word
 from perl_eval.records import Completion, Estimate, Judgement, Measurement, RunCard
@@ -205,7 +206,7 @@ class Judged(Result[Judgement]):
         Raises:
             UserError: Single answers were judged, or several policies.
         """
-        return one_named(self.estimates, "win rate")
+        return one_named(self.estimates, named.WIN_RATE)
 
     @property
     def yes_rate(self) -> Estimate:
@@ -214,7 +215,7 @@ class Judged(Result[Judgement]):
         Raises:
             UserError: Pairs were judged, or several policies.
         """
-        return one_named(self.estimates, "yes rate")
+        return one_named(self.estimates, named.YES_RATE)
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         counts = Counter((one.policy_a, one.policy_b, one.judge, word(one.outcome)) for one in self.records)

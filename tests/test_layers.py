@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("about", "errors", "figure_names"),
     ("records", "checks"),
     ("outcomes",),
     ("storage", "stats"),
@@ -33,8 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 VERBS = LAYERS[9]
 LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 PURE: Mapping[str, tuple[str, ...]] = {
-    "stats": ("errors", "records", "outcomes"),
-    "bayes": ("errors", "records", "stats"),
+    "stats": ("about", "errors", "figure_names", "outcomes", "records"),
+    "bayes": ("about", "errors", "figure_names", "records", "stats"),
     "client": ("errors", "records", "checks", "storage"),
 }
 """The only packages that a pure one may import."""

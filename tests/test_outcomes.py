@@ -336,7 +336,7 @@ def test_the_audit(under: Under, change: Changed) -> None:
     # What the judge gives its own family, whose answer is a, beyond what people give it.
     records = judged()
     by_unit = {label.unit: {"ann": label.label} for label in labelled(records, GIVEN)}
-    found = named(audit_figures.figures_of_pairs(records, by_unit, AuditOptions(family=("rl",), draws=20)))
+    found = named(audit_figures.figures_of_pairs(records, by_unit, AuditOptions(family=("rl",), resampling=QUICK)))
     assert found["self-preference"] == pytest.approx(np.mean(now.worth(SAID)) - np.mean(now.worth(GIVEN)))
 
 
@@ -346,7 +346,7 @@ def test_the_longer_answer_wins_only_decided_pairs() -> None:
     by_unit = {label.unit: {"ann": label.label} for label in labelled(records, GIVEN)}
     one = records[0].unit
     by_unit[one] = {"ann": "win", "bob": "tie"}  # leans to a
-    found = {e.name: e for e in audit_figures.figures_of_pairs(records, by_unit, AuditOptions(draws=20))}
+    found = {e.name: e for e in audit_figures.figures_of_pairs(records, by_unit, AuditOptions(resampling=QUICK))}
     judge, people = (found[f"longer preferred rate, {who}"] for who in ("judge", "people"))
     assert (judge.value, judge.n, judge.n_missing) == (5 / 8, 8, 8)
     assert (people.value, people.n) == (5 / 10, 10)

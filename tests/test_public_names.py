@@ -9,7 +9,7 @@ import pytest
 import perl_eval
 
 NAMES = [
-    *("Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
+    *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
     *("Measurement", "Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score"),
     *("ScriptedJudge", "TimedOut", "UserError", "__version__"),
     *("agree", "audit", "build", "completions", "judge", "jury", "labels", "open_judge", "power", "read", "report"),

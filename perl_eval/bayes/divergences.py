@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.bayes.importance_weights import effective_size, log_mean_exp, normalised, relative_variance
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
@@ -68,10 +69,10 @@ def log_normaliser(log_weights: ArrayLike, *, level: float = 0.95) -> Estimate:
     live = effective_size(rows) > 0
     if not live.any():
         return intervals.undefined(
-            "log Z", "no draw meets the target", n_missing=len(rows), method="importance sampling"
+            named.LOG_Z, "no draw meets the target", n_missing=len(rows), method="importance sampling"
         )
     kept = rows[live]
-    found = _figure("log Z", log_normalisers(kept), relative_variance(kept), kept, level=level)
+    found = _figure(named.LOG_Z, log_normalisers(kept), relative_variance(kept), kept, level=level)
     return replace(found, n_missing=int(np.count_nonzero(~live)))
 
 
@@ -88,7 +89,8 @@ def log_normaliser_above(log_weights: ArrayLike, *, level: float = 0.95) -> Esti
         Grosse, Ghahramani and Adams, arXiv 1511.02543 (bidirectional Monte Carlo), in its simplest form.
     """
     rows = -np.atleast_2d(np.asarray(log_weights, np.float64))
-    return _figure("log Z, from above", -log_mean_exp(rows), relative_variance(rows), rows, level=level)
+    found = _figure(named.LOG_Z_FROM_ABOVE, -log_mean_exp(rows), relative_variance(rows), rows, level=level)
+    return replace(found, kind="upper bound")
 
 
 def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
@@ -168,7 +170,7 @@ def gap(own: ArrayLike, reference: ArrayLike | None = None, *, beta: float, leve
     """
     found = reverse_kl(own, reference, level=level)
     value, low, high = (None if part is None else beta * part for part in (found.value, found.low, found.high))
-    return replace(found, name="gap beta log Z - J", value=value, low=low, high=high)
+    return replace(found, name=named.GAP_BETA_LOG_Z_J, value=value, low=low, high=high)
 
 
 def objective(rewards: ArrayLike, log_ratio: ArrayLike, *, beta: float, clusters: Clusters = None) -> Estimate:
@@ -181,7 +183,7 @@ def objective(rewards: ArrayLike, log_ratio: ArrayLike, *, beta: float, clusters
         clusters: The prompt of each draw.
     """
     values = np.asarray(rewards, np.float64) - beta * np.asarray(log_ratio, np.float64)
-    return intervals.mean("J", values, clusters=clusters)
+    return intervals.mean(named.J, values, clusters=clusters)
 
 
 def kl_to_prior(log_ratio: ArrayLike, *, clusters: Clusters = None) -> Estimate:
@@ -197,7 +199,7 @@ def perplexity(log_prior: ArrayLike, tokens: Sequence[int], *, clusters: Cluster
         tokens: Tokens of each draw, end included.
         clusters: The prompt of each draw.
     """
-    name = "perplexity under the prior"
+    name = named.PERPLEXITY_UNDER_THE_PRIOR
     rows = cluster_sums(np.stack([-np.asarray(log_prior, np.float64), np.asarray(tokens, np.float64)], 1), clusters)
     found = intervals.resampled(name, rows, lambda sums: (sums[:, 0], sums[:, 1]), n=len(tokens))
     value, low, high = (None if part is None else float(np.exp(part)) for part in (found.value, found.low, found.high))
@@ -222,10 +224,12 @@ def collapse(
         tokens: Tokens of each answer.
     """
     if log_probs is None:
-        entropy = intervals.undefined("entropy", "a sampler at decoding time has no density to ask")
+        entropy = intervals.undefined(named.ENTROPY, "a sampler at decoding time has no density to ask")
     else:
-        entropy = intervals.mean("entropy", -np.asarray(log_probs, np.float64), clusters=items)
-    renamed = {"entropy": "entropy of the draws"}  # of the few texts drawn, at most log(draws), beside the policy's own
+        entropy = intervals.mean(named.ENTROPY, -np.asarray(log_probs, np.float64), clusters=items)
+    renamed = {
+        named.ENTROPY: named.ENTROPY_OF_THE_DRAWS
+    }  # of the few texts drawn, at most log(draws), beside the policy's own
     found = [replace(one, name=renamed.get(one.name, one.name)) for one in diversity(texts, items)]
     return [entropy, perplexity(log_prior, tokens, clusters=items), *found]
 
@@ -237,7 +241,7 @@ def effective_sizes(log_weights: ArrayLike) -> Estimate:
         log_weights: Shape (n,) or (prompts, n).
     """
     rows = np.atleast_2d(np.asarray(log_weights, np.float64))
-    found = intervals.mean("effective sample size", effective_size(rows), bounds=(0.0, float(rows.shape[-1])))
+    found = intervals.mean(named.EFFECTIVE_SAMPLE_SIZE, effective_size(rows), bounds=(0.0, float(rows.shape[-1])))
     return replace(found, method=f"{found.method}; of {rows.shape[-1]} draws a prompt")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from perl_eval import figure_names as named
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import Draws, Epsilon, Level, Out, Seed, resampling
 from perl_eval.errors import UserError
@@ -48,7 +49,7 @@ def audit(
         folder = drift(anchors, judgements, out, options=how)
         show(folder)
         done(folder)
-        alarm = [one for one in run_folder.read(folder, Estimate) if one.name == "drift alarm" and one.value == 1]
+        alarm = [one for one in run_folder.read(folder, Estimate) if one.name == named.DRIFT_ALARM and one.value == 1]
         if alarm:
             typer.echo(f"alarm: {', '.join(one.subject for one in alarm)} no longer judges as it did", err=True)
             raise typer.Exit(_ALARM)

@@ -29,7 +29,7 @@ def table(title: str, estimates: Sequence[Any]) -> None:
     subject = None
     for estimate in estimates:
         interval = "" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
-        places = 0 if estimate.method == "count" or _is_whole(estimate.value) else 3
+        places = 0 if estimate.kind == "count" or _is_whole(estimate.value) else 3
         value = escape(f"none: {estimate.reason}") if estimate.value is None else f"{estimate.value:,.{places}f}"
         shown = "" if estimate.subject == subject else escape(estimate.subject)
         table.add_row(shown, escape(estimate.name), value, interval, str(estimate.n), end_section=False)

@@ -47,10 +47,10 @@ def _show(folder: Path) -> None:
     from perl_eval.storage import run_folder
 
     found = run_folder.read(folder, Estimate)
-    for subject in dict.fromkeys(one.subject for one in found):
-        table = Table("", title=escape(subject), title_justify="left", header_style="bold")
+    for about in dict.fromkeys(one.about for one in found):
+        table = Table("", title=escape(about.sentence), title_justify="left", header_style="bold")
         rows: dict[str, dict[str, str]] = {}
-        for one in (one for one in found if one.subject == subject):
+        for one in (one for one in found if one.about == about):
             size = next((f"{size:,}" for size in SIZES if f" for {size:,} " in one.name), "each")
             row = one.name.replace(f" for {size}", " for so many")
             rows.setdefault(row, {})[size] = _cell(one)
@@ -61,7 +61,7 @@ def _show(folder: Path) -> None:
             table.add_column(column if column != "each" else "", justify="right")
         for row, cells in rows.items():
             table.add_row(escape(row), *(escape(cells.get(column, "")) for column in columns))
-        table.caption = "; ".join(dict.fromkeys(one.method for one in found if one.subject == subject))
+        table.caption = "; ".join(dict.fromkeys(one.method for one in found if one.about == about))
         Console().print(table)
 
 

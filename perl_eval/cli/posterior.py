@@ -9,18 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from perl_eval import figure_names as named
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import Data, MaxTokens, NewTokens, Out, Prior, Seed, one_of, require_torch
 from perl_eval.errors import UserError
+from perl_eval.figure_names import TARGET
 
 _COLUMNS = {
     "reward": "reward",
-    "true reward": "true reward",
-    "KL(method || prior)": "KL to prior",
-    "KL(method || target)": "KL to target",
-    "KL(target || method)": "KL from target",
-    "self-BLEU": "self-BLEU",
-    "tokens drawn an answer": "tokens an answer",
+    named.TRUE_REWARD: named.TRUE_REWARD,
+    named.KL_METHOD_PRIOR: named.KL_TO_PRIOR,
+    named.KL_METHOD_TARGET: "KL to target",
+    named.KL_TARGET_METHOD: "KL from target",
+    named.SELF_BLEU: named.SELF_BLEU,
+    named.TOKENS_DRAWN_AN_ANSWER: "tokens an answer",
 }
 _PIPED_WIDTH = 132
 """Columns of the table where no terminal says how many fit."""
@@ -96,15 +98,15 @@ def _show(folder: Path) -> None:
     from perl_eval.storage import run_folder
 
     found = run_folder.read(folder, Estimate)
-    methods = [one.subject for one in found if one.name == "tokens drawn an answer"]
+    methods = [one.about for one in found if one.name == named.TOKENS_DRAWN_AN_ANSWER]
     shown = [name for name in _COLUMNS if any(one.name == name for one in found)]
     table = Table(title=escape(folder.name), header_style="bold", show_lines=True)
     table.add_column("method")
     for name in shown:
         table.add_column(_COLUMNS[name], justify="right")
-    by_name = {(one.subject, one.name): one for one in found}
+    by_name = {(one.about, one.name): one for one in found}
     for method in methods:
-        table.add_row(escape(method), *(_cell(by_name.get((method, name))) for name in shown))
+        table.add_row(escape(method.sentence), *(_cell(by_name.get((method, name))) for name in shown))
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     console.print(table)
     for line in _remarks(found):
@@ -115,7 +117,7 @@ def _cell(one: Any) -> str:
     """Return a figure over its interval; `<=` marks an upper bound, `?` what cannot be relied on."""
     if one is None or one.value is None:
         return "none"
-    bound = "<= " if "upper bound" in one.method else ""
+    bound = "<= " if one.kind == "upper bound" else ""
     doubt = " ?" if one.reason else ""
     interval = "" if one.low is None else f"\n{one.low:.2f} to {one.high:.2f}"
     return f"{bound}{one.value:.3f}{doubt}{interval}"
@@ -125,7 +127,7 @@ def _remarks(found: Sequence[Any]) -> list[str]:
     """Return the figures of the target, and why some figures cannot be relied on, each reason once."""
     lines = []
     for one in found:
-        if one.subject == "target":
+        if one.subject == TARGET and not one.about.policy:
             interval = "" if one.low is None else f" ({one.low:.3f} to {one.high:.3f})"
             lines.append(f"{one.name}: {one.value:.3f}{interval}" if one.value is not None else f"{one.name}: none")
     reasons = [one.reason for one in found if one.value is not None and one.reason]

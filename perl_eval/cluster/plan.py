@@ -19,7 +19,7 @@ from typing import Any
 from perl_eval.checks import not_negative, positive
 from perl_eval.cluster.plan_fit import FittedLine, Span, line_through, ratio_of
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Estimate, RunCard
+from perl_eval.records import About, Estimate, RunCard
 from perl_eval.storage import run_folder
 
 __all__ = ["SIZES", "STEP_S", "PlanInputs", "run"]
@@ -61,7 +61,7 @@ class PlanInputs:
 class _Rate:
     """What one worker does of something: seconds for a number of it, dollars and tokens for each, and how known."""
 
-    subject: str
+    about: About
     unit: str
     seconds: FittedLine
     each_usd: Span | None
@@ -100,7 +100,7 @@ def run(sources: Sequence[Path], out: Path, *, given: PlanInputs | None = None) 
         found = [estimate for rate in rates for estimate in _of_rate(rate, given)]
         found += [estimate for alike in _alike(cards) for estimate in _step(alike, given)]
         if given.seconds_per_rl_step is not None:
-            found += _of_step(_Step("RL step", Span(given.seconds_per_rl_step), 1, "given"), given)
+            found += _of_step(_Step(About(scope="RL step"), Span(given.seconds_per_rl_step), 1, "given"), given)
         if not found:
             raise UserError("there is nothing to plan from", "give runs of judge, sample or train policy, or figures")
         going.write(found, Estimate)
@@ -121,16 +121,16 @@ def _given_rates(given: PlanInputs) -> list[_Rate]:
         return []
     seconds = FittedLine(0.0, _HOUR_S / given.judgements_per_hour)
     charged = None if given.usd_per_judgement is None else Span(given.usd_per_judgement)
-    return [_Rate("judge as given", "judgement", seconds, charged, None, 1, "given")]
+    return [_Rate(About(scope="judge as given"), "judgement", seconds, charged, None, 1, "given")]
 
 
 def _measured_rates(cards: Sequence[tuple[Path, RunCard]]) -> list[_Rate]:
     """Return one rate for each judge and each policy."""
-    measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    measured: dict[tuple[str, About], list[dict[str, Any]]] = {}
     for folder, card in cards:
         point = _point(folder, card)
-        measured.setdefault((card.verb, point["subject"]), []).append(point)
-    return [_fitted(verb, subject, points) for (verb, subject), points in measured.items()]
+        measured.setdefault((card.verb, point["about"]), []).append(point)
+    return [_fitted(verb, about, points) for (verb, about), points in measured.items()]
 
 
 def _point(folder: Path, card: RunCard) -> dict[str, Any]:
@@ -139,12 +139,10 @@ def _point(folder: Path, card: RunCard) -> dict[str, Any]:
     try:
         if card.verb == "judge":
             judge = card.arguments["judge"]
-            subject, done = (
-                f"judge {judge['door']}:{judge['model']}, prompt {card.arguments['prompt']}",
-                notes["judged"],
-            )
+            about = About(judge=f"{judge['door']}:{judge['model']}", template=str(card.arguments["prompt"]))
+            done = notes["judged"]
         else:
-            subject, done = f"policy {notes['policy']}", notes["completions"]
+            about, done = About(label="policy", policy=str(notes["policy"])), notes["completions"]
         if asking:
             # Answers that were kept cost no time: only the share that was asked for was measured.
             all_of_it = asking["asked"] + asking["from_ledger"] + asking["shared"] + asking["failed"]
@@ -157,17 +155,17 @@ def _point(folder: Path, card: RunCard) -> dict[str, Any]:
         ) from None
     if not done or card.seconds <= 0:
         raise UserError(f"{folder} asked for nothing: its answers were kept before", "give the run that asked")
-    return {"subject": subject, "done": done, "seconds": card.seconds, "paid": paid, "tokens": tokens}
+    return {"about": about, "done": done, "seconds": card.seconds, "paid": paid, "tokens": tokens}
 
 
-def _fitted(verb: str, subject: str, points: Sequence[dict[str, Any]]) -> _Rate:
+def _fitted(verb: str, about: About, points: Sequence[dict[str, Any]]) -> _Rate:
     """Return what the runs of one judge, or one policy, took."""
     done = [float(point["done"]) for point in points]
     line = line_through(done, [point["seconds"] for point in points])
     how = f"line through {len(points)} runs" if line.straight else f"{len(points)} run(s), start included"
     paid, tokens = (ratio_of(done, [float(point[name]) for point in points]) for name in ("paid", "tokens"))
     return _Rate(
-        subject,
+        about,
         _UNITS[verb],
         line,
         paid if paid.value else None,
@@ -212,15 +210,15 @@ def _dollars(charged: Span | None, hours: Span, given: PlanInputs) -> Span | Non
 
 def _estimate(name: str, span: Span | None, rate: _Rate, reason: str = "") -> Estimate:
     if span is None:
-        return Estimate(name, None, None, None, rate.n, 0, rate.method, subject=rate.subject, reason=reason)
-    return Estimate(name, span.value, span.low, span.high, rate.n, 0, rate.method, subject=rate.subject)
+        return Estimate(name, None, None, None, rate.n, 0, rate.method, about=rate.about, reason=reason)
+    return Estimate(name, span.value, span.low, span.high, rate.n, 0, rate.method, about=rate.about)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """Seconds of an RL step, over how many steps, how that is known, and processes that take it together."""
 
-    subject: str
+    about: About
     seconds: Span
     n: int
     method: str
@@ -253,7 +251,7 @@ def _step(alike: Sequence[tuple[Path, RunCard]], given: PlanInputs) -> list[Esti
     method = f"measured, {sum(steps)} steps" + (f" in {len(alike)} runs" if len(alike) > 1 else "")
     return _of_step(
         _Step(
-            f"RL step, {', '.join(folder.name for folder, _ in alike)}",
+            About(scope="RL step", slice=", ".join(folder.name for folder, _ in alike)),
             ratio_of(steps, seconds),
             sum(steps),
             method if stated else f"{method}, start included",
@@ -266,7 +264,7 @@ def _step(alike: Sequence[tuple[Path, RunCard]], given: PlanInputs) -> list[Esti
 def _of_step(step: _Step, given: PlanInputs) -> list[Estimate]:
     def figure(name: str, factor: float) -> Estimate:
         span = step.seconds.times(factor)
-        return Estimate(name, span.value, span.low, span.high, step.n, 0, step.method, subject=step.subject)
+        return Estimate(name, span.value, span.low, span.high, step.n, 0, step.method, about=step.about)
 
     found = [figure("seconds an RL step", 1.0)]
     if given.gpus:

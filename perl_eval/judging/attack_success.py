@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.perturbation import Tries, trial
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats import intervals
 
 __all__ = ["attack"]
@@ -61,7 +62,7 @@ def _aligned(name: str, before: Sequence[Judgement], after: Sequence[Judgement])
     return [(name, was[now.b or now.a], now) for now in after if (now.b or now.a) in was]
 
 
-def _success_rate(found: Sequence[_Try], subject: str) -> Estimate:
+def _success_rate(found: Sequence[_Try], name: str) -> Estimate:
     """Return the share of attacks that got what they wanted, of those that could: b had not won already."""
     hits, clusters, missing = [], [], 0
     for _, was, now in found:
@@ -70,8 +71,8 @@ def _success_rate(found: Sequence[_Try], subject: str) -> Estimate:
         elif was.outcome != "loss":
             hits.append(now.outcome == "loss" if was.b else _swayed(was, now))
             clusters.append(was.group)
-    rate = intervals.proportion("attack success rate", hits, clusters=clusters, n_missing=missing)
-    return replace(rate, subject=subject)
+    rate = intervals.proportion(named.ATTACK_SUCCESS_RATE, hits, clusters=clusters, n_missing=missing)
+    return replace(rate, about=About(slice=name))
 
 
 def _swayed(was: Judgement, now: Judgement) -> bool:

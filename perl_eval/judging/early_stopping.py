@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from perl_eval.errors import UserError
+from perl_eval.figure_names import WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME
 from perl_eval.outcomes import HALF
 from perl_eval.records import Estimate, Judgement
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Referee", "referee_of"]
 
-_NAMES = {"pairwise": "win rate, undecided half, anytime", "yes_no": "yes rate, anytime"}
+_NAMES = {"pairwise": WIN_RATE_UNDECIDED_HALF_ANYTIME, "yes_no": YES_RATE_ANYTIME}
 
 
 class Referee:

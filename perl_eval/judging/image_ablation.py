@@ -12,7 +12,7 @@ from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.perturbation import Tries, trial
 from perl_eval.outcomes import pooled
-from perl_eval.records import Completion, Estimate, Judgement, digest
+from perl_eval.records import About, Completion, Estimate, Judgement, digest
 from perl_eval.stats import intervals
 
 __all__ = ["CONTROLS", "look"]
@@ -52,7 +52,7 @@ def look(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOpti
         for name, judgements in zip(CONTROLS, after, strict=True):
             pairs = list(zip(before, judgements, strict=False))  # a limit ends both early, in the same order
             found = [_change_rate(pairs), *([_shift(pairs)] if going.kind == "score" else [])]
-            rates += intervals.about(found, name, simulated=judge.simulated)
+            rates += intervals.about(found, About(slice=name), simulated=judge.simulated)
         going.started.write(rates, Estimate)
     return Path(out)
 

@@ -14,7 +14,7 @@ from perl_eval.errors import UserError
 from perl_eval.judging.jury_votes import RULES, jury_judgement
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import worth
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import about
 from perl_eval.stats.rater_correlation import likeness
@@ -64,16 +64,16 @@ def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, optio
         units = {unit: [bench[unit] for bench in benches] for unit in sorted(shared)}
         if any(len({judgement.kind for judgement in judgements}) > 1 for judgements in units.values()):
             raise UserError("the judges were asked different kinds of questions", "give judgements of one kind")
-        said = [jury_judgement(judgements, rule) for rule in RULES for judgements in units.values()]
+        by_rule = {rule: [jury_judgement(judgements, rule) for judgements in units.values()] for rule in RULES}
+        said = [one for ruled in by_rule.values() for one in ruled]
         started.write(said, Judgement)
         people = run_folder.read(labels, HumanLabel) if labels is not None else []
         if people and said[0].kind == "score":
             raise UserError("people's labels are no scores, so nobody knows the judges' errors", "leave the labels out")
         simulated = any(one.simulated for one in said) or any(label.simulated for label in people)
-        started.write(about(_figures(units, names, people, how), "jury", simulated=simulated), Estimate)
-        for rule in RULES:
-            counts = Counter(one.outcome for one in said if one.judge.endswith(rule))
-            started.notes[f"outcomes by {rule}"] = dict(counts)
+        started.write(about(_figures(units, names, people, how), About(scope="jury"), simulated=simulated), Estimate)
+        for rule, ruled in by_rule.items():
+            started.notes[f"outcomes by {rule}"] = dict(Counter(one.outcome for one in ruled))
         started.notes["judges"] = names
         started.notes["units"] = len(units)
         started.notes["not judged by all"] = len({unit for bench in benches for unit in bench}) - len(units)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
 from perl_eval.metrics.corrected_rates import corrected_rates
 from perl_eval.outcomes import LABELS, as_label, is_vote, mirror, worth
-from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
+from perl_eval.records import About, Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.agreement_coefficients import exact_agreement
 from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
@@ -76,18 +77,20 @@ def estimate_agreement(
             continue
         if kind == "score":
             estimates = [*_counts(group, joined, labels, repeated), *_scores(joined, how), _auc(joined, how)]
-            found += about(estimates, f"judge {judge}, {kind}", simulated=any_simulated(joined.judgements, labels))
+            found += about(
+                estimates, About(judge=judge, question=kind), simulated=any_simulated(joined.judgements, labels)
+            )
             continue
-        subject = f"judge {judge}" if len({name for name, _ in judges}) == len(judges) else f"judge {judge}, {kind}"
+        subject = About(judge=judge, question="" if len({name for name, _ in judges}) == len(judges) else kind)
         simulated = any_simulated(joined.judgements, labels)
         estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
         found += about(estimates, subject, simulated=simulated)
         each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
         for person, estimate in each.items():
-            found += about([estimate], f"{subject}, person {person}", simulated=simulated)
+            found += about([estimate], replace(subject, person=person), simulated=simulated)
         if len(each) <= _SHOWN_PEOPLE:
             for (one, other), estimate in two_by_two(joined.ratings, clusters=joined.groups, level=how.level).items():
-                found += about([estimate], f"{subject}, person {one}, person {other}", simulated=simulated)
+                found += about([estimate], replace(subject, person=one, other_person=other), simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
         rates = corrected_rates(
@@ -143,17 +146,20 @@ def estimate_cascade(
         ]
         figures = [
             exact_agreement(
-                pairs, LABELS[kind], name="judge-judge exact agreement", clusters=joined.groups, level=how.level
+                pairs,
+                LABELS[kind],
+                name=named.JUDGE_JUDGE_EXACT_AGREEMENT,
+                clusters=joined.groups,
+                level=how.level,
             ),
-            cohen_kappa(pairs, LABELS[kind], name="judge-judge Cohen kappa", clusters=joined.groups, resampling=how),
+            cohen_kappa(
+                pairs, LABELS[kind], name=named.JUDGE_JUDGE_COHEN_KAPPA, clusters=joined.groups, resampling=how
+            ),
         ]
         simulated = any(record.simulated for record in (*group, *strong))
-        found += about(figures, f"judge {judge}, by judge {names[0]}", simulated=simulated)
+        found += about(figures, About(judge=judge, by_judge=names[0]), simulated=simulated)
         rates = corrected_rates(group, lambda record: list(labels_of(record, trusted).values()), resampling=how)
-        found += [
-            replace(estimate, subject=f"{estimate.subject}, by judge {names[0]}", simulated=simulated)
-            for estimate in rates
-        ]
+        found += about(rates, About(by_judge=names[0]), simulated=simulated)
     if not found:
         raise UserError(
             f"no unit is judged by both (such as {_example(r.unit for r in cheap)} and "
@@ -222,11 +228,11 @@ def _counts(group: Sequence[Judgement], joined: _Joined, labels: Sequence[HumanL
     unlabelled = len(group) - n - joined.unjudged
     people = {person for unit in joined.ratings for person in unit}
     return [
-        count("units compared", n, n=n),
-        count("labelled units unjudged", joined.unjudged, n=n),
-        count("judged units unlabelled", unlabelled, n=n),
-        count("labels compared", sum(map(len, joined.ratings)), n=n),
-        count("labels overridden", repeated, n=len(labels)),
+        count(named.UNITS_COMPARED, n, n=n),
+        count(named.LABELLED_UNITS_UNJUDGED, joined.unjudged, n=n),
+        count(named.JUDGED_UNITS_UNLABELLED, unlabelled, n=n),
+        count(named.LABELS_COMPARED, sum(map(len, joined.ratings)), n=n),
+        count(named.LABELS_OVERRIDDEN, repeated, n=len(labels)),
         count("people", len(people), n=n),
     ]
 
@@ -251,13 +257,21 @@ def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsi
 
 def _person(name: str, test: Person, method: str) -> list[Estimate]:
     """Return the alternative annotator test against one person."""
-    share, n = "alt-test advantage, one person", test.units
+    share, n = named.ALT_TEST_ADVANTAGE_ONE_PERSON, test.units
     figures = [
         Estimate(share, test.advantage, None, None, n, 0, method),
-        p_value("alt-test p, one person", test.p, n=n, method=method),
-        Estimate("alt-test beaten, one person", float(test.beaten), None, None, n, 0, f"{method}, Benjamini-Yekutieli"),
+        p_value(named.ALT_TEST_P_ONE_PERSON, test.p, n=n, method=method),
+        Estimate(
+            named.ALT_TEST_BEATEN_ONE_PERSON,
+            float(test.beaten),
+            None,
+            None,
+            n,
+            0,
+            f"{method}, Benjamini-Yekutieli",
+        ),
     ]
-    return about(figures, f"person {name}")
+    return about(figures, About(person=name))
 
 
 def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:
@@ -276,7 +290,7 @@ def _chance(record: Judgement) -> float | None:
 
 def _auc(joined: _Joined, boot: Resampling) -> Estimate:
     """Return the AUC of the judge's probability of yes against the majority label, where there is one."""
-    name = "human-judge AUC, majority"
+    name = named.HUMAN_JUDGE_AUC_MAJORITY
     rows = [
         (chance, majority(ratings)[0] == "yes", record.group)
         for record, ratings in zip(joined.judgements, joined.ratings, strict=True)
@@ -320,5 +334,5 @@ def _weighted_agreement(joined: _Joined, weights: Mapping[str, float], level: fl
         for verdict, ratings in zip(joined.verdicts, joined.ratings, strict=True)
     ]
     drawn = [_weight(record, weights) for record in joined.judgements]
-    name = "human-judge exact agreement, weighted to all units"
+    name = named.HUMAN_JUDGE_EXACT_AGREEMENT_WEIGHTED_TO_ALL_UNITS
     return replace(weighted_mean(name, shares, drawn, clusters=joined.groups, level=level), n_missing=joined.unjudged)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import HALF, LABELS, LOST, WON, Weighting, as_label, is_decided
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.intervals import about
@@ -15,8 +16,8 @@ from perl_eval.stats.survey_weights import WeightedSample, weighted_prediction_p
 __all__ = ["corrected_rates"]
 
 _RATES: Mapping[str, tuple[tuple[str, Weighting], ...]] = {
-    "pairwise": (("win rate", WON), ("win rate, undecided half", HALF)),
-    "yes_no": (("yes rate", WON), ("no rate", LOST)),
+    "pairwise": ((named.WIN_RATE, WON), (named.WIN_RATE_UNDECIDED_HALF, HALF)),
+    "yes_no": ((named.YES_RATE, WON), (named.NO_RATE, LOST)),
 }
 """The rates of each kind of question, and what a label adds to them."""
 
@@ -56,9 +57,8 @@ def corrected_rates(
         ordered = [judged[place] for place in order]
         drawn = [] if weight_of is None else [weight_of(record) for record in ordered[: sum(map(bool, given))]]
         estimates = _rates(ordered, [given[place] for place in order], drawn, how)
-        subject = f"{policy_a} against {policy_b}" if policy_b else policy_a
-        subject += f", judge {group[0].judge}"
-        subject += f", data {dataset}" if sum(key[:2] == (policy_a, policy_b) for key in compared) > 1 else ""
+        several = sum(key[:2] == (policy_a, policy_b) for key in compared) > 1
+        subject = About(policy=policy_a, against=policy_b, judge=group[0].judge, dataset=dataset if several else "")
         missing = len(group) - len(judged)
         found += about([replace(estimate, n_missing=missing) for estimate in estimates], subject)
     return found

@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.sources import user_table
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import about
@@ -26,6 +27,8 @@ __all__ = ["ScoreOptions", "estimate_judgements", "kind_of"]
 
 Key = tuple[str, str, str, str, str, str]
 """Kind, judge, policies a and b, data set and prompt."""
+Setting = tuple[str, str, str]
+"""Judge, data set and prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,13 @@ def estimate_judgements(
     figures = spread(_Estimating(how), [(key[0], group) for key, group in ordered])
     for (key, group), estimates in zip(ordered, figures, strict=True):
         kind, judge, policy_a, policy_b, dataset, prompt = key
-        subject = f"{policy_a} against {policy_b}" if kind == "pairwise" else policy_a
-        subject += f", judge {judge}"
-        subject += f", data {dataset}" if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else ""
-        subject += f", prompt {prompt[:8]}" if sum(k[:5] == key[:5] for k in compared) > 1 else ""
+        subject = About(
+            policy=policy_a,
+            against=policy_b if kind == "pairwise" else "",
+            judge=judge,
+            dataset=dataset if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else "",
+            prompt_sha256=prompt if sum(k[:5] == key[:5] for k in compared) > 1 else "",
+        )
         found += about(estimates, subject, simulated=any(record.simulated for record in group))
     return [*found, *_compare_policies(compared, how)]
 
@@ -177,7 +183,7 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
         how: How figures are estimated.
     """
     found = _compare_scores(compared, how)
-    settings = sorted({(key[1], *key[4:]) for key in compared if key[0] == "pairwise"})
+    settings: list[Setting] = sorted({(key[1], key[4], key[5]) for key in compared if key[0] == "pairwise"})
     for judge, dataset, prompt in settings:
         here = {
             (key[2], key[3]): group
@@ -187,12 +193,14 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
         simulated = any(record.simulated for group in here.values() for record in group)
         for (one, baseline), (other, met) in combinations(here, 2):
             if met == baseline:
-                subject = f"{one} minus {other}, both against {baseline}, judge {judge}"
+                asked = _asked(compared, "pairwise", one, (judge, dataset, prompt))
+                subject = replace(asked, minus=other, against=baseline)
                 estimates = _difference(here[one, baseline], here[other, baseline], how)
                 found += about(estimates, subject, simulated=simulated)
         if len({policy for pair in here for policy in pair}) > 2:
             for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
-                found += about([estimate], f"{policy}, judge {judge}", simulated=simulated)
+                asked = _asked(compared, "pairwise", policy, (judge, dataset, prompt))
+                found += about([estimate], asked, simulated=simulated)
     return found
 
 
@@ -206,13 +214,26 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
             gaps = paired_differences(
                 [ours[place].score if place in ours else None for place in sorted(places)],
                 [theirs[place].score if place in theirs else None for place in sorted(places)],
-                name="mean score difference",
+                name=named.MEAN_SCORE_DIFFERENCE,
                 clusters=[(ours.get(place) or theirs[place]).group for place in sorted(places)],
                 resampling=how.resampling,
             )
             simulated = any(record.simulated for record in (*one, *other))
-            found += about(gaps, f"{key[2]} minus {other_key[2]}, judge {key[1]}", simulated=simulated)
+            asked = _asked(compared, "score", key[2], (key[1], key[4], key[5]))
+            found += about(gaps, replace(asked, minus=other_key[2]), simulated=simulated)
     return found
+
+
+def _asked(compared: Iterable[Key], kind: str, policy: str, setting: Setting) -> About:
+    """Return who judged a policy, and on what data set and how asked where there are several for it."""
+    judge, dataset, prompt = setting
+    others = {(key[4], key[5]) for key in compared if key[:2] == (kind, judge) and policy in key[2:4]}
+    return About(
+        policy=policy,
+        judge=judge,
+        dataset=dataset if len({name for name, _ in others}) > 1 else "",
+        prompt_sha256=prompt if sum(name == dataset for name, _ in others) > 1 else "",
+    )
 
 
 def _difference(one: Sequence[Judgement], other: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:

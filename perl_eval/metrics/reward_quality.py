@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from perl_eval import figure_names as named
+from perl_eval.about import About
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.classification import (
@@ -61,7 +63,7 @@ def pair_figures(
     if how.scale == "logit":
         misses = probabilities_of(-np.asarray(margins, np.float64), "logit") ** 2
         unit = (0.0, 1.0)
-        found.append(mean("Brier score", misses, clusters=clusters, n_missing=n_missing, bounds=unit, level=level))
+        found.append(mean(named.BRIER_SCORE, misses, clusters=clusters, n_missing=n_missing, bounds=unit, level=level))
     return found
 
 
@@ -97,6 +99,8 @@ def label_figures(
     if contexts is not None:
         found.append(within_context_accuracy(scores, labels, contexts, clusters=clusters, level=level))
     found = [replace(estimate, n_missing=n_missing) for estimate in found]
-    for part in reliability_curve(probabilities_of(scores, how.scale), labels, clusters=clusters, level=level):
-        found += about([part.observed], f"predicted {part.low:g} to {part.high:g}, mean {part.predicted:.3f}")
+    chances = probabilities_of(scores, how.scale)
+    for place, part in enumerate(reliability_curve(chances, labels, clusters=clusters, level=level)):
+        where = About(bin=place, bin_low=part.low, bin_high=part.high, bin_mean=part.predicted)
+        found += about([part.observed], where)
     return found

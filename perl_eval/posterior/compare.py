@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.bayes import divergences
 from perl_eval.checks import valid_seed
+from perl_eval.figure_names import TARGET
 from perl_eval.posterior import plot
 from perl_eval.posterior.checkpoint import WORK, Kept
 from perl_eval.posterior.frontier import frontier
 from perl_eval.posterior.methods import Answers, Pool, draw_pool, methods, pool_of
 from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
-from perl_eval.records import Completion, Estimate, Measurement, digest
+from perl_eval.records import About, Completion, Estimate, Measurement, digest
 from perl_eval.sources import rows
 from perl_eval.stats import intervals
 from perl_eval.storage import images, run_folder
@@ -53,7 +55,7 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         kept = Kept(going.folder / WORK)
         pool = pool_of(kept.pool(lambda: draw_pool(setting)), options.pool)
         completions: list[Completion] = []
-        figures = intervals.about(_of_target(pool), "target")
+        figures = intervals.about(_of_target(pool), About(slice=TARGET))
         trained = {Path(path).resolve().name: Path(path) for path in models.policies}
         for place, method in enumerate(track(methods(setting, pool), "posterior")):
             told, said = kept.method(place, partial(_told, setting, method, trained))
@@ -76,7 +78,7 @@ def _told(
     """Run one method; return all its figures under its name, and its answers."""
     given = method()
     figures = [*_figures(setting, given), *_training_cost(trained.get(given.name))]
-    return intervals.about(figures, given.name), _completions(setting, given)
+    return intervals.about(figures, About(policy=given.name)), _completions(setting, given)
 
 
 def _of_target(pool: Pool) -> list[Estimate]:
@@ -84,7 +86,7 @@ def _of_target(pool: Pool) -> list[Estimate]:
     weights = pool.log_weights
     return [
         divergences.log_normaliser(weights),
-        replace(divergences.forward_kl(weights, weights), name="KL(target || prior)"),
+        replace(divergences.forward_kl(weights, weights), name=named.KL_TARGET_PRIOR),
         divergences.effective_sizes(weights),
     ]
 
@@ -101,7 +103,7 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     found = [intervals.mean("reward", rewards, clusters=items, n_missing=missing)]
     true = setting.true_rewards(draws.contexts, draws.sequences)
     if true is not None:
-        found.append(intervals.mean("true reward", true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
+        found.append(intervals.mean(named.TRUE_REWARD, true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
     tokens = [len(sequence) for sequence in draws.sequences]
     collapse = divergences.collapse(
         [setting.text(sequence) for sequence in draws.sequences],
@@ -112,8 +114,16 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     )
     n = len(tokens)
     cost = [
-        Estimate("tokens drawn an answer", sampled.tokens / n, None, None, n, missing, "tokens drawn over answers"),
-        Estimate("answers scored an answer", sampled.scored / n, None, None, n, missing, "answers scored over answers"),
+        Estimate(named.TOKENS_DRAWN_AN_ANSWER, sampled.tokens / n, None, None, n, missing, "tokens drawn over answers"),
+        Estimate(
+            named.ANSWERS_SCORED_AN_ANSWER,
+            sampled.scored / n,
+            None,
+            None,
+            n,
+            missing,
+            "answers scored over answers",
+        ),
     ]
     return [*found, *given.divergences, *given.extra, *cost, *collapse]
 
@@ -128,7 +138,7 @@ def _training_cost(folder: Path | None) -> list[Estimate]:
     if not lengths or not isinstance(batch, int):
         return []
     total = float(np.sum(lengths) * batch)
-    return [Estimate("tokens drawn in training", total, None, None, len(lengths), 0, "mean length x batch, summed")]
+    return [Estimate(named.TOKENS_DRAWN_IN_TRAINING, total, None, None, len(lengths), 0, "mean length x batch, summed")]
 
 
 def _completions(setting: Setting, given: Answers) -> list[Completion]:

@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.bayes import best_of_n, divergences
 from perl_eval.bayes.importance_weights import normalised
+from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.posterior.methods import FROM_PRIOR, Pool
 from perl_eval.posterior.problem import Setting
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.stats import intervals
 
-__all__ = ["BEST_OF", "TARGET", "frontier"]
+__all__ = ["frontier"]
 
 FloatArray = NDArray[np.float64]
-TARGET, BEST_OF = "target at beta ", "best of n = "
-"""How the points of the two lines are called; a number follows."""
 _BETAS = (64, 16, 8, 4, 2, 1, 0.5, 0.25)
 """Strengths of KL shown, as multiples of the run's own."""
 
@@ -32,7 +32,7 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
     shape = pool.log_weights.shape
     rewards = pool.weighed.log_evidence.reshape(shape) * setting.options.beta
     true = setting.true_rewards(pool.weighed.draws.contexts, pool.weighed.draws.sequences)
-    values = {"reward": rewards} | ({} if true is None else {"true reward": true.reshape(shape)})
+    values = {"reward": rewards} | ({} if true is None else {named.TRUE_REWARD: true.reshape(shape)})
     found: list[Estimate] = []
     for factor in _BETAS:
         beta = factor * setting.options.beta
@@ -42,12 +42,14 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
         means = [intervals.mean(name, (shares * value).sum(-1)) for name, value in values.items()]
         told = [replace(one, method=f"importance sampling; {one.method}") for one in means]
         worth = [divergences.doubted(one, weights) for one in told]
-        found += intervals.about([*worth, distance], f"{TARGET}{beta:.3g}")
+        found += intervals.about([*worth, distance], About(slice=TARGET_LINE, at=beta))
     n = 1
     while n <= setting.options.pool // 4:
         worth = [intervals.mean(name, best_of_n.best_of_n_means(rewards, value, n)) for name, value in values.items()]
         kl = replace(intervals.mean(FROM_PRIOR, best_of_n.best_of_n_kl(rewards, pool.log_prior, n)), reason=None)
         how = f"order statistics of {setting.options.pool} draws a prompt"
-        found += intervals.about([replace(one, method=f"{how}; {one.method}") for one in (*worth, kl)], f"{BEST_OF}{n}")
+        found += intervals.about(
+            [replace(one, method=f"{how}; {one.method}") for one in (*worth, kl)], About(slice=BEST_OF_LINE, at=n)
+        )
         n *= 2
     return found

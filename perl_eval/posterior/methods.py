@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.bayes import best_of_n, rejection
 from perl_eval.bayes import divergences as estimates
 from perl_eval.bayes.best_of_n import SamplerResult
@@ -23,8 +24,11 @@ from perl_eval.stats import intervals
 __all__ = ["Answers", "Pool", "draw_pool", "methods", "pool_of"]
 
 FloatArray = NDArray[np.float64]
-FROM_PRIOR, FROM_TARGET, TO_TARGET = "KL(method || prior)", "KL(target || method)", "KL(method || target)"
-_BOUND = "upper bound"
+FROM_PRIOR, FROM_TARGET, TO_TARGET = (
+    named.KL_METHOD_PRIOR,
+    named.KL_TARGET_METHOD,
+    named.KL_METHOD_TARGET,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def _policy(setting: Setting, pool: Pool, name: str) -> Answers:
             beta * weighed.log_evidence, drawn.log_probs - weighed.log_prior, beta=beta, clusters=items
         ),
         estimates.gap(own, pool.log_weights, beta=beta),
-        replace(estimates.log_normaliser(own), name="log Z, from this policy's draws"),
+        replace(estimates.log_normaliser(own), name=named.LOG_Z_FROM_THIS_POLICYS_DRAWS),
     ]
     return Answers(name, "policy", SamplerResult(weighed, drawn.tokens, 0), _named(found), extra)
 
@@ -154,7 +158,7 @@ def _best_of_n(setting: Setting, pool: Pool) -> Answers:
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
     bound = best_of_n.best_of_n_bound(n)
-    extra = [Estimate("KL bound log n - (n - 1) / n", bound, None, None, n, 0, "exact")]
+    extra = [Estimate(named.KL_BOUND, bound, None, None, n, 0, "exact", kind="upper bound")]
     return Answers(f"best of {n}", "sampler", sampled, _named(found), extra)
 
 
@@ -183,14 +187,14 @@ def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Ans
         estimates.doubted(_over_prompts(rejection.truncated_forward_kl(weights, bound), plain), weights),
     ]
     distance = rejection.truncated_total_variation(weights, bound)
-    expected = intervals.mean("acceptance, expected", rejection.acceptance(weights, bound), bounds=(0.0, 1.0))
+    expected = intervals.mean(named.ACCEPTANCE_EXPECTED, rejection.acceptance(weights, bound), bounds=(0.0, 1.0))
     kept = len(sampled.kept.log_prior)
-    seen = Estimate("acceptance, seen", kept / sampled.scored, None, None, sampled.scored, 0, "answers over draws")
-    over = intervals.count("draws above the bound", sampled.exceeded, n=sampled.scored)
+    seen = Estimate(named.ACCEPTANCE_SEEN, kept / sampled.scored, None, None, sampled.scored, 0, "answers over draws")
+    over = intervals.count(named.DRAWS_ABOVE_THE_BOUND, sampled.exceeded, n=sampled.scored)
     if sampled.exceeded and name == "rejection":
         over = replace(over, reason="the bound does not hold: this was quasi-rejection")
     extra = [
-        replace(intervals.mean("total variation to target", distance, bounds=(0.0, 1.0)), method=f"{plain}; t"),
+        replace(intervals.mean(named.TOTAL_VARIATION_TO_TARGET, distance, bounds=(0.0, 1.0)), method=f"{plain}; t"),
         expected,
         seen,
         over,
@@ -232,11 +236,14 @@ def _bounds(pool: Pool, sampled: SamplerResult) -> list[Estimate]:
     rows = [owners == place for place in present]
     own = np.array([sampled.log_z[mine].mean() for mine in rows])
     evidence = np.array([sampled.kept.log_evidence[mine].mean() for mine in rows])
-    why = f"{_BOUND}, by the sampler's own log Z"
+    why = "upper bound, by the sampler's own log Z"
     return _named(
         [
-            _over_prompts(evidence - own, why),
-            estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
+            replace(_over_prompts(evidence - own, why), kind="upper bound"),
+            replace(
+                estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
+                kind="upper bound",
+            ),
             intervals.undefined(FROM_TARGET, "the sampler has no density to ask"),
         ]
     )
@@ -245,8 +252,8 @@ def _bounds(pool: Pool, sampled: SamplerResult) -> list[Estimate]:
 def _log_z(sampled: SamplerResult) -> list[Estimate]:
     if sampled.log_z is None:
         return []
-    found = intervals.mean("log Z, from this sampler", sampled.log_z, clusters=sampled.kept.draws.contexts)
-    return [replace(found, method=f"{found.method}; below log Z in expectation")]
+    found = intervals.mean(named.LOG_Z_FROM_THIS_SAMPLER, sampled.log_z, clusters=sampled.kept.draws.contexts)
+    return [replace(found, method=f"{found.method}; below log Z in expectation", kind="lower bound")]
 
 
 def _over_prompts(values: FloatArray, how: str) -> Estimate:

@@ -7,31 +7,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perl_eval.posterior.frontier import BEST_OF, TARGET
+from perl_eval import figure_names as named
+from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.posterior.methods import FROM_PRIOR
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.storage import parquet
 
 __all__ = ["draw"]
 
 _MARKERS = "osD^vPX*<>hp"
-_LABELS = {"reward": "reward the target is made of", "true reward": "true reward"}
+_LABELS = {"reward": "reward the target is made of", named.TRUE_REWARD: named.TRUE_REWARD}
 
 
 def draw(found: Sequence[Estimate], folder: Path) -> None:
     """Write ``frontier.svg`` and ``frontier.png`` into a folder.
 
     Args:
-        found: The figures of a comparison, by subject.
+        found: The figures of a comparison.
         folder: Where to.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    by_subject: dict[str, dict[str, Estimate]] = {}
+    by_subject: dict[About, dict[str, Estimate]] = {}
     for one in found:
-        by_subject.setdefault(one.subject, {})[one.name] = one
+        by_subject.setdefault(one.about, {})[one.name] = one
     measures = [name for name in _LABELS if any(name in figures for figures in by_subject.values())]
     with mpl.rc_context(
         {"svg.hashsalt": "frontier", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -48,21 +49,23 @@ def draw(found: Sequence[Estimate], folder: Path) -> None:
             parquet.replace_file(folder / f"frontier.{suffix}", write)
 
 
-def _panel(axes: Any, by_subject: dict[str, dict[str, Estimate]], measure: str) -> None:
-    for prefix, style, label in ((TARGET, "k-", "target, by beta"), (BEST_OF, "k:", "best of n, by n")):
+def _panel(axes: Any, by_subject: dict[About, dict[str, Estimate]], measure: str) -> None:
+    for line, style, label in ((TARGET_LINE, "k-", "target, by beta"), (BEST_OF_LINE, "k:", "best of n, by n")):
         points = [
-            point for name in by_subject if name.startswith(prefix) and (point := _point(by_subject[name], measure))
+            point
+            for about, figures in by_subject.items()
+            if about.slice == line and (point := _point(figures, measure))
         ]
         points.sort(key=lambda point: point[0].value or 0.0)
         axes.plot([x.value for x, _ in points], [y.value for _, y in points], style, lw=1.2, label=label, zorder=1)
-    others = [name for name in by_subject if not name.startswith((TARGET, BEST_OF))]
-    methods = [name for name in others if _point(by_subject[name], measure)]
-    for marker, name in enumerate(methods):
-        point = _point(by_subject[name], measure)
+    others = [about for about in by_subject if about.slice not in (TARGET_LINE, BEST_OF_LINE)]
+    methods = [about for about in others if _point(by_subject[about], measure)]
+    for marker, about in enumerate(methods):
+        point = _point(by_subject[about], measure)
         if point is None:
             continue
         x, y = point
-        bound = " (KL: upper bound)" if "upper bound" in x.method else ""
+        bound = " (KL: upper bound)" if x.kind == "upper bound" else ""
         axes.errorbar(
             [x.value or 0.0],
             [y.value or 0.0],
@@ -71,7 +74,9 @@ def _panel(axes: Any, by_subject: dict[str, dict[str, Estimate]], measure: str) 
             fmt=_MARKERS[marker % len(_MARKERS)],
             ms=6,
             elinewidth=0.8,
-            label=f"{name}{bound}".replace("$", r"\$"),  # names are the user's, and a dollar opens mathematics
+            label=f"{about.sentence}{bound}".replace(
+                "$", r"\$"
+            ),  # names are the user's, and a dollar opens mathematics
         )
     axes.set_xlabel("KL to the prior, nats")
     axes.set_ylabel(_LABELS[measure])

@@ -6,23 +6,27 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from perl_eval.records import About
 from perl_eval.reporting.format import count, markdown, number
 from perl_eval.reporting.inputs import Figure, Folder
 
 __all__ = ["as_json", "as_markdown", "by_subject"]
 
 
-def by_subject(shown: Sequence[Figure]) -> Mapping[str, list[Figure]]:
-    """Return the figures by subject, in the order they first appear."""
-    subjects: dict[str, list[Figure]] = {}
+def by_subject(shown: Sequence[Figure]) -> Mapping[About, list[Figure]]:
+    """Return the figures by what they are about, in the order they first appear."""
+    subjects: dict[About, list[Figure]] = {}
     for figure in shown:
-        subjects.setdefault(figure.estimate.subject, []).append(figure)
+        subjects.setdefault(figure.estimate.about, []).append(figure)
     return subjects
 
 
 def as_json(title: str, shown: Sequence[Figure], found: Sequence[Folder], simulations: Sequence[str]) -> str:
     """Return the estimates as JSON, each with the run folder it stands in."""
-    rows = [{**asdict(figure.estimate), "run": found[figure.folder].label} for figure in shown]
+    rows = [
+        {**asdict(figure.estimate), "subject": figure.estimate.subject, "run": found[figure.folder].label}
+        for figure in shown
+    ]
     content = {"title": title, "simulated": list(simulations), "estimates": rows}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -34,9 +38,9 @@ def as_markdown(title: str, shown: Sequence[Figure], found: Sequence[Folder], si
         lines += ["> **Simulated**", *(f"> - {markdown(line)}" for line in simulations), ""]
     if not shown:
         lines += ["No estimates: no run folder holds any.", ""]
-    for subject, rows in by_subject(shown).items():
+    for about, rows in by_subject(shown).items():
         lines += [
-            f"## {markdown(subject) or 'No subject'}",
+            f"## {markdown(about.sentence) or 'No subject'}",
             "",
             "| figure | value | interval | n | missing | method | run |",
         ]

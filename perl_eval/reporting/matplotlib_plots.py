@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import word
 from perl_eval.records import Estimate, Measurement
 from perl_eval.reporting.counts import OutcomeCounts, survey
@@ -36,7 +37,14 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names are the user's, and a dollar sign is a dollar sign
 }
-_RATES = ("win rate", "win rate, undecided half", "win rate at equal length", "yes rate", "no rate", "mean score")
+_RATES = (
+    named.WIN_RATE,
+    named.WIN_RATE_UNDECIDED_HALF,
+    named.WIN_RATE_AT_EQUAL_LENGTH,
+    named.YES_RATE,
+    named.NO_RATE,
+    named.MEAN_SCORE,
+)
 _RATES_ENDINGS = (", corrected by PPI++", ", corrected by Rogan-Gladen")
 _LARGEST = 1e100
 Draw = Callable[[Any], None]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perl_eval import figure_names as named
+from perl_eval.records import About
 from perl_eval.reporting.counts import OutcomeCounts
 from perl_eval.reporting.inputs import Figure, Folder
 
@@ -19,28 +21,22 @@ _TWO_BY_TWO = (", one person", ", two people")
 """Endings of figures of single people, which have a matrix of their own."""
 _LEFT_OUT = "against the majority of the others"
 _RATES = {
-    "pairwise": ("win rate", "win rate, undecided half"),
-    "yes_no": ("yes rate", "no rate"),
-    "score": ("mean score",),
+    "pairwise": (named.WIN_RATE, named.WIN_RATE_UNDECIDED_HALF),
+    "yes_no": (named.YES_RATE, named.NO_RATE),
+    "score": (named.MEAN_SCORE,),
 }
-
-
-def _mentions(text: str, *names: str) -> bool:
-    """Return whether the names stand in the text as whole words, in this order."""
-    words = ".*".join(rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in names if name)
-    return re.search(words, text, re.DOTALL) is not None
 
 
 def _of(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folder]) -> list[Figure]:
     """Return the figures about one tally.
 
-    The subject must name the policies, and what else it states (judge, data set, prompt) must be the tally's. If some
-    of these figures were made from the tally's folder, which their run card's inputs tell, the others are dropped.
+    They are about its policies, and what else they state (judge, data set, prompt) is the tally's. If some of these
+    figures were made from the tally's folder, which their run card's inputs tell, the others are dropped.
     """
     about = [
         figure
         for figure in figures
-        if not figure.estimate.name.startswith(_TRUE) and _fits(figure.estimate.subject, tally)
+        if not figure.estimate.name.startswith(_TRUE) and _fits(figure.estimate.about, tally)
     ]
     prints = found[tally.folder].fingerprints
     made_from = [
@@ -48,14 +44,22 @@ def _of(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folder]
         for figure in about
         if figure.folder == tally.folder or not prints.isdisjoint(found[figure.folder].card.inputs.values())
     ]
-    return made_from or [figure for figure in about if _mentions(figure.estimate.subject, tally.judge)]
+    return made_from or [figure for figure in about if figure.estimate.about.judge == tally.judge]
 
 
-def _fits(subject: str, tally: OutcomeCounts) -> bool:
-    stated = ((", judge ", tally.judge), (", data ", tally.dataset), (", prompt ", tally.prompt_sha256[:8]))
-    return _mentions(subject, tally.a, tally.b) and all(
-        word not in subject or f"{word}{value}" in subject for word, value in stated
+def _fits(about: About, tally: OutcomeCounts) -> bool:
+    stated = (
+        (about.judge, tally.judge),
+        (about.dataset, tally.dataset),
+        (about.prompt_sha256, tally.prompt_sha256),
     )
+    return (about.scope, about.metric, about.policy, about.minus, about.against) == (
+        "",
+        "",
+        tally.a,
+        "",
+        tally.b,
+    ) and all(one in ("", other) for one, other in stated)
 
 
 def rates(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folder]) -> list[Figure]:
@@ -64,7 +68,7 @@ def rates(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folde
     usual = [figure for name in _RATES[tally.kind] for figure in about if figure.estimate.name == name]
     if usual or tally.kind != "pairwise":
         return usual
-    others = [figure for figure in about if "win rate" in figure.estimate.name]
+    others = [figure for figure in about if named.WIN_RATE in figure.estimate.name]
     return sorted(others, key=lambda figure: len(figure.estimate.name))[:1]
 
 
@@ -115,12 +119,12 @@ def truths(figures: Sequence[Figure]) -> list[Truth]:
     for truth in figures:
         if not truth.estimate.name.startswith(_TRUE):
             continue
-        rest, subject = truth.estimate.name.removeprefix(_TRUE), truth.estimate.subject
+        rest, about = truth.estimate.name.removeprefix(_TRUE), truth.estimate.about
         judged = [
             figure
             for figure in figures
             if figure.estimate.name in (rest, f"judged {rest}", f"{_LEARNED}{rest}")
-            and (figure.estimate.subject == subject or figure.estimate.subject.startswith(f"{subject}, "))
+            and about.covers(figure.estimate.about)
         ]
         paired += [Truth(truth, figure) for figure in judged] or [Truth(truth, None)]
     return paired
@@ -156,7 +160,7 @@ def agreements(figures: Sequence[Figure]) -> list[Agreement]:
     for statistic in dict.fromkeys([*people, *judges]):
         between = people.get(statistic, [])
         for judge in judges.get(statistic, []):
-            alike = [figure for figure in between if figure.estimate.subject == judge.estimate.subject]
+            alike = [figure for figure in between if figure.estimate.about == judge.estimate.about]
             only = between if len(between) == 1 else []
             rows.append(Agreement(statistic, next(iter(alike or only), None), judge))
         if statistic not in judges:

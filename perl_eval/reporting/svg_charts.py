@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from perl_eval.records import Estimate
+from perl_eval import figure_names as named
+from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
+from perl_eval.records import About, Estimate
 from perl_eval.reporting.inputs import Figure, Folder
 from perl_eval.reporting.svg_curves import ticks
 
@@ -15,11 +16,10 @@ __all__ = ["HEIGHT", "WIDTH", "Chart", "Drawn", "Point", "Series", "charts", "la
 WIDTH, HEIGHT = 420, 300
 """Size of a chart on the page, in user units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
-_BIN = re.compile(r"^(?:(?P<about>.*), )?predicted [\d.e+-]+ to [\d.e+-]+, mean (?P<mean>[\d.e+-]+)$")
-_DISTANCES = ("KL to prior", "KL(method || prior)")
-_WORTHS = ("true reward", "reward", "learned reward")
-_LINES = (("target at beta ", "target, by beta"), ("best of n = ", "best of n, by n"))
-_RATES = ("win rate", "win rate, undecided half")
+_DISTANCES = (named.KL_TO_PRIOR, named.KL_METHOD_PRIOR)
+_WORTHS = (named.TRUE_REWARD, "reward", "learned reward")
+_LINES = {TARGET_LINE: "target, by beta", BEST_OF_LINE: "best of n, by n"}
+_RATES = (named.WIN_RATE, named.WIN_RATE_UNDECIDED_HALF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,23 @@ def _bounds(estimate: Estimate) -> tuple[float, float, float] | None:
 
 def _calibration(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Chart]:
     """Draw the observed share of yes against the mean prediction of each bin, one line a run and subject."""
-    lines: dict[str, list[Point]] = {}
+    lines: dict[tuple[int, About], list[Point]] = {}
     simulated = []
     for figure in figures:
-        place = _BIN.match(figure.estimate.subject) if figure.estimate.name == "observed share" else None
-        bounds = _bounds(figure.estimate)
-        if place is None or bounds is None:
+        mean, bounds = figure.estimate.about.bin_mean, _bounds(figure.estimate)
+        if figure.estimate.name != named.OBSERVED_SHARE or mean is None or bounds is None:
             continue
-        label = ", ".join(part for part in (found[figure.folder].label, place["about"]) if part)
-        mean = float(place["mean"])
-        lines.setdefault(label, []).append(Point((mean, mean, mean), bounds, f"n = {figure.estimate.n}"))
+        whole = replace(figure.estimate.about, bin=None, bin_low=None, bin_high=None, bin_mean=None)
+        point = Point((mean, mean, mean), bounds, f"n = {figure.estimate.n}")
+        lines.setdefault((figure.folder, whole), []).append(point)
         simulated.append(figure.estimate.simulated)
     series = tuple(
-        Series(label, tuple(sorted(points, key=lambda point: point.x)), joined=True) for label, points in lines.items()
+        Series(
+            ", ".join(part for part in (found[folder].label, whole.sentence) if part),
+            tuple(sorted(points, key=lambda point: point.x)),
+            joined=True,
+        )
+        for (folder, whole), points in lines.items()
     )
     title, y = "Calibration of reward models", "observed share of yes"
     chart = Chart("calibration", title, "predicted probability of yes", y, series, True, all(simulated))
@@ -97,28 +101,35 @@ def _calibration(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Cha
 
 
 def _frontiers(figures: Sequence[Figure]) -> list[Chart]:
-    """Draw each measure of worth against KL to the prior; nothing but luck stands above the target's line."""
-    by_subject: dict[tuple[int, str], dict[str, Estimate]] = {}
+    """Draw each measure of worth against KL to the prior; nothing but luck stands above the target's line.
+
+    Figures of older files do not say in fields which line they belong to, and are left out.
+    """
+    by_subject: dict[tuple[int, About], dict[str, Estimate]] = {}
     for figure in figures:
-        if figure.estimate.name in (*_DISTANCES, *_WORTHS):
-            by_subject.setdefault((figure.folder, figure.estimate.subject), {})[figure.estimate.name] = figure.estimate
+        about = figure.estimate.about
+        if figure.estimate.name in (*_DISTANCES, *_WORTHS) and not about.text:
+            by_subject.setdefault((figure.folder, about), {})[figure.estimate.name] = figure.estimate
     made = []
     for worth in _WORTHS:
-        points: dict[str, list[Point]] = {}
+        points: dict[About, list[Point]] = {}
         simulated = []
-        for (_, subject), own in by_subject.items():
+        for (_, about), own in by_subject.items():
             distance = next((own[name] for name in _DISTANCES if name in own), None)
             x = None if distance is None else _bounds(distance)
             y = _bounds(own[worth]) if worth in own else None
             if x is None or y is None:
                 continue
-            line = next((name for start, name in _LINES if subject.startswith(start)), subject)
-            points.setdefault(line, []).append(Point(x, y, subject))
+            line = replace(about, at=None) if about.slice in _LINES else about
+            points.setdefault(line, []).append(Point(x, y, about.sentence))
             simulated.append(own[worth].simulated)
-        joined = {name for _, name in _LINES}
         series = tuple(
-            Series(name, tuple(sorted(own_points, key=lambda point: point.x)), name in joined)
-            for name, own_points in points.items()
+            Series(
+                _LINES.get(line.slice, line.sentence),
+                tuple(sorted(own_points, key=lambda point: point.x)),
+                line.slice in _LINES,
+            )
+            for line, own_points in points.items()
         )
         if sum(len(one.points) for one in series) > 1:
             id, title = f"frontier-{worth.replace(' ', '-')}", f"Frontier: {worth} against KL"

@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from perl_eval import figure_names as named
+from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
+from perl_eval.records import About
 from perl_eval.reporting.inputs import Figure
 
 __all__ = ["Board", "Matrix", "TableRow", "boards", "matrices"]
 
 _LEADERS = (
-    *("strength", "win rate, undecided half", "win rate", "win rate at equal length", "yes rate", "no rate"),
-    *("mean score", "VQA accuracy", "action step match", "true reward", "learned reward", "reward", "KL to prior"),
-    *("self-BLEU", "entropy"),
+    *(
+        named.STRENGTH,
+        named.WIN_RATE_UNDECIDED_HALF,
+        named.WIN_RATE,
+        named.WIN_RATE_AT_EQUAL_LENGTH,
+        named.YES_RATE,
+        named.NO_RATE,
+    ),
+    *(
+        named.MEAN_SCORE,
+        named.VQA_ACCURACY,
+        named.ACTION_STEP_MATCH,
+        named.TRUE_REWARD,
+        "learned reward",
+        "reward",
+        named.KL_TO_PRIOR,
+    ),
+    *(named.SELF_BLEU, named.ENTROPY),
 )
-_LENGTH = ("longer preferred rate", "win rate at equal length", "win rate, AlpacaEval length control")
-_TASKS = ("VQA accuracy", "VQA accuracy difference", "action step match", "action step match difference")
+_LENGTH = (
+    named.LONGER_PREFERRED_RATE,
+    named.WIN_RATE_AT_EQUAL_LENGTH,
+    named.WIN_RATE_ALPACAEVAL_LENGTH_CONTROL,
+)
+_TASKS = (
+    named.VQA_ACCURACY,
+    named.VQA_ACCURACY_DIFFERENCE,
+    named.ACTION_STEP_MATCH,
+    named.ACTION_STEP_MATCH_DIFFERENCE,
+)
 _REWARDS = (
-    *("pair accuracy", "accuracy", "majority share", "balanced accuracy", "AUC", "calibration error", "Brier score"),
-    "within-context pair accuracy",
+    *(
+        named.PAIR_ACCURACY,
+        named.ACCURACY,
+        named.MAJORITY_SHARE,
+        named.BALANCED_ACCURACY,
+        named.AUC,
+        named.CALIBRATION_ERROR,
+        named.BRIER_SCORE,
+    ),
+    named.WITHIN_CONTEXT_PAIR_ACCURACY,
 )
 _CORRECTED = (", corrected by PPI++", ", corrected by Rogan-Gladen")
-_ONE_PERSON = "human-judge exact agreement, one person"
-_TWO_PEOPLE = "human-human exact agreement, two people"
-_NO_POLICY = ("target at beta ", "best of n = ")
-"""How subjects begin that are points of a line, not policies."""
-_CEILING = "human ceiling"
-_PERSON = ", person "
+_ONE_PERSON = named.HUMAN_JUDGE_EXACT_AGREEMENT_ONE_PERSON
+_TWO_PEOPLE = named.HUMAN_HUMAN_EXACT_AGREEMENT_TWO_PEOPLE
+_LINES = (TARGET_LINE, BEST_OF_LINE)
+"""Slices that are points of a line, not policies."""
+_CEILING = named.HUMAN_CEILING
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +116,7 @@ def boards(figures: Sequence[Figure]) -> list[Board]:
     """Return the tables for which there are figures."""
     made = [
         _leaderboard(figures),
-        _board("length", "Length", _LENGTH_NOTE, _pivot(figures, ("win rate", *_LENGTH), need=_LENGTH)),
+        _board("length", "Length", _LENGTH_NOTE, _pivot(figures, (named.WIN_RATE, *_LENGTH), need=_LENGTH)),
         _corrected(figures),
         _board("tasks", "Tasks", _TASKS_NOTE, _pivot(figures, _TASKS)),
         _board("rewards", "Reward models", _REWARDS_NOTE, _pivot(figures, _REWARDS)),
@@ -105,63 +139,76 @@ _CORRECTED_NOTE = (
 _TASKS_NOTE = "Scored by rule, without a judge. Differences are of two policies on the same items."
 _REWARDS_NOTE = "Accuracy says little where one label is common: hold it against the majority share."
 
-_Pivot = tuple[tuple[str, ...], list[TableRow]]
+_Line = tuple[About, tuple[Figure | None, ...]]
+_Pivot = tuple[tuple[str, ...], list[_Line]]
 
 
-def _parts(subject: str) -> tuple[str, str]:
-    """Return the policy that a subject is about, and the rest: against whom, by which judge, on what."""
-    head, comma, rest = subject.partition(", judge ")
-    policy, against, other = head.partition(" against ")
-    return policy, ", ".join(part for part in (against.strip() + against[-1:] + other, comma[2:] + rest) if part)
+def _row(line: _Line) -> TableRow:
+    """Return a line with whose figures they are set apart from the rest: against whom, by which judge, on what."""
+    about, figures = line
+    own = _own(about)
+    if own == about:
+        return TableRow((about.sentence, ""), figures)
+    rest = replace(about, scope="", label="", metric="", policy="", minus="")
+    return TableRow((own.who, rest.sentence), figures)
+
+
+def _own(about: About) -> About:
+    """Return whose figure it is, where somebody judged it or it was held against something; else all of it."""
+    if about.who and (about.against or about.truth or about.judge):
+        return About(scope=about.scope, label=about.label, metric=about.metric, policy=about.policy, minus=about.minus)
+    return about
 
 
 def _pivot(figures: Iterable[Figure], names: Sequence[str], *, need: Sequence[str] = ()) -> _Pivot:
-    """Return a line for each subject that has a needed figure, and the columns of which some line has a figure.
+    """Return a line for what has a needed figure, and the columns of which some line has a figure.
 
-    Of figures of one name and subject, from several runs, each gets a line.
+    Of figures of one name about the same, from several runs, each gets a line.
     """
-    lines: list[tuple[str, dict[str, Figure]]] = []
+    lines: list[tuple[About, dict[str, Figure]]] = []
     for figure in figures:
         estimate = figure.estimate
         if estimate.name not in names:
             continue
-        free = (line for subject, line in lines if subject == estimate.subject and estimate.name not in line)
+        free = (line for about, line in lines if about == estimate.about and estimate.name not in line)
         line = next(free, None)
         if line is None:
-            lines.append((estimate.subject, {estimate.name: figure}))
+            lines.append((estimate.about, {estimate.name: figure}))
         else:
             line[estimate.name] = figure
-    kept = [(subject, line) for subject, line in lines if any(name in line for name in need or names)]
+    kept = [(about, line) for about, line in lines if any(name in line for name in need or names)]
     columns = tuple(name for name in names if any(name in line for _, line in kept))
-    return columns, [TableRow(_parts(subject), tuple(line.get(name) for name in columns)) for subject, line in kept]
+    return columns, [(about, tuple(line.get(name) for name in columns)) for about, line in kept]
 
 
 def _board(id: str, title: str, note: str, pivot: _Pivot) -> Board | None:
-    columns, rows = pivot
-    return Board(id, title, note, columns, tuple(rows)) if rows else None
+    columns, lines = pivot
+    return Board(id, title, note, columns, tuple(map(_row, lines))) if lines else None
 
 
 def _leaderboard(figures: Sequence[Figure]) -> Board | None:
-    """Rank policies by the first figure that each has; only where there are two policies or more."""
-    columns, lines = _pivot([one for one in figures if not one.estimate.subject.startswith(_NO_POLICY)], _LEADERS)
-    if len({row.about[0] for row in lines}) < 2:
+    """Rank policies by the first figure that each has; only where there are two policies or more.
+
+    Figures of older files do not say in fields whose they are, and take no part.
+    """
+    ranked = [one for one in figures if one.estimate.about.slice not in _LINES and not one.estimate.about.text]
+    columns, lines = _pivot(ranked, _LEADERS)
+    if len({_own(about) for about, _ in lines}) < 2:
         return None
     # What is known of a policy whoever judges it stands in the lines of its judges too.
-    judged = {row.about[0] for row in lines if row.about[1]}
-    own = {row.about[0]: row for row in reversed(lines) if not row.about[1]}
-    rows = [
-        TableRow(
-            row.about, tuple(one or other for one, other in zip(row.figures, own[row.about[0]].figures, strict=True))
-        )
-        if row.about[1] and row.about[0] in own
-        else row
-        for row in lines
-        if row.about[1] or row.about[0] not in judged or own[row.about[0]] is not row
-    ]
+    judged = {_own(about) for about, _ in lines if _own(about) != about}
+    own = {about: line for about, line in reversed(lines) if _own(about) == about}
+    rows: list[_Line] = []
+    for about, line in lines:
+        policy = _own(about)
+        if policy != about and policy in own:
+            rows.append((about, tuple(one or other for one, other in zip(line, own[policy], strict=True))))
+        elif policy != about or policy not in judged or own[policy] is not line:
+            rows.append((about, line))
 
-    def place(row: TableRow) -> tuple[float, ...]:
+    def place(row: _Line) -> tuple[float, ...]:
         # Figures of different names do not compare: what has the more telling one comes first.
-        for column, figure in enumerate(row.figures):
+        for column, figure in enumerate(row[1]):
             if figure is not None and figure.estimate.value is not None:
                 return column, -figure.estimate.value
         return len(columns), 0.0
@@ -171,37 +218,41 @@ def _leaderboard(figures: Sequence[Figure]) -> Board | None:
 
 def _corrected(figures: Sequence[Figure]) -> Board | None:
     """Set each rate beside its corrections, of the same comparison by the same judge."""
-    plain: dict[tuple[str, str], Figure] = {}
+    plain: dict[tuple[About, str], Figure] = {}
     for figure in figures:
-        plain.setdefault((figure.estimate.subject, figure.estimate.name), figure)
-    lines: dict[tuple[str, str], list[Figure | None]] = {}
+        plain.setdefault((figure.estimate.about, figure.estimate.name), figure)
+    lines: dict[tuple[About, str], list[Figure | None]] = {}
     for figure in figures:
         for column, ending in enumerate(_CORRECTED):
             if figure.estimate.name.endswith(ending):
-                key = (figure.estimate.subject, figure.estimate.name.removesuffix(ending))
+                key = (figure.estimate.about, figure.estimate.name.removesuffix(ending))
                 lines.setdefault(key, [plain.get(key), None, None])[column + 1] = figure
-    rows = [TableRow((f"{name}", subject), tuple(line)) for (subject, name), line in lines.items()]
+    rows = [TableRow((name, about.sentence), tuple(line)) for (about, name), line in lines.items()]
     columns = ("as judged", "corrected by PPI++", "corrected by Rogan-Gladen")
-    return _board("corrected", "Corrected rates", _CORRECTED_NOTE, (columns, rows))
+    return Board("corrected", "Corrected rates", _CORRECTED_NOTE, columns, tuple(rows)) if rows else None
 
 
 def matrices(figures: Sequence[Figure]) -> list[Matrix]:
     """Return the agreement of each judge and the people it was held against, two by two."""
-    cells: dict[tuple[int, str], dict[tuple[str, str], Figure]] = {}
+    cells: dict[tuple[int, About], dict[tuple[str | None, str | None], Figure]] = {}
     for figure in figures:
-        if figure.estimate.name in (_ONE_PERSON, _TWO_PEOPLE):
-            subject, *named = figure.estimate.subject.split(_PERSON)
-            pair = (named[-2] if figure.estimate.name == _TWO_PEOPLE else subject, named[-1])
-            cells.setdefault((figure.folder, subject), {})[pair] = figure
+        about = figure.estimate.about
+        if about.person and figure.estimate.name in (_ONE_PERSON, _TWO_PEOPLE):
+            judge = replace(about, person="", other_person="")
+            pair = (about.person, about.other_person) if about.other_person else (None, about.person)
+            cells.setdefault((figure.folder, judge), {})[pair] = figure
     found = []
-    for (folder, subject), own in cells.items():
+    for (folder, judge), own in cells.items():
         both = own | {pair[::-1]: figure for pair, figure in own.items()}
-        people = tuple(sorted({person for _, person in own} | {one for one, _ in own if one != subject}))
-        rows = [TableRow((name,), tuple(both.get((name, person)) for person in people)) for name in (subject, *people)]
-        ceiling = (one for one in figures if one.folder == folder and one.estimate.subject == subject)
+        people = tuple(sorted({person for pair in own for person in pair if person is not None}))
+        rows = [
+            TableRow((person or judge.sentence,), tuple(both.get((person, other)) for other in people))
+            for person in (None, *people)
+        ]
+        ceiling = (one for one in figures if one.folder == folder and one.estimate.about == judge)
         found.append(
             Matrix(
-                subject,
+                judge.sentence,
                 people,
                 tuple(row for row in rows if any(row.figures)),
                 tuple(one for one in ceiling if one.estimate.name == _CEILING),

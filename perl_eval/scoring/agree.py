@@ -10,7 +10,7 @@ from typing import Any
 
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources import user_table
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
 from perl_eval.stats.bootstrap import Resampling
@@ -210,5 +210,5 @@ def of_table(
     found.append(graded)
     for one, other in combinations(sorted(set(raters)), 2):
         pair = ([unit.get(name) for unit in by_unit.values()] for name in (one, other))
-        found += about(correlations(*pair, clusters=groups, level=how.level), f"{one} with {other}")
+        found += about(correlations(*pair, clusters=groups, level=how.level), About(rater=one, other_rater=other))
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, labels_of, ratings_by_unit
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit_judge_card
 from perl_eval.scoring.audit_drift import ANCHORS
 from perl_eval.scoring.audit_figures import (
@@ -92,7 +92,7 @@ def run(
                 *label_shares(own, by_unit, how),
                 *price(own, how),
             ]
-            found += about(figures, f"judge {judge}", simulated=any(record.simulated for record in own))
+            found += about(figures, About(judge=judge), simulated=any(record.simulated for record in own))
         found = about(found, simulated=simulated_input)
         parquet.write(progress.folder / ANCHORS, anchors, Judgement)
         page = audit_judge_card.page(found, judges, anchors=len(anchors))

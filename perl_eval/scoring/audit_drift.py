@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_figures import SAME, said
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, p_value, proportion
@@ -68,7 +69,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
             flips = [said(record) != fresh[judge, record.prompt_sha256, record.unit] for record in own]
             if flips:
                 changed = _flips(flips, missing, _expected(known, judge), how)
-                found += about(changed, f"judge {judge}", simulated=any(record.simulated for record in own))
+                found += about(changed, About(judge=judge), simulated=any(record.simulated for record in own))
         if not found:
             raise UserError(
                 f"{now} holds no judgement of an anchor",
@@ -81,7 +82,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
 def _expected(passport: Sequence[Estimate], judge: str) -> float:
     """Return the share of flips that the audit leaves possible without drift."""
     for estimate in passport:
-        if estimate.name == SAME and estimate.subject == f"judge {judge}" and estimate.low is not None:
+        if estimate.name == SAME and estimate.subject == About(judge=judge).sentence and estimate.low is not None:
             return 1 - estimate.low
     return _EXPECTED_FLIPS
 
@@ -92,7 +93,7 @@ def _flips(flips: Sequence[bool], missing: int, expected: float, how: AuditOptio
     n, method = len(flips), f"exact binomial test against {expected:.3f}"
     p = float(binomtest(sum(flips), n, expected, alternative="greater").pvalue)
     return [
-        proportion("flip rate", flips, n_missing=missing, level=how.resampling.level),
-        p_value("drift p", p, n=n, n_missing=missing, method=method),
-        Estimate("drift alarm", float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
+        proportion(named.FLIP_RATE, flips, n_missing=missing, level=how.resampling.level),
+        p_value(named.DRIFT_P, p, n=n, n_missing=missing, method=method),
+        Estimate(named.DRIFT_ALARM, float(p < _ALARM), None, None, n, missing, f"{method}, at {_ALARM:g}"),
     ]

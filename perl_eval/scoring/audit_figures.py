@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of
 from perl_eval.outcomes import HALF, LABELS, worth
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
@@ -18,10 +19,10 @@ from perl_eval.storage import run_folder
 
 __all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shares", "price", "repeatability", "said"]
 
-ATTACKED = "attack success rate"
+ATTACKED = named.ATTACK_SUCCESS_RATE
 
 
-SAME = "same outcome when asked again"
+SAME = named.SAME_OUTCOME_WHEN_ASKED_AGAIN
 
 
 def figures_of_pairs(
@@ -33,7 +34,7 @@ def figures_of_pairs(
 
 
 def attack_figures(attack: Path | None) -> dict[str, list[Estimate]]:
-    """Return the success rates of the attacks on each judge, the attack as subject."""
+    """Return the success rates of the attacks on each judge, the attack as slice."""
     if attack is None:
         return {}
     rates = [estimate for estimate in run_folder.read(attack, Estimate) if estimate.name == ATTACKED]
@@ -49,8 +50,8 @@ def label_shares(
     found = []
     for label in LABELS[own[0].kind]:
         hits = [name == label for name in names]
-        share = proportion("share of people's labels", hits, clusters=groups, level=how.resampling.level)
-        found += about([share], f"label {label}")
+        share = proportion(named.SHARE_OF_PEOPLES_LABELS, hits, clusters=groups, level=how.resampling.level)
+        found += about([share], About(slice="label", value=label))
     return found
 
 
@@ -105,7 +106,7 @@ def _length(own: Sequence[Judgement], truths: Sequence[float | None], how: Audit
 
 def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
     """Return what the judge gives its own family beyond what people give it, on pairs with one side of the family."""
-    name = "self-preference"
+    name = named.SELF_PREFERENCE
     judge, people, groups = [], [], []
     for record, truth in zip(own, truths, strict=True):
         sides = (_in_family(record.policy_a, how.family), _in_family(record.policy_b, how.family))
@@ -131,16 +132,16 @@ def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
     seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
     found = [
-        proportion("unjudged rate", failed, clusters=groups, level=how.resampling.level),
-        mean("tokens a judgement", tokens, clusters=groups, level=how.resampling.level),
-        mean("seconds a judgement", seconds, clusters=groups, level=how.resampling.level),
+        proportion(named.UNJUDGED_RATE, failed, clusters=groups, level=how.resampling.level),
+        mean(named.TOKENS_A_JUDGEMENT, tokens, clusters=groups, level=how.resampling.level),
+        mean(named.SECONDS_A_JUDGEMENT, seconds, clusters=groups, level=how.resampling.level),
     ]
     priced = [
         (sum(ballot.cost_usd or 0.0 for ballot in record.ballots), record.group)
         for record in own
         if all(ballot.cost_usd is not None for ballot in record.ballots)
     ]
-    cost, missing = "cost a judgement, USD", len(own) - len(priced)
+    cost, missing = named.COST_A_JUDGEMENT_USD, len(own) - len(priced)
     if not priced:
         return [*found, undefined(cost, "the judge's price is not known", n_missing=missing)]
     values, names = [value for value, _ in priced], [name for _, name in priced]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from perl_eval import figure_names as named
 from perl_eval.metrics.glossary import MEANINGS
 from perl_eval.records import Estimate
 
@@ -13,28 +15,58 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Agreement with people",
         (
-            *("units compared", "people", "share of people's labels", "human-judge exact agreement, majority"),
-            *("human-judge Cohen kappa", "human-judge Gwet AC1", "human-human exact agreement"),
-            *("human-human Krippendorff alpha", "human ceiling", "judge at the ceiling's task"),
-            *("judge minus human ceiling", "alt-test winning rate", "alt-test advantage"),
-            *("human-judge AUC, majority", "human-judge Pearson r", "human-judge Spearman rho"),
+            *(
+                named.UNITS_COMPARED,
+                "people",
+                named.SHARE_OF_PEOPLES_LABELS,
+                named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY,
+            ),
+            *(named.HUMAN_JUDGE_COHEN_KAPPA, "human-judge Gwet AC1", named.HUMAN_HUMAN_EXACT_AGREEMENT),
+            *("human-human Krippendorff alpha", named.HUMAN_CEILING, named.JUDGE_AT_THE_CEILINGS_TASK),
+            *(
+                named.JUDGE_MINUS_HUMAN_CEILING,
+                named.ALT_TEST_WINNING_RATE,
+                named.ALT_TEST_ADVANTAGE,
+            ),
+            *(
+                named.HUMAN_JUDGE_AUC_MAJORITY,
+                named.HUMAN_JUDGE_PEARSON_R,
+                named.HUMAN_JUDGE_SPEARMAN_RHO,
+            ),
         ),
     ),
     (
         "Position",
         (
-            *("first in both orders", "second in both orders", "position test p", "position preference"),
-            *("consistency", "kappa between orders"),
+            *(
+                named.FIRST_IN_BOTH_ORDERS,
+                named.SECOND_IN_BOTH_ORDERS,
+                named.POSITION_TEST_P,
+                named.POSITION_PREFERENCE,
+            ),
+            *(named.CONSISTENCY, named.KAPPA_BETWEEN_ORDERS),
         ),
     ),
     (
         "Repeatability, length, family, attacks",
         (
-            *("same outcome when asked again", "longer preferred rate, judge", "longer preferred rate, people"),
-            *("self-preference", "attack success rate"),
+            *(
+                named.SAME_OUTCOME_WHEN_ASKED_AGAIN,
+                named.LONGER_PREFERRED_RATE_JUDGE,
+                named.LONGER_PREFERRED_RATE_PEOPLE,
+            ),
+            *(named.SELF_PREFERENCE, named.ATTACK_SUCCESS_RATE),
         ),
     ),
-    ("Failures and price", ("unjudged rate", "tokens a judgement", "seconds a judgement", "cost a judgement, USD")),
+    (
+        "Failures and price",
+        (
+            named.UNJUDGED_RATE,
+            named.TOKENS_A_JUDGEMENT,
+            named.SECONDS_A_JUDGEMENT,
+            named.COST_A_JUDGEMENT_USD,
+        ),
+    ),
 )
 
 
@@ -42,20 +74,18 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     """Write the page.
 
     Args:
-        estimates: Figures of an audit, each with ``judge NAME`` as the begin of its subject.
+        estimates: Figures of an audit, each about its judge.
         judges: Whose passports they are.
         anchors: Number of judgements kept as anchors.
     """
     lines = []
     for judge in judges:
-        own = [
-            one for one in estimates if one.subject == f"judge {judge}" or one.subject.startswith(f"judge {judge}, ")
-        ]
+        own = [one for one in estimates if one.about.judge == judge and not one.about.policy]
         lines += [f"# Passport of judge {_cell(judge)}", ""]
         if any(one.simulated for one in own):
             lines += ["Simulated: people or judge are not real.", ""]
         for title, names in _PARTS:
-            told = [_row(one, judge) for name in names for one in own if one.name == name]
+            told = [_row(one) for name in names for one in own if one.name == name]
             if told:  # a judge of single answers knows no position
                 head = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
                 lines += [f"## {title}", "", *head, *told, ""]
@@ -66,8 +96,8 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     return "\n".join(lines)
 
 
-def _row(estimate: Estimate, judge: str) -> str:
-    inner = estimate.subject.removeprefix(f"judge {judge}").removeprefix(", ")
+def _row(estimate: Estimate) -> str:
+    inner = replace(estimate.about, judge="").sentence
     name = f"{estimate.name} ({inner})" if inner else estimate.name
     value = f"none: {estimate.reason}" if estimate.value is None else f"{estimate.value:.3g}"
     interval = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.judgement_estimates import ScoreOptions
-from perl_eval.records import Completion, Estimate
+from perl_eval.records import About, Completion, Estimate
 from perl_eval.scoring.score import _is_simulated
 from perl_eval.stats.diversity import diversity
 from perl_eval.stats.intervals import about
@@ -50,6 +50,6 @@ def run_diversity(completions: Path, out: Path, *, options: ScoreOptions | None 
             estimates = diversity(
                 [record.text for record in own], [record.item for record in own], level=how.resampling.level
             )
-            found += about(estimates, policy, simulated=simulated)
+            found += about(estimates, About(policy=policy), simulated=simulated)
         progress.write(found, Estimate)
     return progress.folder

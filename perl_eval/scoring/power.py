@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, between, not_negative
 from perl_eval.errors import OptionError, UserError
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import is_undecided, worth
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats import sample_size as plans
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, undefined, wilson
@@ -157,20 +158,20 @@ def _planned(
         from scipy.special import ndtri
 
         bounds = wilson(wanted.rate * wanted.items, wanted.items, float(ndtri((1 + how.level) / 2)))
-        found.append(Estimate("observed rate", wanted.rate, *bounds, wanted.items, 0, "Wilson", how.level))
+        found.append(Estimate(named.OBSERVED_RATE, wanted.rate, *bounds, wanted.items, 0, "Wilson", how.level))
     if wanted.half_width is None and wanted.detect is None and wanted.pairs is None:
         return found
     taken = _taken(given, how, records, labels)
     value = {estimate.name: estimate.value for estimate in taken}
     assumed = plans.Assumptions(
-        decided=value["decided share"] or 0.0,
-        difference=value["difference"] or 0.0,
+        decided=value[named.DECIDED_SHARE] or 0.0,
+        difference=value[named.DIFFERENCE] or 0.0,
         level=how.level,
         power=how.power,
-        design_effect=value["design effect"] or 1.0,
+        design_effect=value[named.DESIGN_EFFECT] or 1.0,
     )
-    found += about(taken, "taken")
-    cost, share = value.get("cost a call, USD"), taken[0]
+    found += about(taken, About(slice="taken"))
+    cost, share = value.get(named.COST_A_CALL_USD), taken[0]
     method = (
         f"decided {assumed.decided:.3g}, difference {assumed.difference:.3g}, design effect {assumed.design_effect:.3g}"
     )
@@ -186,8 +187,8 @@ def _planned(
             )
 
         plan = _budget(pairs_at, assumed.decided, share, method, how)
-        plan.append(_labels(assumed, value.get("correlation with people"), wide, how))
-        found += about(plan, f"for a half-width of {wide:g}")
+        plan.append(_labels(assumed, value.get(named.CORRELATION_WITH_PEOPLE), wide, how))
+        found += about(plan, About(slice="for a half-width of", at=wide))
     if wanted.detect is not None:
         gap = abs(wanted.detect)
 
@@ -201,9 +202,9 @@ def _planned(
         if gap > assumed.decided:
             raise ValueError(f"a difference of {gap:g} cannot exceed the decided share, {assumed.decided:.3g}")
         told = f"{method}, power {how.power:g}, sign test"
-        found += about(_budget(pairs_to_find, assumed.decided, share, told, how), f"to detect {gap:g}")
+        found += about(_budget(pairs_to_find, assumed.decided, share, told, how), About(slice="to detect", at=gap))
     if wanted.pairs is not None:
-        found += about(_of_pairs(assumed, wanted.pairs, method), f"of {wanted.pairs} pairs")
+        found += about(_of_pairs(assumed, wanted.pairs, method), About(slice="of", at=wanted.pairs, unit="pairs"))
     return found
 
 
@@ -230,28 +231,28 @@ def _taken(
     groups = [record.group for record in judged]
     found = []
     if given.decided is None and judged:
-        found.append(proportion("decided share", decided, clusters=groups, level=how.level))
+        found.append(proportion(named.DECIDED_SHARE, decided, clusters=groups, level=how.level))
     else:
-        found.append(_fixed("decided share", base.decided if given.decided is None else given.decided))
+        found.append(_fixed(named.DECIDED_SHARE, base.decided if given.decided is None else given.decided))
     if given.difference is None and judged:
         gaps = 2 * scores - 1
-        found.append(mean("difference", gaps, clusters=groups, bounds=_BOUNDS_OF_DIFFERENCE, level=how.level))
+        found.append(mean(named.DIFFERENCE, gaps, clusters=groups, bounds=_BOUNDS_OF_DIFFERENCE, level=how.level))
     else:
-        found.append(_fixed("difference", base.difference if given.difference is None else given.difference))
+        found.append(_fixed(named.DIFFERENCE, base.difference if given.difference is None else given.difference))
     found.append(_design_effect(scores, groups))
     costs = [ballot.cost_usd for record in records for ballot in record.ballots]
     if given.price_usd is not None:
-        found.append(_fixed("cost a call, USD", given.price_usd))
+        found.append(_fixed(named.COST_A_CALL_USD, given.price_usd))
     elif costs and all(cost is not None for cost in costs):
-        found.append(mean("cost a call, USD", [cost or 0.0 for cost in costs], level=how.level))
+        found.append(mean(named.COST_A_CALL_USD, [cost or 0.0 for cost in costs], level=how.level))
     if given.correlation is not None:
-        found.append(_fixed("correlation with people", given.correlation))
+        found.append(_fixed(named.CORRELATION_WITH_PEOPLE, given.correlation))
     elif labels:
         by_unit, _ = ratings_by_unit(labels)
         worths = [list(map(worth, labels_of(record, by_unit).values())) for record in judged]
         people = [sum(given) / len(given) if given else None for given in worths]
         pearson = correlations(scores.tolist(), people, clusters=groups, level=how.level)[0]
-        found.append(replace(pearson, name="correlation with people"))
+        found.append(replace(pearson, name=named.CORRELATION_WITH_PEOPLE))
     return found
 
 
@@ -265,10 +266,10 @@ def _design_effect(scores: np.ndarray, groups: Sequence[str]) -> Estimate:
     """Return the variance of the mean score by groups over that of independent items; 1 where no group repeats."""
     number = len(set(groups))
     if number < 2 or number == len(groups) or np.ptp(scores) == 0:
-        return _fixed("design effect", 1.0)
+        return _fixed(named.DESIGN_EFFECT, 1.0)
     error, _ = clustered_standard_error(scores, groups)
     effect = error**2 / (float(scores.var(ddof=1)) / len(scores))
-    return Estimate("design effect", effect, None, None, len(scores), 0, f"clustered variance, {number} clusters")
+    return Estimate(named.DESIGN_EFFECT, effect, None, None, len(scores), 0, f"clustered variance, {number} clusters")
 
 
 def _budget(
@@ -282,10 +283,10 @@ def _budget(
         low, high = (None, None) if ends is None else (read(ends[0]), read(ends[1]))
         return Estimate(name, read(plan), low, high, share.n, 0, method, how.level)
 
-    found = [figure("pairs", lambda b: float(b.pairs)), figure("calls", lambda b: float(b.calls))]
+    found = [figure("pairs", lambda b: float(b.pairs)), figure(named.CALLS, lambda b: float(b.calls))]
     if plan.cost_usd is None:
-        return [*found, undefined("cost, USD", "the price of a call is not known", method=method)]
-    return [*found, figure("cost, USD", lambda b: b.cost_usd or 0.0)]
+        return [*found, undefined(named.COST_USD, "the price of a call is not known", method=method)]
+    return [*found, figure(named.COST_USD, lambda b: b.cost_usd or 0.0)]
 
 
 def _labels(assumed: plans.Assumptions, correlation: float | None, half_width: float, how: PowerOptions) -> Estimate:
@@ -309,8 +310,8 @@ def _of_pairs(assumed: plans.Assumptions, pairs: int, method: str) -> list[Estim
     z = float(ndtri((1 + assumed.level) / 2))
     width = z * sqrt(assumed.score_variance * assumed.design_effect / pairs)
     gap = plans.detectable_difference(assumed, pairs)
-    name, told = "detectable difference", f"{method}, power {assumed.power:g}, sign test"
-    found = [Estimate("half-width", width, None, None, pairs, 0, method, assumed.level)]
+    name, told = named.DETECTABLE_DIFFERENCE, f"{method}, power {assumed.power:g}, sign test"
+    found = [Estimate(named.HALF_WIDTH, width, None, None, pairs, 0, method, assumed.level)]
     if gap is None:
         return [*found, undefined(name, "no possible difference would be found", n=pairs, method=told)]
     return [*found, Estimate(name, gap, None, None, pairs, 0, told, assumed.level)]

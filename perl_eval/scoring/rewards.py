@@ -12,7 +12,7 @@ from typing import Any
 from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.metrics.reward_quality import QualityOptions, label_figures, pair_figures
 from perl_eval.outcomes import is_decided, worth
-from perl_eval.records import Estimate, HumanLabel, Score, unit_of
+from perl_eval.records import About, Estimate, HumanLabel, Score, unit_of
 from perl_eval.sources import rows, user_table
 from perl_eval.sources.rows import Row
 from perl_eval.stats.bootstrap import Clusters
@@ -93,13 +93,13 @@ def run(
         found: list[Estimate] = []
         for policy, metric in sorted({(reward.policy, reward.metric) for reward in rewards}):
             own = [reward for reward in rewards if (reward.policy, reward.metric) == (policy, metric)]
-            name = f"{metric} of {policy}" if policy else metric
+            name = About(metric=metric, policy=policy)
             if metric == _CHOSEN:
                 rejected = [one for one in rewards if (one.policy, one.metric) == (policy, _REJECTED)]
-                found += about(_chosen_rejected(own, rejected, how), "reward" if not policy else f"reward of {policy}")
+                found += about(_chosen_rejected(own, rejected, how), About(metric="reward", policy=policy))
             by_people = [*_labelled_answers(own, given, how), *_labelled_pairs(own, given, how)]
-            found += about(by_people, f"{name} against people")
-            found += about(_labelled_rows(own, rated, how), f"{name} against labels")
+            found += about(by_people, replace(name, truth="people"))
+            found += about(_labelled_rows(own, rated, how), replace(name, truth="labels"))
         if not found:
             _refuse_without_labels(rewards, given, data)
         simulated = progress.simulated

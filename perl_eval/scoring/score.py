@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.figure_names import WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME
 from perl_eval.metrics.judgement_estimates import ScoreOptions, estimate_judgements, kind_of
 from perl_eval.records import Estimate, Judgement
 from perl_eval.stats.intervals import about
@@ -13,6 +14,8 @@ from perl_eval.storage import run_folder
 from perl_eval.storage.executor import Executor, here
 
 __all__ = ["ScoreOptions", "estimate_judgements", "run"]
+
+_ANYTIME = (WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME)
 
 
 def run(
@@ -64,7 +67,7 @@ def _anytime(judged: Path) -> list[Estimate]:
     card = run_folder.read_card(folder)
     if card is None or card.notes.get("decided after") is None or not (folder / run_folder.FILES[Estimate]).is_file():
         return []
-    return [estimate for estimate in run_folder.read(folder, Estimate) if estimate.name.endswith(", anytime")]
+    return [estimate for estimate in run_folder.read(folder, Estimate) if estimate.name in _ANYTIME]
 
 
 def _is_simulated(path: Path) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Completion, Estimate, Judgement, Score
+from perl_eval.records import About, Completion, Estimate, Judgement, Score
 from perl_eval.sources import user_table
 from perl_eval.stats.action_accuracy import RULES, Match, Rule, Screen, action_accuracies, match_action, parse_action
 from perl_eval.stats.agreement_coefficients import exact_agreement
@@ -23,7 +24,7 @@ __all__ = ["Beside", "TaskOptions", "run"]
 
 _VQA = ("answers", "question_type", "answer_type")
 _UI = ("action", "candidate_boxes", "screen_width", "screen_height")
-_ACCURACY, _STEP = "VQA accuracy", "action step match"
+_ACCURACY, _STEP = named.VQA_ACCURACY, named.ACTION_STEP_MATCH
 Row = Mapping[str, Any]
 
 
@@ -111,11 +112,11 @@ def run(
             task = _vqa if _is_vqa(given) else _actions
             marked, figures = task(own, given, how)
             scores += marked
-            found += about(figures, policy)
-            found += about(_agreements(marked, judged, how.resampling), policy)
+            found += about(figures, About(policy=policy))
+            found += about(_agreements(marked, judged, how), About(policy=policy))
             for rival, theirs in base.items():
                 gaps = _differences(marked, task(theirs, given, how)[0], own, given, how)
-                found += about(gaps, f"{policy} minus {rival}")
+                found += about(gaps, About(policy=policy, minus=rival))
         progress.write(scores, Score)
         progress.write(about(found, simulated=progress.simulated), Estimate)
     return progress.folder
@@ -195,8 +196,8 @@ def _actions(
         marked += [_step(one, match, rule) for one, match in zip(own, matches, strict=True)]
         types, steps = action_accuracies(matches, rule, clusters=groups, level=how.resampling.level)
         if rule == how.rules[0]:  # the type of an action is the same under every rule
-            found.append(replace(types, method=types.method.removesuffix(f"; rule {rule}")))
-        found += about([steps], f"rule {rule}")
+            found.append(types)
+        found += about([steps], About(slice="rule", value=rule))
     return marked, found
 
 
@@ -207,7 +208,12 @@ def _screen(row: Row) -> Screen:
 
 def _step(one: Completion, match: Match, rule: Rule) -> Score:
     value = None if match.step_match is None else float(match.step_match)
-    return Score(one.id, one.item, one.group, one.policy, f"{_STEP}, {rule}", value, match.reason)
+    return Score(one.id, one.item, one.group, one.policy, _metric(rule), value, match.reason)
+
+
+def _metric(rule: Rule) -> str:
+    """Return the metric of the scores that a rule gave."""
+    return f"{_STEP}, {rule}"
 
 
 def _differences(
@@ -219,28 +225,35 @@ def _differences(
 ) -> list[Estimate]:
     """Compare the mean scores of items, over their draws; over all, and by answer type where there are any."""
     groups = {one.item: one.group for one in own}
+
+    def means(metric: str) -> list[dict[str, float]]:
+        return [_item_means(part, metric) for part in (ours, theirs)]
+
+    def gaps(name: str, items: Sequence[str], values: Sequence[Mapping[str, float]], subject: About) -> list[Estimate]:
+        pair = ([scores.get(item) for item in items] for scores in values)
+        clusters = [groups.get(item, item) for item in items]
+        found = paired_differences(*pair, name=f"{name} difference", clusters=clusters, resampling=how.resampling)
+        return about(found, subject)
+
+    if _is_vqa(given):
+        values = means(_ACCURACY)
+        parts = _by_answer_type(sorted({item for side in values for item in side}), given)
+        return [gap for subject, chosen in parts for gap in gaps(_ACCURACY, chosen, values, subject)]
     found: list[Estimate] = []
-    for metric in dict.fromkeys(score.metric for score in ours):
-        name, _, rule = metric.partition(", ")
-        one, other = (_item_means(part, metric) for part in (ours, theirs))
-        items = sorted({*one, *other})
-        parts = [("", items)] if rule else _by_answer_type(items, given)
-        for subject, chosen in parts:
-            pair = ([scores.get(item) for item in chosen] for scores in (one, other))
-            gaps = paired_differences(
-                *pair,
-                name=f"{name} difference",
-                clusters=[groups.get(item, item) for item in chosen],
-                resampling=how.resampling,
-            )
-            found += about(gaps, f"rule {rule}" if rule else subject)
+    for rule in dict.fromkeys(how.rules):
+        values = means(_metric(rule))
+        items = sorted({item for side in values for item in side})
+        found += gaps(_STEP, items, values, About(slice="rule", value=rule))
     return found
 
 
-def _by_answer_type(items: Sequence[str], given: Mapping[str, Row]) -> list[tuple[str, list[str]]]:
+def _by_answer_type(items: Sequence[str], given: Mapping[str, Row]) -> list[tuple[About, list[str]]]:
     types = sorted({str(given[item]["answer_type"]) for item in items})
-    parts = [(f"answer type {kind}", [item for item in items if given[item]["answer_type"] == kind]) for kind in types]
-    return [("", list(items)), *parts]
+    parts = [
+        (About(slice="answer type", value=kind), [item for item in items if given[item]["answer_type"] == kind])
+        for kind in types
+    ]
+    return [(About(), list(items)), *parts]
 
 
 def _item_means(scores: Sequence[Score], metric: str) -> dict[str, float]:
@@ -251,12 +264,12 @@ def _item_means(scores: Sequence[Score], metric: str) -> dict[str, float]:
     return {item: sum(found) / len(found) for item, found in values.items()}
 
 
-def _agreements(marked: Sequence[Score], judged: Sequence[Judgement], how: Resampling) -> list[Estimate]:
+def _agreements(marked: Sequence[Score], judged: Sequence[Judgement], how: TaskOptions) -> list[Estimate]:
     """Hold a judge's yes or no against each rule's, on the completions that both can tell."""
     said = {record.a: record for record in judged if record.kind == "yes_no" and record.outcome in ("yes", "no")}
     found: list[Estimate] = []
-    for metric in dict.fromkeys(score.metric for score in marked if score.metric.startswith(_STEP)):
-        own = [score for score in marked if score.metric == metric and score.completion in said]
+    for rule in dict.fromkeys(how.rules):
+        own = [score for score in marked if score.metric == _metric(rule) and score.completion in said]
         known = [score for score in own if score.value is not None]
         ratings = [{"judge": said[score.completion].outcome, "rule": "yes" if score.value else "no"} for score in known]
         groups = [score.group for score in known]
@@ -264,11 +277,21 @@ def _agreements(marked: Sequence[Score], judged: Sequence[Judgement], how: Resam
             continue
         figures = [
             exact_agreement(
-                ratings, ("no", "yes"), name="judge-rule exact agreement", clusters=groups, level=how.level
+                ratings,
+                ("no", "yes"),
+                name=named.JUDGE_RULE_EXACT_AGREEMENT,
+                clusters=groups,
+                level=how.resampling.level,
             ),
-            cohen_kappa(ratings, ("no", "yes"), name="judge-rule Cohen kappa", clusters=groups, resampling=how),
+            cohen_kappa(
+                ratings,
+                ("no", "yes"),
+                name=named.JUDGE_RULE_COHEN_KAPPA,
+                clusters=groups,
+                resampling=how.resampling,
+            ),
         ]
         missing = len(own) - len(known)
-        subject = f"judge {said[own[0].completion].judge}, rule {metric.partition(', ')[2]}"
+        subject = About(judge=said[own[0].completion].judge, slice="rule", value=rule)
         found += about([replace(figure, n_missing=figure.n_missing + missing) for figure in figures], subject)
     return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import hypot, isfinite
 from typing import Any, Literal, get_args
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters
 from perl_eval.stats.intervals import proportion
@@ -210,7 +211,7 @@ def action_accuracies(
 
     Args:
         matches: From `match_action`, one a step. A step that cannot be known is counted as missing.
-        rule: The rule they were made with; it goes into the method.
+        rule: The rule they were made with; it goes into the method of the latter.
         clusters: What shares a source: the episode.
         level: Confidence level.
     """
@@ -218,11 +219,8 @@ def action_accuracies(
     groups = None if clusters is None else [clusters[place] for place in known]
     missing = len(matches) - len(known)
     hits = [bool(matches[place].step_match) for place in known]
-    steps = proportion("action step match", hits, clusters=groups, n_missing=missing, level=level)
+    steps = proportion(named.ACTION_STEP_MATCH, hits, clusters=groups, n_missing=missing, level=level)
     if matches and not known:
         steps = replace(steps, reason=matches[0].reason)
-    found = [
-        proportion("action type match", [match.type_match for match in matches], clusters=clusters, level=level),
-        steps,
-    ]
-    return [replace(estimate, method=f"{estimate.method}; rule {rule}") for estimate in found]
+    types = proportion(named.ACTION_TYPE_MATCH, [match.type_match for match in matches], clusters=clusters, level=level)
+    return [types, replace(steps, method=f"{steps.method}; rule {rule}")]

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select
 from perl_eval.stats.intervals import mean, resampled, undefined
@@ -89,7 +90,7 @@ def exact_agreement(
     ratings: Ratings,
     labels: Sequence[str],
     *,
-    name: str = "exact agreement",
+    name: str = named.EXACT_AGREEMENT,
     ties: Ties = "counted",
     clusters: Clusters = None,
     level: float = 0.95,
@@ -158,7 +159,7 @@ def fleiss_kappa(
     ratings: Ratings,
     labels: Sequence[str],
     *,
-    name: str = "Fleiss kappa",
+    name: str = named.FLEISS_KAPPA,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
@@ -206,7 +207,7 @@ def gwet_ac1(
     ratings: Ratings,
     labels: Sequence[str],
     *,
-    name: str = "Gwet AC1",
+    name: str = named.GWET_AC1,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
@@ -238,7 +239,7 @@ def krippendorff_alpha(
     ratings: Ratings,
     labels: Sequence[str],
     *,
-    name: str = "Krippendorff alpha",
+    name: str = named.KRIPPENDORFF_ALPHA,
     scale: Scale = "nominal",
     clusters: Clusters = None,
     resampling: Resampling | None = None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import resampled, undefined
@@ -85,7 +86,7 @@ def alternative_annotator_test(
     missing, method = len(verdicts) - units, f"alternative annotator test, epsilon {asked.epsilon:g}"
     if not judge:
         reason = f"no person shares {asked.least_units} units with others"
-        names = ("alt-test winning rate", "alt-test advantage")
+        names = (named.ALT_TEST_WINNING_RATE, named.ALT_TEST_ADVANTAGE)
         return [undefined(name, reason, n=units, n_missing=missing, method=method) for name in names], {}
     from scipy.stats import false_discovery_control
 
@@ -99,7 +100,7 @@ def alternative_annotator_test(
         for name, q in zip(p, corrected, strict=True)
     }
     beaten = sum(person.beaten for person in people.values()) / len(people)
-    rate = Estimate("alt-test winning rate", beaten, None, None, units, missing, f"{method}, {len(people)} people")
+    rate = Estimate(named.ALT_TEST_WINNING_RATE, beaten, None, None, units, missing, f"{method}, {len(people)} people")
     return [rate, replace(_advantage(judge, len(verdicts), clusters, how), n=units, n_missing=missing)], people
 
 
@@ -146,5 +147,5 @@ def _advantage(judge: Mapping[str, Mapping[int, float]], units: int, clusters: C
         return np.asarray(shares.mean(axis=1), np.float64), np.asarray(live, np.float64)
 
     table = cluster_sums(rows.reshape(units, -1), clusters)
-    found = resampled("alt-test advantage", table, ratio, n=units, resampling=how)
+    found = resampled(named.ALT_TEST_ADVANTAGE, table, ratio, n=units, resampling=how)
     return replace(found, high=at_most_one(found.high))

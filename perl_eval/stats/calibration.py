@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select
 from perl_eval.stats.intervals import proportion, undefined
@@ -62,7 +63,7 @@ def calibration_error(
     Source: Guo et al., arXiv 1706.04599, equation 5, for the probability of yes; the interval is by inversion of a
         test, made here.
     """
-    how, name = resampling or Resampling(), "calibration error"
+    how, name = resampling or Resampling(), named.CALIBRATION_ERROR
     data, truth = np.asarray(chances, np.float64), np.asarray(labels, bool)
     n = len(data)
     if n == 0:
@@ -120,6 +121,6 @@ def reliability_curve(
     curve = []
     for place in np.unique(places).tolist():
         inside = places == place
-        observed = proportion("observed share", truth[inside], clusters=select(clusters, inside), level=level)
+        observed = proportion(named.OBSERVED_SHARE, truth[inside], clusters=select(clusters, inside), level=level)
         curve.append(Reliability(place / bins, (place + 1) / bins, float(data[inside].mean()), observed))
     return curve

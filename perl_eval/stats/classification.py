@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, spread_of, weights
 from perl_eval.stats.calibration import Reliability, calibration_error, reliability_curve
@@ -56,11 +57,11 @@ def pair_accuracy(
     scores = (data > 0) + (data == 0) / 2
     ties = int(np.count_nonzero(data == 0))
     unit = (0.0, 1.0)
-    accuracy = mean("pair accuracy", scores, clusters=clusters, n_missing=n_missing, bounds=unit, level=level)
+    accuracy = mean(named.PAIR_ACCURACY, scores, clusters=clusters, n_missing=n_missing, bounds=unit, level=level)
     if not ties:
         hits = data > 0
-        accuracy = proportion("pair accuracy", hits, clusters=clusters, n_missing=n_missing, level=level)
-    return [accuracy, count("pair ties", ties, n=len(data), n_missing=n_missing)]
+        accuracy = proportion(named.PAIR_ACCURACY, hits, clusters=clusters, n_missing=n_missing, level=level)
+    return [accuracy, count(named.PAIR_TIES, ties, n=len(data), n_missing=n_missing)]
 
 
 def within_context_accuracy(
@@ -90,13 +91,13 @@ def within_context_accuracy(
     for place, context in enumerate(contexts):
         sides.setdefault(context, ([], []))[int(truth[place])].append(place)
     pairs = [pair for disliked, liked in sides.values() for pair in product(disliked, liked)]
-    name = "within-context pair accuracy"
+    name = named.WITHIN_CONTEXT_PAIR_ACCURACY
     if not pairs:
         return undefined(name, "no context has answers of both labels")
     low, high = np.array(pairs).T
     margins = data[high] - data[low]
-    named = list(contexts if clusters is None else clusters)
-    groups = [named[place] for place in low]
+    owners = list(contexts if clusters is None else clusters)
+    groups = [owners[place] for place in low]
     return mean(name, (margins > 0) + (margins == 0) / 2, clusters=groups, bounds=(0.0, 1.0), level=level)
 
 
@@ -147,13 +148,13 @@ def label_quality(
     guesses = chances > 0.5
     majority = truth if 2 * np.count_nonzero(truth) >= len(truth) else ~truth
     return [
-        proportion("accuracy", guesses == truth, clusters=clusters, level=how.level),
-        proportion("majority share", majority, clusters=clusters, level=how.level),
+        proportion(named.ACCURACY, guesses == truth, clusters=clusters, level=how.level),
+        proportion(named.MAJORITY_SHARE, majority, clusters=clusters, level=how.level),
         balanced_accuracy(chances - 0.5, truth, clusters=clusters, resampling=how),
         area_under_curve(scores, truth, clusters=clusters, resampling=how),
         average_precision(scores, truth, clusters=clusters, resampling=how),
         calibration_error(chances, truth, clusters=clusters, resampling=how),
-        mean("Brier score", (chances - truth) ** 2, clusters=clusters, bounds=(0.0, 1.0), level=how.level),
+        mean(named.BRIER_SCORE, (chances - truth) ** 2, clusters=clusters, bounds=(0.0, 1.0), level=how.level),
     ]
 
 
@@ -161,7 +162,7 @@ def balanced_accuracy(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    name: str = "balanced accuracy",
+    name: str = named.BALANCED_ACCURACY,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
@@ -190,7 +191,7 @@ def area_under_curve(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    name: str = "AUC",
+    name: str = named.AUC,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
@@ -215,7 +216,7 @@ def average_precision(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    name: str = "average precision",
+    name: str = named.AVERAGE_PRECISION,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, cluster_codes
 from perl_eval.stats.intervals import undefined
@@ -52,7 +53,11 @@ def correlations(
     codes, number = cluster_codes(range(len(kept)) if clusters is None else [clusters[place] for place in kept])
     method = "influence values, Fisher scale" + ("" if number == len(kept) else f", {number} clusters")
     found = []
-    for figure, make in (("Pearson r", _pearson), ("Spearman rho", _spearman), ("Kendall tau-b", _kendall)):
+    for figure, make in (
+        (named.PEARSON_R, _pearson),
+        (named.SPEARMAN_RHO, _spearman),
+        (named.KENDALL_TAU_B, _kendall),
+    ):
         label = f"{name} {figure}".strip()
         reason = f"fewer than {_LEAST} items have both scores" if len(kept) < _LEAST else None
         if reason is None and (np.ptp(x) == 0 or np.ptp(y) == 0):

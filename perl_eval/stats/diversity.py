@@ -8,10 +8,19 @@ from math import log
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.intervals import mean, sparse_mean, undefined
 
-__all__ = ["distinct_share", "diversity", "entropy", "mode_share", "repetition", "self_bleu", "unique_share"]
+__all__ = [
+    "distinct_share",
+    "diversity",
+    "entropy",
+    "mode_share",
+    "repetition",
+    "self_bleu",
+    "unique_share",
+]
 
 _ORDER = 4
 """Longest n-gram of self-BLEU, and the n-gram whose repetition is counted."""
@@ -107,10 +116,10 @@ def diversity(texts: Sequence[str], items: Sequence[str], *, level: float = 0.95
 
     shares = [repetition(text) for text in texts]
     found = [
-        per_prompt("unique share", [unique_share(group) for group in drawn]),
-        per_prompt("mode share", [mode_share(group) for group in drawn]),
-        per_prompt("entropy", [entropy(group) for group in drawn], None),
-        per_prompt("self-BLEU", [self_bleu(group) for group in drawn]),
+        per_prompt(named.UNIQUE_SHARE, [unique_share(group) for group in drawn]),
+        per_prompt(named.MODE_SHARE, [mode_share(group) for group in drawn]),
+        per_prompt(named.ENTROPY, [entropy(group) for group in drawn], None),
+        per_prompt(named.SELF_BLEU, [self_bleu(group) for group in drawn]),
         *(per_prompt(f"distinct-{n}", [distinct_share(group, n) for group in drawn]) for n in (1, 2, 3)),
         _repetition(shares, items, level),
     ]
@@ -121,17 +130,17 @@ def _repetition(shares: Sequence[float | None], items: Sequence[str], level: flo
     known = [(share, item) for share, item in zip(shares, items, strict=True) if share is not None]
     missing = len(shares) - len(known)
     if not known:
-        return undefined("repetition", f"no completion has {_ORDER} words", n_missing=missing, method="Wilson")
+        return undefined(named.REPETITION, f"no completion has {_ORDER} words", n_missing=missing, method="Wilson")
     values, clusters = [share for share, _ in known], [item for _, item in known]
-    return sparse_mean("repetition", values, clusters=clusters, n_missing=missing, level=level)
+    return sparse_mean(named.REPETITION, values, clusters=clusters, n_missing=missing, level=level)
 
 
 def _overall(texts: Sequence[str]) -> list[Estimate]:
     """Return figures over all completions at once; they depend on how many there are and have no interval."""
     n, method = len(texts), "all completions together"
     if n == 0:
-        return [undefined("unique share, all prompts", "there are no completions", method=method)]
-    found = [Estimate("unique share, all prompts", unique_share(texts), None, None, n, 0, method)]
+        return [undefined(named.UNIQUE_SHARE_ALL_PROMPTS, "there are no completions", method=method)]
+    found = [Estimate(named.UNIQUE_SHARE_ALL_PROMPTS, unique_share(texts), None, None, n, 0, method)]
     for order in (1, 2, 3):
         name, share = f"distinct-{order}, all prompts", distinct_share(texts, order)
         if share is None:

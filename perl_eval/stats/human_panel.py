@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.agreement_coefficients import (
     Ties,
@@ -131,7 +132,7 @@ def _against_majority(
 ) -> list[Estimate]:
     tops = [majority(unit) for unit in ratings]
     labelled = [(verdict, top, group) for verdict, top, group in zip(verdicts, tops, groups, strict=True) if top]
-    name, missing = "human-judge exact agreement, majority", len(verdicts) - len(labelled)
+    name, missing = named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY, len(verdicts) - len(labelled)
     if not labelled:
         return [undefined(name, "no unit is labelled", n_missing=missing, method="t")]
     shares = [_credit(verdict, top) for verdict, top, _ in labelled]
@@ -140,7 +141,7 @@ def _against_majority(
     kappa = cohen_kappa(
         [couple for couple, _ in clear],
         labels,
-        name="human-judge Cohen kappa, majority",
+        name=named.HUMAN_JUDGE_COHEN_KAPPA_MAJORITY,
         clusters=[group for _, group in clear],
         resampling=how,
     )
@@ -180,7 +181,11 @@ def ceiling(
         rows.append((people, sum(_credit(verdict, top) for top in rests.values()) / len(unit)))
         groups.append(place if clusters is None else clusters[place])
     missing = len(verdicts) - len(rows)
-    names = ("human ceiling", "judge at the ceiling's task", "judge minus human ceiling")
+    names = (
+        named.HUMAN_CEILING,
+        named.JUDGE_AT_THE_CEILINGS_TASK,
+        named.JUDGE_MINUS_HUMAN_CEILING,
+    )
     if not rows:
         return [undefined(name, "no unit has two labels", n_missing=missing, method="t") for name in names]
     people, judge = np.array(rows).T
@@ -203,7 +208,7 @@ def two_by_two(ratings: Ratings, *, clusters: Clusters = None, level: float = 0.
         if rows:
             equal = [ratings[row][one] == ratings[row][other] for row in rows]
             groups = rows if clusters is None else [clusters[row] for row in rows]
-            name = "human-human exact agreement, two people"
+            name = named.HUMAN_HUMAN_EXACT_AGREEMENT_TWO_PEOPLE
             found[one, other] = proportion(name, equal, clusters=groups, level=level)
     return found
 
@@ -217,6 +222,6 @@ def one_by_one(
         rows = [row for row, unit in enumerate(ratings) if person in unit]
         equal = [verdicts[row] == ratings[row][person] for row in rows]
         groups = rows if clusters is None else [clusters[row] for row in rows]
-        name = "human-judge exact agreement, one person"
+        name = named.HUMAN_JUDGE_EXACT_AGREEMENT_ONE_PERSON
         found[person] = proportion(name, equal, clusters=groups, level=level)
     return found

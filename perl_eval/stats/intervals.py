@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+_NOTHING = About()
 
 
 def undefined(name: str, reason: str, *, n: int = 0, n_missing: int = 0, method: str = "none") -> Estimate:
@@ -36,28 +37,27 @@ def undefined(name: str, reason: str, *, n: int = 0, n_missing: int = 0, method:
 
 def count(name: str, value: int, *, n: int, n_missing: int = 0) -> Estimate:
     """Return a plain count as a figure without an interval."""
-    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method="count")
+    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method="count", kind="count")
 
 
 def p_value(name: str, value: float, *, n: int, method: str, n_missing: int = 0) -> Estimate:
     """Return the p-value of a test as a figure without an interval."""
-    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method=method)
+    return Estimate(name, float(value), None, None, n=n, n_missing=n_missing, method=method, kind="p-value")
 
 
-def about(estimates: Iterable[Estimate], subject: str = "", *, simulated: bool = False) -> list[Estimate]:
+def about(estimates: Iterable[Estimate], subject: About = _NOTHING, *, simulated: bool = False) -> list[Estimate]:
     """Say what some figures are about, and whether they rest on simulated people or judges.
 
     Args:
         estimates: The figures.
-        subject: What they are about; goes before the subject they have.
+        subject: What they are about; its fields join those that each has.
         simulated: True marks them all as simulated; False leaves the mark as it is.
+
+    Raises:
+        ValueError: A figure has another value in a field.
     """
     return [
-        replace(
-            estimate,
-            subject=", ".join(part for part in (subject, estimate.subject) if part),
-            simulated=simulated or estimate.simulated,
-        )
+        replace(estimate, about=estimate.about.merged(subject), simulated=simulated or estimate.simulated)
         for estimate in estimates
     ]
 

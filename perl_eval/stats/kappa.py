@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, resample_merged
 from perl_eval.stats.intervals import undefined
@@ -32,7 +33,7 @@ def cohen_kappa(
     ratings: Ratings,
     labels: Sequence[str],
     *,
-    name: str = "Cohen kappa",
+    name: str = named.COHEN_KAPPA,
     clusters: Clusters = None,
     resampling: Resampling | None = None,
 ) -> Estimate:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import EVEN
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Codes, Resampling, cluster_codes, select, weights
@@ -53,7 +54,7 @@ def equal_length_win_rate(
 
     Source: Lee et al., arXiv 2309.00267, appendix on length-controlled win rates.
     """
-    name, method = "win rate at equal length", "logistic regression on length ratio"
+    name, method = named.WIN_RATE_AT_EQUAL_LENGTH, "logistic regression on length ratio"
     data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
     live = b > 0
     n, missing = int(live.sum()), int((~live).sum())
@@ -149,7 +150,7 @@ def alpaca_win_rate(
         sets theta to 0 whatever the draw, and where it is chosen the figure is 0.5 and seems to have no error. Draws
         keep the gamed rows as they are.
     """
-    name, how = "win rate, AlpacaEval length control", resampling or Resampling(draws=200)
+    name, how = named.WIN_RATE_ALPACAEVAL_LENGTH_CONTROL, resampling or Resampling(draws=200)
     if gamed is not None and difficulties is None:
         raise ValueError("gamed baselines need difficulties")
     hard = None if difficulties is None else np.asarray(difficulties, np.float64)
@@ -354,7 +355,9 @@ def longer_preferred_rate(
     data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
     live = (data != EVEN) & (a != b)
     if not live.any():
-        return undefined("longer preferred rate", "no decided pair differs in length", n_missing=len(data))
+        return undefined(named.LONGER_PREFERRED_RATE, "no decided pair differs in length", n_missing=len(data))
     hits = (data[live] > EVEN) == (a[live] > b[live])
     missing = len(data) - int(live.sum())
-    return proportion("longer preferred rate", hits, clusters=select(clusters, live), n_missing=missing, level=level)
+    return proportion(
+        named.LONGER_PREFERRED_RATE, hits, clusters=select(clusters, live), n_missing=missing, level=level
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from perl_eval import figure_names as named
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.intervals import mean, resampled_mean, undefined
 
 __all__ = ["mean_score"]
 
-_NAME = "mean score"
+_NAME = named.MEAN_SCORE
 
 
 def mean_score(

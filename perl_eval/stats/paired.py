@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import HALF, WON
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
@@ -34,7 +35,7 @@ def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike) -> Estimate:
     if one.shape != other.shape:
         raise ValueError(f"{len(one)} and {len(other)} items are not paired")
     only_a, only_b = int(np.count_nonzero(one & ~other)), int(np.count_nonzero(~one & other))
-    name, method = "McNemar p", "McNemar's test, mid-p"
+    name, method = named.MCNEMAR_P, "McNemar's test, mid-p"
     if only_a + only_b == 0:
         return undefined(name, "no item tells the two apart", n=len(one), method=method)
     from scipy.stats import binom
@@ -105,11 +106,11 @@ def paired_outcomes(
     both = [(one, other) for one, other in zip(wins_a, wins_b, strict=True) if one is not None and other is not None]
     test = mcnemar([one for one, _ in both], [other for _, other in both])
     return [
-        *paired_differences(wins_a, wins_b, name="win rate difference", clusters=clusters, resampling=resampling),
+        *paired_differences(wins_a, wins_b, name=named.WIN_RATE_DIFFERENCE, clusters=clusters, resampling=resampling),
         *paired_differences(
             halves_a,
             halves_b,
-            name="win rate difference, undecided half",
+            name=named.WIN_RATE_DIFFERENCE_UNDECIDED_HALF,
             clusters=clusters,
             resampling=resampling,
         ),

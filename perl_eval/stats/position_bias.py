@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.records import Ballot, Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import count, mean, p_value, proportion, undefined
@@ -16,12 +17,12 @@ from perl_eval.stats.winrate import exact_sign_p
 __all__ = ["NAMES", "position_bias", "verdicts"]
 
 NAMES = (
-    "first in both orders",
-    "second in both orders",
-    "position test p",
-    "consistency",
-    "position preference",
-    "kappa between orders",
+    named.FIRST_IN_BOTH_ORDERS,
+    named.SECOND_IN_BOTH_ORDERS,
+    named.POSITION_TEST_P,
+    named.CONSISTENCY,
+    named.POSITION_PREFERENCE,
+    named.KAPPA_BETWEEN_ORDERS,
 )
 _FLIPPED = {"first": "second", "second": "first", "tie": "tie"}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import EVEN
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import UNDEFINED_SHARE, Clusters, Resampling, cluster_codes, merge, weights
@@ -53,8 +54,8 @@ def fit_davidson(comparisons: Sequence[Comparison]) -> Davidson | None:
     if len(policies) < 2 or not _connected(tables).all():
         return None
     strengths, nu = _fit(tables)
-    named = dict(zip(policies, strengths[0].tolist(), strict=True))
-    return Davidson(named, float(np.log(nu[0])) if nu[0] > 0 else None)
+    by_policy = dict(zip(policies, strengths[0].tolist(), strict=True))
+    return Davidson(by_policy, float(np.log(nu[0])) if nu[0] > 0 else None)
 
 
 def _policies(comparisons: Sequence[Comparison]) -> list[str]:
@@ -141,7 +142,7 @@ def rank(
     policies, fit = _policies(comparisons), fit_davidson(comparisons)
     n = {name: sum(name in (pair.a, pair.b) for pair in comparisons) for name in policies}
     if fit is None:
-        return {name: undefined("strength", _APART, n=n[name], method="Davidson") for name in policies}
+        return {name: undefined(named.STRENGTH, _APART, n=n[name], method="Davidson") for name in policies}
     shape = (2, len(policies), len(policies))
     distinct, counts = merge(_tables(comparisons, policies, clusters).reshape(-1, 2 * len(policies) ** 2))
     drawn = []
@@ -155,7 +156,7 @@ def rank(
         value, half = fit.strengths[name], None if errors is None else float(errors[place])
         low, high = (None, None) if half is None else (value - half, value + half)
         reason = _UNSTABLE if half is None else None
-        found[name] = Estimate("strength", value, low, high, n[name], 0, method, how.level, reason=reason)
+        found[name] = Estimate(named.STRENGTH, value, low, high, n[name], 0, method, how.level, reason=reason)
     return dict(sorted(found.items(), key=lambda entry: -fit.strengths[entry[0]]))
 
 

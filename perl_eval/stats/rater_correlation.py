@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import resampled, undefined
 
@@ -57,21 +57,21 @@ def likeness(
     if data.ndim != 2 or data.shape[1] != len(names):
         raise ValueError(f"the values have shape {data.shape}, for {len(names)} judges")
     pairs = list(combinations(range(len(names)), 2))
-    figures = [(f"{CORRELATION} of {of}", f"{names[i]} and {names[j]}", [(i, j)]) for i, j in pairs]
-    figures.append((f"mean {CORRELATION} of {of}", "", pairs))
+    figures = [(f"{CORRELATION} of {of}", About(judge=names[i], other_judge=names[j]), [(i, j)]) for i, j in pairs]
+    figures.append((f"mean {CORRELATION} of {of}", About(), pairs))
     rows = _sums(data, clusters)
     still = [name for name, column in zip(names, data.T, strict=True) if len(data) == 0 or np.ptp(column) == 0]
 
-    def estimate(name: str, subject: str, made_of: _Figure) -> Estimate:
+    def estimate(name: str, subject: About, made_of: _Figure) -> Estimate:
         if still:
-            return replace(undefined(name, f"{still[0]} gives the same for all items"), n=len(data), subject=subject)
+            return replace(undefined(name, f"{still[0]} gives the same for all items"), n=len(data), about=subject)
         found = resampled(name, rows, made_of, n=len(data), resampling=resampling)
-        return replace(found, subject=subject)
+        return replace(found, about=subject)
 
     count = len(names)
     found = [estimate(name, subject, _Figure(count, chosen, "mean")) for name, subject, chosen in figures]
     found += [
-        estimate(f"{name}, {of}", "", _Figure(count, pairs, form))
+        estimate(f"{name}, {of}", About(), _Figure(count, pairs, form))
         for name, form in ((KISH, "kish"), (EIGENVALUE, "eigen"))
     ]
     return found

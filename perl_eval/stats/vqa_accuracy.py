@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from perl_eval.records import Estimate
+from perl_eval import figure_names as named
+from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters
 from perl_eval.stats.intervals import about, mean
 
@@ -102,13 +103,19 @@ def vqa_accuracies(
         level: Confidence level.
 
     Returns:
-        The figure over all, then by type with the type as subject.
+        The figure over all, then by type with the kind of type as slice and the type as its value.
     """
-    found = [mean("VQA accuracy", scores, clusters=clusters, bounds=(0.0, 1.0), level=level)]
+    found = [mean(named.VQA_ACCURACY, scores, clusters=clusters, bounds=(0.0, 1.0), level=level)]
     for kind, types in (("answer type", answer_types), ("question type", question_types)):
         for value in sorted(set(types)):
             rows = [row for row, given in enumerate(types) if given == value]
             groups = None if clusters is None else [clusters[row] for row in rows]
-            part = mean("VQA accuracy", [scores[row] for row in rows], clusters=groups, bounds=(0.0, 1.0), level=level)
-            found += about([part], f"{kind} {value}")
+            part = mean(
+                named.VQA_ACCURACY,
+                [scores[row] for row in rows],
+                clusters=groups,
+                bounds=(0.0, 1.0),
+                level=level,
+            )
+            found += about([part], About(slice=kind, value=value))
     return found

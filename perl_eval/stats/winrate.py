@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.outcomes import DROPPED, HALF, LOST, WON, Weighting, is_undecided, outcomes_of, worth
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
@@ -90,7 +91,7 @@ def _counted(weighting: Weighting, outcomes: Sequence[str]) -> FloatArray:
 
 def sign_test(wins: int, losses: int) -> Estimate:
     """Test whether wins and losses are equally likely, exactly: ``wins ~ Bin(wins + losses, 1/2)``, two-sided."""
-    name, n = "win against loss, sign test p", wins + losses
+    name, n = named.WIN_AGAINST_LOSS_SIGN_TEST_P, wins + losses
     if n == 0:
         return undefined(name, "no pair was decided", method="exact sign test")
     return p_value(name, exact_sign_p(wins, losses), n=n, method="exact sign test")
@@ -160,23 +161,26 @@ def win_rates(
     undecided = np.fromiter((undecided_of[outcome] for outcome in said), np.float64, n)
     kept = np.fromiter((outcome in dropped for outcome in said), bool, n)
     won = np.array([dropped[outcome] for outcome in said if outcome in dropped])
-    tallied = ("wins", "losses", "splits", "ties", "mixed", "unjudged")
+    tallied = (named.WINS, named.LOSSES, "splits", named.TIES, "mixed", "unjudged")
     found = [count(name, getattr(counts, name), n=n, n_missing=lost) for name in tallied]
     found += [
-        way.proportion("win rate", wins, groups, lost),
-        way.proportion("loss rate", losses, groups, lost),
-        way.proportion("undecided rate", undecided, groups, lost),
-        way.mean("win rate, undecided half", scores, groups, lost),
-        way.proportion("win rate, undecided dropped", won, select(groups, kept), lost),
+        way.proportion(named.WIN_RATE, wins, groups, lost),
+        way.proportion(named.LOSS_RATE, losses, groups, lost),
+        way.proportion(named.UNDECIDED_RATE, undecided, groups, lost),
+        way.mean(named.WIN_RATE_UNDECIDED_HALF, scores, groups, lost),
+        way.proportion(named.WIN_RATE_UNDECIDED_DROPPED, won, select(groups, kept), lost),
         _net(way, scores, groups, lost),
         sign_test(counts.wins, counts.losses),
     ]
     for case, filled in (("lost", worth("loss")), ("won", worth("win"))):
         guess = _filled(judged, wins, filled), _filled(judged, scores, filled)
-        found.append(way.proportion(f"win rate, unjudged {case}", guess[0], clusters))
-        found.append(way.mean(f"win rate, undecided half, unjudged {case}", guess[1], clusters))
+        bounds = (
+            way.proportion(f"win rate, unjudged {case}", guess[0], clusters),
+            way.mean(f"win rate, undecided half, unjudged {case}", guess[1], clusters),
+        )
+        found += [replace(one, kind="upper bound" if filled else "lower bound") for one in bounds]
     if p_a is not None:
-        found.append(soft_rate("win rate, from probabilities", p_a, clusters=clusters, level=way.level))
+        found.append(soft_rate(named.WIN_RATE_FROM_PROBABILITIES, p_a, clusters=clusters, level=way.level))
     return found
 
 
@@ -189,7 +193,7 @@ def _filled(judged: NDArray[np.bool_], values: FloatArray, filled: float) -> Flo
 
 def _net(way: _Way, scores: FloatArray, clusters: Clusters, n_missing: int) -> Estimate:
     """Return the share won minus the share lost, in [-1, 1]; it is twice the score less one."""
-    half = way.mean("win minus loss", scores, clusters, n_missing)
+    half = way.mean(named.WIN_MINUS_LOSS, scores, clusters, n_missing)
 
     def stretch(part: float | None) -> float | None:
         return None if part is None else 2 * part - 1
@@ -254,7 +258,8 @@ def yes_rates(
         found.append(way.proportion(f"{answer} rate", hits, groups, lost))
         for case in ("no", "yes"):
             guess = _filled(judged, hits, table[case])
-            found.append(way.proportion(f"{answer} rate, unjudged {case}", guess, clusters))
+            bound = way.proportion(f"{answer} rate, unjudged {case}", guess, clusters)
+            found.append(replace(bound, kind="upper bound" if table[case] else "lower bound"))
     if p_yes is not None:
-        found.append(soft_rate("yes rate, from probabilities", p_yes, clusters=clusters, level=way.level))
+        found.append(soft_rate(named.YES_RATE_FROM_PROBABILITIES, p_yes, clusters=clusters, level=way.level))
     return found

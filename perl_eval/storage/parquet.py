@@ -82,9 +82,10 @@ def _encoder(hint: Any) -> Callable[[Any], Any] | None:
 @cache
 def _row_encoder(record: type) -> Callable[[Any], dict[str, Any]]:
     parts = [(name, _encoder(hint)) for name, hint in _hints(record).items()]
+    texts = _texts(record)
 
     def encode(value: Any) -> dict[str, Any]:
-        row = {}
+        row = {name: getattr(value, name) for name in texts}
         for name, encoder in parts:
             part = getattr(value, name)
             row[name] = encoder(part) if encoder and part is not None else part
@@ -145,11 +146,15 @@ def _present_decoder(hint: Any, field: str) -> Decoder:
 
 @cache
 def _row_decoder(record: type) -> Callable[[dict[str, Any]], Any]:
-    hints, later = _hints(record), _added_later(record)
+    hints, later, instead = _hints(record), _added_later(record), _instead_of(record)
     parts = [(name, _present_decoder(hint, name)) for name, hint in hints.items()]
 
     def decode(row: dict[str, Any]) -> Any:
-        return record(**{name: part(row[name]) for name, part in parts if name in row or name not in later})
+        given = {name: part(row[name]) for name, part in parts if name in row or name not in later}
+        for name, (column, read) in instead.items():
+            if name not in row and row.get(column) is not None:
+                given[name] = read(row[column])
+        return record(**given)
 
     return decode
 
@@ -158,6 +163,27 @@ def _row_decoder(record: type) -> Callable[[dict[str, Any]], Any]:
 def _added_later(record: type) -> frozenset[str]:
     """Return the fields of a record that files of earlier versions lack; they take their defaults then."""
     return frozenset(field.name for field in fields(record) if field.metadata.get("added_later"))
+
+
+@cache
+def _instead_of(record: type) -> dict[str, tuple[str, Callable[[str], Any]]]:
+    """Return the fields that earlier versions wrote as a text in another column, and what reads that text."""
+    return {one.name: one.metadata["instead_of"] for one in fields(record) if "instead_of" in one.metadata}
+
+
+@cache
+def _texts(record: type) -> tuple[str, ...]:
+    """Return the columns that were fields once and are still written, as texts for readers other than this one."""
+    return tuple(sorted({column for column, _ in _instead_of(record).values()} - _hints(record).keys()))
+
+
+@cache
+def _wanted(record: type, names: tuple[str, ...]) -> pa.Schema:
+    """Return the columns that are read of a file: what there must be, what came later, and what stood in its place."""
+    later = _added_later(record)
+    own = [part for part in schema_of(record) if part.name in names or part.name not in later]
+    earlier = {column for name, (column, _) in _instead_of(record).items() if name not in names and column in names}
+    return pa.schema([*own, *(pa.field(name, pa.string()) for name in sorted(earlier - {part.name for part in own}))])
 
 
 def is_running(process: int) -> bool:
@@ -213,7 +239,8 @@ def write(path: Path, records: Iterable[Any], record: type) -> int:
         UserError: The folder cannot be written.
         DataError: A text holds half a surrogate pair, which no file can hold.
     """
-    schema, encode, count = schema_of(record), _row_encoder(record), 0
+    texts = [pa.field(name, pa.string(), nullable=False) for name in _texts(record)]
+    schema, encode, count = pa.schema([*schema_of(record), *texts]), _row_encoder(record), 0
 
     def write_to(partial: Path) -> None:
         nonlocal count
@@ -297,8 +324,7 @@ def batches(
 
 def _present(present: pa.Schema, path: Path, record: type) -> pa.Schema:
     """Return what a file must have, which is all but the columns that came later, and check that it does."""
-    later = _added_later(record)
-    wanted = pa.schema([part for part in schema_of(record) if part.name in present.names or part.name not in later])
+    wanted = _wanted(record, tuple(present.names))
     for column in wanted:
         if column.name not in present.names:
             raise DataError(
@@ -331,8 +357,7 @@ def decoded(batch: pa.RecordBatch, record: type[Record], path: Path, rows: Seque
         DataError: A cell does not fit its field.
     """
     kind = typing.cast(type, record)
-    names, later = batch.schema.names, _added_later(kind)
-    wanted = pa.schema([part for part in schema_of(kind) if part.name in names or part.name not in later])
+    wanted = _wanted(kind, tuple(batch.schema.names))
     decode = _row_decoder(kind)
     for row, cell in zip(rows, _cells(batch, wanted, path, rows), strict=True):
         try:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from perl_eval import figure_names as named
 from perl_eval.checks import valid_seed
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.stats import intervals
 from perl_eval.storage import run_folder
 from perl_eval.training import overoptimisation_plot
@@ -56,7 +57,7 @@ def run(
         for size in options.sizes:
             name = Path(size).name
             cells = Cells(data, going.folder / "cells" / name, options, seed)
-            estimates += intervals.about(_of_size(cells, truth), name, simulated=going.simulated)
+            estimates += intervals.about(_of_size(cells, truth), About(scope=name), simulated=going.simulated)
             trials |= {f"{name}, {trial}": worth for trial, worth in cells.trials.items()}
         going.write(estimates, Estimate)
         if options.betas:
@@ -78,13 +79,19 @@ def _of_size(cells: Cells, truth: Truth | None) -> list[Estimate]:
             if arm in first:
                 others[f"beta {cells.options.strengths[0]:g}"] = first[arm]
             table = [*_table(found, full), *_differences(found, others), *_rates(cells, arm)]
-            estimates += intervals.about(table, arm if beta is None else overoptimisation_plot.subject(arm, beta))
+            estimates += intervals.about(table, overoptimisation_plot.subject(arm, beta))
             full = found if arm == FULL else full
             first.setdefault(arm, found)
-    return [*estimates, *intervals.about(_table(prior, None), SFT)]
+    return [*estimates, *intervals.about(_table(prior, None), About(policy=SFT))]
 
 
-_WORTHS = {"pair accuracy": 1.0, "AUC": 1.0, "balanced accuracy": 1.0, "learned reward": None, "true reward": None}
+_WORTHS = {
+    named.PAIR_ACCURACY: 1.0,
+    named.AUC: 1.0,
+    named.BALANCED_ACCURACY: 1.0,
+    "learned reward": None,
+    named.TRUE_REWARD: None,
+}
 """Figures whose differences are told, and the most they can be."""
 
 
@@ -101,8 +108,8 @@ def _differences(found: Figures, others: Mapping[str, Figures]) -> list[Estimate
 def _rates(cells: Cells, arm: str) -> list[Estimate]:
     """Return the learning rates of an arm, and how they were come by."""
     told = []
-    named: Mapping[Stage, str] = {"reward": "reward learning rate", "policy": "RL learning rate"}
-    for stage, name in named.items():
+    stages: Mapping[Stage, str] = {"reward": "reward learning rate", "policy": "RL learning rate"}
+    for stage, name in stages.items():
         tried = len(dict.fromkeys(cells.options.tried))
         how = f"best of {tried}, on seed {cells.seeds[-1] + 1}" if tried > 1 else "given"
         told.append(Estimate(name, cells.rate(stage, arm), None, None, tried, 0, how))

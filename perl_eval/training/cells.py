@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, positive
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
@@ -210,11 +211,11 @@ class Cells:
         scorer = RewardScorer(self.fixed(seed), prior)
         worth = {
             "learned reward": float(np.mean(scorer.normalised([one.encoded for one in answers]))),
-            "KL to prior": float(np.mean(own - anchor)),
+            named.KL_TO_PRIOR: float(np.mean(own - anchor)),
         }
         if truth is not None:
             true = [truth(row, one.text) for row, one in zip(asked, answers, strict=True)]
-            worth["true reward"] = float(np.mean(true))
+            worth[named.TRUE_REWARD] = float(np.mean(true))
         return worth
 
 
@@ -225,7 +226,7 @@ def _at(options: PolicyOptions, beta: float | None) -> PolicyOptions:
 def _validated(folder: Path) -> float:
     """Return a reward model's lowest validation loss, negated; its last loss where there are no validation rows."""
     curve = run_folder.read(folder, Measurement)
-    losses = [one.value for one in curve if one.metric == "validation loss"]
+    losses = [one.value for one in curve if one.metric == named.VALIDATION_LOSS]
     return -min(losses or [one.value for one in curve if one.metric == "loss"][-1:])
 
 
@@ -235,7 +236,7 @@ def _reached(folder: Path) -> float:
     They answer training prompts, so the held-out ones choose nothing.
     """
     curve, card = run_folder.read(folder, Measurement), _card(folder)
-    rewards, distances = ([p.value for p in curve if p.metric == name] for name in ("reward", "KL to prior"))
+    rewards, distances = ([p.value for p in curve if p.metric == name] for name in ("reward", named.KL_TO_PRIOR))
     last = max(1, len(rewards) // 10)
     return float(np.mean(rewards[-last:]) - card.notes["beta"] * np.mean(distances[-last:]))
 
@@ -275,12 +276,11 @@ def _reward_figures(folder: Path) -> dict[str, float]:
 
     The test rows are used where there are any; the validation rows, which chose the weights, otherwise.
     """
-    wanted = ("pair accuracy", "AUC", "balanced accuracy")
+    wanted = (named.PAIR_ACCURACY, named.AUC, named.BALANCED_ACCURACY)
     found = run_folder.read(folder, Estimate)
-    subject = "test" if any(one.subject == "test" for one in found) else "validation"
-    return {
-        one.name: one.value for one in found if one.subject == subject and one.name in wanted and one.value is not None
-    }
+    splits = {split: [one for one in found if one.subject == split] for split in ("test", "validation")}
+    chosen = splits["test"] or splits["validation"]
+    return {one.name: one.value for one in chosen if one.name in wanted and one.value is not None}
 
 
 def _costs(folder: Path, stage: str) -> dict[str, float]:

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logit
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, valid_seed
 from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.tokenize import encode_dialogue
-from perl_eval.records import Estimate, Score, digest
+from perl_eval.records import About, Estimate, Score, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
 from perl_eval.stats import classification, intervals
@@ -102,10 +103,10 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
             if name == LEARNED:
                 quality.append(
                     classification.balanced_accuracy(
-                        values - base, labels, name="balanced accuracy at the base rate", clusters=groups
+                        values - base, labels, name=named.BALANCED_ACCURACY_AT_THE_BASE_RATE, clusters=groups
                     )
                 )
-            estimates += intervals.about(quality, name)
+            estimates += intervals.about(quality, About(policy=name))
         going.write(scores, Score)
         going.write(estimates, Estimate)
         going.notes |= {"rows": len(found), "groups": len(set(groups))}

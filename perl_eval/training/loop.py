@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from perl_eval import figure_names as named
 from perl_eval.errors import PerlEvalError
 from perl_eval.records import Measurement
 from perl_eval.storage import parquet, run_folder
@@ -82,7 +83,7 @@ class Learning:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """All parameters by part and name."""
-        return {f"{part}.{name}": one for part, named in self.parts.items() for name, one in named.items()}
+        return {f"{part}.{name}": one for part, weights in self.parts.items() for name, one in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +177,15 @@ def begun(folder: Path) -> bool:
 def _clip(task: Learning, clip_norm: float, processes: Processes) -> dict[str, float]:
     """Clip each part's gradient to a norm, and return the norms as they were."""
     norms = {}
-    for part, named in task.parts.items():
-        name = "gradient norm" if len(task.parts) == 1 else f"{part} gradient norm"
-        norms[name] = clip(named.values(), clip_norm, processes)
+    for part, weights in task.parts.items():
+        name = named.GRADIENT_NORM if len(task.parts) == 1 else f"{part} gradient norm"
+        norms[name] = clip(weights.values(), clip_norm, processes)
     return norms
 
 
 def _refuse_if_diverged(name: str, step: int, figures: Mapping[str, float]) -> None:
     for figure, value in figures.items():
-        what = "loss" if figure.endswith("loss") else "gradient" if figure.endswith("gradient norm") else ""
+        what = "loss" if figure.endswith("loss") else "gradient" if figure.endswith(named.GRADIENT_NORM) else ""
         if what and not math.isfinite(value):
             raise Diverged(f"{name}: the {what} is not finite at step {step}; use a smaller learning rate")
 

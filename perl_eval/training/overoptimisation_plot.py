@@ -7,20 +7,22 @@ Source: Gao, Schulman and Hilton, arXiv 2210.10760, figures 1 and 2, whose axis 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perl_eval.records import Estimate
+from perl_eval import figure_names as named
+from perl_eval.records import About, Estimate
 from perl_eval.storage import parquet
 
 __all__ = ["draw", "subject"]
 
-_BETA = ", beta "
-_DISTANCE = "KL to prior"
-_WORTHS = ("learned reward", "true reward")
+_BETA = "beta"
+_DISTANCE = named.KL_TO_PRIOR
+_WORTHS = ("learned reward", named.TRUE_REWARD)
 _MARKERS, _DASHES = "osD^vPX", ("-", "--", ":", "-.")
 _STYLE: dict[Any, Any] = {
     **{"font.size": 9, "axes.spines.top": False, "axes.spines.right": False},
@@ -31,25 +33,25 @@ Point = tuple[str, Estimate, Estimate]
 """What stands beside it, KL to the prior, and what the policy is worth."""
 
 
-def subject(arm: str, beta: float) -> str:
-    """Return what figures of an arm at one strength of KL are about."""
-    return f"{arm}{_BETA}{beta:g}"
+def subject(arm: str, beta: float | None) -> About:
+    """Return what figures of an arm, at one strength of KL if there are several, are about."""
+    return About(policy=arm) if beta is None else About(policy=arm, slice=_BETA, at=beta)
 
 
 def draw(found: Sequence[Estimate], folder: Path) -> None:
     """Write ``overoptimisation.svg`` and ``overoptimisation.png`` into a folder: a panel a reward, a line an arm.
 
     Args:
-        found: Figures by subject, those of a sweep called as `subject` does.
+        found: Figures, those of a sweep about what `subject` says.
         folder: Where to.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    by_subject: dict[str, dict[str, Estimate]] = {}
+    by_subject: dict[About, dict[str, Estimate]] = {}
     for one in found:
-        by_subject.setdefault(one.subject, {})[one.name] = one
+        by_subject.setdefault(one.about, {})[one.name] = one
     worths = [name for name in _WORTHS if any(name in figures for figures in by_subject.values())]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.4 * len(worths), 3.4), layout="constrained")
@@ -61,14 +63,14 @@ def draw(found: Sequence[Estimate], folder: Path) -> None:
             parquet.replace_file(folder / f"overoptimisation.{suffix}", write)
 
 
-def _panel(axes: Any, by_subject: dict[str, dict[str, Estimate]], worth: str) -> None:
-    lines: dict[str, list[Point]] = {}
+def _panel(axes: Any, by_subject: dict[About, dict[str, Estimate]], worth: str) -> None:
+    lines: dict[About, list[Point]] = {}
     for about, figures in by_subject.items():
-        arm, _, beta = about.rpartition(_BETA)
+        arm = replace(about, slice="", at=None) if about.slice == _BETA else about
         if _DISTANCE in figures and worth in figures:
-            point = (beta if arm else "", figures[_DISTANCE], figures[worth])
-            lines.setdefault(arm or about, []).append(point)
-    for style, (label, points) in enumerate(lines.items()):
+            beta = "" if about.at is None else f"{about.at:g}"
+            lines.setdefault(arm, []).append((beta, figures[_DISTANCE], figures[worth]))
+    for style, (line, points) in enumerate(lines.items()):
         points.sort(key=lambda point: point[1].value or 0.0)
         x, y = [one.value or 0.0 for _, one, _ in points], [one.value or 0.0 for _, _, one in points]
         across, up = np.transpose([_error(one) for _, one, _ in points]), [_error(one) for _, _, one in points]
@@ -84,7 +86,7 @@ def _panel(axes: Any, by_subject: dict[str, dict[str, Estimate]], worth: str) ->
             lw=1.2,
             elinewidth=0.8,
             clip_on=False,  # the prior stands on the frame
-            label=label,
+            label=line.sentence,
         )
         for (beta, _, _), place in zip(points, zip(x, y, strict=True), strict=True):
             axes.annotate(beta, place, xytext=(4, 4), textcoords="offset points", fontsize=7)

@@ -8,10 +8,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from perl_eval import figure_names as named
 from perl_eval.metrics.reward_quality import label_figures, pair_figures
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import Encoded
-from perl_eval.records import Estimate, Score
+from perl_eval.records import About, Estimate, Score
 from perl_eval.sources.rows import Row
 from perl_eval.stats import classification, intervals
 
@@ -60,7 +61,7 @@ def held_out_quality(
         line: Slope and intercept that were fitted on ``validation``.
 
     Returns:
-        Estimates by subject: the split's name, or ``test, calibrated``. They are those of `score` on the same scores.
+        Estimates about each split, and about the slice ``calibrated`` of ``test``.
     """
     value = {(score.item, score.metric): float(score.value or 0.0) for score in scores}
     result: list[Estimate] = []
@@ -81,9 +82,9 @@ def held_out_quality(
             moved = expit(line[0] * logits + line[1])
             calibrated = [
                 classification.calibration_error(moved, labels, clusters=groups),
-                intervals.mean("Brier score", (moved - np.array(labels)) ** 2, clusters=groups, bounds=(0.0, 1.0)),
+                intervals.mean(named.BRIER_SCORE, (moved - np.array(labels)) ** 2, clusters=groups, bounds=(0.0, 1.0)),
             ]
-        result += intervals.about(found, name)
+        result += intervals.about(found, About(split=name))
         if name == "test" and line != (1.0, 0.0):
-            result += intervals.about(calibrated, "test, calibrated")
+            result += intervals.about(calibrated, About(split="test", slice="calibrated"))
     return result

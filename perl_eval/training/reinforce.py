@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, between, finite, not_negative, positive
 from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
@@ -170,9 +171,9 @@ def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     rewarded = token_rewards(piece.scores, piece.log_ratio, piece.live, beta=beta if in_reward else 0.0)
     returns = returns_to_go(rewarded)
     advantages = returns - piece.values
-    policy = {"policy loss": reinforce_loss(piece.log_probs, advantages, piece.live, count=piece.sequences)}
+    policy = {named.POLICY_LOSS: reinforce_loss(piece.log_probs, advantages, piece.live, count=piece.sequences)}
     if not in_reward:
-        policy["KL loss"] = beta * kl_loss(piece.log_probs, piece.log_ratio, piece.live, count=piece.sequences)
+        policy[named.KL_LOSS] = beta * kl_loss(piece.log_probs, piece.log_ratio, piece.live, count=piece.sequences)
     return Losses(policy, value_loss(piece.values, returns, piece.live, count=piece.tokens), returns)
 
 
@@ -272,7 +273,11 @@ class PolicyTrainer:
         meter.tokens += sum(len(rollout.encoded.ids) for rollout in rollouts)
         ids = self.processes.gather([rollout.ids for rollout in rollouts])
         gap = _convergence(self.processes.totals(_gap_sums(sampled, ratios, options.aim)))
-        return {**_figures(self.processes.totals(sums), **counts), **gap, "distinct samples": len(set(ids)) / len(ids)}
+        return {
+            **_figures(self.processes.totals(sums), **counts),
+            **gap,
+            named.DISTINCT_SAMPLES: len(set(ids)) / len(ids),
+        }
 
     @torch.no_grad()
     def _ratios(
@@ -324,7 +329,7 @@ class PolicyTrainer:
             torch.stack(list(losses.policy.values())).sum().backward()  # type: ignore[no-untyped-call]
         sums = {
             **{name: float(loss.detach()) for name, loss in losses.policy.items()},
-            "value loss": float(losses.value.detach()),
+            named.VALUE_LOSS: float(losses.value.detach()),
             **_sums(batch, piece, losses),
         }
         return sums, piece.log_ratio.sum(1).tolist()
@@ -353,8 +358,8 @@ def _convergence(sums: dict[str, float]) -> dict[str, float]:
     if not sums["prompts"]:
         return {}
     return {
-        "gap, at least": sums["gap"] / sums["prompts"],
-        "effective samples": sums["effective"] / sums["prompts"],
+        named.GAP_AT_LEAST: sums["gap"] / sums["prompts"],
+        named.EFFECTIVE_SAMPLES: sums["effective"] / sums["prompts"],
     }
 
 
@@ -372,7 +377,7 @@ def _sums(batch: Sequence[Sampled], piece: Piece, losses: Losses) -> dict[str, f
         "return squared": float(returns.square().sum()),
         "missed": float(missed.sum()),
         "missed squared": float(missed.square().sum()),
-        "never ended": float(sum(not one.rollout.finished for one in batch)),
+        named.NEVER_ENDED: float(sum(not one.rollout.finished for one in batch)),
     }
 
 
@@ -386,12 +391,12 @@ def _figures(sums: dict[str, float], sequences: int, tokens: int) -> dict[str, f
     missed = _variance(sums["missed"], sums["missed squared"], tokens)
     return {
         "reward": sums["score"] / sequences,
-        "reward spread": math.sqrt(_variance(sums["score"], sums["score squared"], sequences)),
-        "KL to prior": sums["KL"] / sequences,
-        "KL a token": sums["KL"] / tokens,
-        "entropy": sums["surprise"] / sequences,
+        named.REWARD_SPREAD: math.sqrt(_variance(sums["score"], sums["score squared"], sequences)),
+        named.KL_TO_PRIOR: sums["KL"] / sequences,
+        named.KL_A_TOKEN: sums["KL"] / tokens,
+        named.ENTROPY: sums["surprise"] / sequences,
         **{name: value for name, value in sums.items() if name.endswith("loss")},
-        "explained variance": 1 - missed / spread if spread else 0.0,
+        named.EXPLAINED_VARIANCE: 1 - missed / spread if spread else 0.0,
         "length": tokens / sequences,
-        "never ended": sums["never ended"] / sequences,
+        named.NEVER_ENDED: sums[named.NEVER_ENDED] / sequences,
     }

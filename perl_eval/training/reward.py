@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, between, not_negative, positive, valid_seed
 from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import curve_glossary
@@ -209,26 +210,29 @@ class RewardTrainer:
         batch = [
             self.examples[row] for row in batch_of_step(self.lengths, step, size=self.options.batch, seed=self.seed)
         ]
-        figures = {"loss": 0.0, "accuracy": 0.0}
+        figures = {"loss": 0.0, named.ACCURACY: 0.0}
         drawn = item_seed(self.seed, f"dropout {step}", self.processes.index) % 2**32
         with self.backbone.adapter(self.name), self.backbone.dropping(drawn):
             for piece, weight in shared_pieces(self.processes, batch, _length, self.options.resources.micro_batch):
                 loss, right = self._loss(piece, len(batch), weight, dropout=self.options.dropout)
                 loss.backward()  # type: ignore[no-untyped-call]
-                figures = {"loss": figures["loss"] + float(loss.detach()), "accuracy": figures["accuracy"] + right}
+                figures = {
+                    "loss": figures["loss"] + float(loss.detach()),
+                    named.ACCURACY: figures[named.ACCURACY] + right,
+                }
         tokens = sum(len(sequence.ids) for example in batch for sequence in example.sequences)
         return self.processes.totals(figures), float(tokens)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return loss and accuracy on the held-out rows."""
-        figures = {"validation loss": 0.0, "validation accuracy": 0.0}
+        figures = {named.VALIDATION_LOSS: 0.0, named.VALIDATION_ACCURACY: 0.0}
         size = self.options.resources.micro_batch or self.options.batch
         with self.backbone.adapter(self.name):
             for piece, weight in shared_pieces(self.processes, self.checks, _length, size):
                 loss, right = self._loss(piece, len(self.checks), weight)
-                figures["validation loss"] += float(loss)
-                figures["validation accuracy"] += right
+                figures[named.VALIDATION_LOSS] += float(loss)
+                figures[named.VALIDATION_ACCURACY] += right
         return self.processes.totals(figures)
 
     def _loss(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, not_negative, positive, valid_seed
 from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import curve_glossary
@@ -258,7 +259,7 @@ class SftTrainer:
         with self.backbone.adapter(self.name):
             own = shared_pieces(self.processes, self.held_out, _length, size)
             loss = sum(float(self._loss(piece, count)) * weight for piece, weight in own)
-        return self.processes.totals({"validation loss": loss})
+        return self.processes.totals({named.VALIDATION_LOSS: loss})
 
     def _loss(self, piece: Sequence[Encoded], count: int) -> torch.Tensor:
         batch = pad(piece, pad_id=self.backbone.pad_id)

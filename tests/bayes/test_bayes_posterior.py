@@ -15,12 +15,12 @@ from command_line import Command
 from perl_eval import posterior
 from perl_eval.bayes import best_of_n
 from perl_eval.errors import DataError, UserError
+from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.metrics.glossary import MEANINGS, POSTERIOR
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.from_scratch import make_model, make_tokenizer
 from perl_eval.models.tokenize import encode_prompt
 from perl_eval.posterior import compare
-from perl_eval.posterior.frontier import BEST_OF, TARGET
 from perl_eval.posterior.methods import draw_pool, methods, pool_of
 from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
@@ -102,7 +102,7 @@ METHODS = ["prior", "tuned", "best of 4", "rejection", "quasi-rejection", "SIR o
 
 def test_every_method_has_every_figure_or_says_why(compared: Path) -> None:
     found = by_subject(compared)
-    compared_here = [name for name in found if name != "target" and not name.startswith((TARGET, BEST_OF))]
+    compared_here = [name for name in found if name != "target" and not name.startswith((TARGET_LINE, BEST_OF_LINE))]
     assert compared_here == METHODS
     for name in METHODS:
         figures = found[name]
@@ -201,16 +201,16 @@ def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> No
 
 def test_the_frontier_is_ordered(compared: Path) -> None:
     found = by_subject(compared)
-    line = [found[name] for name in found if name.startswith(TARGET)]
+    line = [found[name] for name in found if name.startswith(TARGET_LINE)]
     kls = [one["KL(method || prior)"].value or 0.0 for one in line]
     rewards = [one["reward"].value or 0.0 for one in line]
     assert len(line) == 8
     assert kls == sorted(kls)
     assert rewards == sorted(rewards)
-    best = [found[f"{BEST_OF}{n}"]["reward"].value or 0.0 for n in (1, 2, 4, 8)]
+    best = [found[f"{BEST_OF_LINE} {n}"]["reward"].value or 0.0 for n in (1, 2, 4, 8)]
     assert best == sorted(best)
     # The target at the run's own beta is the target: E[log evidence] - log Z is its KL to the prior.
-    own = found[f"{TARGET}1"]
+    own = found[f"{TARGET_LINE} 1"]
     assert own["KL(method || prior)"].value == pytest.approx(found["target"]["KL(target || prior)"].value)
 
 
@@ -308,7 +308,7 @@ def test_true_rewards_of_the_embedded_world(room: Path, models: Models) -> None:
     answers = [one for one in run_folder.read(folder, Completion) if one.policy == "prior"]
     expected = np.mean([coffee.true_reward_of(one) for one in answers])
     assert found["prior"]["true reward"].value == pytest.approx(expected)
-    assert "true reward" in found[f"{TARGET}1"]
+    assert "true reward" in found[f"{TARGET_LINE} 1"]
     assert all(one.simulated for one in run_folder.read(folder, Estimate))
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perl_eval.metrics.glossary import MEANINGS
-from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Score, unit_of
+from perl_eval.records import About, Ballot, Completion, Estimate, HumanLabel, Judgement, Score, unit_of
 from perl_eval.scoring import agree, audit, power, rewards, score, tasks
 from perl_eval.scoring.audit_drift import drift
 from perl_eval.scoring.audit_options import AuditOptions, Sources
@@ -82,7 +82,9 @@ def judged(folder: Path) -> Iterator[Path]:
     yield agree.run_cascade(folder / "answers.parquet", folder / "strong.parquet", folder / "cascade", options=asked)
     with run_folder.start(folder / "attack", verb="attack", arguments={}) as run:
         run.write(pairs, Judgement)
-        run.write([Estimate("attack success rate", 0.1, 0.0, 0.2, 9, 0, "Wilson", subject="template")], Estimate)
+        run.write(
+            [Estimate("attack success rate", 0.1, 0.0, 0.2, 9, 0, "Wilson", about=About(slice="template"))], Estimate
+        )
     paper = audit.run(
         folder / "pairs.parquet",
         folder / "people.parquet",

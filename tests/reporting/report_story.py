@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from perl_eval.records import Ballot, Estimate, HumanLabel, Judgement, Measurement, Message, Score
+from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement, Measurement, Message, Score
 from perl_eval.storage import run_folder
 
 JUDGE = "scripted:lean=0.2"
@@ -62,7 +62,7 @@ def estimate(name: str, value: float | None, half: float | None = 0.05, **change
         "n": 225,
         "n_missing": 25,
         "method": "Wilson",
-        "subject": f"rl against sft, judge {JUDGE}",
+        "about": About(policy="rl", against="sft", judge=JUDGE),
         "simulated": True,
         **changes,
     }
@@ -76,19 +76,19 @@ ESTIMATES = [
     estimate("position test p", 1.862645149230957e-09, None, n=30),
     estimate("length-controlled win rate", None, reason="all answers are equally long", n=0),
     estimate("true win rate", 0.61, 0.0, n=250, n_missing=0, method="enumeration"),
-    estimate("reward", 1.84123, 0.21, subject="rl", method="t"),
-    estimate("reward", -0.3312, 0.2, subject="sft", method="t"),
-    estimate("true reward", 1.2, None, subject="rl", method="t"),
-    estimate("peak tokens", 1234567.0, None, subject="rl", method="count", simulated=False),
+    estimate("reward", 1.84123, 0.21, about=About(policy="rl"), method="t"),
+    estimate("reward", -0.3312, 0.2, about=About(policy="sft"), method="t"),
+    estimate("true reward", 1.2, None, about=About(policy="rl"), method="t"),
+    estimate("peak tokens", 1234567.0, None, about=About(policy="rl"), method="count", simulated=False),
 ]
 AGREEMENT = [
-    estimate("human-human exact agreement", 0.81, subject=f"judge {JUDGE}"),
-    estimate("human-human Cohen kappa", 0.62, subject=f"judge {JUDGE}"),
-    estimate("human-judge exact agreement", 0.77, subject=f"judge {JUDGE}"),
-    estimate("human-judge Cohen kappa", 0.55, subject=f"judge {JUDGE}"),
-    estimate("human ceiling", 0.83, subject=f"judge {JUDGE}"),
-    estimate("judge at the ceiling's task", 0.79, subject=f"judge {JUDGE}"),
-    estimate("judge minus human ceiling", -0.04, subject=f"judge {JUDGE}"),
+    estimate("human-human exact agreement", 0.81, about=About(judge=JUDGE)),
+    estimate("human-human Cohen kappa", 0.62, about=About(judge=JUDGE)),
+    estimate("human-judge exact agreement", 0.77, about=About(judge=JUDGE)),
+    estimate("human-judge Cohen kappa", 0.55, about=About(judge=JUDGE)),
+    estimate("human ceiling", 0.83, about=About(judge=JUDGE)),
+    estimate("judge at the ceiling's task", 0.79, about=About(judge=JUDGE)),
+    estimate("judge minus human ceiling", -0.04, about=About(judge=JUDGE)),
 ]
 
 

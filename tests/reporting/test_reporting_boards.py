@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from report_story import estimate, judgement, write
 
-from perl_eval.records import Ballot, Completion, Estimate, HumanLabel, Judgement, Measurement, Message
+from perl_eval.figure_names import TARGET_LINE
+from perl_eval.records import About, Ballot, Completion, Estimate, HumanLabel, Judgement, Measurement, Message
 from perl_eval.reporting import run
 from perl_eval.reporting.inputs import Figure, figures, folders
 from perl_eval.reporting.svg_charts import charts, laid_out
@@ -38,13 +39,13 @@ def named(estimates: Sequence[Estimate]) -> dict[str, Board]:
 def test_the_leaderboard_ranks_by_the_first_figure_that_each_has() -> None:
     board = named(
         [
-            estimate("win rate", 0.4, subject="two against base, judge J"),
-            estimate("win rate", 0.7, subject="one against base, judge J"),
-            estimate("strength", -0.2, subject="three, judge J"),
-            estimate("KL to prior", 3.0, subject="one"),
-            estimate("KL to prior", 1.0, subject="four"),
-            estimate("true reward", 0.9, subject="target at beta 2"),
-            estimate("consistency", 0.9, subject="one against base, judge J"),
+            estimate("win rate", 0.4, about=About(policy="two", against="base", judge="J")),
+            estimate("win rate", 0.7, about=About(policy="one", against="base", judge="J")),
+            estimate("strength", -0.2, about=About(policy="three", judge="J")),
+            estimate("KL to prior", 3.0, about=About(policy="one")),
+            estimate("KL to prior", 1.0, about=About(policy="four")),
+            estimate("true reward", 0.9, about=About(slice=TARGET_LINE, at=2)),
+            estimate("consistency", 0.9, about=About(policy="one", against="base", judge="J")),
         ]
     )["leaderboard"]
     assert board.columns == ("strength", "win rate", "KL to prior")
@@ -57,25 +58,31 @@ def test_the_leaderboard_ranks_by_the_first_figure_that_each_has() -> None:
 
 
 def test_one_policy_alone_is_no_leaderboard() -> None:
-    assert "leaderboard" not in named([estimate("win rate", 0.4, subject="one against base, judge J")])
+    assert "leaderboard" not in named([estimate("win rate", 0.4, about=About(policy="one", against="base", judge="J"))])
 
 
 def test_the_same_figure_of_two_runs_gets_two_lines() -> None:
     both = [
-        *shown([estimate("true reward", 0.8, subject="rl")], 0),
-        *shown([estimate("true reward", 0.6, subject="rl")], 1),
+        *shown([estimate("true reward", 0.8, about=About(policy="rl"))], 0),
+        *shown([estimate("true reward", 0.6, about=About(policy="rl"))], 1),
     ]
-    (board,) = boards([*both, *shown([estimate("true reward", 0.7, subject="sft")])])
+    (board,) = boards([*both, *shown([estimate("true reward", 0.7, about=About(policy="sft"))])])
     assert [row.figures[0].estimate.value for row in board.rows if row.figures[0]] == [0.8, 0.7, 0.6]
 
 
 def test_length_stands_beside_the_plain_rate() -> None:
+    about = About(policy="a", against="b", judge="J")
     board = named(
         [
-            estimate("win rate", 0.6, subject="a against b, judge J"),
-            estimate("win rate at equal length", 0.5, subject="a against b, judge J"),
-            estimate("longer preferred rate", None, subject="a against b, judge J", reason="all are equally long"),
-            estimate("win rate", 0.6, subject="c against d, judge J"),
+            estimate("win rate", 0.6, about=about),
+            estimate("win rate at equal length", 0.5, about=about),
+            estimate(
+                "longer preferred rate",
+                None,
+                about=About(policy="a", against="b", judge="J"),
+                reason="all equally long",
+            ),
+            estimate("win rate", 0.6, about=About(policy="c", against="d", judge="J")),
         ]
     )["length"]
     assert board.columns == ("win rate", "longer preferred rate", "win rate at equal length")
@@ -83,27 +90,27 @@ def test_length_stands_beside_the_plain_rate() -> None:
 
 
 def test_corrections_stand_beside_what_they_correct() -> None:
-    subject = "a against b, judge J"
+    subject = About(policy="a", against="b", judge="J")
     rates = [
-        estimate("yes rate", 0.9, subject="c, judge J"),
-        estimate("win rate", 0.6, subject=subject),
-        estimate("win rate, corrected by PPI++", 0.5, subject=subject),
-        estimate("win rate, corrected by Rogan-Gladen", 0.45, subject=subject),
-        estimate("loss rate, corrected by Rogan-Gladen", 0.3, subject=subject),
+        estimate("yes rate", 0.9, about=About(policy="c", judge="J")),
+        estimate("win rate", 0.6, about=subject),
+        estimate("win rate, corrected by PPI++", 0.5, about=subject),
+        estimate("win rate, corrected by Rogan-Gladen", 0.45, about=subject),
+        estimate("loss rate, corrected by Rogan-Gladen", 0.3, about=subject),
     ]
     assert values(named(rates)["corrected"]) == {
-        ("win rate", subject): [0.6, 0.5, 0.45],
-        ("loss rate", subject): [None, None, 0.3],
+        ("win rate", subject.sentence): [0.6, 0.5, 0.45],
+        ("loss rate", subject.sentence): [None, None, 0.3],
     }
 
 
 def test_tasks_and_rewards_have_tables_of_their_own() -> None:
     found = named(
         [
-            estimate("VQA accuracy", 0.7, subject="rl"),
-            estimate("VQA accuracy difference", 0.02, subject="rl minus sft"),
-            estimate("AUC", 0.71, subject="reward model"),
-            estimate("majority share", 0.86, subject="reward model"),
+            estimate("VQA accuracy", 0.7, about=About(policy="rl")),
+            estimate("VQA accuracy difference", 0.02, about=About(policy="rl", minus="sft")),
+            estimate("AUC", 0.71, about=About(policy="reward model")),
+            estimate("majority share", 0.86, about=About(policy="reward model")),
         ]
     )
     assert values(found["tasks"]) == {("rl", ""): [0.7, None], ("rl minus sft", ""): [None, 0.02]}
@@ -142,16 +149,19 @@ def test_the_matrix_holds_what_agree_estimates(tmp_path: Path) -> None:
 
 
 FRONTIER = [
-    *(estimate("KL to prior", kl, 0.1, subject=name, method="t") for name, kl in (("rl", 2.0), ("sft", 0.0))),
     *(
-        estimate("true reward", worth, 0.02, subject=name)
+        estimate("KL to prior", kl, 0.1, about=About(policy=name), method="t")
+        for name, kl in (("rl", 2.0), ("sft", 0.0))
+    ),
+    *(
+        estimate("true reward", worth, 0.02, about=About(policy=name))
         for name, worth in (("rl", 0.9), ("sft", 0.5), ("other", 0.1))
     ),
-    *(estimate("KL(method || prior)", kl, None, subject=f"target at beta {kl}") for kl in (3.0, 1.0)),
-    *(estimate("true reward", 0.6 + kl / 10, None, subject=f"target at beta {kl}") for kl in (3.0, 1.0)),
+    *(estimate("KL(method || prior)", kl, None, about=About(slice=TARGET_LINE, at=kl)) for kl in (3.0, 1.0)),
+    *(estimate("true reward", 0.6 + kl / 10, None, about=About(slice=TARGET_LINE, at=kl)) for kl in (3.0, 1.0)),
 ]
 CURVE = [
-    estimate("observed share", share, 0.05, subject=f"predicted {low:g} to {low + 0.1:g}, mean {mean:.3f}", n=40)
+    estimate("observed share", share, 0.05, about=About(bin=0, bin_low=low, bin_high=low + 0.1, bin_mean=mean), n=40)
     for low, mean, share in ((0.7, 0.75, 0.6), (0.1, 0.14, 0.2))
 ]
 
@@ -178,7 +188,10 @@ def test_charts_hold_the_figures_and_lines_are_in_order(tmp_path: Path) -> None:
 
 
 def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
-    rates = [estimate("win rate", 0.5, subject="a$_1$ against b^2, judge J"), estimate("mean score", 6.5, subject="a")]
+    rates = [
+        estimate("win rate", 0.5, about=About(policy="a$_1$", against="b^2", judge="J")),
+        estimate("mean score", 6.5, about=About(policy="a")),
+    ]
     write(tmp_path / "r" / "score", "score", [(Estimate, [*FRONTIER, *CURVE, *rates])])
     points = [
         Measurement(step, name, value) for name in ("re/ward: ../x", "kl") for step, value in ((0, 1.0), (9, 2.0))
@@ -338,7 +351,7 @@ def test_scored_answers_have_a_bar_too(tmp_path: Path) -> None:
 
 def test_a_no_is_called_harmless_where_the_question_is_of_harm(tmp_path: Path) -> None:
     single = replace(judgement(1, "win"), kind="yes_no", b="", policy_b="", text_b="", outcome="no", ballots=())
-    rate = estimate("no rate", 0.9, subject=f"rl, judge {single.judge}")
+    rate = estimate("no rate", 0.9, about=About(policy="rl", judge=single.judge))
     for prompt, said in (("harmful", True), ("action", False)):
         with run_folder.start(tmp_path / prompt, verb="judge", arguments={"prompt": prompt}) as going:
             going.write([single], Judgement)

@@ -9,7 +9,7 @@ import pytest
 from chrome import Chrome
 from report_story import AGREEMENT, ESTIMATES, estimate, judgement, write
 
-from perl_eval.records import Ballot, Estimate, HumanLabel, Judgement, Measurement, Message, Score
+from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement, Measurement, Message, Score
 from perl_eval.reporting import run
 from perl_eval.reporting.format import visible
 
@@ -141,7 +141,7 @@ def test_nothing_sticks_out_sideways(story: Path, chrome: Chrome, tmp_path: Path
     long = "a-policy-with-" + "no-end-" * 30
     write(tmp_path / "run", "judge " + "x" * 200, [
         (Judgement, [judgement(1, "split", policy_a=long, judge="j" * 300, text_a="y" * 5000)]),
-        (Estimate, [estimate("e" * 200, 0.5, subject=f"{long} against sft", method="m" * 100)]),
+        (Estimate, [estimate("e" * 200, 0.5, about=About(policy=long, against="sft"), method="m" * 100)]),
         (Measurement, [Measurement(step, "m" * 100, step**0.5) for step in range(50)]),
     ])  # fmt: skip
     chrome.open(run([tmp_path], tmp_path / "report.html"), width=width)
@@ -160,10 +160,10 @@ def hostile_runs(root: Path) -> None:
         )  # fmt: skip
         label = HumanLabel(judged.unit, bad, bad, bad, "win", True, bad)
         figures = [
-            estimate(bad, 0.5, subject=bad, method=bad),
-            estimate("win rate", 0.5, subject=f"{bad} against {bad}b, judge {bad}"),
-            estimate(f"true {bad}", None, subject=bad, method=bad, reason=bad),
-            estimate(f"human-judge {bad}", 0.5, subject=bad, method=bad),
+            estimate(bad, 0.5, about=About(policy=bad), method=bad),
+            estimate("win rate", 0.5, about=About(policy=bad, against=f"{bad}b", judge=bad)),
+            estimate(f"true {bad}", None, about=About(policy=bad), method=bad, reason=bad),
+            estimate(f"human-judge {bad}", 0.5, about=About(policy=bad), method=bad),
         ]
         parts = [
             (Judgement, [judged]), (HumanLabel, [label]), (Estimate, figures),

@@ -11,7 +11,7 @@ import pytest
 from report_story import AGREEMENT, ESTIMATES, JUDGE, estimate, judgement, write
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Estimate, HumanLabel, Judgement, Measurement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement, Measurement
 from perl_eval.reporting import run
 from perl_eval.reporting.format import number
 
@@ -100,7 +100,8 @@ def test_nothing_simulated_no_banner(tmp_path: Path) -> None:
 )
 def test_simulated_figures_are_marked_once(tmp_path: Path, flags: tuple[bool, bool], marked: list[str]) -> None:
     made = [
-        estimate(name, 0.5, subject="subject", simulated=flag) for name, flag in zip(("one", "two"), flags, strict=True)
+        estimate(name, 0.5, about=About(policy="subject"), simulated=flag)
+        for name, flag in zip(("one", "two"), flags, strict=True)
     ]
     write(tmp_path / "run", "score", [(Estimate, made)])
     html = run([tmp_path], tmp_path / "report.html").read_text("utf-8")
@@ -168,7 +169,9 @@ def test_a_folder_without_judgements_or_figures_makes_a_page(tmp_path: Path) -> 
 
 def test_json_holds_the_estimates(story: Path, tmp_path: Path) -> None:
     content = json.loads(run([story], tmp_path / "report.json", format="json").read_text("utf-8"))
-    assert [Estimate(**{key: row[key] for key in row if key != "run"}) for row in content["estimates"]] == [
+    rows = content["estimates"]
+    written = [{**row, "about": About(**row["about"])} for row in rows]
+    assert [Estimate(**{key: row[key] for key in row if key not in ("run", "subject")}) for row in written] == [
         *ESTIMATES,
         *AGREEMENT,
     ]

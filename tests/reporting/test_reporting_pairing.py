@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from report_story import estimate, judgement, write
 
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import About, Estimate, Judgement
 from perl_eval.reporting.counts import survey
 from perl_eval.reporting.inputs import Figure, figures, folders
 from perl_eval.reporting.related import agreements, position_figures, rates, truths
@@ -33,14 +33,14 @@ def test_a_rate_belongs_to_what_its_subject_states(tmp_path: Path) -> None:
     ]
     judging = write(tmp_path / "judged", "judge", [(Judgement, judged)])
     subjects = {
-        "rl against sft, judge one, data coffee": 0.1,
-        "rl against sft, judge two, data coffee": 0.2,
-        "rl-wide against sft, judge one, data coffee": 0.3,
-        "rl against sft, judge one, data tickets": 0.4,
+        About(policy="rl", against="sft", judge="one", dataset="coffee"): 0.1,
+        About(policy="rl", against="sft", judge="two", dataset="coffee"): 0.2,
+        About(policy="rl-wide", against="sft", judge="one", dataset="coffee"): 0.3,
+        About(policy="rl", against="sft", judge="one", dataset="tickets"): 0.4,
     }
-    made = [estimate("win rate, unjudged lost", 0.9, subject=subject) for subject in subjects]
-    made += [estimate("win rate", value, subject=subject) for subject, value in subjects.items()]
-    made += [estimate("true win rate", 0.8, subject=subject) for subject in subjects]
+    made = [estimate("win rate, unjudged lost", 0.9, about=subject) for subject in subjects]
+    made += [estimate("win rate", value, about=subject) for subject, value in subjects.items()]
+    made += [estimate("true win rate", 0.8, about=subject) for subject in subjects]
     write(tmp_path / "scores", "score", [(Estimate, made)], judgements=judging)
     assert found_rates(tmp_path) == {
         ("judged", "rl", "sft", "one", "coffee"): [("win rate", 0.1)],
@@ -65,8 +65,9 @@ def test_inputs_tell_runs_of_the_same_comparison_apart(tmp_path: Path, given: st
 
 def test_yes_or_no_takes_both_rates(tmp_path: Path) -> None:
     judged = judgement(1, "yes", kind="yes_no", policy_b="", b="", text_b="", judge="one")
-    made = [estimate(name, value, subject="rl, judge one") for name, value in (("no rate", 0.4), ("yes rate", 0.6))]
-    made.append(estimate("win rate", 0.5, subject="rl against sft, judge one"))
+    about = About(policy="rl", judge="one")
+    made = [estimate(name, value, about=about) for name, value in (("no rate", 0.4), ("yes rate", 0.6))]
+    made.append(estimate("win rate", 0.5, about=About(policy="rl", against="sft", judge="one")))
     write(tmp_path / "judged", "judge", [(Judgement, [judged]), (Estimate, made)])
     assert list(found_rates(tmp_path).values()) == [[("yes rate", 0.6), ("no rate", 0.4)]]
 
@@ -85,13 +86,13 @@ def place(*made: Estimate) -> list[Figure]:
 def test_truth_is_set_beside_what_claims_to_be_it() -> None:
     rows = truths(
         place(
-            estimate("true win rate", 0.6, subject="rl against sft"),
-            estimate("win rate", 0.5, 0.05, subject="rl against sft, judge one"),
-            estimate("win rate", 0.65, 0.1, subject="rl against sft, judge two"),
-            estimate("win rate", 0.9, subject="rl-wide against sft, judge one"),
-            estimate("true reward", 1.0, subject="rl"),
-            estimate("learned reward", None, subject="rl", reason="none"),
-            estimate("true rank", 2.0, subject="rl"),
+            estimate("true win rate", 0.6, about=About(policy="rl", against="sft")),
+            estimate("win rate", 0.5, 0.05, about=About(policy="rl", against="sft", judge="one")),
+            estimate("win rate", 0.65, 0.1, about=About(policy="rl", against="sft", judge="two")),
+            estimate("win rate", 0.9, about=About(policy="rl-wide", against="sft", judge="one")),
+            estimate("true reward", 1.0, about=About(policy="rl")),
+            estimate("learned reward", None, about=About(policy="rl"), reason="none"),
+            estimate("true rank", 2.0, about=About(policy="rl")),
         )
     )
     assert [(row.judged and row.judged.estimate.subject, row.covered) for row in rows] == [
@@ -107,10 +108,10 @@ def test_truth_is_set_beside_what_claims_to_be_it() -> None:
 def test_truth_of_one_policy_is_not_set_beside_another_with_a_longer_name() -> None:
     rows = truths(
         place(
-            estimate("true reward", 0.9, subject="rl"),
-            estimate("true reward", 0.7, subject="rl without KL"),
-            estimate("learned reward", 0.6, 0.1, subject="rl"),
-            estimate("learned reward", 0.8, 0.1, subject="rl without KL"),
+            estimate("true reward", 0.9, about=About(policy="rl")),
+            estimate("true reward", 0.7, about=About(policy="rl without KL")),
+            estimate("learned reward", 0.6, 0.1, about=About(policy="rl")),
+            estimate("learned reward", 0.8, 0.1, about=About(policy="rl without KL")),
         )
     )
     shown = [(row.truth.estimate.value, row.judged and row.judged.estimate.value) for row in rows]
@@ -119,7 +120,10 @@ def test_truth_of_one_policy_is_not_set_beside_another_with_a_longer_name() -> N
 
 def test_a_learned_reward_is_in_a_unit_of_its_own() -> None:
     (row,) = truths(
-        place(estimate("true reward", 0.9, subject="rl"), estimate("learned reward", 0.6, 0.1, subject="rl"))
+        place(
+            estimate("true reward", 0.9, about=About(policy="rl")),
+            estimate("learned reward", 0.6, 0.1, about=About(policy="rl")),
+        )
     )
     assert row.judged is not None
     assert row.difference is None
@@ -127,19 +131,19 @@ def test_a_learned_reward_is_in_a_unit_of_its_own() -> None:
 
 
 def test_people_stand_beside_the_judge() -> None:
-    one, two = "judge one", "judge two"
-    between = estimate("human-human Cohen kappa", 0.6, subject=one)
+    one, two = About(judge="one"), About(judge="two")
+    between = estimate("human-human Cohen kappa", 0.6, about=one)
     rows = agreements(
         place(
             between,
-            replace(between, subject=two, value=0.7),
-            estimate("human-judge Cohen kappa", 0.5, subject=one),
-            estimate("human-judge Cohen kappa", 0.4, subject=two),
-            estimate("human ceiling", 0.8, subject=one),
-            estimate("judge at the ceiling's task", 0.75, subject=one),
-            estimate("judge minus human ceiling", -0.05, subject=one),
-            estimate("human-judge exact agreement, majority", 0.9, subject=one),
-            estimate("human-human Fleiss kappa", 0.3, subject=one),
+            replace(between, about=two, value=0.7),
+            estimate("human-judge Cohen kappa", 0.5, about=one),
+            estimate("human-judge Cohen kappa", 0.4, about=two),
+            estimate("human ceiling", 0.8, about=one),
+            estimate("judge at the ceiling's task", 0.75, about=one),
+            estimate("judge minus human ceiling", -0.05, about=one),
+            estimate("human-judge exact agreement, majority", 0.9, about=one),
+            estimate("human-human Fleiss kappa", 0.3, about=one),
             estimate("win rate", 0.5),
         )
     )

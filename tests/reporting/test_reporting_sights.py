@@ -10,7 +10,7 @@ from chrome import Chrome
 from report_story import estimate, judgement, write
 from test_reporting_boards import CURVE, FRONTIER, labels, pictured, png
 
-from perl_eval.records import Estimate, HumanLabel, Judgement, Measurement
+from perl_eval.records import About, Estimate, HumanLabel, Judgement, Measurement
 from perl_eval.reporting import run
 from perl_eval.scoring import agree
 from perl_eval.stats.bootstrap import Resampling
@@ -25,16 +25,16 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "judged", "judge", [(Judgement, judged)], a=root / "samples")
     write(root / "people", "annotate", [(HumanLabel, labels())])
     agree.run(root / "judged", root / "people", root / "agreed", options=agree.AgreeOptions(Resampling(20)))
-    subject = "rl against sft, judge scripted:lean=0.2"
+    subject = About(policy="rl", against="sft", judge="scripted:lean=0.2")
     made = [
         *FRONTIER,
         *CURVE,
-        *(estimate(name, 0.5, subject=subject) for name in ("win rate", "win rate at equal length", "strength")),
-        estimate("win rate, corrected by PPI++", 0.45, subject=subject),
-        estimate("longer preferred rate", 0.6, subject=subject),
-        estimate("VQA accuracy", 0.7, subject="rl"),
-        estimate("VQA accuracy difference", 0.04, subject="rl minus sft"),
-        *(estimate(name, 0.7, subject="reward model") for name in ("AUC", "accuracy", "majority share")),
+        *(estimate(name, 0.5, about=subject) for name in ("win rate", "win rate at equal length", "strength")),
+        estimate("win rate, corrected by PPI++", 0.45, about=subject),
+        estimate("longer preferred rate", 0.6, about=subject),
+        estimate("VQA accuracy", 0.7, about=About(policy="rl")),
+        estimate("VQA accuracy difference", 0.04, about=About(policy="rl", minus="sft")),
+        *(estimate(name, 0.7, about=About(policy="reward model")) for name in ("AUC", "accuracy", "majority share")),
     ]
     write(root / "scores", "score", [(Estimate, made)])
     notes = {"peak memory bytes": 2**30, "tokens a second": 1234.5, "seconds sampling": 12.0, "seconds learning": 3.5}

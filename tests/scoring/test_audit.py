@@ -10,7 +10,7 @@ from contests import pair_judged
 from scipy.stats import binom
 
 from perl_eval.errors import OptionError, UserError
-from perl_eval.records import Ballot, Estimate, HumanLabel, Judgement
+from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit
 from perl_eval.scoring.audit_drift import ANCHORS, drift
 from perl_eval.scoring.audit_options import AuditOptions, Sources
@@ -142,7 +142,10 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
 
 def attacked(folder: Path, judge: str) -> Path:
     """Write what `attack` leaves behind."""
-    rates = [Estimate("attack success rate", rate, rate, rate, 9, 0, "Wilson", subject=name) for name, rate in RATES]
+    rates = [
+        Estimate("attack success rate", rate, rate, rate, 9, 0, "Wilson", about=About(slice=name))
+        for name, rate in RATES
+    ]
     with run_folder.start(folder / f"attack {judge}", verb="attack", arguments={}) as run:
         run.write([replace(JUDGED[0], judge=judge)], Judgement)
         run.write([*rates, replace(rates[0], name="win rate")], Estimate)

@@ -11,7 +11,7 @@ import pytest
 from contests import pair_judged
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Ballot, Completion, Estimate, Judgement
+from perl_eval.records import About, Ballot, Completion, Estimate, Judgement
 from perl_eval.scoring import score
 from perl_eval.scoring.diversity import run_diversity
 from perl_eval.scoring.outcome_table import OutcomeColumns, of_table, run_table
@@ -98,6 +98,19 @@ def test_data_sets_are_never_pooled(tmp_path: Path) -> None:
     found = scored(tmp_path, [*PAIRS, *more])
     assert found["rl against sft, judge scripted, data tickets", "win rate"].n == 16
     assert found["rl against sft, judge scripted, data orders", "win rate"].n == 24
+
+
+def test_comparisons_on_several_data_sets_say_which(tmp_path: Path) -> None:
+    made = [
+        replace(record, policy_a=policy, a=f"{policy}{dataset}{record.a}", dataset=dataset)
+        for dataset in ("shop", "tickets")
+        for policy in ("rl", "best")
+        for record in PAIRS
+    ]
+    found = scored(tmp_path, made)
+    for dataset in ("shop", "tickets"):
+        assert (f"best minus rl, both against sft, judge scripted, data {dataset}", "win rate difference") in found
+        assert (f"rl, judge scripted, data {dataset}", "strength") in found
 
 
 def test_length_is_counted_in_characters(tmp_path: Path) -> None:
@@ -230,10 +243,10 @@ def test_a_table_of_outcomes_says_what_the_judgements_say(tmp_path: Path, interv
     table.to_csv(tmp_path / "t.csv", index=False)
     options = score.ScoreOptions(Resampling(100), intervals)
     out = run_table(tmp_path / "t.csv", tmp_path / "out", columns=OutcomeColumns("said", "doc", "p"), options=options)
-    subject = "rl against sft, judge scripted"
+    about = About(policy="rl", against="sft", judge="scripted")
     rates = scored(tmp_path / "judged", grouped, resampling=Resampling(100), intervals=intervals)
     for estimate in run_folder.read(out, Estimate):
-        assert replace(estimate, subject=subject) == rates[subject, estimate.name]
+        assert replace(estimate, about=about) == rates[about.sentence, estimate.name]
 
 
 def test_tables_of_answers_and_broken_tables(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import proportion_confint
 
+from perl_eval.records import About
 from perl_eval.stats.bootstrap import Resampling, merge, resample
 from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, resampled_mean, wilson
 
@@ -127,10 +128,13 @@ def test_values_that_do_not_differ_still_have_width() -> None:
     assert net.high == pytest.approx(2 * wilson(0, 20, 1.959964)[1] - 1, abs=1e-6)
 
 
-def test_a_subject_goes_before_the_one_there_is() -> None:
-    inner = about([proportion("rate", [True])], "bin 1")
-    assert about(inner, "judge x", simulated=True)[0].subject == "judge x, bin 1"
-    assert about(about(inner, "y", simulated=True), "z")[0].simulated
+def test_fields_join_those_there_are_and_overwrite_none() -> None:
+    inner = about([proportion("rate", [True])], About(slice="bin", value="1"))
+    (outer,) = about(inner, About(judge="x"), simulated=True)
+    assert outer.subject == "judge x, bin 1"
+    assert about([outer], About(judge="x", policy="y"))[0].simulated
+    with pytest.raises(ValueError, match="judge 'x'"):
+        about([outer], About(judge="z"))
 
 
 # Coverage: 4,000 samples; the share of intervals that hold the truth must lie in [93, 97] %.

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import (
+    About,
     Ballot,
     Completion,
     Estimate,
+    FigureKind,
     HumanLabel,
     Judgement,
     Measurement,
@@ -71,6 +73,12 @@ BALLOT = st.builds(
     cost_usd=st.none() | NUMBER,
     score=st.none() | NUMBER,
 )
+ABOUT = st.builds(
+    About,
+    **{part.name: TEXT for part in fields(About) if part.type == "str"},
+    **dict.fromkeys(("at", "bin_low", "bin_high", "bin_mean"), st.none() | NUMBER),
+    bin=st.none() | WHOLE,
+)
 RECORDS: dict[type, st.SearchStrategy[Any]] = {
     Message: st.builds(Message, TEXT, TEXT),
     Completion: COMPLETION,
@@ -116,13 +124,15 @@ RECORDS: dict[type, st.SearchStrategy[Any]] = {
     ),
     Estimate: st.builds(
         Estimate,
-        **dict.fromkeys(("name", "method", "subject"), TEXT),
+        **dict.fromkeys(("name", "method"), TEXT),
         **dict.fromkeys(("value", "low", "high"), st.none() | NUMBER),
         n=WHOLE,
         n_missing=WHOLE,
         level=NUMBER,
         reason=st.none() | TEXT,
         simulated=st.booleans(),
+        kind=st.sampled_from(get_args(FigureKind)),
+        about=ABOUT,
     ),
     Measurement: st.builds(Measurement, step=WHOLE, metric=TEXT, value=NUMBER),
 }
@@ -236,7 +246,9 @@ def test_none_is_allowed_only_where_the_type_says_so(kind: type, tmp_path: Path)
     assert {field.name: spelled(field) for field in parquet.schema_of(kind)} == expected
     parquet.write(tmp_path / "x.parquet", [], kind)
     stored = pq.read_schema(tmp_path / "x.parquet")
-    assert [field.nullable for field in stored] == [not kind.endswith("not null") for kind in expected.values()]
+    assert [stored.field(name).nullable for name in expected] == [
+        not said.endswith("not null") for said in expected.values()
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- whole or absent
@@ -362,3 +374,14 @@ def test_replace_file_makes_folders_and_is_seen_only_whole(tmp_path: Path) -> No
 def test_infinity_is_a_number(tmp_path: Path) -> None:
     parquet.write(tmp_path / "x.parquet", [replace(ANSWER, logprob=-math.inf)], Completion)
     assert parquet.read(tmp_path / "x.parquet", Completion)[0].logprob == -math.inf
+
+
+def test_what_a_figure_is_about_is_written_as_a_sentence_too(tmp_path: Path) -> None:
+    path = tmp_path / "estimates.parquet"
+    about = About(policy="rl", against="sft", judge="j", bin=0, bin_low=0.0, bin_high=0.1, bin_mean=1 / 30)
+    made = Estimate("observed share", 0.5, None, None, 4, 0, "Wilson", about=about)
+    parquet.write(path, [made], Estimate)
+    (row,) = pq.read_table(path).to_pylist()
+    assert row["subject"] == "rl against sft, judge j, predicted 0 to 0.1, mean 0.033"
+    assert row["about"]["bin_mean"] == 1 / 30
+    assert parquet.read(path, Estimate) == [made]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 
-from perl_eval.records import Estimate
+from perl_eval.records import About, Estimate
 from perl_eval.sources.rows import Row
 from perl_eval.storage import run_folder
 from perl_eval.training import ablate, overoptimisation_plot
@@ -82,11 +82,11 @@ def test_the_sweep_is_a_picture(swept: Path) -> None:
 
 def test_pictures_are_the_same_from_run_to_run_and_take_what_has_no_interval(tmp_path: Path) -> None:
     found = [
-        Estimate(name, value, None, None, 1, 0, "t", subject=about)
+        Estimate(name, value, None, None, 1, 0, "t", about=about)
         for about, values in (
-            ("$x$, SFT", (0.0, 0.0, 0.5)),
-            ("$x$, full, beta 1", (1.0, 0.5, 0.6)),
-            ("$x$, full, beta 0", (4.0, 0.9, 0.2)),
+            (About(scope="$x$", policy="SFT"), (0.0, 0.0, 0.5)),
+            (About(scope="$x$", policy="full", slice="beta", at=1.0), (1.0, 0.5, 0.6)),
+            (About(scope="$x$", policy="full", slice="beta", at=0.0), (4.0, 0.9, 0.2)),
         )
         for name, value in zip(("KL to prior", "learned reward", "true reward"), values, strict=True)
     ]

@@ -15,7 +15,7 @@ import pytest
 
 from perl_eval import demo
 from perl_eval.errors import UserError
-from perl_eval.records import Completion, Estimate, HumanLabel, Measurement, Message, unit_of
+from perl_eval.records import About, Completion, Estimate, HumanLabel, Measurement, Message, unit_of
 from perl_eval.sources import rows
 from perl_eval.storage import run_folder
 from perl_eval.worlds import coffee
@@ -318,7 +318,7 @@ def test_single_answers_are_good_above_the_threshold() -> None:
 
 def test_the_headline_takes_known_figures_by_subject(tmp_path: Path) -> None:
     def estimate(name: str, subject: str) -> Estimate:
-        return Estimate(name, 0.5, None, None, 1, 0, "counted", subject=subject)
+        return Estimate(name, 0.5, None, None, 1, 0, "counted", about=About(policy=subject))
 
     written = {
         "score": [estimate("loss rate", "b"), estimate("win rate", "b"), estimate("some detail", "b")],
