@@ -108,6 +108,7 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
     drawn = {
         "UserError": "PerlEvalError",
         "DataError": "UserError",
+        "OptionError": "UserError",
         "JudgeError": "PerlEvalError",
         "RateLimited": "JudgeError",
         "TimedOut": "JudgeError",

@@ -80,7 +80,7 @@ class Pilot:
 
     def __post_init__(self) -> None:
         between(0, 1, self, "decided", ends="(]", such_as=0.7)
-        between(-1, 1, self, "difference", ends="[]", such_as=0.1)
+        between(-1, 1, self, named.DIFFERENCE, ends="[]", such_as=0.1)
         between(-1, 1, self, "correlation", ends="[]", such_as=0.6)
         not_negative(self, "price_usd")
 
