@@ -83,7 +83,7 @@ def test_a_fully_tuned_reward_model_learns_and_comes_back(rewarded: Path, prior:
     card = run_folder.read_card(rewarded)
     assert card is not None
     own = sum(parameter.numel() for parameter in open_backbone(prior).causal.parameters())
-    assert card.notes["trained"] == card.notes["parameters"] == own + 33
+    assert card.notes["trained"] == card.notes["parameters"] == own + 32
 
 
 def test_a_full_policy_moves_while_its_prior_stays(prior: Path, data: Path, tmp_path: Path) -> None:
