@@ -157,10 +157,12 @@ READERS = (
     Change("metrics/agreement.py", "[as_label(record.outcome) for", "[record.outcome for"),
     Change("metrics/agreement.py", "{names[0]: as_label(record.outcome)}", "{names[0]: record.outcome}"),
     Change("metrics/agreement.py", "if is_vote(record.outcome)", "if record.outcome"),
-    Change("metrics/corrected_rates.py", '(named.WIN_RATE, WON)', '(named.WIN_RATE, HALF)'),
-    Change("metrics/corrected_rates.py", '(named.WIN_RATE_UNDECIDED_HALF, HALF)', '(named.WIN_RATE_UNDECIDED_HALF, WON)'),
-    Change("metrics/corrected_rates.py", '(named.YES_RATE, WON)', '(named.YES_RATE, LOST)'),
-    Change("metrics/corrected_rates.py", '(named.NO_RATE, LOST)', '(named.NO_RATE, WON)'),
+    Change("metrics/corrected_rates.py", "(named.WIN_RATE, WON)", "(named.WIN_RATE, HALF)"),
+    Change(
+        "metrics/corrected_rates.py", "(named.WIN_RATE_UNDECIDED_HALF, HALF)", "(named.WIN_RATE_UNDECIDED_HALF, WON)"
+    ),
+    Change("metrics/corrected_rates.py", "(named.YES_RATE, WON)", "(named.YES_RATE, LOST)"),
+    Change("metrics/corrected_rates.py", "(named.NO_RATE, LOST)", "(named.NO_RATE, WON)"),
     Change("metrics/corrected_rates.py", "[as_label(record.outcome) for", "[record.outcome for"),
     Change("metrics/corrected_rates.py", "in filter(is_decided, LABELS[kind])", "in LABELS[kind]"),
     Change("scoring/power.py", "list(map(worth, ", "list(map({'win', 'yes'}.__contains__, "),

@@ -73,7 +73,9 @@ def held_out_quality(
         if kind == "pairwise":
             margins = np.array([value[row.id, "reward chosen"] - value[row.id, "reward rejected"] for row in rows])
             found = pair_figures(margins, clusters=groups)
-            calibrated = [one for one in pair_figures(line[0] * margins, clusters=groups) if one.name == named.BRIER_SCORE]
+            calibrated = [
+                one for one in pair_figures(line[0] * margins, clusters=groups) if one.name == named.BRIER_SCORE
+            ]
         else:
             logits = np.array([value[row.id, "reward"] for row in rows])
             labels = [bool(row.label) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,15 +75,19 @@ def test_the_limit_never_falls_below_one() -> None:
         (1.0, 8.5),
     ],
 )
-def test_slow_replies_stop_the_growth_and_much_slower_ones_halve_the_limit(slow_s: float, limit: float) -> None:
+def test_slow_replies_stop_the_growth_and_much_slower_ones_halve_the_limit(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float, limit: float
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("perl_eval.client.rate_limiter.time", SimpleNamespace(monotonic=lambda: now))
+
     async def slow() -> float:
         pace = Pace(64)
-        now = time.monotonic()
         turn = await pace.enter()
         pace.leave(turn._replace(sent_s=now - 0.01), answered=True)
         for _ in range(30):
             turn = await pace.enter()
-            pace.leave(turn._replace(sent_s=time.monotonic() - slow_s), answered=True)
+            pace.leave(turn._replace(sent_s=now - slow_s), answered=True)
         return pace.limit
 
     assert asyncio.run(slow()) == pytest.approx(limit)

@@ -427,7 +427,7 @@ def test_training_and_score_say_the_same_of_the_same_scores(
     made = reward.run(tmp_path / kind, prior, tmp_path / "made", options=replace(OPTIONS, epochs=0.2))
     beside = ScoreBeside(data=tmp_path / kind if kind == "ratings" else None)
     scored = dispatch.run(made, tmp_path / "scored", beside=beside)
-    subject = {"ratings": "reward against labels", "preferences": "reward"}[kind]
     trained, again = (run_folder.read(folder, Estimate) for folder in (made, scored))
     assert len(trained) > (8 if kind == "ratings" else 2)
-    assert [replace(one, subject=one.subject.replace("test", subject)) for one in trained] == again
+    where = {"split": "", "metric": "reward", "truth": "labels" if kind == "ratings" else ""}
+    assert [replace(one, about=replace(one.about, **where)) for one in trained] == again
