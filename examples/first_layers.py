@@ -2,8 +2,8 @@
 
 first_layers.py MODEL COUNT OUT    MODEL is a folder or a name on the Hugging Face hub
 
-Rewards read hidden states; the README has what those of four layers tell on Taskmaster Ticketing. What the cut model
-would say is worth nothing.
+Rewards read hidden states; docs/coffee.md has what those of four layers tell on Taskmaster Ticketing. What the cut
+model would say is worth nothing.
 """
 
 from __future__ import annotations

@@ -245,12 +245,8 @@ def test_judging_needs_no_torch(tmp_path: Path) -> None:
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
         f"{example[1]}\n"
-        "from perl_eval import HumanLabel, Judgement, reporting\nfrom perl_eval.scoring import agree\n"
-        "judged_pairs = run_folder.read(judged, Judgement)\n"
-        "labels = [HumanLabel(one.unit, one.item, one.group, who, 'win') for one in judged_pairs for who in 'pq']\n"
-        "parquet.write(folder / 'people' / 'labels.parquet', labels, HumanLabel)\n"
-        "agree.run(judged, folder / 'people', folder / 'agreed')\n"
-        f"print(reporting.run([folder], {str(tmp_path / 'page.html')!r}))\n"
+        "people = [pe.HumanLabel(one.unit, one.item, one.group, who, 'win') for one in judged for who in 'pq']\n"
+        f"print(pe.report(judged, pe.agree(judged, people), out={str(tmp_path / 'page.html')!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,42 +1,48 @@
-"""The README's examples run as they stand."""
+"""README, docs/ and CONTRIBUTING: examples run, options exist, links and paths lead somewhere."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from documents import PAGES, ROOT, blocks, broken_links, changes, commands, named_paths
 from typer.testing import CliRunner
 
 from perl_eval.cli import app
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
+README = ROOT / "README.md"
+TAUGHT = [page for page in PAGES if blocks(page, "python")]
+FIFTEEN = (
+    *("a judge backend", "a data set", "a metric", "a peft method", "an RL objective", "the tie rule", "a chart"),
+    *("an option", "a verdict format", "a score scale", "a label export", "a sampler", "the ledger key"),
+    *("prompts in another language", "an estimator"),
+)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+@pytest.mark.parametrize("page", TAUGHT, ids=lambda page: page.name)
+def test_python_blocks_run(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of a page, one after the other, each of which prints something and leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+        shown = capsys.readouterr().out
+        assert shown, block
+        if "win_rate" in block:
+            value = re.match(r"(\d\.\d\d) \((\d\.\d\d) to (\d\.\d\d)\), n = \d+", shown)
+            assert value is not None, shown
+            assert 0 <= float(value[2]) <= float(value[1]) <= float(value[3]) <= 1
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split("\n")[0])
-def test_python_blocks_run(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
-    shown = capsys.readouterr().out
-    assert shown
-    if "win rate" in block:
-        value = re.match(r"(\d\.\d\d) \((\d\.\d\d) to (\d\.\d\d)\), n = 20", shown)
-        assert value is not None, shown
-        low, high = float(value[2]), float(value[3])
-        assert 0 <= low <= float(value[1]) <= high <= 1
-
-
-def commands() -> list[list[str]]:
-    """Return every perl-eval command of the README and the examples, words split as a shell would."""
-    text = "\n".join([*blocks("bash"), *(path.read_text("utf-8") for path in (ROOT / "examples").glob("*.sh"))])
-    lines = text.replace("\\\n", " ").splitlines()
-    found = [re.search(r"(?:^|/bin/)perl-eval (.*)$", line.strip()) for line in lines]
-    return [shlex.split(match[1], comments=True) for match in found if match]
+def test_the_first_example_is_short_and_says_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    first = blocks(README, "python")[0]
+    assert len([line for line in first.splitlines() if line]) <= 8
+    exec(compile(first, "README.md", "exec"), {"__name__": "page"})
+    assert f"`{capsys.readouterr().out.strip()}`" in README.read_text("utf-8")
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -46,13 +52,50 @@ def test_commands_use_options_that_exist(words: list[str]) -> None:
     shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
     for word in words:
+        if word == ";":
+            break
         if word.startswith("--"):
             assert word in shown.output, word
 
 
 def test_the_two_commands_are_one_line_each() -> None:
     for marker, ending in (("demo", "perl-eval demo"), ("tests", "pytest -n 2")):
-        block = re.search(rf"<!-- {marker} -->\n```bash\n(.*?)```", README, re.S)
+        block = re.search(rf"<!-- {marker} -->\n```bash\n(.*?)```", README.read_text("utf-8"), re.S)
         assert block is not None
         assert block[1].strip().endswith(ending)
         assert block[1].strip().count("\n") == 0
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    text = README.read_text("utf-8")
+    assert [page.name for page in PAGES[1:] if f"]({page.relative_to(ROOT).as_posix()})" not in text] == []
+
+
+def test_a_broken_link_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# One thing: two\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](other.md) [b](other.md#one-thing-two) [c](https://x.org/y) `[d](no.md)` [e](#here)\n## Here\n")
+    assert broken_links(page) == []
+    page.write_text("[a](absent.md) [b](other.md#two) [c](#there)\n")
+    assert len(broken_links(page)) == 3
+
+
+@pytest.mark.parametrize("what", FIFTEEN)
+def test_a_newcomer_is_led_to_files_that_exist(what: str) -> None:
+    touch, tests = changes()[what]
+    assert 1 <= len(touch) <= 2, touch
+    assert tests
+    assert all(path.startswith("tests/") for path in tests), tests
+
+
+def test_paths_that_contributing_names_exist() -> None:
+    assert [path for path in named_paths() if not (ROOT / path).exists()] == []

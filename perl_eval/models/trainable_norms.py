@@ -1,7 +1,7 @@
 """A model's norms learned along with an adapter: their few weights whole, a copy for each adapter.
 
 What LoRA adds to projections leaves the norms as they were. Full tuning moves them, and part of what it gains comes
-from there (README, "LoRA or full"). peft's ``modules_to_save`` holds, saves and merges the copies.
+from there (docs/training.md, "LoRA or full"). peft's ``modules_to_save`` holds, saves and merges the copies.
 """
 
 from __future__ import annotations
