@@ -1,10 +1,12 @@
-"""The scripts that make environments: what they read, and what they say of a command."""
+"""The scripts: what they read, what they call, and what they say of a command."""
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,6 +14,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+EXAMPLES = "tests/test_api.py::test_every_function_has_an_example_that_runs"
+CHECKS = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]
+FIXES = [["-m", "ruff", "check", "--quiet", "--fix", "."], ["-m", "ruff", "format", "--quiet", "."]]
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -96,3 +101,65 @@ def test_what_is_wrong_with_how_a_verb_ended(
     said = wheels.complaint(wheels.Case("x", **case), having, *ended)
     assert wrong in said
     assert bool(wrong) == bool(said)
+
+
+def test_what_people_type_is_what_ci_calls() -> None:
+    ci = (SCRIPTS.parent / ".ci" / "run").read_text("utf-8")
+    for name in ("check", "docs", "test", "wheels", "drift"):
+        assert re.search(rf"^\s*(?:\S+ )*scripts/{name}\b", ci, re.M), name
+    assert "entry: scripts/check," in (SCRIPTS.parent / ".pre-commit-config.yaml").read_text("utf-8")
+
+
+def test_the_readmes_test_command_is_the_script() -> None:
+    command = re.search(r"<!-- tests -->\n```bash\n(.*?)\n```", (SCRIPTS.parent / "README.md").read_text("utf-8"), re.S)
+    assert command is not None
+    typed = command[1].split(" && ")[-1].removeprefix(".venv/bin/python")
+    assert f'"$python"{typed} "$@"' in (SCRIPTS / "test").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "called"),
+    [
+        ("test", ["-x", "tests/a b.py"], [["-m", "pytest", "-n", "2", "-x", "tests/a b.py"]]),
+        ("docs", ["-x"], [["-m", "pytest", "-n", "2", "-q", "tests/test_readme.py", EXAMPLES, "-x"]]),
+        ("check", [], [*CHECKS, ["scripts/lock", "--check"]]),
+        ("check", ["--fix"], [*FIXES, *CHECKS, ["scripts/lock", "--check"]]),
+    ],
+)
+def test_what_a_script_calls(
+    name: str, words: list[str], called: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, said = ran(name, words, tmp_path, monkeypatch)
+    assert status == 0
+    assert said == called
+
+
+@pytest.mark.parametrize("failing", [*CHECKS, ["scripts/lock", "--check"]], ids=" ".join)
+def test_a_check_that_fails_fails_the_script(
+    failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, said = ran("check", [], tmp_path, monkeypatch, failing=failing)
+    assert status == 1
+    assert said[-1] == failing
+
+
+def test_a_wrong_word_is_told_what_there_is() -> None:
+    done = subprocess.run([SCRIPTS / "check", "--mend"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "usage: scripts/check" in done.stderr
+
+
+def ran(
+    name: str, words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, *, failing: list[str] | None = None
+) -> tuple[int, list[list[str]]]:
+    """Run a script with a Python that notes what it is given, and fails at one of it; return status and notes."""
+    noted, fake = folder / "noted", folder / "python"
+    fake.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        f"open({str(noted)!r}, 'a').write(json.dumps(sys.argv[1:]) + chr(10))\n"
+        f"sys.exit(sys.argv[1:] == {failing!r})\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(fake))
+    done = subprocess.run([SCRIPTS / name, *words], cwd=folder, check=False, timeout=60)
+    return done.returncode, [json.loads(line) for line in noted.read_text("utf-8").splitlines()]
