@@ -30,7 +30,7 @@ SIGNATURES = {
     "labels": "(source, *, columns=None)",
     "open_judge": "(spec, options=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",
-    "read": "(path)",
+    "read": "(path, kind=None)",
     "report": "(*sources, out=None, title='perl-eval report', format='html')",
     "rows": "(source, split='train')",
     "sample": "(model, data, *, out=None, options=None, seed=0)",
@@ -38,7 +38,7 @@ SIGNATURES = {
     "train_policy": "(data, prior, reward, *, out=None, options=None, seed=0)",
     "train_reward": "(data, prior, *, out=None, options=None, seed=0)",
     "train_sft": "(data, *, out=None, options=None, seed=0)",
-    "write": "(folder, records)",
+    "write": "(path, records)",
 }
 
 
@@ -129,6 +129,18 @@ def test_with_out_it_is_the_run_folder_of_the_command(tmp_path: Path) -> None:
     assert first.folder == tmp_path / "j"
     assert first.card.verb == "judge"
     assert pe.score(tmp_path / "j", out=tmp_path / "s").folder == tmp_path / "s"
+
+
+def test_records_are_written_and_read_where_one_says(tmp_path: Path) -> None:
+    scores = [pe.Score("c1", "i1", "g1", "ours", "length", 3.0)]
+    own = pe.write(tmp_path / "deep" / "mine.parquet", scores)
+    assert own == tmp_path / "deep" / "mine.parquet"
+    assert pe.read(own, pe.Score) == scores
+    pe.write(tmp_path / "both", scores)
+    pe.write(tmp_path / "both", pe.completions(OURS, policy="p"))
+    assert pe.read(tmp_path / "both", pe.Score) == scores
+    with pytest.raises(pe.UserError, match=r"holds completions\.parquet, scores\.parquet; say of which kind"):
+        pe.read(tmp_path / "both")
 
 
 class Cells(html.parser.HTMLParser):

@@ -53,13 +53,8 @@ def _fits(about: About, tally: OutcomeCounts) -> bool:
         (about.dataset, tally.dataset),
         (about.prompt_sha256, tally.prompt_sha256),
     )
-    return (about.scope, about.metric, about.policy, about.minus, about.against) == (
-        "",
-        "",
-        tally.a,
-        "",
-        tally.b,
-    ) and all(one in ("", other) for one, other in stated)
+    compared = About(policy=tally.a, against=tally.b)
+    return about.who_fields == compared.who_fields and all(one in ("", other) for one, other in stated)
 
 
 def rates(figures: Sequence[Figure], tally: OutcomeCounts, found: Sequence[Folder]) -> list[Figure]:

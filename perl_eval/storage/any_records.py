@@ -12,11 +12,12 @@ from perl_eval.storage import parquet, run_folder
 __all__ = ["read", "write"]
 
 
-def read(path: str | Path) -> list[Any]:
+def read(path: str | Path, kind: type | None = None) -> list[Any]:
     """Read the records of a run folder, or of its file, checked against the run card.
 
     Args:
         path: A run folder that holds one kind of record, or a file called as in a run folder.
+        kind: The kind of record, where the folder holds several or the file has another name.
 
     Returns:
         Records: Completion, Judgement, HumanLabel, Score, Estimate or Measurement.
@@ -35,19 +36,21 @@ def read(path: str | Path) -> list[Any]:
     where = Path(path)
     if not where.exists():
         raise UserError(f"no such file or folder: {where}", "check the path")
+    if kind is not None:
+        return run_folder.read(where, kind)
     held = {kind: name for kind, name in run_folder.FILES.items() if where.name == name or (where / name).is_file()}
     if len(held) != 1:
         there = ", ".join(held.values()) or "none of them"
-        raise UserError(f"{where} holds {there}", f"give one of the files {', '.join(run_folder.FILES.values())}")
-    (kind,) = held
-    return run_folder.read(where, kind)
+        raise UserError(f"{where} holds {there}", f"say of which kind: {_names()}")
+    return run_folder.read(where, *held)
 
 
-def write(folder: str | Path, records: Iterable[Any]) -> Path:
-    """Write records of one kind to the file of that kind in a folder, as the verbs read them.
+def write(path: str | Path, records: Iterable[Any]) -> Path:
+    """Write records of one kind to a file, as the verbs read them.
 
     Args:
-        folder: A folder; made if it is not there. It gets no run card, so nothing vouches for the file.
+        path: A ``.parquet`` file, or a folder, which gets the file of that kind. Folders are made where they are not
+            there. They get no run card, so nothing vouches for the file.
         records: Records of one kind, at least one.
 
     Returns:
@@ -67,10 +70,10 @@ def write(folder: str | Path, records: Iterable[Any]) -> Path:
         names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
         raise UserError(f"{names} is given", f"give records of one of {_names()}")
     (kind,) = kinds
-    path = Path(folder) / run_folder.FILES[kind]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write(path, given, kind)
-    return path
+    file = Path(path) if Path(path).suffix == ".parquet" else Path(path) / run_folder.FILES[kind]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write(file, given, kind)
+    return file
 
 
 def _names() -> str:
