@@ -32,11 +32,15 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def prose(page: Path) -> str:
+    """Return a page without its blocks and spans of code."""
+    return _CODE.sub("", _FENCED.sub("", page.read_text("utf-8")))
+
+
 def broken_links(page: Path) -> list[str]:
     """Return the links of a page to files that are not there, or to headings that are not in them."""
-    text = _CODE.sub("", _FENCED.sub("", page.read_text("utf-8")))
     wrong = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
         file, _, fragment = target.partition("#")

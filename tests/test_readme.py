@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from documents import PAGES, ROOT, blocks, broken_links, changes, commands, named_paths
+from documents import PAGES, ROOT, blocks, broken_links, changes, commands, named_paths, prose
+from fake_server import FakeServer, serving
 from typer.testing import CliRunner
 
 from perl_eval.cli import app
@@ -58,6 +64,31 @@ def test_commands_use_options_that_exist(words: list[str]) -> None:
             assert word in shown.output, word
 
 
+def test_two_files_and_a_server_become_a_page(tmp_path: Path) -> None:
+    """The README's second example, letter for letter but for the server's address."""
+    (example,) = [block for block in blocks(README, "bash") if "pe.completions" in block]
+    for name, text in (("ours", "one"), ("theirs", "one, two, three")):
+        rows = [{"prompt": f"Count to {n}.", "text": text} for n in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    python = shlex.quote(sys.executable)
+    start = f'python() {{ {python} "$@"; }}\nperl-eval() {{ {python} -m perl_eval.cli "$@"; }}\nset -e\n'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "none"}
+    with serving(FakeServer()) as server:
+        program = start + example.replace("http://localhost:8000/v1", server.url)
+        done = subprocess.run(
+            ["bash", "-c", program],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "4 judged: 4 win" in done.stdout
+    assert "win rate" in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_the_two_commands_are_one_line_each() -> None:
     for marker, ending in (("demo", "perl-eval demo"), ("tests", "pytest -n 2")):
         block = re.search(rf"<!-- {marker} -->\n```bash\n(.*?)```", README.read_text("utf-8"), re.S)
@@ -99,3 +130,9 @@ def test_a_newcomer_is_led_to_files_that_exist(what: str) -> None:
 
 def test_paths_that_contributing_names_exist() -> None:
     assert [path for path in named_paths() if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_words_are_those_of_the_field(page: Path) -> None:
+    """Words that this project once used for its own things; a backend is a backend, a judge card a judge card."""
+    assert re.findall(r"(?i)\b(?:doors?|desks?|passports?|material|house)\b", prose(page)) == []
