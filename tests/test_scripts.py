@@ -106,7 +106,7 @@ def test_what_is_wrong_with_how_a_verb_ended(
 def test_what_people_type_is_what_ci_calls() -> None:
     ci = (SCRIPTS.parent / ".ci" / "run").read_text("utf-8")
     for name in ("check", "docs", "test", "wheels", "drift"):
-        assert re.search(rf"^\s*(?:\S+ )*scripts/{name}\b", ci, re.M), name
+        assert re.search(rf"^[^#\n]*\bscripts/{name}\b", ci, re.M), name
     assert "entry: scripts/check," in (SCRIPTS.parent / ".pre-commit-config.yaml").read_text("utf-8")
 
 
