@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
+from scipy.special import softmax
 
+from perl_eval.models.backbone import open_backbone
+from perl_eval.models.generate import Sampling, generate
+from perl_eval.models.tokenize import encode_prompt
 from perl_eval.records import About, Estimate
-from perl_eval.sources.rows import Row
+from perl_eval.sources.rows import Row, asked
 from perl_eval.storage import run_folder
-from perl_eval.training import ablate, overoptimisation_plot
+from perl_eval.training import ablate, overoptimisation_plot, sft
 from perl_eval.training.policy import PolicyOptions
 from perl_eval.training.reward import RewardOptions
+from perl_eval.training.reward_function import learned_reward
 
 MODERATE, NONE = 1.0, 0.0
 
@@ -23,10 +29,17 @@ def once_or_twice(_: Row, text: str) -> float:
 
 
 @pytest.fixture(scope="module")
+def prior(room: Path, blank: Path, demonstrations: Path) -> Path:
+    """Return a prior that says the colours as the demonstrations do; six epochs would leave it saying "gred"."""
+    options = sft.SftOptions(model=str(blank), epochs=20, batch=16, learning_rate=1e-2, max_tokens=32)
+    return sft.run(demonstrations, room / "twenty epochs" / "prior", options=options)
+
+
+@pytest.fixture(scope="module")
 def swept(room: Path, prior: Path) -> Path:
     place = room / "overoptimised"
     tiny_models.write_rows(
-        place / "preferences", train=tiny_models.preferences(1, 200), test=tiny_models.preferences(2, 30)
+        place / "preferences", train=tiny_models.preferences(1, 600), test=tiny_models.preferences(2, 30)
     )
     tiny_models.write_rows(place / "prompts", train=tiny_models.prompts(1, 50), test=tiny_models.prompts(2, 50))
     lengths = {"max_tokens": 40, "max_new_tokens": 8}
@@ -39,26 +52,51 @@ def swept(room: Path, prior: Path) -> Path:
         draws=4,
         betas=(MODERATE, NONE),
         reward=RewardOptions(epochs=6, batch=20, learning_rate=1e-2, normalise_on=50, **lengths),
-        policy=PolicyOptions(steps=60, batch=32, group=4, learning_rate=1e-2, **lengths),
+        policy=PolicyOptions(steps=100, batch=32, group=4, learning_rate=1e-2, **lengths),
     )
     return ablate.run(place, room / "swept", options=options, truth=once_or_twice)
 
 
-@pytest.mark.xfail(reason="one run, which rounding differs on processors: true reward 0.445 or 0.49 at beta 1 on some")
-def test_too_small_a_beta_raises_the_learned_reward_and_lowers_the_true_one(swept: Path) -> None:
+def of_prior_and_target(swept: Path, prior: Path, draws: int = 4000) -> tuple[float, float]:
+    """Return how often the prior, and the target prior x exp(reward / MODERATE), name red once or twice.
+
+    Self-normalised importance sampling: draws of the prior, each prompt's weighted by the learned reward.
+    """
+    backbone = open_backbone(prior)
+    score = learned_reward(swept / "cells" / "prior" / "reward-r8-0", backbone)
+    rows = asked(swept.parent / "overoptimised" / "prompts", "test")
+    asks = [encode_prompt(backbone.processor, row.prompt, max_tokens=32) for row in rows]
+    plain, weighted = [], []
+    for place, (row, ask) in enumerate(zip(rows, asks, strict=True)):
+        each = draws // len(rows)
+        seeds = [place * each + draw for draw in range(each)]
+        with backbone.adapter(None):
+            rollouts = generate(backbone, [ask] * each, seeds, Sampling(max_new_tokens=8))
+        weights = softmax(np.array(score([row] * each, rollouts)) / MODERATE)
+        hits = np.array([once_or_twice(row, rollout.text) for rollout in rollouts])
+        plain.append(hits.mean())
+        weighted.append(weights @ hits)
+    return float(np.mean(plain)), float(np.mean(weighted))
+
+
+def test_too_small_a_beta_raises_the_learned_reward_and_lowers_the_true_one(swept: Path, prior: Path) -> None:
     # The prior says one to three colours of four, so red once or twice in 0.417 of its answers, thrice in 0.005: with
     # lengths 1, 2, 3 equally likely, (1/4 + 7/16 + 9/16) / 3. At beta 1 and a reward linear in the count of red the
-    # target prior x exp(reward / beta) has it once or twice in 0.74; the reward alone is highest at three times.
+    # target prior x exp(reward / beta) has it once or twice in 0.74; what the target of the learned reward has is told
+    # by weighted draws of the prior. The reward alone is highest at three times.
     found = {(one.subject.partition(", ")[2], one.name): one.value or 0.0 for one in run_folder.read(swept, Estimate)}
     learned, true, kl = (
         [found[arm, name] for arm in ("SFT", "r8, beta 1", "r8, beta 0")]
         for name in ("learned reward", "true reward", "KL to prior")
     )
-    assert true[0] == pytest.approx(0.417, abs=0.12)
+    before, target = of_prior_and_target(swept, prior)
+    assert before == pytest.approx(0.417, abs=0.12)
+    assert true[0] == pytest.approx(before, abs=0.12)
     assert learned[2] > learned[1] + 0.05
     assert learned[1] > learned[0] + 0.3
     assert kl[2] > kl[1] + 1 > kl[0] + 1.1
     assert true[1] == pytest.approx(0.74, abs=0.12)
+    assert true[1] == pytest.approx(target, abs=0.12)
     assert true[2] < true[0] - 0.2
 
 
