@@ -206,6 +206,18 @@ def test_dialogues_end_with_the_answer() -> None:
         pe.completions([{"messages": turns[:1], "model": "m"}])
 
 
+def test_what_a_row_says_is_kept_and_the_rest_is_derived_whatever_the_order() -> None:
+    rows = [{"prompt": f"q{n}", "text": "x", "question_id": n, "id": n, "group": 0, "model": 0} for n in range(3)]
+    assert [(one.id, one.item, one.group, one.policy) for one in pe.completions(rows)] == [
+        (str(n), str(n), "0", "0") for n in range(3)
+    ]
+    bare = [{"prompt": f"q{n % 2}", "text": "x", "item": "", "group": None} for n in range(4)]
+    one, two = (pe.completions(given, policy="p") for given in (bare, bare[::-1]))
+    assert sorted((c.id, c.item, c.group, c.draw) for c in one) == sorted((c.id, c.item, c.group, c.draw) for c in two)
+    assert len({c.id for c in one}) == 4
+    assert len({c.item for c in one}) == len({c.group for c in one}) == 2
+
+
 LIGHT = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy", "pyarrow")
 
 

@@ -94,24 +94,29 @@ def _completion(
         return next((cells[name] for name in names if cells.get(name) is not None), None)
 
     prompt, text = _dialogue(cell("prompt"), cell("text"), cell("messages"), cells, file, row)
-    who = str(cell("policy") or policy)
+    who = _text(cell("policy"), policy)
     if not who:
         raise DataError("names no policy", file=file, row=row, field="policy", fix="give policy=NAME, or the column")
     spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
-    item = str(cell("item") or digest("item", *spoken))
+    item = _text(cell("item"), digest("item", *spoken))
     draw = draws[who, item]
     draws[who, item] += 1
     return Completion(
-        id=str(cell("id") or digest("completion", who, item, text, str(draw))),
+        id=_text(cell("id"), digest("completion", who, item, text, str(draw))),
         item=item,
-        group=str(cell("group") or digest("group", *spoken[: _opening(prompt)])),
-        dataset=str(cell("dataset") or Path(file).stem),
+        group=_text(cell("group"), digest("group", *spoken[: _opening(prompt)])),
+        dataset=_text(cell("dataset"), Path(file).stem),
         policy=who,
         prompt=prompt,
         text=text,
         finish="stop",
         draw=draw,
     )
+
+
+def _text(cell: Any, derived: str) -> str:
+    """Return a cell as text, or what is derived where it is empty; 0 is no empty cell."""
+    return derived if cell is None or cell == "" else str(cell)
 
 
 def _opening(prompt: Sequence[Message]) -> int:
