@@ -308,8 +308,9 @@ class Estimate:
         """Return value, interval and count: ``0.62 (0.55 to 0.68), n = 200``."""
         if self.value is None:
             return f"none: {self.reason or 'undefined'}"
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.2f} to {self.high:.2f})"
-        return f"{self.value:.2f}{interval}, n = {self.n:,}"
+        form = {"count": ",.0f", "p-value": ".2g"}.get(self.kind, ".2f")
+        interval = "" if self.low is None or self.high is None else f" ({self.low:{form}} to {self.high:{form}})"
+        return f"{self.value:{form}}{interval}, n = {self.n:,}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perl_eval import errors, records
-from perl_eval.records import Completion, Judgement, Message, RunCard, digest, unit_of
+from perl_eval.records import Completion, Estimate, Judgement, Message, RunCard, digest, unit_of
 
 ANY_TEXT = st.text(st.characters())  # surrogates included: an id must exist for every text
 TYPES = [getattr(records, name) for name in records.__all__ if name != "digest"]
@@ -102,6 +102,19 @@ def test_a_call_that_is_no_json_is_kept_as_it_is() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate("win rate", 0.624, 0.55, 0.681, 200, 0, "Wilson"), "0.62 (0.55 to 0.68), n = 200"),
+        (Estimate("wins", 1240.0, None, None, 2000, 0, "count", kind="count"), "1,240, n = 2,000"),
+        (Estimate("McNemar p", 0.00031, None, None, 90, 0, "exact", kind="p-value"), "0.00031, n = 90"),
+        (Estimate("win rate", None, None, None, 0, 3, "Wilson", reason="nothing judged"), "none: nothing judged"),
+    ],
+)
+def test_a_figure_is_printed_by_its_kind(estimate: Estimate, text: str) -> None:
+    assert str(estimate) == text
 
 
 def test_the_tree_of_errors_is_the_one_drawn() -> None:
