@@ -40,20 +40,8 @@ if TYPE_CHECKING:
     from perl_eval.sources.labels import labels
     from perl_eval.sources.rows import rows
     from perl_eval.storage.any_records import read, write
-    from perl_eval.verbs import (
-        agree,
-        audit,
-        build,
-        judge,
-        jury,
-        power,
-        report,
-        sample,
-        score,
-        train_policy,
-        train_reward,
-        train_sft,
-    )
+    from perl_eval.verbs.evaluating import agree, audit, judge, jury, power, report, score
+    from perl_eval.verbs.model_training import build, sample, train_policy, train_reward, train_sft
 
     __version__: str
 
@@ -99,12 +87,9 @@ __all__ = [
     "write",
 ]
 
-_VERBS = (
-    *("agree", "audit", "build", "judge", "jury", "power", "report", "sample", "score"),
-    *("train_policy", "train_reward", "train_sft"),
-)
 _WHERE = {
-    **dict.fromkeys(_VERBS, "perl_eval.verbs"),
+    **dict.fromkeys(("agree", "audit", "judge", "jury", "power", "report", "score"), "perl_eval.verbs.evaluating"),
+    **dict.fromkeys(("build", "sample", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"),
     "Judge": "perl_eval.judges.protocol",
     "ScriptedJudge": "perl_eval.judges.backends.scripted",
     "open_judge": "perl_eval.judges.registry",

@@ -34,7 +34,7 @@ def audit(
     draws: Draws = 2000,
     seed: Seed = 0,
 ) -> None:
-    """A judge's passport, on one page; or, with --anchors, whether it still judges as it did."""
+    """A judge's report card, on one page; or, with --anchors, whether it still judges as it did."""
     from perl_eval.records import Estimate
     from perl_eval.scoring import audit as verb
     from perl_eval.scoring.audit_drift import drift

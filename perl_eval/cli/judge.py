@@ -25,7 +25,7 @@ def judge(
     b: asked.B = None,
     *,
     out: Out,
-    door: asked.Doors = None,
+    judges: asked.Judges = None,
     seed: Seed = 0,
     prompt: asked.Prompt = "",
     prompts: asked.Prompts = None,
@@ -74,17 +74,17 @@ def judge(
     if stop_when_decided and (dry_run or attack or look or reread is not None):
         raise UserError("--stop-when-decided is for judging", "leave it out")
     if reread is not None:
-        _reread(reread, out, prompts, given=a is not None or bool(door or prompt))
+        _reread(reread, out, prompts, given=a is not None or bool(judges or prompt))
         return
-    doors = door or []
-    a = _given(a, doors, prompt)
+    specs = judges or []
+    a = _given(a, specs, prompt)
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
     if reasoning and verdict_by == "logprobs":
         raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
     if votes > 1:
-        _refuse_same_votes(doors, votes, temperature)
-    if any(spec.startswith(("reward:", "local:")) for spec in doors):
+        _refuse_same_votes(specs, votes, temperature)
+    if any(spec.startswith(("reward:", "local:")) for spec in specs):
         require_torch()
     from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
@@ -108,7 +108,7 @@ def judge(
         local_batch=local_batch,
         **reading,
     )
-    opened = _opened(doors, told, cluster_of(engine, address, workers, gpus), batch=batch)
+    opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
     asking = AskOptions(
@@ -133,8 +133,8 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    folders = _folders(out, doors)
-    for spec, one, folder in zip(doors, opened, folders, strict=True):
+    folders = _folders(out, specs)
+    for spec, one, folder in zip(specs, opened, folders, strict=True):
         if dry_run:
             _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
         elif attack or look:
@@ -142,7 +142,7 @@ def judge(
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
             _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
-    if len(doors) > 1 and not (dry_run or attack or look):
+    if len(specs) > 1 and not (dry_run or attack or look):
         jury(folders, out / "jury")
 
 
@@ -153,42 +153,42 @@ def _batches(batch_poll: float) -> BatchOptions:
     return BatchOptions(batch_poll_s=batch_poll, say=lambda line: typer.echo(line, err=True))
 
 
-def _given(a: Path | None, doors: Sequence[str], prompt: str) -> Path:
+def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
     """Return the completions of a, if all that a judge needs is given."""
     if a is None:
         raise UserError("no completions are given", "give the output folder of `sample`")
-    if not doors or not prompt:
-        raise UserError(f"--{'prompt' if doors else 'judge'} is missing", "see --help for what there is")
+    if not specs or not prompt:
+        raise UserError(f"--{'prompt' if specs else 'judge'} is missing", "see --help for what there is")
     return a
 
 
-def _opened(doors: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> list[Any]:
+def _opened(specs: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> list[Any]:
     """Open the judges, here or on a cluster's workers."""
     if cluster is None:
         from perl_eval.judges.registry import open_judge
 
-        return [open_judge(spec, told) for spec in doors]
+        return [open_judge(spec, told) for spec in specs]
     from perl_eval.cluster.ray_workers import RayJudge
 
     if batch:
         raise UserError("--batch sends everything at once", "leave out --engine")
-    return [RayJudge(spec, told, cluster) for spec in doors]
+    return [RayJudge(spec, told, cluster) for spec in specs]
 
 
-def _refuse_same_votes(doors: Sequence[str], votes: int, temperature: float) -> None:
+def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> None:
     """Refuse several votes of judges that draw nothing."""
-    still = [spec for spec in doors if not spec.startswith("chat:") or temperature == 0]
+    still = [spec for spec in specs if not spec.startswith("chat:") or temperature == 0]
     if still:
         raise UserError(
             f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"
         )
 
 
-def _folders(out: Path, doors: Sequence[str]) -> list[Path]:
+def _folders(out: Path, specs: Sequence[str]) -> list[Path]:
     """Return each judge's own folder: the output folder, or numbered ones in it."""
-    if len(doors) == 1:
+    if len(specs) == 1:
         return [out]
-    plain = ["".join(char if char.isalnum() else "-" for char in spec)[-40:].strip("-") for spec in doors]
+    plain = ["".join(char if char.isalnum() else "-" for char in spec)[-40:].strip("-") for spec in specs]
     return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
@@ -227,13 +227,13 @@ def _show_outcomes(folder: Path) -> None:
     done(folder)
 
 
-def _show_forecast(door: str, prompt: str, found: Forecast) -> None:
+def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:
     """Print what judging would take, and one request."""
     cost = "not known; give --price-in and --price-out"
     if found.cost_usd is not None:
         cost = f"{found.cost_usd:,.4f} US dollars at most"
     lines = {
-        "judge": door,
+        "judge": spec,
         "prompt": prompt,
         "to judge": f"{found.units:,}",
         "questions": f"{found.questions:,}, of which {found.from_ledger:,} are in the ledger",

@@ -18,12 +18,12 @@ FORMS = ("openai", "systemone")
 
 A = Annotated[Path | None, typer.Argument(help="Completions of contestant a.")]
 B = Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone.")]
-Doors = Annotated[
+Judges = Annotated[
     list[str] | None,
     typer.Option(
         "--judge",
         help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
-        metavar="DOOR",
+        metavar="BACKEND:NAME",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""The verb `audit`: a judge's passport from a labelled sample, and the alarm when it drifts from it."""
+"""The verb `audit`: a judge's report card from a labelled sample, and the alarm when it drifts from it."""
 
 from __future__ import annotations
 

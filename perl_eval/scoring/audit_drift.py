@@ -79,9 +79,9 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
     return progress.folder
 
 
-def _expected(passport: Sequence[Estimate], judge: str) -> float:
+def _expected(audited: Sequence[Estimate], judge: str) -> float:
     """Return the share of flips that the audit leaves possible without drift."""
-    for estimate in passport:
+    for estimate in audited:
         if estimate.name == SAME and estimate.subject == About(judge=judge).sentence and estimate.low is not None:
             return 1 - estimate.low
     return _EXPECTED_FLIPS

@@ -1,4 +1,4 @@
-"""A judge's passport as one page of Markdown: its figures in the order in which they are to be read."""
+"""A judge's report card as one page of Markdown: its figures in the order in which they are to be read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
 
     Args:
         estimates: Figures of an audit, each about its judge.
-        judges: Whose passports they are.
+        judges: Whose report cards they are.
         anchors: Number of judgements kept as anchors.
     """
     lines = []

@@ -290,7 +290,7 @@ def test_a_limit_is_kept_before_anything_is_sent(
 
 
 def test_only_chat_judges_take_batches(tmp_path: Path, contest: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match="the scripted door takes no batches"):
+    with pytest.raises(UserError, match="the scripted backend takes no batches"):
         judge.run(*contest, tmp_path / "out", judge=ScriptedJudge(lambda _: 0.0, name="nil"), options=OPTIONS)
 
 

@@ -339,7 +339,7 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --attack", "attacks are not sent in batches"),
         ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --look", "controls are not sent in batches"),
         ("{j} --judge scripted:world --look", "has no two items with different pictures"),
-        ("{j} --judge scripted:world --batch", "the scripted door takes no batches"),
+        ("{j} --judge scripted:world --batch", "the scripted backend takes no batches"),
         ("{j} --judge chat:m --base-url http://127.0.0.1:9 --batch --batch-poll 0", "--batch-poll is 0"),
         ("{j} --judge chat:m --price-in -1", "--price-in is -1"),
         ("{j} --judge chat:m --max-reply-tokens 0", "--max-reply-tokens is 0"),

@@ -1,4 +1,4 @@
-"""Answers scored on a scale, through every door, from the request to the judgement."""
+"""Answers scored on a scale, through every backend, from the request to the judgement."""
 
 from __future__ import annotations
 

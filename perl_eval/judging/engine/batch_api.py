@@ -92,7 +92,7 @@ def fill(
         DataError: The state file is none.
     """
     if not isinstance(judge, ChatJudge):
-        raise UserError(f"the {judge.backend} door takes no batches", "use a chat judge")
+        raise UserError(f"the {judge.backend} backend takes no batches", "use a chat judge")
     work = _Work(missing, judge, ledger, folder, asking, options)
 
     def run() -> dict[str, object]:

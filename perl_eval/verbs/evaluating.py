@@ -1,0 +1,270 @@
+"""The verbs that judge, measure and report, as functions; see `perl_eval.verbs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perl_eval.errors import UserError
+from perl_eval.records import Completion, HumanLabel
+from perl_eval.results import Estimates, Judged, Result, TemporaryFolder, Written
+
+if TYPE_CHECKING:
+    from perl_eval.judges.protocol import Judge
+    from perl_eval.judging.options import JudgeOptions
+    from perl_eval.reporting.page import Format
+    from perl_eval.scoring.agree import AgreeOptions
+    from perl_eval.scoring.audit_options import AuditOptions
+    from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
+    from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
+
+from perl_eval.verbs.given import Source, home_of, kept, records_in
+
+__all__ = ["agree", "audit", "judge", "jury", "power", "report", "score"]
+
+
+def judge(
+    a: Source,
+    b: Source = None,
+    *,
+    by: str | Judge,
+    prompt: str,
+    out: str | Path | None = None,
+    options: JudgeOptions | None = None,
+) -> Judged:
+    """Judge answers a against answers b, in both orders; or answers a alone, yes or no.
+
+    Args:
+        a: Completions of one policy: a run folder, a file, or objects, see `perl_eval.completions`; ``{"NAME": rows}``
+            names the policy.
+        b: Those of another, or None.
+        by: A judge, or what opens one, such as ``chat:MODEL``; see `perl_eval.open_judge`.
+        prompt: Name of the prompt, such as ``helpful``; it wins over that of the options.
+        out: Folder to keep judgements and replies in. Without it replies are gone with the result: give it, or a ledger
+            in the options, where they cost money.
+        options: How to judge.
+
+    Raises:
+        UserError: Nothing matches, the prompt asks for something else, or the judge will never answer.
+        DataError: A row lacks what is needed.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = [{"prompt": f"Count to {n}.", "text": "one, two, three"} for n in range(8)]
+        >>> theirs = [{"prompt": f"Count to {n}.", "text": "no"} for n in range(8)]
+        >>> judged = pe.judge({"ours": ours}, {"theirs": theirs}, by="scripted:length", prompt="dialogue")
+        >>> print(judged.win_rate)
+        1.00 (0.68 to 1.00), n = 8
+    """
+    from perl_eval.judges.registry import open_judge
+    from perl_eval.judging.judge import JudgeOptions, run
+
+    how = replace(options, prompt=prompt) if options else JudgeOptions(prompt=prompt)
+    who = open_judge(by) if isinstance(by, str) else by
+    with records_in(a, Completion, "a") as ours, records_in(b, Completion, "b") as theirs:
+        assert ours is not None
+        return kept(Judged, out, lambda home: run(ours, theirs, home, judge=who, options=how))
+
+
+def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | None = None) -> Estimates:
+    """What several judges of the same pairs say together, and how alike they err.
+
+    Args:
+        members: Results or run folders of `judge`, one a judge.
+        labels: Human labels of the same units, to know the judges' errors by.
+        out: Folder to keep the figures in.
+
+    Raises:
+        UserError: There are fewer than two judges, or they judged different things.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> said = [pe.judge(ours, theirs, by=by, prompt="dialogue") for by in ("scripted:length", "scripted:constant")]
+        >>> len(pe.jury(said)) > 0
+        True
+    """
+    from perl_eval.judging.jury import run
+
+    if isinstance(members, str | Path | Result):
+        raise UserError("one judge is no jury", "give a list of results of `judge`")
+    homes = [home_of(one) for one in members]
+    with records_in(labels, HumanLabel) as people:
+        return kept(Estimates, out, lambda home: run(homes, home, labels=people))
+
+
+def score(
+    *sources: Source,
+    out: str | Path | None = None,
+    beside: ScoreBeside | None = None,
+    options: ScoringOptions | None = None,
+) -> Estimates:
+    """Figures with intervals: of judgements, completions, scores of a reward model, or a table.
+
+    Judgements give win rates, position bias, length control, paired comparisons and a ranking; completions how varied
+    they are, or with rows whether they are right; scores how well they tell good answers from bad.
+
+    Args:
+        sources: Results or run folders of `judge`, several are compared item by item; one of `sample` or
+            `train_reward`; or a file or table.
+        out: Folder to keep the figures in.
+        beside: Rows, labels and the like that stand beside it.
+        options: How figures are estimated; what means nothing for the sources is refused.
+
+    Raises:
+        UserError: There is nothing to score, or an option means nothing for it.
+        DataError: A judgement occurs twice, or a cell is not what it should be.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue")
+        >>> print(pe.score(judged)["win rate"])
+        0.47 (0.27 to 0.68), n = 19
+    """
+    from perl_eval.scoring.dispatch import run
+
+    homes = [home_of(one) for one in sources]
+    return kept(Estimates, out, lambda home: run(homes, home, beside=beside, options=options))
+
+
+def agree(
+    judgements: Source,
+    labels: Source,
+    *,
+    out: str | Path | None = None,
+    options: AgreeOptions | None = None,
+) -> Estimates:
+    """How far people agree, a judge with them, and the judge's rates corrected by their labels.
+
+    Args:
+        judgements: A result or run folder of `judge`.
+        labels: Human labels of a part: a run folder, a table (``.csv``, ``.jsonl``, ``.parquet``), or HumanLabel
+            records.
+        out: Folder to keep the figures in.
+        options: How figures are estimated.
+
+    Raises:
+        UserError: Nobody labelled what was judged.
+        DataError: A label means nothing here.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue")
+        >>> people = [pe.HumanLabel(one.unit, one.item, one.group, "ann", one.outcome) for one in judged]
+        >>> pe.agree(judged, people)["human-judge exact agreement"].value
+        1.0
+    """
+    from perl_eval.scoring.agree import run
+
+    with records_in(labels, HumanLabel) as people:
+        assert people is not None
+        return kept(Estimates, out, lambda home: run(home_of(judgements), people, home, options=options))
+
+
+def audit(
+    judgements: Source,
+    labels: Source,
+    *,
+    out: str | Path | None = None,
+    again: Source = None,
+    attack: Source = None,
+    options: AuditOptions | None = None,
+) -> Estimates:
+    """What a judge is worth: agreement with people, repeatability, position, length, attacks, cost.
+
+    Args:
+        judgements: A result or run folder of `judge`.
+        labels: Human labels of the same units; see `agree`.
+        out: Folder to keep the figures and the page in.
+        again: The same judged once more, with a ledger of its own.
+        attack: A run folder of ``perl-eval judge --attack``.
+        options: How the judge is audited.
+
+    Raises:
+        UserError: Nobody labelled what was judged.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue")
+        >>> people = [pe.HumanLabel(one.unit, one.item, one.group, "ann", one.outcome) for one in judged]
+        >>> pe.audit(judged, people)["human-judge exact agreement"].value
+        1.0
+    """
+    from perl_eval.scoring.audit import run
+    from perl_eval.scoring.audit_options import Sources
+
+    sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
+    with records_in(labels, HumanLabel) as people:
+        assert people is not None
+        given = home_of(judgements)
+        return kept(Estimates, out, lambda home: run(given, people, home, sources=sources, options=options))
+
+
+def power(
+    wanted: Wanted,
+    *,
+    pilot: Pilot | None = None,
+    out: str | Path | None = None,
+    options: PowerOptions | None = None,
+) -> Estimates:
+    """How many pairs, labels and how much money a wanted certainty takes.
+
+    Args:
+        wanted: What is wanted.
+        pilot: Where the assumptions come from.
+        out: Folder to keep the figures in.
+        options: How to plan.
+
+    Raises:
+        UserError: Nothing is wanted, or it cannot be had.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> from perl_eval.scoring.power import Wanted
+        >>> pe.power(Wanted(half_width=0.05))["pairs"].value > 100
+        True
+    """
+    from perl_eval.scoring.power import run
+
+    return kept(Estimates, out, lambda home: run(wanted, home, pilot=pilot, options=options))
+
+
+def report(
+    *sources: Source, out: str | Path | None = None, title: str = "perl-eval report", format: Format = "html"
+) -> Written:
+    """One self-contained page of everything that some results hold.
+
+    Args:
+        sources: Results, or folders that hold run folders.
+        out: The file to write.
+        title: The page's heading.
+        format: ``html`` for the page, ``md`` or ``json`` for the figures alone.
+
+    Raises:
+        UserError: No run folder is there.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue")
+        >>> page = pe.report(judged, pe.score(judged))
+        >>> "win rate" in page.file.read_text("utf-8")
+        True
+    """
+    from perl_eval.reporting.page import run
+
+    homes, keeper = [home_of(one) for one in sources], None
+    if out is None:
+        keeper = TemporaryFolder()
+        out = keeper.path / f"report.{format}"
+    return Written(run(homes, Path(out), title=title, format=format), keeper)
