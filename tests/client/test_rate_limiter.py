@@ -209,3 +209,23 @@ def test_what_is_filled_up_again_lasts_as_long_as_it_ever_did() -> None:
     assert min(filled) >= 0.01
     assert max(filled) < last
     assert last >= 0.4
+
+
+def test_a_late_word_of_the_last_window_does_not_fill_the_next_one_twice() -> None:
+    """The last answer of a window of five comes when the next has begun, and says that nothing is left, until now."""
+
+    async def send() -> int:
+        pace = Pace(16)
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=4, requests_reset_s=0.1))
+        *_, last = [await pace.enter() for _ in range(4)]
+        sent = [asyncio.ensure_future(pace.enter()) for _ in range(8)]
+        await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+        pace.leave(last, answered=True, left=Allowance(requests=0, requests_reset_s=0.0))
+        await asyncio.sleep(0.06)
+        done = sum(turn.done() for turn in sent)
+        for turn in sent:
+            turn.cancel()
+        await asyncio.gather(*sent, return_exceptions=True)
+        return done
+
+    assert asyncio.run(send()) == 4
