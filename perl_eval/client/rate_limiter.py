@@ -179,8 +179,8 @@ class Pace:
             ("tokens", left.tokens, left.tokens_reset_s, turn.tokens),
         ):
             known = self._stock.get(kind)
-            # Replies may overtake one another: what the later request was told is newer. After a refill that is what was
-            # sent since: the last word of the window before is none about this one.
+            # Replies may overtake one another: what the later request was told is newer. After a refill only what was
+            # sent since counts: the last word of the window before is none about this one.
             if remaining is not None and reset_s is not None and (known is None or sent > known.sent):
                 wait_s = min(reset_s, LONGEST_WAIT_S)
                 span_s = max(wait_s, known.span_s if known is not None else 0.0)

@@ -216,16 +216,17 @@ def test_a_late_word_of_the_last_window_does_not_fill_the_next_one_twice() -> No
 
     async def send() -> int:
         pace = Pace(16)
-        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=4, requests_reset_s=0.1))
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=4, requests_reset_s=0.3))
         *_, last = [await pace.enter() for _ in range(4)]
-        sent = [asyncio.ensure_future(pace.enter()) for _ in range(8)]
-        await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+        next_window = [await pace.enter() for _ in range(4)]
         pace.leave(last, answered=True, left=Allowance(requests=0, requests_reset_s=0.0))
-        await asyncio.sleep(0.06)
-        done = sum(turn.done() for turn in sent)
-        for turn in sent:
+        await asyncio.sleep(0.03)
+        more = [asyncio.ensure_future(pace.enter()) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        sent = len(next_window) + sum(turn.done() for turn in more)
+        for turn in more:
             turn.cancel()
-        await asyncio.gather(*sent, return_exceptions=True)
-        return done
+        await asyncio.gather(*more, return_exceptions=True)
+        return sent
 
     assert asyncio.run(send()) == 4
