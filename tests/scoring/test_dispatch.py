@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_score import PAIRS
 
-from perl_eval import verbs
+import perl_eval as pe
 from perl_eval.errors import OptionError, UserError
 from perl_eval.metrics.judgement_estimates import ScoreOptions
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score, unit_of
@@ -110,7 +110,7 @@ def test_the_command_python_and_the_verb_of_its_kind_say_the_same(
     sources = [Path(word) for word in line.partition(" --")[0].split()]
     options = ScoringOptions(HOW, **changes)
     assert estimates(dispatch.run(sources, Path("python"), beside=beside, options=options)) == wanted
-    assert list(verbs.score(*sources, beside=beside, options=options)) == wanted
+    assert list(pe.score(*sources, beside=beside, options=options)) == wanted
     shown = command(f"score {line} --level 0.9 --draws 50 --seed 1 --out typed")
     assert shown.code is None, shown.err
     assert estimates(Path("typed")) == wanted
