@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perl_eval.checks import at_least_one, not_negative
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 
 if TYPE_CHECKING:
+    from perl_eval.sources.brought import HowRead
     from perl_eval.stats.bootstrap import Resampling
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
@@ -25,6 +26,23 @@ Epsilon = Annotated[
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
 NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
 Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor.")]
+
+_FILES = "Files of other tools"
+FileFormat = Annotated[
+    str, typer.Option("--format", help="Their format, where it cannot be told from them.", rich_help_panel=_FILES)
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where rows keep what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
+Requests = Annotated[
+    Path | None,
+    typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
+]
 
 _WORKERS = "Workers"
 Engine = Annotated[
@@ -41,6 +59,19 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
     """Refuse a value that the option does not know."""
     if value not in allowed:
         raise UserError(f"{option} {value!r} is not known", f"choose from {', '.join(allowed)}")
+
+
+def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -> HowRead:
+    """Read --format, --column and --requests."""
+    from perl_eval.sources.brought import HowRead
+
+    columns = {}
+    for typed in column or ():
+        name, equals, there = typed.partition("=")
+        if not (name and equals and there):
+            raise OptionError("column", repr(typed), "give NAME=COLUMN, such as prompt=question")
+        columns[name] = there
+    return HowRead(format, columns, requests)
 
 
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:

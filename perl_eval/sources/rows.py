@@ -1,4 +1,4 @@
-"""Reading data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
+"""Import data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
 
 from __future__ import annotations
 

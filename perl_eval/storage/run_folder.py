@@ -31,6 +31,7 @@ __all__ = [
     "CARD",
     "CHECKPOINT",
     "FILES",
+    "INPUTS",
     "Run",
     "find_cards",
     "fingerprint",
@@ -54,6 +55,8 @@ _PACKAGES = (
     *("perl-eval", "numpy", "pyarrow", "scipy", "scikit-learn", "datasets"),
     *("torch", "transformers", "peft", "tokenizers", "openai"),
 )
+INPUTS = "inputs"
+"""The folder in a run folder that holds what the verb read of other tools' files, run folders of their own."""
 CHECKPOINT = ".checkpoint"
 """The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
@@ -65,9 +68,10 @@ def _sha256(path: Path) -> str:
 
 
 def _is_output(path: Path, folder: Path) -> bool:
-    """Ledgers stay open to later runs, and hidden files are unfinished work: neither is an output."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and path.name != CARD and not hidden and ".sqlite" not in path.name
+    """Ledgers stay open to later runs, hidden files are unfinished work, inputs have cards: none is an output."""
+    parts = path.relative_to(folder).parts
+    other = parts[0] == INPUTS or any(part.startswith(".") for part in parts)
+    return path.is_file() and path.name != CARD and not other and ".sqlite" not in path.name
 
 
 def _outputs(folder: Path) -> dict[str, str]:
@@ -323,7 +327,7 @@ def start(
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in out.iterdir()} - {MARK}
+        held = {path.name for path in out.iterdir()} - {MARK, INPUTS}
         writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None
