@@ -67,7 +67,7 @@ def test_wrong_columns_and_labels_name_what_there_is(tmp_path: Path) -> None:
         sources.read_labels(odd)
     for name, text in (("bad.jsonl", "{"), ("bad.parquet", "x"), ("list.jsonl", "[1]")):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError, match="is (not|neither)"):
+        with pytest.raises(DataError, match=r"is (not|neither)"):
             sources.read_labels(tmp_path / name)
     with pytest.raises(UserError, match="no form 'excel'"):
         sources.run(path, tmp_path / "out", form="excel")
