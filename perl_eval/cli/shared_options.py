@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from perl_eval.stats.bootstrap import Resampling
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
-Data = Annotated[Path, typer.Option("--data", help="One config's folder of a built data set.")]
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Rows in TRL's columns: a folder from `build`, a file, or a hub id (org/name#split)."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
 Draws = Annotated[int, typer.Option(min=1, help="Bootstrap draws.")]
@@ -37,6 +40,12 @@ Columns = Annotated[
         "--column",
         help="Where rows keep what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
         rich_help_panel=_FILES,
+    ),
+]
+RowColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", help="Where rows keep what: prompt=NAME, completion=, chosen=, rejected=, label=. May be repeated."
     ),
 ]
 Requests = Annotated[
@@ -72,6 +81,24 @@ def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -
             raise OptionError("column", repr(typed), "give NAME=COLUMN, such as prompt=question")
         columns[name] = there
     return HowRead(format, columns, requests)
+
+
+def rows_given(
+    data: Path, out: Path, column: Sequence[str] | None = None, *, make: Sequence[str] = (), whole: str = ""
+) -> Path:
+    """Return --data as a folder of splits; what is none is read into the output folder, and what was derived is said.
+
+    Args:
+        data: As typed.
+        out: The verb's output folder.
+        column: As typed after --column.
+        make: Held-out splits that are made of the rows for training where they are missing.
+        whole: The split that all rows are, where they come without splits.
+    """
+    from perl_eval.sources.brought import rows_in
+
+    how = how_read("", column, None)
+    return rows_in(data, out, how=how, make=make, whole=whole, say=lambda line: typer.echo(line, err=True))
 
 
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:

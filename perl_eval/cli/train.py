@@ -14,9 +14,11 @@ from perl_eval.cli.shared_options import (
     NewTokens,
     Out,
     Prior,
+    RowColumns,
     Seed,
     one_of,
     require_torch,
+    rows_given,
 )
 from perl_eval.cli.training_options import (
     Checkpointing,
@@ -34,6 +36,8 @@ from perl_eval.cli.training_options import (
     shape_of,
 )
 from perl_eval.errors import UserError
+
+_HELD_OUT = ("validation", "test")
 
 
 def train_sft(
@@ -58,6 +62,7 @@ def train_sft(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Demonstration rows to a model, by imitation of the assistant's turns."""
@@ -75,6 +80,7 @@ def train_sft(
         patience=patience,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
+    data = rows_given(data, out, column, make=("validation",) if patience else ())
     done(sft.run(data, out, options=options, seed=seed))
 
 
@@ -108,6 +114,7 @@ def train_reward(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Rating or Preference rows to a reward model; or, with --folds, its grouped cross-validation."""
@@ -133,6 +140,7 @@ def train_reward(
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
+    data = rows_given(data, out, column, make=() if folds else _HELD_OUT)
     if folds:
         from perl_eval.training import folds as verb
 
@@ -187,6 +195,7 @@ def train_policy(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
@@ -223,6 +232,7 @@ def train_policy(
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     given = function_named(reward_function) if reward_function else reward or []
+    data = rows_given(data, out, column)
     done(policy.run(data, prior, given, out, options=options, seed=seed))
 
 
@@ -234,6 +244,7 @@ def average_rewards(
     max_new_tokens: NewTokens = 64,
     device: Device = "auto",
     dtype: Dtype = "fp32",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Reward models to one whose weights are their average (WARM)."""
@@ -243,6 +254,7 @@ def average_rewards(
     options = weight_average.AverageOptions(
         max_new_tokens=max_new_tokens, placement=resources_of(device, dtype, False, 0, "").placement
     )
+    data = rows_given(data, out, column, make=_HELD_OUT)
     folder = weight_average.run(rewards, data, prior, out, options=options, seed=seed)
     show(folder)
     done(folder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from perl_eval.sources import completions, imported
 from perl_eval.storage import run_folder
 
-__all__ = ["HowRead", "completions_in", "told"]
+__all__ = ["HowRead", "completions_in", "rows_in", "told"]
 
 Say = Callable[[str], None]
 
@@ -59,6 +60,39 @@ def completions_in(
     return found
 
 
+def rows_in(
+    source: Path,
+    out: Path,
+    *,
+    how: HowRead | None = None,
+    make: Sequence[str] = (),
+    whole: str = "",
+    say: Say = lambda _: None,
+) -> Path:
+    """Return a folder of splits, as `build` writes it; what is none is read into one.
+
+    Args:
+        source: Such a folder; a file or a folder of files of rows, one a split; or a data set's id on the hub.
+        out: The verb's output folder; what is read goes into ``inputs/data`` there.
+        how: How files are read.
+        make: Held-out splits to make by group of the rows for training, where they are missing.
+        whole: The split that all rows are, where they come without splits.
+        say: Told what was read, and what was derived.
+
+    Raises:
+        UserError: There is no such file, data set or format.
+        DataError: A row lacks what is needed.
+    """
+    from perl_eval.sources import imported_rows
+
+    if imported_rows.is_built(source):
+        return source
+    home = out / run_folder.INPUTS / "data"
+    imported_rows.take_rows(source, home, columns=(how or HowRead()).columns, make=make, whole=whole)
+    say(f"{source}: {told(home)}")
+    return home
+
+
 def told(folder: Path) -> str:
     """Say what was read into a run folder: format, rows, policies, what was derived and left out."""
     card = run_folder.read_card(folder)
@@ -68,7 +102,8 @@ def told(folder: Path) -> str:
     counts = sorted(notes["derived"].items())
     derived = ", ".join(name if count == whole else f"{name} of {count:,}" for name, count in counts)
     left_out = "; ".join(f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items())
-    said = f"{notes['format']}, {notes['rows']:,} answers of {', '.join(notes['policies'])}"
+    what = f"{notes['rows']:,} answers of {', '.join(notes['policies'])}" if "policies" in notes else _by_split(notes)
+    said = f"{notes['format']}, {what}"
     return "; ".join(part for part in (said, f"derived: {derived}" if derived else "", left_out) if part)
 
 
@@ -80,3 +115,8 @@ def _names_apart(sources: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return ["/".join(part[-1:]) for part in parts]
+
+
+def _by_split(notes: Mapping[str, Any]) -> str:
+    made = f" (by group: {', '.join(notes['made'])})" if notes["made"] else ""
+    return f"rows: {', '.join(f'{count:,} {split}' for split, count in notes['splits'].items())}{made}"
