@@ -83,10 +83,10 @@ def rows_in(
         UserError: There is no such file, data set or format.
         DataError: A row lacks what is needed.
     """
-    from perl_eval.sources import imported_rows
+    from perl_eval.sources import hub, imported_rows
 
-    if imported_rows.is_built(source):
-        return source
+    if imported_rows.is_built(source) or not (source.exists() or hub.hub_name(str(source))):
+        return source  # of one that is not there, the verb says so
     home = out / run_folder.INPUTS / "data"
     imported_rows.take_rows(source, home, columns=(how or HowRead()).columns, make=make, whole=whole)
     say(f"{source}: {told(home)}")
