@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perl_eval.checks import at_least_one, not_negative
+from perl_eval.cli.default_out import SHOWN, default_out
 from perl_eval.errors import OptionError, UserError
 
 if TYPE_CHECKING:
     from perl_eval.sources.brought import HowRead
     from perl_eval.stats.bootstrap import Resampling
 
-Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Output folder; gets the files and run.json. The same command goes on in the same one.",
+        default_factory=default_out,
+        show_default=SHOWN,
+    ),
+]
 Data = Annotated[
     Path,
     typer.Option("--data", help="Rows in TRL's columns: a folder from `build`, a file, or a hub id (org/name#split)."),

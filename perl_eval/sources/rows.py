@@ -16,7 +16,7 @@ from perl_eval.sources.containers import opened
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["Row", "asked", "columns", "read", "rows", "splits"]
+__all__ = ["Row", "asked", "columns", "limited", "read", "rows", "splits"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 _OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
@@ -140,7 +140,12 @@ def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
     """
     distinct = {(row.prompt, row.images): row for row in reversed(read(folder, split))}
     found = sorted(distinct.values(), key=lambda row: row.id)
-    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else found
+    return limited(found, limit)
+
+
+def limited(found: Sequence[Row], limit: int) -> list[Row]:
+    """Return so many of some rows, the same ones whatever their order; 0 for all."""
+    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else list(found)
 
 
 def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
