@@ -107,6 +107,7 @@ def judge(
     from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
+    from perl_eval.judging.options import template_of
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = BackendOptions(
@@ -126,6 +127,8 @@ def judge(
         local_batch=local_batch,
         **reading,
     )
+    # before weights are loaded
+    template_of(b, verb.JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
     opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")

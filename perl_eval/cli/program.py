@@ -48,7 +48,6 @@ def _show_version(wanted: bool) -> None:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
 )
