@@ -1,4 +1,4 @@
-"""Eight preference and demonstration data sets as Hugging Face builders.
+"""Twelve preference and demonstration data sets as Hugging Face builders.
 
 ``load("taskmaster_coffee", "ratings", data_dir=...)`` returns a `datasets.DatasetDict` with TRL's column names. The
 builder classes can be used on their own too; they are ordinary `datasets` builders. Importing this package loads
@@ -28,6 +28,10 @@ _CLASSES: Mapping[str, str] = {
     "shp": "shp.Shp",
     "android_control": "android_control.AndroidControl",
     "vqav2": "vqav2.Vqav2",
+    "llmbar": "llmbar.LlmBar",
+    "judgebench": "judgebench.JudgeBench",
+    "reward_bench_2": "reward_bench_2.RewardBench2",
+    "mt_bench": "mt_bench.MtBench",
 }
 NAMES: tuple[str, ...] = tuple(_CLASSES)
 """The data sets; hyphens may stand for underscores."""
