@@ -1,8 +1,8 @@
 """MT-bench human judgements: which of two models' answers people preferred, several votes a pair.
 
-Upstream keeps the whole conversation of both models with each vote, and says which turn the vote is about. A vote on the
-second turn is about two answers whose histories differ, unless both models gave the same first answer: the row's prompt
-is then the first question alone, and each answer is the rest of its conversation.
+Upstream keeps the whole conversation of both models with each vote, and says which turn the vote is about. A vote on
+the second turn is about two answers whose histories differ, unless both models gave the same first answer: the row's
+prompt is then the first question alone, and each answer is the rest of its conversation.
 
 Source: the data set card of lmsys/mt_bench_human_judgments, arXiv 2306.05685.
 """
@@ -83,9 +83,7 @@ class MtBench(Builder):
     DEFAULT_CONFIG_NAME = "pairs"
     UNASKED = ("pairs",)
     COUNTS: ClassVar[Mapping[str, Mapping[str, int]]] = {"pairs": {"test": 3355}, "votes": {"test": 3355}}
-    FILE = Source(
-        _FILE, f"https://huggingface.co/datasets/lmsys/mt_bench_human_judgments/resolve/{_REVISION}/{_FILE}"
-    )
+    FILE = Source(_FILE, f"https://huggingface.co/datasets/lmsys/mt_bench_human_judgments/resolve/{_REVISION}/{_FILE}")
     ORIGIN = Origin(
         name="mt_bench",
         title="MT-bench human judgements",
@@ -114,9 +112,7 @@ class MtBench(Builder):
         extra = {"chosen_model": text, "rejected_model": text, "turn": whole}
         if self.config.name == "votes":
             return features.preference(extra=extra | {"pair": text, "voter": text, "tie": Value("bool")})
-        return features.preference(
-            extra=extra | {"votes_chosen": whole, "votes_rejected": whole, "votes_tie": whole}
-        )
+        return features.preference(extra=extra | {"votes_chosen": whole, "votes_rejected": whole, "votes_tie": whole})
 
     def _sources(self) -> dict[str, Sequence[Source]]:
         return {"test": (self.FILE,)}

@@ -98,9 +98,7 @@ class RewardBench2(Builder):
         del split
         for row, record in reading.parquet_rows(part.path, file=part.name):
             reading.check_keys(record, _KEYS, file=part.name, row=row)
-            reading.check_texts(
-                {name: record[name] for name in ("id", "prompt", "subset")}, file=part.name, row=row
-            )
+            reading.check_texts({name: record[name] for name in ("id", "prompt", "subset")}, file=part.name, row=row)
             if (record["subset"] == _TIES) != (self.config.name == "ties"):
                 continue
             right, wrong = _texts(record, "chosen", part, row), _texts(record, "rejected", part, row)

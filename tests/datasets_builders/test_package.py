@@ -18,6 +18,10 @@ CONFIGS = {
     "bolt": {"messages"},
     "harmless": {"pairs"},
     "vqav2": {"questions", "ratings", "pairs"},
+    "llmbar": {"pairs", "natural", "adversarial"},
+    "judgebench": {"pairs", "gpt", "claude"},
+    "reward_bench_2": {"pairs", "ties"},
+    "mt_bench": {"pairs", "votes"},
 }
 
 
@@ -28,6 +32,7 @@ def test_the_public_names() -> None:
     assert (
         *("taskmaster_coffee", "taskmaster_ticketing", "tldr", "bolt"),
         *("harmless", "shp", "android_control", "vqav2"),
+        *("llmbar", "judgebench", "reward_bench_2", "mt_bench"),
     ) == NAMES
 
 
