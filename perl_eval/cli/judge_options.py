@@ -32,7 +32,7 @@ Judges = Annotated[
 Prompt = Annotated[
     str,
     typer.Option(
-        help="preference (default of pairs), dialogue, summary, helpful, harmless (pairs); harmful, action (yes or no); "
+        help="preference (default), dialogue, summary, helpful, harmless (pairs); harmful, action (yes or no); "
         "quality, summary_quality (a score).",
         rich_help_panel=_QUESTION,
     ),
