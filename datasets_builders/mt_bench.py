@@ -131,7 +131,7 @@ class MtBench(Builder):
             "chosen_model": pair.models[better],
             "rejected_model": pair.models[1 - better],
             "turn": pair.turn,
-            **self._metadata(part, id=id_, group=str(pair.question)),
+            **self._metadata(part, id=id_, group=f"mt_bench:{pair.question}"),
         }
 
     def _votes(self, pair: _Pair, part: Part, tally: Tally) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -116,7 +116,7 @@ class RewardBench2(Builder):
                         "rejected": [message("assistant", worse)],
                         "subset": record["subset"],
                         "upstream_id": record["id"],
-                        **self._metadata(part, id=f"{row}:{one}:{other}", group=str(row)),
+                        **self._metadata(part, id=f"{row}:{one}:{other}", group=f"reward_bench_2:{row}"),
                     },
                 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 from perl_eval import building
@@ -103,6 +105,37 @@ def test_checks_go_on_card_and_screen(tmp_path, capsys) -> None:
     assert "| the same prompt | test from other | 1 of 2 | 50.0% |" in (out / "README.md").read_text()
     assert "Checks: pairs" in capsys.readouterr().out
     assert list(card.inputs) == [str(other)]
+
+
+def test_rows_that_are_in_a_file_too_are_listed(tmp_path, capsys) -> None:
+    source = write_harmless(tmp_path / "up", ["tea", "milk"])
+    plain = building.run("harmless", tmp_path / "plain", data_dir=source, options=TEST_ONLY)
+    first, second = pq.read_table(next(plain.glob("pairs/*.parquet"))).to_pylist()
+    held = tmp_path / "eval.jsonl"
+    held.write_text(json.dumps({"id": "e1", "prompt": second["prompt"], "text": "something else"}) + "\n")
+    options = BuildOptions(splits=("test",), checksums="record", against=held)
+    out = building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=options)
+    with (out / building.LEAKS).open(newline="") as handle:
+        lines = [(line["id"], line["other_id"], line["kind"]) for line in csv.DictReader(handle)]
+    assert lines == [(second["id"], "e1", "equal prompt")]
+    assert first["id"] != second["id"]
+    assert "| leaks in any way | test in eval.jsonl | 1 of 2 | 50.0% |" in (out / "README.md").read_text()
+    assert "leaks in any way" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_with_is_told_before_anything_is_built(tmp_path) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    (tmp_path / "eval.jsonl").write_text("{")
+    for name, check, error, said in (
+        ("nowhere", True, UserError, "no such file or folder"),
+        ("eval.jsonl", False, UserError, "against is for check; give --check too"),
+        ("eval.jsonl", True, DataError, "eval.jsonl"),
+        ("up", True, UserError, "holds no built rows"),
+    ):
+        options = BuildOptions(splits=("test",), checksums="record", against=tmp_path / name)
+        with pytest.raises(error, match=said):
+            building.run("harmless", tmp_path / "out", data_dir=source, check=check, options=options)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -75,32 +75,30 @@ def agree(
 
     one_of("--scale", scale, ("nominal", "ordinal", "interval"))
     how = verb.AgreeOptions(resampling(level, draws, seed), epsilon)
+    judging = on_options.Judging(
+        tuple(judges or ()),
+        prompt,
+        limit,
+        reasoning,
+        rubric,
+        ledger,
+        max_concurrency,
+        max_cost,
+        price_in,
+        price_out,
+        base_url,
+        key_file,
+        verdict_by,
+        temperature,
+        max_reply_tokens,
+        seed,
+    )
     if on is not None:
         if judgements is not None or column or scale != "nominal":
             raise UserError("judgements, labels, --scale and --column are not for --on", "leave them out")
-        judging = on_options.Judging(
-            judges or (),
-            prompt,
-            limit,
-            reasoning,
-            rubric,
-            ledger,
-            max_concurrency,
-            max_cost,
-            price_in,
-            price_out,
-            base_url,
-            key_file,
-            verdict_by,
-            temperature,
-            max_reply_tokens,
-            seed,
-        )
         _agree_on(on_options.known(on, config, split, data_dir, seed), out, judging, how)
         return
-    on_options.refuse_without_on(
-        {"--judge": judges, "--prompt": prompt, "--data-dir": data_dir, "--config": config, "--split": split}
-    )
+    on_options.refuse_without_on(judging, config, split, data_dir)
     if judgements is None:
         raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if labels is None:

@@ -68,38 +68,36 @@ def audit(
     from perl_eval.scoring.audit_options import AuditOptions, Sources
 
     how = AuditOptions(resampling(level, draws, seed), epsilon, tuple(family or ()))
+    judging = on_options.Judging(
+        tuple(judges or ()),
+        prompt,
+        limit,
+        reasoning,
+        rubric,
+        ledger,
+        max_concurrency,
+        max_cost,
+        price_in,
+        price_out,
+        base_url,
+        key_file,
+        verdict_by,
+        temperature,
+        max_reply_tokens,
+        seed,
+    )
     if on is not None:
         beside = {"JUDGEMENTS": judgements, "--again": again, "--attack": attack, "--anchors": anchors}
         for option, typed in beside.items():
             if typed:
                 raise UserError(f"{option} is not for --on", "leave it out")
-        judging = on_options.Judging(
-            judges or (),
-            prompt,
-            limit,
-            reasoning,
-            rubric,
-            ledger,
-            max_concurrency,
-            max_cost,
-            price_in,
-            price_out,
-            base_url,
-            key_file,
-            verdict_by,
-            temperature,
-            max_reply_tokens,
-            seed,
-        )
         from perl_eval.verbs.on_rows import audit_on
 
         judge, options = judging.opened()
         rows = on_options.known(on, config, split, data_dir, seed)
         _show_page(audit_on(rows, out, judge=judge, options=options, how=how))
         return
-    on_options.refuse_without_on(
-        {"--judge": judges, "--prompt": prompt, "--data-dir": data_dir, "--config": config, "--split": split}
-    )
+    on_options.refuse_without_on(judging, config, split, data_dir)
     if judgements is None:
         raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if anchors is not None:

@@ -24,7 +24,13 @@ def build(
     split: Annotated[list[str] | None, typer.Option(help="Build these splits only.")] = None,
     checksums: Annotated[str, typer.Option(help="verify, or record (take any files).")] = "verify",
     check: Annotated[bool, typer.Option("--check", help="Look for leakage, duplicates, contradictions.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Another built folder to look for leakage from.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --check: a file of texts (an evaluation set, completions), or another built folder. Rows that "
+            "are in it too are listed in leaks.csv."
+        ),
+    ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, an option of this data set; may be repeated.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,22 +42,22 @@ Split = Annotated[str, typer.Option(help="Split; default test, or the only one."
 class Judging:
     """How the judge is asked, as typed; `opened` turns it into a judge and its options."""
 
-    judges: Sequence[str]
-    prompt: str
-    limit: int | None
-    reasoning: bool
-    rubric: Path | None
-    ledger: Path | None
-    max_concurrency: int
-    max_cost: float | None
-    price_in: float | None
-    price_out: float | None
-    base_url: str | None
-    key_file: Path | None
-    verdict_by: str
-    temperature: float
-    max_reply_tokens: int
-    seed: int
+    judges: Sequence[str] = ()
+    prompt: str = ""
+    limit: int | None = None
+    reasoning: bool = False
+    rubric: Path | None = None
+    ledger: Path | None = None
+    max_concurrency: int = 100
+    max_cost: float | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    base_url: str | None = None
+    key_file: Path | None = None
+    verdict_by: str = "structured"
+    temperature: float = 0.0
+    max_reply_tokens: int = 512
+    seed: int = 0
 
     def opened(self) -> tuple[Judge, JudgeOptions]:
         """Return the judge, and how it judges.
@@ -112,15 +112,15 @@ def known(on: str, config: str, split: str, data_dir: Path | None, seed: int) ->
     return Known(on, config, split, data_dir, seed)
 
 
-def refuse_without_on(given: Mapping[str, Any]) -> None:
+def refuse_without_on(judging: Judging, config: str, split: str, data_dir: Path | None) -> None:
     """Refuse options that only mean something with --on.
-
-    Args:
-        given: What was typed, by option; empty where it was not.
 
     Raises:
         UserError: There is one.
     """
-    for option, value in given.items():
-        if value:
-            raise UserError(f"{option} is for --on", "leave it out, or name the rows to judge with --on")
+    plain = {one.name: one.default for one in fields(Judging) if one.name != "seed"}  # the seed is for resampling too
+    typed = [name for name, default in plain.items() if getattr(judging, name) != default]
+    typed += [name for name, value in {"config": config, "split": split, "data_dir": data_dir}.items() if value]
+    if typed:
+        option = "--judge" if typed[0] == "judges" else f"--{typed[0].replace('_', '-')}"
+        raise UserError(f"{option} is for --on", "leave it out, or name the rows to judge with --on")

@@ -17,7 +17,7 @@ from perl_eval.records import Completion, Message, digest
 from perl_eval.sources.objects import mappings
 from perl_eval.storage import run_folder
 
-__all__ = ["FIELDS", "completions", "completions_of"]
+__all__ = ["FIELDS", "completions", "completions_of", "records"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "input"),
@@ -61,7 +61,7 @@ def completions(
         path = Path(source)
         if path.is_dir() or _is_ours(path):
             return run_folder.read(path, Completion)
-        return list(completions_of(_rows(path), str(path), policy=policy or path.stem, columns=columns))
+        return list(completions_of(records(path), str(path), policy=policy or path.stem, columns=columns))
     rows = list(source) if isinstance(source, Sequence) else source
     if isinstance(rows, list) and all(isinstance(row, Completion) for row in rows):
         return list(rows)
@@ -161,8 +161,13 @@ def _is_ours(path: Path) -> bool:
     return {"id", "item", "group", "policy", "prompt", "text", "draw"} <= present
 
 
-def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    """Read the rows of a file by its ending."""
+def records(path: Path) -> Iterable[Mapping[str, Any]]:
+    """Read the records of a file by its ending, whatever they hold.
+
+    Raises:
+        UserError: There is no such file, or its ending is not known.
+        DataError: It is not what its ending says.
+    """
     if not path.is_file():
         raise UserError(f"no such file or folder: {path}", "check the path")
     reader = _READERS.get(path.suffix.lower())

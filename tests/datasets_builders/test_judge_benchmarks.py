@@ -137,7 +137,7 @@ def test_reward_bench_2_pairs_each_right_completion_with_each_wrong_one(upstream
     )
     rows, tally = built("reward-bench-2", None, upstream, cache)
     assert [texts(row)[1:] for row in rows] == [["r", "w0"], ["r", "w1"], ["r", "w2"], ["same", "other"]]
-    assert [row["group"] for row in rows] == ["0", "0", "0", "2"]
+    assert [row["group"] for row in rows] == [f"reward_bench_2:{prompt}" for prompt in (0, 0, 0, 2)]
     assert dict(tally.dropped) == {"both answers are the same text": 1}
     ties, _ = built("reward-bench-2", "ties", upstream, cache)
     assert [texts(row)[1:] for row in ties] == [["r0", "w0"], ["r0", "w1"], ["r1", "w0"], ["r1", "w1"]]
@@ -167,7 +167,12 @@ def test_mt_bench_makes_one_row_a_pair_of_the_most_votes(upstream, cache, write_
     rows, tally = built("mt-bench", None, upstream, cache)
     (row,) = rows
     assert texts(row) == ["first question", "beta one", "alpha one"]
-    assert (row["chosen_model"], row["rejected_model"], row["turn"], row["group"]) == ("beta", "alpha", 1, "81")
+    assert (row["chosen_model"], row["rejected_model"], row["turn"], row["group"]) == (
+        "beta",
+        "alpha",
+        1,
+        "mt_bench:81",
+    )
     assert (row["votes_chosen"], row["votes_rejected"], row["votes_tie"]) == (2, 1, 1)
     assert tally.dropped == {
         "another vote on a pair that is counted already": 4,
