@@ -1,11 +1,13 @@
 """The verb ``build``: upstream files to rows in TRL's columns, in a folder that `datasets.load_dataset` reads back.
 
-The folder holds ``README.md`` (the dataset card), ``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``; and
-``leaks.csv`` where the rows were looked through for other texts.
+The folder holds ``README.md`` (the dataset card), ``croissant.json`` (the same for machines),
+``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``; and ``leaks.csv`` where the rows were looked through for
+other texts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -44,6 +46,7 @@ class BuildOptions:
             or a file of texts such as an evaluation set, see `perl_eval.sources.held_texts`.
         push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
         public: Make that repository public; private otherwise.
+        org: Who publishes the folder, for its card and its ``croissant.json``.
         spread: Where the configurations are built; they come out the same wherever.
     """
 
@@ -55,6 +58,7 @@ class BuildOptions:
     against: Path | None = None
     push_to_hub: str | None = None
     public: bool = False
+    org: str = ""
     spread: Executor = here
 
 
@@ -115,6 +119,7 @@ def run(
             "settings": dict(chosen.settings),
             "check": check,
             "against": None if chosen.against is None else str(chosen.against),
+            "org": chosen.org,
             "fingerprints": {config: one.hash for config, one in builders.items()},
         }
         others = _held(chosen.against, check=check)  # before the build: what cannot be read is told at once
@@ -124,7 +129,10 @@ def run(
                 building = _Building(name, out.absolute(), data_dir, chosen)
                 built = dict(zip(builders, chosen.spread(building, list(builders)), strict=True))
                 findings = _examine(built, out, chosen.against, others) if check else {}
-                _finish(current, origin, built, findings)
+                _finish(current, origin, built, findings, org=chosen.org)
+                _show(origin.title, built, findings)
+                if chosen.checksums == "verify":
+                    _show_unpinned(built)
         if chosen.push_to_hub is not None:
             push(out, chosen.push_to_hub, origin, private=not chosen.public)
     return out
@@ -199,22 +207,29 @@ def _examine(
 
 
 def _finish(
-    current: run_folder.Run, origin: Origin, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]
+    current: run_folder.Run,
+    origin: Origin,
+    built: Mapping[str, Built],
+    findings: Mapping[str, list[Finding]],
+    *,
+    org: str,
 ) -> None:
-    """Write the card, and put counts, drops and findings on the run card and on the screen."""
+    """Write the card and its Croissant form, and put counts, drops and findings on the run card."""
     from datasets_builders.card import write_card
     from datasets_builders.checks import as_markdown
+    from datasets_builders.croissant import FILE, croissant
 
     checks = "\n\n".join(f"### {config}\n\n{as_markdown(found)}" for config, found in findings.items())
-    card = write_card(origin, built, checks=checks)
+    card = write_card(origin, built, checks=checks, org=org)
     parquet.replace_file(current.folder / "README.md", lambda partial: partial.write_text(card, "utf-8"))
+    described = json.dumps(croissant(origin, built, current.folder, org=org), indent=1, ensure_ascii=False)
+    parquet.replace_file(current.folder / FILE, lambda partial: partial.write_text(described + "\n", "utf-8"))
     splits = [(config, split, tally) for config, one in built.items() for split, tally in one.tallies.items()]
     current.notes["rows"] = {f"{config}/{split}": tally.kept for config, split, tally in splits}
     current.notes["dropped"] = {f"{config}/{split}": dict(tally.dropped) for config, split, tally in splits}
     current.notes["seen"] = {f"{config}/{split}": dict(tally.notes) for config, split, tally in splits}
     current.notes["sources"] = {config: one.sources_sha256 for config, one in built.items()}
     current.notes["checks"] = {config: [asdict(one) for one in found] for config, found in findings.items()}
-    _show(origin.title, built, findings)
 
 
 def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]) -> None:
@@ -234,3 +249,18 @@ def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Fi
         for line in found:
             table.add_row(line.check, line.where, f"{line.count:,}", f"{line.of:,}", line.note)
         console.print(table)
+
+
+def _show_unpinned(built: Mapping[str, Built]) -> None:
+    """Say which files were compared with nothing, although checksums were to be verified."""
+    from rich.console import Console
+
+    files = {path for one in built.values() for path in one.checksums}
+    unpinned = sorted(files - {path for one in built.values() for path in one.pinned})
+    if unpinned:
+        shown = ", ".join(unpinned[:3]) + (", ..." if len(unpinned) > 3 else "")
+        Console(highlight=False, soft_wrap=True).print(
+            f"{len(unpinned):,} of {len(files):,} files had nothing to compare with, as no checksum of them is pinned: "
+            f"{shown}; the card has the sha256 of what was read",
+            markup=False,
+        )

@@ -35,6 +35,10 @@ def build(
     setting: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, an option of this data set; may be repeated.")
     ] = None,
+    format_calls: Annotated[
+        str, typer.Option(help="Of data with calls of tools: tool_calls, or text for templates that drop them.")
+    ] = "",
+    org: Annotated[str, typer.Option(help="Who publishes the folder, for its card.")] = "",
     cache_dir: Annotated[Path | None, typer.Option(help="Folder for downloads and built rows.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Upload to this hub repository, OWNER/NAME.")] = None,
     public: Annotated[
@@ -54,7 +58,7 @@ def build(
         meant_for_files = {
             **{"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against},
             **{"num-proc": num_proc, "setting": setting, "cache-dir": cache_dir, "push-to-hub": push_to_hub},
-            "public": public,
+            **{"public": public, "format-calls": format_calls, "org": org},
         }
         for option, value in meant_for_files.items():
             if value:
@@ -66,12 +70,13 @@ def build(
     options = verb.BuildOptions(
         splits=tuple(split or ()),
         checksums=checksums,
-        settings=_settings(setting or ()),
+        settings=_settings([*(setting or ()), *([f"format_calls={format_calls}"] if format_calls else [])]),
         cache_dir=cache_dir,
         num_proc=num_proc,
         against=against,
         push_to_hub=push_to_hub,
         public=public,
+        org=org,
         spread=spread,
     )
     done(verb.run(name, out, config=config or None, data_dir=data_dir, check=check, options=options))
