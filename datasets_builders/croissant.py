@@ -57,7 +57,7 @@ _LICENCES = {
 }
 _VERSION = "1.0.0"
 """Of the layout of the rows, as the builders have it."""
-_PARQUET = "application/vnd.apache.parquet"
+_PARQUET = "application/x-parquet"
 
 
 def croissant(origin: Origin, built: Mapping[str, Built], folder: Path, *, org: str = "") -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_a_build_is_a_run_folder_that_load_dataset_reads(tmp_path, capsys) -> No
     assert card.verb == "build"
     assert card.notes["rows"] == {"pairs/test": 2}
     assert card.notes["dropped"] == {"pairs/test": {"the transcripts differ before the last answer": 1}}
-    assert set(card.outputs) == {"README.md", "pairs/test-00000-of-00001.parquet"}
+    assert set(card.outputs) == {"README.md", "croissant.json", "pairs/test-00000-of-00001.parquet"}
     assert run_folder.fingerprint(out / "pairs")
     rows = datasets.load_dataset(str(out), "pairs", cache_dir=str(tmp_path / "hub"))["test"]
     assert [row["chosen"][0]["content"] for row in rows] == ["No tea.", "No milk."]
@@ -105,6 +105,34 @@ def test_checks_go_on_card_and_screen(tmp_path, capsys) -> None:
     assert "| the same prompt | test from other | 1 of 2 | 50.0% |" in (out / "README.md").read_text()
     assert "Checks: pairs" in capsys.readouterr().out
     assert list(card.inputs) == [str(other)]
+
+
+def test_files_without_a_pinned_checksum_are_told_of(tmp_path, capsys) -> None:
+    options = {"checksums": "record"}
+    source = tmp_path / "up"
+    for split in ("train", "validation", "test"):
+        path = source / "legaladvice" / f"{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    building.run("shp", tmp_path / "one", config="legaladvice", data_dir=source, options=BuildOptions(**options))
+    assert "nothing to compare with" not in capsys.readouterr().out
+    building.run("shp", tmp_path / "two", config="legaladvice", data_dir=source)
+    assert (
+        "3 of 3 files had nothing to compare with, as no checksum of them is pinned: legaladvice/test.json, "
+        "legaladvice/train.json, legaladvice/validation.json; the card has the sha256 of what was read"
+    ) in capsys.readouterr().out
+
+
+def test_the_card_is_in_the_name_of_who_publishes_and_has_a_form_for_machines(tmp_path) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    options = BuildOptions(splits=("test",), checksums="record", org="Some Lab")
+    out = building.run("harmless", tmp_path / "out", data_dir=source, options=options)
+    assert "Built and published by Some Lab" in (out / "README.md").read_text()
+    described = json.loads((out / "croissant.json").read_text())
+    assert described["publisher"]["name"] == "Some Lab"
+    assert [one["@id"] for one in described["recordSet"]] == ["pairs/test"]
+    plain = building.run("harmless", tmp_path / "plain", data_dir=source, options=TEST_ONLY)
+    assert "published by" not in (plain / "README.md").read_text()
 
 
 def test_rows_that_are_in_a_file_too_are_listed(tmp_path, capsys) -> None:
