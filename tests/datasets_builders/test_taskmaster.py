@@ -55,9 +55,8 @@ def test_calls_are_text_where_that_is_asked_for(upstream, cache, coffee, rated_t
         plain, _ = rows_of("taskmaster_coffee", config, upstream, cache)
         texts, _ = rows_of("taskmaster_coffee", config, upstream, cache, format_calls="text")
         name = "down" if config == "ratings" else "up:down"
-        for before, after in zip(
-            plain[name]["prompt"] + plain[name][column], texts[name]["prompt"] + texts[name][column]
-        ):
+        said, written = (one[name]["prompt"] + one[name][column] for one in (plain, texts))
+        for before, after in zip(said, written, strict=True):
             assert after["tool_calls"] is None
             if before["tool_calls"]:
                 (call,) = before["tool_calls"]
