@@ -137,6 +137,7 @@ def judged_rows(known: Known, out: Path, *, judge: Judge, options: JudgeOptions)
         UserError: There are no such rows, the prompt asks for something else, or the judge will never answer.
         DataError: A row lacks what is needed.
     """
+    from perl_eval.judges import prompting
     from perl_eval.judging import judge as judging
     from perl_eval.sources import recorded
 
@@ -144,6 +145,11 @@ def judged_rows(known: Known, out: Path, *, judge: Judge, options: JudgeOptions)
     answers = recorded.run(data, out / RECORDED, split=split, seed=known.seed)
     sides = [answers / side for side in recorded.SIDES]
     a, b = sides if all(side.is_dir() for side in sides) else (answers, None)
+    if b is None and prompting.load(options.prompt, options.prompts).kind == "pairwise":
+        raise UserError(
+            f"prompt {options.prompt!r} compares two answers, and {data} has ratings of one",
+            "give a --prompt that asks about one answer, such as harmful",
+        )
     return JudgedRows(judging.run(a, b, out / JUDGED, judge=judge, options=options), answers)
 
 

@@ -110,7 +110,7 @@ def test_ratings_are_judged_alone(command: Command, tmp_path: Path) -> None:
     line = f"agree --on {data} --judge scripted:length --draws 50 --out {tmp_path}/out"
     shown = command(line)
     assert shown.code == 2
-    assert "prompt 'preference' asks a pairwise question" in shown.err
+    assert f"prompt 'preference' compares two answers, and {data} has ratings of one; give a --prompt that" in shown.err
     assert command(f"{line} --prompt harmful").code is None
 
 
