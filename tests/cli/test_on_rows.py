@@ -14,7 +14,7 @@ from command_line import Command
 from datasets_builders.judgebench import JudgeBench
 from datasets_builders.sources import Source
 from perl_eval import figure_names
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import Estimate, HumanLabel, Judgement
 from perl_eval.storage import run_folder
 
 
@@ -140,3 +140,13 @@ def test_what_does_not_fit_is_one_line(command: Command, tmp_path: Path, line: s
     assert shown.code == 2
     assert said in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_the_seed_decides_which_answers_are_a(command: Command, tmp_path: Path) -> None:
+    data = tiny_models.write_rows(tmp_path / "data", test=tiny_models.preferences(0, 20))
+    labels = []
+    for seed in (0, 1):
+        line = f"agree --on {data} --judge scripted:length --draws 20 --seed {seed} --out {tmp_path}/{seed}"
+        assert command(line).code is None
+        labels.append([one.label for one in run_folder.read(tmp_path / str(seed) / "recorded", HumanLabel)])
+    assert labels[0] != labels[1]
