@@ -95,6 +95,7 @@ def judge(
         _reread(reread, out, prompts, given=a is not None or bool(judges or prompt))
         return
     specs = judges or []
+    prompt = prompt or (asked.PAIRS_PROMPT if b is not None else "")
     a = _given(a, specs, prompt)
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
@@ -189,7 +190,8 @@ def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
     if a is None:
         raise UserError("no completions are given", "give the output folder of `sample`")
     if not specs or not prompt:
-        raise UserError(f"--{'prompt' if specs else 'judge'} is missing", "see --help for what there is")
+        fix = "see --help for what there is; pairs need none" if specs else "see --help for what there is"
+        raise UserError(f"--{'prompt' if specs else 'judge'} is missing", fix)
     return a
 
 

@@ -13,6 +13,8 @@ _SERVER = "Judges behind a server"
 _NEAR = "Judges in this process"
 _INSTEAD = "Instead of judging"
 
+PAIRS_PROMPT = "preference"
+"""What is asked of two answers where no prompt is named."""
 VERDICTS = ("structured", "text", "logprobs")
 FORMS = ("openai", "systemone")
 
@@ -30,7 +32,8 @@ Judges = Annotated[
 Prompt = Annotated[
     str,
     typer.Option(
-        help="dialogue, summary, helpful (pairs); harmful, action (yes or no); quality, summary_quality (a score).",
+        help="preference (default), dialogue, summary, helpful, harmless (pairs); harmful, action (yes or no); "
+        "quality, summary_quality (a score).",
         rich_help_panel=_QUESTION,
     ),
 ]

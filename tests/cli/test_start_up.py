@@ -55,7 +55,7 @@ def test_help_loads_what_prints_it(folder: Path, line: str) -> None:
     [
         ("score", set()),
         ("score a --draws 0 --out out", set()),
-        ("judge a b --judge scripted:length --out out", set()),
+        ("judge a --judge scripted:length --out out", set()),
         ("score a --level 2 --out out", {"numpy"}),
         ("score nowhere --out out", {"numpy", "pyarrow"}),
         ("agree nowhere nowhere --out out", {"numpy", "pyarrow"}),

@@ -62,6 +62,15 @@ def test_a_chat_judge_is_run_and_verified(command: Command, pairs: str, tmp_path
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
 
+def test_pairs_are_compared_by_the_general_prompt_unless_told_otherwise(
+    command: Command, pairs: str, tmp_path: Path
+) -> None:
+    assert command(f"judge {pairs} --out {tmp_path}/out --judge scripted:length").code is None
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.arguments["prompt"] == "preference"
+
+
 def test_a_forged_run_does_not_verify(command: Command, pairs: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command(judge(pairs, out, "--judge scripted:length --noise 2 --position-bias 0.5 --seed 3"))
