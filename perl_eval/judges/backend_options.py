@@ -37,6 +37,7 @@ class BackendOptions:
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key of a server; by default the key is in ``OPENAI_API_KEY``.
         local_batch: Questions that go through a local model together.
+        chat_template: Of a local judge: file with a chat template in place of its tokenizer's own.
     """
 
     position_bias: float = 0.0
@@ -55,6 +56,7 @@ class BackendOptions:
     price_out_usd: float | None = None
     key_file: Path | None = None
     local_batch: int = 16
+    chat_template: Path | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_reply_tokens", "local_batch")

@@ -17,6 +17,7 @@ from torch import nn
 from perl_eval.checks import at_least_one, between
 from perl_eval.errors import UserError
 from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
+from perl_eval.storage.hub_snapshot import name_of
 
 __all__ = [
     "ALL_PROJECTIONS",
@@ -52,6 +53,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 Only methods of which a fresh adapter changes nothing, bit for bit: the policy must start as the prior.
 """
+_WEIGHTS = "adapter_model.safetensors"
 _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
 
 
@@ -154,9 +156,12 @@ def loaded(model: Any, name: str, folder: Path) -> Any:
         folder: Where it was saved.
 
     Raises:
-        UserError: The model carries adapters of another kind.
+        UserError: The model carries adapters of another kind, or the folder has no safetensors.
     """
     from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+
+    if not (Path(folder) / _WEIGHTS).is_file():  # else peft takes a pickle
+        raise UserError(f"the adapter at {folder} has no {_WEIGHTS}", "finish training it, or convert its weights")
 
     device = str(model.device)
     with _quiet_peft():
@@ -188,9 +193,12 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
 
     state = get_peft_model_state_dict(model, adapter_name=name)
     weights = {key: tensor.contiguous().cpu() for key, tensor in state.items()}
-    save_file(weights, folder / "adapter_model.safetensors")
+    save_file(weights, folder / _WEIGHTS)
     config = model.peft_config[name]
-    config.base_model_name_or_path = str(path)
+    name_on_hub, _, commit = name_of(path).partition("@")
+    config.base_model_name_or_path = name_on_hub or str(path)
+    if commit:
+        config.revision = commit
     config.save_pretrained(folder)
 
 

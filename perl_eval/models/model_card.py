@@ -19,7 +19,7 @@ _KINDS = {
 
 def _kind(folder: Path) -> str:
     """Return what of transformers loads a folder's model, or its backbone."""
-    model = Path(base_of(folder)["path"]) if is_adapter(folder) else folder
+    model = base_of(folder).path if is_adapter(folder) else folder
     return "AutoModelForImageTextToText" if (model / "processor_config.json").is_file() else "AutoModelForCausalLM"
 
 

@@ -166,7 +166,7 @@ def _prior(backbone: Backbone, model: Path, options: SampleOptions) -> Backbone:
     """Return the model that KL is measured from: the backbone itself, or what a fully tuned policy was trained from."""
     if is_adapter(model) or not has_base(model):
         return backbone
-    return open_backbone(Path(base_of(model)["path"]), options.placement)
+    return open_backbone(base_of(model).path, options.placement)
 
 
 @torch.no_grad()

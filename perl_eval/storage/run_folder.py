@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
-from perl_eval.storage import parquet, remote
+from perl_eval.storage import hub_snapshot, parquet, remote
 from perl_eval.storage.remote import CARD, MARK
 
 __all__ = [
@@ -66,7 +66,10 @@ def _sha256(path: Path) -> str:
 
 def _is_output(path: Path, folder: Path) -> bool:
     """Ledgers stay open to later runs, and hidden files are unfinished work: neither is an output."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    name = path.relative_to(folder)
+    if hub_snapshot.name_of(folder) and not hub_snapshot.counts(name.as_posix()):
+        return False  # another program's
+    hidden = any(part.startswith(".") for part in name.parts)
     return path.is_file() and path.name != CARD and not hidden and ".sqlite" not in path.name
 
 
