@@ -59,6 +59,7 @@ def judge(
     position_bias: asked.PositionBias = 0.0,
     noise: asked.Noise = 0.0,
     local_batch: asked.LocalBatch = 16,
+    chat_template: asked.ChatTemplate = None,
     dry_run: asked.DryRun = False,
     attack: asked.Attack = False,
     look: asked.Look = False,
@@ -106,6 +107,7 @@ def judge(
         price_out_usd=price_out,
         key_file=key_file,
         local_batch=local_batch,
+        chat_template=chat_template,
         **reading,
     )
     opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)

@@ -91,6 +91,9 @@ TieMargin = Annotated[
 Threshold = Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)]
 PositionBias = Annotated[float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)]
 Noise = Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="Of a local judge whose tokenizer has none: a file.", rich_help_panel=_NEAR)
+]
 LocalBatch = Annotated[int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)]
 
 DryRun = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
+    ChatTemplate,
     Data,
     MaxTokens,
     NewTokens,
@@ -39,7 +40,9 @@ from perl_eval.errors import UserError
 def train_sft(
     data: Data,
     out: Out,
-    model: Annotated[str, typer.Option(help="Model folder, or scratch:tiny|small|medium.")] = "scratch:tiny",
+    model: Annotated[
+        str, typer.Option(help="Folder, ORG/NAME[@REVISION] of the hub, .gguf file, or scratch:tiny|small|medium.")
+    ] = "scratch:tiny",
     epochs: float = 3.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
@@ -52,6 +55,7 @@ def train_sft(
     method: Method = "lora",
     norms: Norms = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    chat_template: ChatTemplate = None,
     weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01 for whole models, 0 for adapters.")] = None,
     device: Device = "auto",
     dtype: Dtype = "fp32",
@@ -73,6 +77,7 @@ def train_sft(
         lora=shape_of(rank, targets, method, norms=norms) if lora else None,
         weight_decay=weight_decay,
         patience=patience,
+        chat_template=chat_template,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     done(sft.run(data, out, options=options, seed=seed))

@@ -37,7 +37,7 @@ __all__ = [
 HEAD = "head.safetensors"
 """A reward model's scalar head: ``weight`` (1, width) and ``bias`` (1,)."""
 BASE = "base.json"
-"""The model that an adapter, or a fully tuned model, was trained from: its path, and that relative to the folder; sha256."""
+"""What an adapter, or a fully tuned model, was trained from: path, path relative to the folder, sha256."""
 
 
 def is_adapter(folder: Path) -> bool:

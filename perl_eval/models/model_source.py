@@ -6,11 +6,13 @@ weights as safetensors only, and never code. A folder or a file of that name com
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.storage.hub_snapshot import LEFT, WANTED
+from perl_eval.storage.quiet_logs import quiet
 
 __all__ = ["SCRATCH", "located"]
 
@@ -51,11 +53,10 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     typed = f"{repository}@{revision}" if revision else repository
     none = f"no model at {typed}: there is no such folder, and"
     try:
-        folder = Path(
-            huggingface_hub.snapshot_download(
+        with quiet(logging.ERROR, "huggingface_hub"):  # it tells each try of what is told in one line
+            place = huggingface_hub.snapshot_download(
                 repository, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(LEFT)
             )
-        )
     except errors.GatedRepoError:
         raise UserError(
             f"the hub's model {typed} is gated", "accept its terms on its page, and put your token into HF_TOKEN"
@@ -68,8 +69,9 @@ def _downloaded(repository: str, revision: str | None) -> Path:
         raise UserError(f"the hub's model {repository} has no revision {revision}", "check the part after @") from None
     except errors.HFValidationError as error:
         raise UserError(f"{none} that is no name on the hub ({error})", "check the name") from None
-    except (errors.LocalEntryNotFoundError, *network.failures()) as error:
+    except network.failures() as error:
         raise UserError(f"{none} {_unreached(error)}", "check the name and the network") from None
+    folder = Path(place)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"the hub's model {typed} has no safetensors weights", "take one that has, or convert them")
     return folder

@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a folder or a GGUF file, by transformers: safetensors only, and never a folder's code."""
+"""A model and its tokenizer from a folder or a GGUF file, by transformers: never a pickle, and never a folder's code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _open_gguf(path: Path) -> tuple[Any, Any]:
     Source: transformers' documentation, "GGUF".
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import is_gguf_available
+    from transformers.utils.import_utils import is_gguf_available
 
     if not is_gguf_available():
         raise UserError(f"{path} needs the package gguf", "install the extra: pip install 'perl-eval[gguf]'")

@@ -153,7 +153,7 @@ def local(path: str) -> Path:
 
 
 def shown(path: PurePath) -> str:
-    """Return the address that a path in the cache stands for, or a model's name on the hub; any other path is itself."""
+    """Return the address that a path in the cache stands for, or a model's name on the hub; else the path."""
     if name := hub_snapshot.name_of(path):
         return name
     try:
