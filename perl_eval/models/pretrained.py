@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a folder or a GGUF file, by transformers: never a pickle, and never a folder's code."""
+"""A model and its tokenizer from a folder or a GGUF file, by transformers: never a pickle, never a folder's code."""
 
 from __future__ import annotations
 

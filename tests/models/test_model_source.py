@@ -194,8 +194,8 @@ def test_every_verb_that_takes_a_model_takes_one_of_the_hub(
         f"{reward} --prior {NAME} --full --out whole",
         f"train policy --data data/prompts --prior {NAME} --reward reward --steps 1 --batch 4 --out policy {short}",
         f"sample --model {NAME}@main --data data/prompts --out said {short}",
-        f"posterior --data data/prompts --prior {NAME} --reward reward --policy policy --beta 1 --pool 4 --draws 2 --n 2"
-        " --most 4 --max-tokens 96 --max-new-tokens 2 --out posterior",
+        f"posterior --data data/prompts --prior {NAME} --reward reward --policy policy --beta 1 --pool 4 --draws 2"
+        " --n 2 --most 4 --max-tokens 96 --max-new-tokens 2 --out posterior",
         f"ablate --data data --sizes {NAME} --ranks 1 --no-full --seeds 1 --reward-epochs 1 --steps 1 --batch 4"
         f" --prompts 2 --draws 1 --out ablate {short}",
     ):
@@ -207,7 +207,9 @@ def test_every_verb_that_takes_a_model_takes_one_of_the_hub(
     hub.folders["Paint/Reward"] = tmp_path / "whole"
     judge = open_judge("reward:Paint/Reward")
     assert judge.model.startswith("Reward@")
-    assert f"{NAME}@{hub.commit(NAME)}" in (run_folder.read_card(Path("ablate")) or pytest.fail()).inputs
+    ablation = run_folder.read_card(Path("ablate"))
+    assert ablation is not None
+    assert f"{NAME}@{hub.commit(NAME)}" in ablation.inputs
 
 
 def test_a_judge_may_be_a_model_of_the_hub(hub: fake_hub.Hub, tmp_path: Path) -> None:
