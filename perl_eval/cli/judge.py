@@ -179,7 +179,9 @@ def _opened(specs: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> li
 
 def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> None:
     """Refuse several votes of judges that draw nothing."""
-    still = [spec for spec in specs if not spec.startswith("chat:") or temperature == 0]
+    from perl_eval.judges.registry import is_chat
+
+    still = [spec for spec in specs if not is_chat(spec) or temperature == 0]
     if still:
         raise UserError(
             f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"

@@ -52,9 +52,16 @@ def sample(
     chat_template: ChatTemplate = None,
     device: Device = "auto",
     dtype: Dtype = "fp32",
-    server: Annotated[str, typer.Option(help="Address up to and with /v1 of a server that has the model.")] = "",
+    server: Annotated[
+        str,
+        typer.Option(
+            help="Address up to and with /v1 of a server that has the model, or a provider's name, such as groq."
+        ),
+    ] = "",
     max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
-    key_file: Annotated[Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY, or the provider's.")
+    ] = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
