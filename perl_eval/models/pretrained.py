@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ __all__ = ["is_gguf", "open_pretrained"]
 
 _GGUF = ".gguf"
 # What transformers raises of a folder or a file that it cannot open.
-_UNOPENED = (OSError, ValueError, NotImplementedError, KeyError, TypeError, AttributeError, RuntimeError)
+_UNOPENED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, struct.error)
 
 
 def is_gguf(path: Path) -> bool:
@@ -66,19 +67,25 @@ def _open_folder(path: Path) -> tuple[Any, Any]:
 
 
 def _open_gguf(path: Path) -> tuple[Any, Any]:
-    """Load a GGUF file, its weights widened to float32.
+    """Load a GGUF file, its weights widened: what comes out is a plain model, which can be trained and saved.
 
     Source: transformers' documentation, "GGUF".
     """
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.import_utils import is_gguf_available
 
-    if not is_gguf_available():
-        raise UserError(f"{path} needs the package gguf", "install the extra: pip install 'perl-eval[gguf]'")
     told: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
+    packed = getattr(transformers, "GgufConfig", None)  # versions before it widen whatever they are told
+    wide = {} if packed is None else {"quantization_config": packed(dequantize=True)}
     with _explained(path):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **told)
-        return AutoModelForCausalLM.from_pretrained(path.parent, **told), tokenizer
+        model: Any = AutoModelForCausalLM.from_pretrained(path.parent, **told, **wide)
+    if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+        quantizer.remove_quantization_config(model)
+    model.name_or_path = model.config.name_or_path = str(
+        path
+    )  # what peft writes down; transformers put the folder there
+    return model, tokenizer
 
 
 @contextlib.contextmanager
@@ -87,6 +94,10 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except _UNOPENED as error:
+        if isinstance(error, ImportError) and "gguf" in str(error).lower():
+            raise UserError(
+                f"{path} needs the package gguf", "install the extra: pip install 'perl-eval[gguf]'"
+            ) from None
         if _has_code(path):
             raise UserError(
                 f"the model at {path} needs code of its own, which is never run", "take one that transformers knows"
