@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 
 from perl_eval.errors import UserError
@@ -18,7 +19,17 @@ __all__ = ["is_gguf", "open_pretrained"]
 
 _GGUF = ".gguf"
 # What transformers raises of a folder or a file that it cannot open.
-_UNOPENED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, struct.error)
+_UNOPENED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    struct.error,
+    StrictDataclassError,
+)
 
 
 def is_gguf(path: Path) -> bool:

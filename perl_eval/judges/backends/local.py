@@ -251,10 +251,7 @@ def open_local(
     path = located(path)
     if not path.is_dir() and not is_gguf(path):
         raise UserError(f"no such folder: {path}", "give a model: a folder, ORG/NAME of the hub, or a GGUF file")
-    try:
-        model, reader = open_pretrained(path, chat_template=chat_template)
-    except UserError as error:
-        raise UserError(f"{path} holds no causal language model ({error.what})", error.fix) from None
+    model, reader = open_pretrained(path, chat_template=chat_template)
     if getattr(reader, "chat_template", None) is None:
         raise UserError(f"the tokenizer of {path} has no chat template", NO_TEMPLATE)
     name = f"{hub_snapshot.label(path)}@{run_folder.fingerprint(path)[:12]}"
