@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -250,3 +253,32 @@ def test_a_name_round_trips() -> None:
     assert remote.shown(place) == f"Qwen/Qwen2.5-0.5B@{'0' * 40}"
     assert hub_snapshot.label(place) == "Qwen2.5-0.5B"
     assert hub_snapshot.name_of(place.parent) == hub_snapshot.name_of(place / "x") == ""
+
+
+def test_the_program_itself_asks_the_hub_of_the_environment(hub: fake_hub.Hub, tmp_path: Path) -> None:
+    """Nothing is put in anyone's place here but the hub, by the variable that its own client reads."""
+    data = tiny_models.write_rows(tmp_path / "data", test=tiny_models.prompts(1, 2))
+
+    def run(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        words = ["sample", "--model", name, "--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
+        words += ["--max-tokens", "64", "--max-new-tokens", "2"]
+        settings = {"HF_ENDPOINT": hub.address, "HF_HUB_CACHE": str(tmp_path / "own"), "HF_HUB_OFFLINE": "0"}
+        return subprocess.run(
+            [sys.executable, "-m", "perl_eval.cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, **settings, **variables},
+        )
+
+    unknown = run("Paint/Other")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith(
+        "error: no model at Paint/Other: there is no such folder, and the hub shows no model"
+    )
+    assert len(unknown.stderr.splitlines()) == 1
+    done = run(f"{NAME}@v1")
+    assert done.returncode == 0, done.stderr
+    again = run(f"{NAME}@v1", HF_HUB_OFFLINE="1")  # the same run, from the cache
+    assert again.returncode == 0, again.stderr
