@@ -129,6 +129,12 @@ def test_a_key_file_stands_in_for_the_variable(name: str, tmp_path: Path, monkey
         open_judge(f"{name}:m", BackendOptions(key_file=file))
 
 
+def test_a_variable_that_holds_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "  ")
+    with pytest.raises(UserError, match="GROQ_API_KEY is not set"):
+        open_judge("groq:m")
+
+
 @pytest.mark.parametrize("name", REMOTE)
 def test_a_provider_is_the_chat_judge_of_its_address_to_the_ledger(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in VARIABLES:

@@ -155,7 +155,9 @@ def test_the_card_says_name_commit_and_sha256(hub: fake_hub.Hub, tmp_path: Path)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     assert card.inputs[named] == hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     # what another program puts beside them is not the model
-    (folder / "README.md").write_text("a card")
+    for name in ("README.md", "consolidated.safetensors", "pytorch_model.bin", "onnx/config.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("another's")
     assert run_folder.fingerprint(folder) == card.inputs[named]
     (folder / "config.json").write_text("{}")
     assert run_folder.fingerprint(folder) != card.inputs[named]
