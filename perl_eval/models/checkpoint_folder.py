@@ -96,7 +96,8 @@ def base_of(folder: Path) -> Base:
         found[path.resolve()] = path  # of its names the one that was given
     if found:
         return Base(tuple(found.values()), sha256)
-    fetched = located(named)
+    # A path that we wrote and that is gone is not looked for on the hub, where anybody may have taken the name.
+    fetched = path if sha256 and "@" not in named else located(named)
     if not fetched.exists():
         raise UserError(f"no model at {named}, which {folder} was trained from", "put it there, or beside that folder")
     return Base((fetched,), sha256)
