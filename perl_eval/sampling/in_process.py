@@ -92,7 +92,9 @@ def run(
             return going.folder
         found = rows.asked(data, options.split, limit=options.limit)
         work = [(row, draw) for row in found for draw in range(options.draws)]
-        answering = _Answering(model, options, options.name or hub_snapshot.label(model), seed)
+        # a model of the hub goes to workers by its name: theirs may be another machine's cache
+        sent = Path(hub_snapshot.name_of(model) or model)
+        answering = _Answering(sent, options, options.name or hub_snapshot.label(model), seed)
         answers = _completions(answering, work, spread)
         kept = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
         going.write((replace(answer, images=kept[answer.item]) for answer in answers), Completion)
@@ -124,13 +126,14 @@ class _Answering:
 
     def __call__(self) -> Callable[[Sequence[Draw]], list[Completion]]:
         """Load the model, and return what answers a batch."""
-        backbone = open_backbone(self.model, self.options.placement, chat_template=self.options.chat_template)
-        if has_head(self.model):
+        model = located(self.model)
+        backbone = open_backbone(model, self.options.placement, chat_template=self.options.chat_template)
+        if has_head(model):
             raise UserError(f"{self.model} is a reward model, which answers nothing", "give a `train policy` folder")
-        adapter = _ADAPTER if is_adapter(self.model) else None
+        adapter = _ADAPTER if is_adapter(model) else None
         if adapter:
-            backbone.attach_saved(adapter, self.model)
-        prior = _prior(backbone, self.model, self.options)
+            backbone.attach_saved(adapter, model)
+        prior = _prior(backbone, model, self.options)
         return lambda batch: self._answer(batch, backbone, adapter, prior)
 
     def _answer(

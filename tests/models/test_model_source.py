@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_hub
 import pytest
@@ -27,7 +28,9 @@ from perl_eval.models.checkpoint_folder import base_of
 from perl_eval.models.model_source import located
 from perl_eval.records import Completion
 from perl_eval.sampling.in_process import SampleOptions
+from perl_eval.sampling.in_process import run as sample
 from perl_eval.storage import hub_snapshot, remote, run_folder
+from perl_eval.storage.executor import here
 
 NAME = "Paint/Tiny-0.1B-Instruct"
 
@@ -161,6 +164,19 @@ def test_the_card_says_name_commit_and_sha256(hub: fake_hub.Hub, tmp_path: Path)
     assert run_folder.fingerprint(folder) == card.inputs[named]
     (folder / "config.json").write_text("{}")
     assert run_folder.fingerprint(folder) != card.inputs[named]
+
+
+def test_workers_are_told_the_name_and_not_this_machines_cache(hub: fake_hub.Hub, tmp_path: Path) -> None:
+    data = tiny_models.write_rows(tmp_path / "data", test=tiny_models.prompts(1, 2))
+    told: list[str] = []
+
+    def spread(work: Any, pieces: Any) -> Any:
+        told.append(str(work.model))
+        return here(work, pieces)
+
+    options = SampleOptions(max_new_tokens=2, max_tokens=64)
+    sample(Path(NAME), data, tmp_path / "answers", options=options, spread=spread)
+    assert told == [f"{NAME}@{hub.commit(NAME)}"]
 
 
 def test_an_adapter_on_a_model_of_the_hub_names_it_by_commit(
