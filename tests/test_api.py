@@ -24,7 +24,7 @@ SIGNATURES = {
     "agree": "(judgements, labels, *, out=None, options=None)",
     "audit": "(judgements, labels, *, out=None, again=None, attack=None, options=None)",
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
-    "completions": "(source, *, policy='', columns=None)",
+    "completions": "(source, *, policy='', columns=None, format='')",
     "judge": "(a, b=None, *, by, prompt, out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
     "labels": "(source, *, columns=None)",
@@ -32,7 +32,7 @@ SIGNATURES = {
     "power": "(wanted, *, pilot=None, out=None, options=None)",
     "read": "(path, kind=None)",
     "report": "(*sources, out=None, title='perl-eval report', format='html')",
-    "rows": "(source, split='train')",
+    "rows": "(source, split='train', *, columns=None)",
     "sample": "(model, data, *, out=None, options=None, seed=0)",
     "score": "(*sources, out=None, beside=None, options=None)",
     "train_policy": "(data, prior, reward, *, out=None, options=None, seed=0)",
@@ -189,7 +189,10 @@ def test_temporary_files_go_with_the_result() -> None:
         (lambda: pe.read("nowhere"), "no such file or folder"),
         (lambda: pe.write("x", []), "nothing is given"),
         (lambda: pe.completions([{"prompt": "x", "text": "y"}]), "names no policy"),
-        (lambda: pe.rows([{"chosen": "y"}]), "has no prompt; present are chosen"),
+        (
+            lambda: pe.rows([{"chosen": "y"}]),
+            "has neither prompt, messages, text, nor chosen and rejected; present are chosen",
+        ),
     ],
 )
 def test_mistakes_are_said_in_one_line(call: Any, words: str) -> None:

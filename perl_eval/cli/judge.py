@@ -11,13 +11,28 @@ import typer
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli.console import _show_estimates, done
 from perl_eval.cli.jury import jury
-from perl_eval.cli.shared_options import Address, Engine, Gpus, Out, Seed, Workers, cluster_of, one_of, require_torch
+from perl_eval.cli.shared_options import (
+    Address,
+    Columns,
+    Engine,
+    FileFormat,
+    Gpus,
+    Out,
+    Requests,
+    Seed,
+    Workers,
+    cluster_of,
+    how_read,
+    one_of,
+    require_torch,
+)
 from perl_eval.cli.verify import finished
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
     from perl_eval.judging.engine.batch_api import BatchOptions
     from perl_eval.judging.judge import Forecast
+    from perl_eval.sources.brought import HowRead
 
 
 def judge(
@@ -64,6 +79,9 @@ def judge(
     attack: asked.Attack = False,
     look: asked.Look = False,
     reread: asked.Reread = None,
+    format: FileFormat = "",
+    column: Columns = None,
+    requests: Requests = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -90,6 +108,7 @@ def judge(
     from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
+    from perl_eval.judging.options import template_of
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = BackendOptions(
@@ -110,6 +129,8 @@ def judge(
         chat_template=chat_template,
         **reading,
     )
+    # before weights are loaded
+    template_of(b, verb.JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
     opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
@@ -135,6 +156,7 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
+    a, b = _brought(a, b, out, how_read(format, column, requests))
     folders = _folders(out, specs)
     for spec, one, folder in zip(specs, opened, folders, strict=True):
         if dry_run:
@@ -146,6 +168,15 @@ def judge(
             _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
     if len(specs) > 1 and not (dry_run or attack or look):
         jury(folders, out / "jury")
+
+
+def _brought(a: Path, b: Path | None, out: Path, how: HowRead) -> tuple[Path, Path | None]:
+    """Return contestants as run folders; files of other tools are read into the output folder first."""
+    from perl_eval.sources.brought import completions_in
+
+    sources = [a] if b is None else [a, b]
+    found = completions_in(sources, out, how=how, say=lambda line: typer.echo(line, err=True))
+    return found[0], found[1] if b is not None else None
 
 
 def _batches(batch_poll: float) -> BatchOptions:

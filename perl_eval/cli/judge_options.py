@@ -16,8 +16,8 @@ _INSTEAD = "Instead of judging"
 VERDICTS = ("structured", "text", "logprobs")
 FORMS = ("openai", "systemone")
 
-A = Annotated[Path | None, typer.Argument(help="Completions of contestant a.")]
-B = Annotated[Path | None, typer.Argument(help="Completions of b; leave out to judge a alone.")]
+A = Annotated[Path | None, typer.Argument(help="Answers of contestant a: a run folder, or a file of any format.")]
+B = Annotated[Path | None, typer.Argument(help="Answers of b; leave out to judge a alone.")]
 Judges = Annotated[
     list[str] | None,
     typer.Option(

@@ -15,6 +15,7 @@ from perl_eval.cli import (
     annotate,
     audit,
     build,
+    default_out,
     demo,
     import_,
     judge,
@@ -47,7 +48,6 @@ def _show_version(wanted: bool) -> None:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
 )
@@ -99,7 +99,7 @@ def main() -> None:
     traceback.
     """
     try:
-        with remote_arguments.at_hand(sys.argv[1:]) as words:
+        with default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
             code = app(words, prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
         _fail(error.typed())

@@ -17,9 +17,11 @@ from perl_eval.cli.shared_options import (
     MaxTokens,
     NewTokens,
     Out,
+    RowColumns,
     Seed,
     Workers,
     require_torch,
+    rows_given,
     spread_of,
 )
 from perl_eval.cli.training_options import (
@@ -66,6 +68,7 @@ def sample(
     address: Address = "",
     workers: Workers = 2,
     gpus: Gpus = 0.0,
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Prompts to completions, by a model here or behind a server (vLLM, or any that speaks OpenAI's chat form)."""
@@ -81,6 +84,7 @@ def sample(
         wanted = behind.ServerOptions(
             name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
         )
+        data = rows_given(data, out, column, whole=split)
         done(behind.run(server, model, data, out, options=wanted, seed=seed))
         return
     require_torch()
@@ -90,4 +94,5 @@ def sample(
     options = verb.SampleOptions(
         name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement, chat_template
     )
+    data = rows_given(data, out, column, whole=split)
     done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))

@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perl_eval.checks import at_least_one, not_negative
-from perl_eval.errors import UserError
+from perl_eval.cli.default_out import SHOWN, default_out
+from perl_eval.errors import OptionError, UserError
 
 if TYPE_CHECKING:
+    from perl_eval.sources.brought import HowRead
     from perl_eval.stats.bootstrap import Resampling
 
-Out = Annotated[Path, typer.Option("--out", help="Output folder; gets the files and run.json.")]
-Data = Annotated[Path, typer.Option("--data", help="One config's folder of a built data set.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Output folder; gets the files and run.json. The same command goes on in the same one.",
+        default_factory=default_out,
+        show_default=SHOWN,
+    ),
+]
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Rows in TRL's columns: a folder from `build`, a file, or a hub id (org/name#split)."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
 Draws = Annotated[int, typer.Option(min=1, help="Bootstrap draws.")]
@@ -29,6 +42,29 @@ Prior = Annotated[
 ]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="File with a chat template, in place of the tokenizer's own or where it has none.")
+]
+
+_FILES = "Files of other tools"
+FileFormat = Annotated[
+    str, typer.Option("--format", help="Their format, where it cannot be told from them.", rich_help_panel=_FILES)
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where rows keep what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
+RowColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", help="Where rows keep what: prompt=NAME, completion=, chosen=, rejected=, label=. May be repeated."
+    ),
+]
+Requests = Annotated[
+    Path | None,
+    typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
 ]
 
 _WORKERS = "Workers"
@@ -46,6 +82,37 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
     """Refuse a value that the option does not know."""
     if value not in allowed:
         raise UserError(f"{option} {value!r} is not known", f"choose from {', '.join(allowed)}")
+
+
+def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -> HowRead:
+    """Read --format, --column and --requests."""
+    from perl_eval.sources.brought import HowRead
+
+    columns = {}
+    for typed in column or ():
+        name, equals, there = typed.partition("=")
+        if not (name and equals and there):
+            raise OptionError("column", repr(typed), "give NAME=COLUMN, such as prompt=question")
+        columns[name] = there
+    return HowRead(format, columns, requests)
+
+
+def rows_given(
+    data: Path, out: Path, column: Sequence[str] | None = None, *, make: Sequence[str] = (), whole: str = ""
+) -> Path:
+    """Return --data as a folder of splits; what is none is read into the output folder, and what was derived is said.
+
+    Args:
+        data: As typed.
+        out: The verb's output folder.
+        column: As typed after --column.
+        make: Held-out splits that are made of the rows for training where they are missing.
+        whole: The split that all rows are, where they come without splits.
+    """
+    from perl_eval.sources.brought import rows_in
+
+    how = how_read("", column, None)
+    return rows_in(data, out, how=how, make=make, whole=whole, say=lambda line: typer.echo(line, err=True))
 
 
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:

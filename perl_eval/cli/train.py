@@ -15,26 +15,36 @@ from perl_eval.cli.shared_options import (
     NewTokens,
     Out,
     Prior,
+    RowColumns,
     Seed,
     one_of,
     require_torch,
+    rows_given,
 )
 from perl_eval.cli.training_options import (
+    Alpha,
     Checkpointing,
     Device,
     Dtype,
     Full,
     LearningRate,
+    MaxSteps,
     Method,
     MicroBatch,
+    MostRows,
     Norms,
     Rank,
+    RateShape,
     Targets,
     Tracker,
+    Warmup,
     resources_of,
+    schedule_of,
     shape_of,
 )
 from perl_eval.errors import UserError
+
+_HELD_OUT = ("validation", "test")
 
 
 def train_sft(
@@ -51,6 +61,7 @@ def train_sft(
         bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
     ] = False,
     rank: Rank = 8,
+    alpha: Alpha = None,
     targets: Targets = "attention",
     method: Method = "lora",
     norms: Norms = False,
@@ -62,6 +73,11 @@ def train_sft(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    limit: MostRows = 0,
+    max_steps: MaxSteps = 0,
+    warmup: Warmup = None,
+    schedule: RateShape = "linear",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Demonstration rows to a model, by imitation of the assistant's turns."""
@@ -74,12 +90,15 @@ def train_sft(
         batch=batch,
         learning_rate=learning_rate,
         max_tokens=max_tokens,
-        lora=shape_of(rank, targets, method, norms=norms) if lora else None,
+        lora=shape_of(rank, targets, method, alpha=alpha, norms=norms) if lora else None,
         weight_decay=weight_decay,
         patience=patience,
+        limit=limit,
+        schedule=schedule_of(schedule, warmup, max_steps),
         chat_template=chat_template,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
+    data = rows_given(data, out, column, make=("validation",) if patience else ())
     done(sft.run(data, out, options=options, seed=seed))
 
 
@@ -93,6 +112,7 @@ def train_reward(
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
+    alpha: Alpha = None,
     targets: Targets = "attention",
     method: Method = "lora",
     norms: Norms = False,
@@ -113,6 +133,11 @@ def train_reward(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    limit: MostRows = 0,
+    max_steps: MaxSteps = 0,
+    warmup: Warmup = None,
+    schedule: RateShape = "linear",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Rating or Preference rows to a reward model; or, with --folds, its grouped cross-validation."""
@@ -127,17 +152,20 @@ def train_reward(
         max_tokens=max_tokens,
         evaluations=evaluations,
         max_new_tokens=max_new_tokens,
-        lora=shape_of(rank, targets, method, norms=norms, dropout=dropout),
+        lora=shape_of(rank, targets, method, alpha=alpha, norms=norms, dropout=dropout),
         full=full,
         pooling=reads,
         probe=probe,
         weight_decay=weight_decay,
         dropout=dropout,
         patience=patience,
+        limit=limit,
+        schedule=schedule_of(schedule, warmup, max_steps),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
+    data = rows_given(data, out, column, make=() if folds else _HELD_OUT)
     if folds:
         from perl_eval.training import folds as verb
 
@@ -183,6 +211,7 @@ def train_policy(
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
+    alpha: Alpha = None,
     targets: Targets = "attention",
     method: Method = "lora",
     norms: Norms = False,
@@ -192,6 +221,11 @@ def train_policy(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     tracker: Tracker = "",
+    limit: MostRows = 0,
+    max_steps: MaxSteps = 0,
+    warmup: Warmup = None,
+    schedule: RateShape = "linear",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
@@ -222,12 +256,15 @@ def train_policy(
         max_tokens=max_tokens,
         value="adapter" if value == "adapter" else "head",
         missing_end_reward=missing_end_reward,
-        lora=shape_of(rank, targets, method, norms=norms),
+        lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),
         full=full,
         ensemble=EnsembleRule(rule, caution),
+        limit=limit,
+        schedule=schedule_of(schedule, warmup, max_steps),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     given = function_named(reward_function) if reward_function else reward or []
+    data = rows_given(data, out, column)
     done(policy.run(data, prior, given, out, options=options, seed=seed))
 
 
@@ -239,6 +276,7 @@ def average_rewards(
     max_new_tokens: NewTokens = 64,
     device: Device = "auto",
     dtype: Dtype = "fp32",
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Reward models to one whose weights are their average (WARM)."""
@@ -248,6 +286,7 @@ def average_rewards(
     options = weight_average.AverageOptions(
         max_new_tokens=max_new_tokens, placement=resources_of(device, dtype, False, 0, "").placement
     )
+    data = rows_given(data, out, column, make=_HELD_OUT)
     folder = weight_average.run(rewards, data, prior, out, options=options, seed=seed)
     show(folder)
     done(folder)

@@ -17,6 +17,11 @@ Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tens
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
 Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
 LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see the options' text.")]
+Alpha = Annotated[float | None, typer.Option(help="LoRA alpha; default: twice the rank.")]
+MostRows = Annotated[int, typer.Option("--limit", help="Rows to learn from, at most; 0 for all.")]
+MaxSteps = Annotated[int, typer.Option(help="Steps at most; 0 for no bound.")]
+Warmup = Annotated[int | None, typer.Option(help="Steps over which the learning rate rises; default: by the verb.")]
+RateShape = Annotated[str, typer.Option("--schedule", help="How the rate then moves: linear, cosine or constant.")]
 Rank = Annotated[int, typer.Option(help="LoRA rank.")]
 Targets = Annotated[str, typer.Option(help="Projections with adapters: attention, all, or names with commas.")]
 Norms = Annotated[bool, typer.Option("--norms", help="Train the model's norms with the adapter, a copy of its own.")]
@@ -33,12 +38,28 @@ def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int,
     return Resources(placement, micro_batch, tracker)
 
 
-def shape_of(rank: int, targets: str, method: str = "lora", *, norms: bool = False, dropout: float = 0.0) -> Any:
-    """Read --rank, --targets, --method, --norms and --dropout."""
+def schedule_of(shape: str, warmup: int | None, max_steps: int) -> Any:
+    """Read --schedule, --warmup and --max-steps."""
+    from perl_eval.training.schedule import Schedule
+
+    known: Any = shape
+    return Schedule(known, warmup, max_steps)
+
+
+def shape_of(
+    rank: int,
+    targets: str,
+    method: str = "lora",
+    *,
+    alpha: float | None = None,
+    norms: bool = False,
+    dropout: float = 0.0,
+) -> Any:
+    """Read --rank, --targets, --method, --alpha, --norms and --dropout."""
     from perl_eval.models.backbone import ALL_PROJECTIONS, ATTENTION, LoraShape
 
     named = {"attention": ATTENTION, "all": ALL_PROJECTIONS}
     chosen = named.get(targets) or tuple(name.strip() for name in targets.split(",") if name.strip())
     if not chosen:
         raise UserError(f"--targets {targets!r} names no projection", "give attention, all, or names with commas")
-    return LoraShape(rank, 2.0 * rank, chosen, method, dropout, norms)
+    return LoraShape(rank, 2.0 * rank if alpha is None else alpha, chosen, method, dropout, norms)

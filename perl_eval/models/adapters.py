@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perl_eval.checks import at_least_one, between
+from perl_eval.checks import at_least_one, between, positive
 from perl_eval.errors import UserError
 from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
 from perl_eval.storage.hub_snapshot import name_of
@@ -79,6 +79,7 @@ class LoraShape:
         if self.method not in METHODS:
             raise UserError(f"method {self.method!r} is not known", f"choose from {', '.join(METHODS)}")
         at_least_one(self, "rank")
+        positive(self, "alpha")
         between(0, 1, self, "dropout", ends="[)")
 
 

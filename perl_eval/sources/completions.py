@@ -1,23 +1,27 @@
-"""What people bring to be judged, to Completion records: files, and objects in memory.
+"""What people bring to be judged, to Completion records: files of any known format, and objects in memory.
 
 What is not there is derived, always in the same way, whatever the order of rows: the item and the group from the
-prompt, the id from policy, item, answer and draw.
+prompt, the id from policy, item and answer, and the draw from the answers of one policy to one item, sorted.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import DataError, UserError
+import numpy as np
+import pyarrow as pa
+
+from perl_eval.errors import DataError, OptionError
 from perl_eval.records import Completion, Message, digest
-from perl_eval.sources.objects import mappings
+from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.reading import Import
 from perl_eval.storage import run_folder
 
-__all__ = ["FIELDS", "completions", "completions_of"]
+__all__ = ["FIELDS", "completions", "is_ours", "read", "settle"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "input"),
@@ -28,21 +32,27 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "group": ("group",),
     "dataset": ("dataset",),
     "id": ("id",),
+    "finish": ("finish", "finish_reason"),
 }
 """What a completion has, and the names under which files keep it; the first that is there is taken."""
 
 
 def completions(
-    source: str | Path | Iterable[Any], *, policy: str = "", columns: Mapping[str, str] | None = None
+    source: str | Path | Iterable[Any],
+    *,
+    policy: str = "",
+    columns: Mapping[str, str] | None = None,
+    format: str = "",
 ) -> list[Completion]:
     """Return what somebody brought as completions.
 
     Args:
-        source: A run folder or its file; a ``.json``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` or ``.arrow`` file;
-            or Completion records, a list of dicts, a DataFrame or a Dataset. A row has ``prompt`` (text, or turns with
-            role and content) and ``text``, or ``messages`` whose last turn is the answer; see `FIELDS` for other names.
+        source: A run folder or its file; a file of any format that ``perl-eval import --formats`` lists; or Completion
+            records, a list of dicts, a DataFrame or a Dataset. A row has ``prompt`` (text, or turns with role and
+            content) and ``text``, or ``messages`` whose last turn is the answer; see `FIELDS` for other names.
         policy: What the policy is called where rows do not say; by default the file's name.
         columns: The names that the rows use, by `FIELDS`.
+        format: The format, where it cannot be told from the content.
 
     Returns:
         Completions, in the order of the rows. Rows of one policy and item are draws 0, 1, ...
@@ -57,66 +67,132 @@ def completions(
         >>> [(one.policy, one.text, one.draw) for one in pe.completions(rows)]
         [('ours', '7', 0)]
     """
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.is_dir() or _is_ours(path):
-            return run_folder.read(path, Completion)
-        return list(completions_of(_rows(path), str(path), policy=policy or path.stem, columns=columns))
-    rows = list(source) if isinstance(source, Sequence) else source
-    if isinstance(rows, list) and all(isinstance(row, Completion) for row in rows):
-        return list(rows)
-    return list(completions_of(mappings(rows), f"the {type(source).__name__}", policy=policy, columns=columns))
+    if isinstance(source, str | Path) and is_ours(Path(source)):
+        return run_folder.read(Path(source), Completion)
+    if isinstance(source, list | tuple) and source and all(isinstance(row, Completion) for row in source):
+        return list(source)
+    reading = Import(columns or {}, policy)
+    made = list(read(opened(source), reading, format))
+    draws = _draws([one.policy for one in made], [one.item for one in made], [one.id for one in made])
+    return [replace(one, draw=int(draw)) for one, draw in zip(made, draws, strict=True)]
 
 
-def completions_of(
-    rows: Iterable[Mapping[str, Any]], file: str, *, policy: str = "", columns: Mapping[str, str] | None = None
-) -> Iterator[Completion]:
-    """Yield rows as completions; see `completions`."""
-    unknown = set(columns or ()) - set(FIELDS)
+def read(found: Brought, reading: Import, format: str = "") -> Iterator[Completion]:
+    """Yield the rows of something as completions, all of them draw 0; see `settle`.
+
+    Raises:
+        OptionError: No completion has a column of that name, or there is no such format.
+        DataError: It is of no known format, or a row lacks what is needed.
+    """
+    from perl_eval.sources.recognition import format_of
+
+    unknown = set(reading.columns) - set(FIELDS)
     if unknown:
-        raise UserError(f"a completion has no {', '.join(sorted(unknown))}", f"choose from {', '.join(FIELDS)}")
-    draws: Counter[tuple[str, str]] = Counter()
-    for row, cells in enumerate(rows):
-        yield _completion(cells, file, row, draws, given=columns or {}, policy=policy)
+        named = f"{sorted(unknown)[0]!r}, which no completion has"
+        raise OptionError("column", named, f"choose from {', '.join(FIELDS)}")
+    named_by_hand = "prompt" in reading.columns or "messages" in reading.columns
+    kind = format_of(found, Completion, format or ("table" if named_by_hand else ""))
+    reading.policy = reading.policy or found.stem
+    make = _Maker(found, reading)
+    return (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
 
 
-def _completion(
-    cells: Mapping[str, Any],
-    file: str,
-    row: int,
-    draws: Counter[tuple[str, str]],
-    *,
-    given: Mapping[str, str],
-    policy: str,
-) -> Completion:
-    def cell(field: str) -> Any:
-        names = (given[field],) if field in given else FIELDS[field]
-        return next((cells[name] for name in names if cells.get(name) is not None), None)
+class _Maker:
+    """Makes completions of rows, deriving what is not there."""
 
-    prompt, text = _dialogue(cell("prompt"), cell("text"), cell("messages"), cells, file, row)
-    who = _text(cell("policy"), policy)
-    if not who:
-        raise DataError("names no policy", file=file, row=row, field="policy", fix="give policy=NAME, or the column")
-    spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
-    item = _text(cell("item"), digest("item", *spoken))
-    draw = draws[who, item]
-    draws[who, item] += 1
-    return Completion(
-        id=_text(cell("id"), digest("completion", who, item, text, str(draw))),
-        item=item,
-        group=_text(cell("group"), digest("group", *spoken[: _opening(prompt)])),
-        dataset=_text(cell("dataset"), Path(file).stem),
-        policy=who,
-        prompt=prompt,
-        text=text,
-        finish="stop",
-        draw=draw,
-    )
+    def __init__(self, found: Brought, reading: Import) -> None:
+        self._file, self._reading = found.name, reading
+        self._dataset = found.stem or found.name
+        self._names = {
+            field: (reading.columns[field],) if field in reading.columns else names for field, names in FIELDS.items()
+        }
+        self._seen: defaultdict[int, int] = defaultdict(int)
+
+    def __call__(self, row: int, cells: Mapping[str, Any]) -> Completion:
+        def cell(field: str) -> Any:
+            return next((cells[name] for name in self._names[field] if cells.get(name) is not None), None)
+
+        def told(field: str, derived: str) -> str:
+            given = cell(field)
+            if given is None or given == "":  # 0 is no empty cell
+                self._reading.derived[field] += 1
+                return derived
+            return str(given)
+
+        self._refuse_missing_columns(cells, row)
+        prompt, text = _dialogue(cell("prompt"), cell("text"), cell("messages"), cells, self._file, row)
+        who = told("policy", self._reading.policy)
+        if not who:
+            fix = "give policy=NAME, or name its column"
+            raise DataError("names no policy", file=self._file, row=row, field="policy", fix=fix)
+        spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
+        item = told("item", digest("item", *spoken))
+        return Completion(
+            id=told("id", self._id(who, item, text)),
+            item=item,
+            group=told("group", digest("group", *spoken[: _opening(prompt)])),
+            dataset=told("dataset", self._dataset),
+            policy=who,
+            prompt=prompt,
+            text=text,
+            finish="length" if cell("finish") in ("length", "max_tokens", "MAX_TOKENS") else "stop",
+            draw=0,
+        )
+
+    def _refuse_missing_columns(self, cells: Mapping[str, Any], row: int) -> None:
+        for field, column in self._reading.columns.items():
+            if column not in cells:
+                what = f"no such column; present are {', '.join(map(str, cells))}"
+                raise DataError(what, file=self._file, row=row, field=column, fix=f"name the column of {field}")
+
+    def _id(self, who: str, item: str, text: str) -> str:
+        """Return an id that says what the answer is; the second of two equal answers gets another."""
+        key = digest("completion", who, item, text)
+        number = int(key, 16)
+        times, self._seen[number] = self._seen[number], self._seen[number] + 1
+        return key if not times else digest(key, str(times))
 
 
-def _text(cell: Any, derived: str) -> str:
-    """Return a cell as text, or what is derived where it is empty; 0 is no empty cell."""
-    return derived if cell is None or cell == "" else str(cell)
+def settle(path: Path) -> None:
+    """Number the draws of a file of completions that were written as draw 0: by policy and item, sorted by id.
+
+    Args:
+        path: The file; it is written anew where a policy answers an item more than once.
+    """
+    import pyarrow.parquet as pq
+
+    from perl_eval.storage import parquet
+
+    table = pq.read_table(path, columns=["policy", "item", "id"])
+    draws = _draws(*(table[name].to_pylist() for name in table.column_names))
+    if not draws.any():
+        return
+    schema = pq.read_schema(path)
+    place = schema.get_field_index("draw")
+
+    def write(partial: Path) -> None:
+        start = 0
+        with pq.ParquetFile(path) as source, pq.ParquetWriter(partial, schema) as target:
+            for batch in source.iter_batches(1024):
+                numbers = pa.array(draws[start : start + len(batch)], pa.int64())
+                target.write_batch(batch.set_column(place, schema.field("draw"), numbers))
+                start += len(batch)
+
+    parquet.replace_file(path, write)
+
+
+def _draws(policies: Sequence[str], items: Sequence[str], ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the rank of each id among those of its policy and item; shape (n,)."""
+    draws = np.zeros(len(ids), np.int64)
+    together: Counter[tuple[str, str]] = Counter(zip(policies, items, strict=True))
+    several = defaultdict(list)
+    for place, key in enumerate(zip(policies, items, strict=True)):
+        if together[key] > 1:
+            several[key].append(place)
+    for places in several.values():
+        for rank, place in enumerate(sorted(places, key=lambda one: ids[one])):
+            draws[place] = rank
+    return draws
 
 
 def _opening(prompt: Sequence[Message]) -> int:
@@ -148,10 +224,12 @@ def _dialogue(
     return turns, said
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Return whether a path is a run folder with completions, or the file of one."""
+    if path.is_dir():
+        return True
     if path.suffix != ".parquet" or not path.is_file():
         return False
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -159,75 +237,3 @@ def _is_ours(path: Path) -> bool:
     except (pa.ArrowInvalid, OSError):
         return True  # its reader says what is wrong
     return {"id", "item", "group", "policy", "prompt", "text", "draw"} <= present
-
-
-def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    """Read the rows of a file by its ending."""
-    if not path.is_file():
-        raise UserError(f"no such file or folder: {path}", "check the path")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path} ends with {path.suffix or 'nothing'}", f"give one of {', '.join(_READERS)}")
-    return reader(path)
-
-
-def _json(path: Path) -> Iterable[Mapping[str, Any]]:
-    from perl_eval.sources.formats import objects
-
-    return objects(path)
-
-
-def _json_lines(path: Path) -> Iterable[Mapping[str, Any]]:
-    from perl_eval.sources.formats import json_lines
-
-    return json_lines(path)
-
-
-def _delimited(path: Path) -> Iterable[Mapping[str, Any]]:
-    import csv
-
-    from perl_eval.sources.formats import utf_8
-
-    with utf_8(path), path.open(encoding="utf-8-sig", newline="") as handle:
-        try:
-            found = list(csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-        except csv.Error as error:
-            raise DataError(f"is not CSV ({error})", file=path) from None
-    return [{name: _turns_in(cell) for name, cell in row.items()} for row in found]
-
-
-def _turns_in(cell: Any) -> Any:
-    """Return a cell of text that holds a JSON list as that list."""
-    if isinstance(cell, str) and cell.startswith("[{"):
-        try:
-            return json.loads(cell)
-        except ValueError:
-            return cell
-    return cell
-
-
-def _columnar(path: Path) -> Iterable[Mapping[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            return mappings(pq.read_table(path))
-        with pa.memory_map(str(path)) as source:
-            try:
-                return mappings(pa.ipc.open_stream(source).read_all())
-            except pa.ArrowInvalid:
-                return mappings(pa.ipc.open_file(source).read_all())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"is no Arrow table ({error})", file=path) from None
-
-
-_READERS = {
-    ".json": _json,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".csv": _delimited,
-    ".tsv": _delimited,
-    ".parquet": _columnar,
-    ".arrow": _columnar,
-}

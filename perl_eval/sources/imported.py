@@ -1,18 +1,24 @@
-"""From another tool's file to a run folder."""
+"""From a file of another tool to a run folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from perl_eval.errors import UserError
-from perl_eval.records import HumanLabel, Judgement
+from perl_eval.records import Completion, HumanLabel, Judgement
+from perl_eval.sources import completions
+from perl_eval.sources.containers import opened
 from perl_eval.sources.judgements import read_judgements, read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
+from perl_eval.sources.reading import Import
+from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
+from perl_eval.storage.progress import track
 
-__all__ = ["FORMS", "Form", "run"]
+__all__ = ["FORMS", "Form", "run", "take_completions"]
 
 Form = Literal["table", "label-studio", "argilla", "outcomes", "alpaca-eval", "mt-bench"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -51,3 +57,52 @@ def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = N
         else:
             progress.write(read_labels(source, form, where), HumanLabel)
     return progress.folder
+
+
+def take_completions(
+    source: Path,
+    out: Path,
+    *,
+    policy: str = "",
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
+    requests: Path | None = None,
+) -> Path:
+    """Read a file of answers, of any known format, and write it as completions to a run folder.
+
+    Args:
+        source: The file.
+        out: Output folder. Its card has what was derived, and what was left out and why.
+        policy: What the policy is called where the file does not say; by default the file's name.
+        format: The format, where it cannot be told from the content.
+        columns: The names that the rows use, by `completions.FIELDS`.
+        requests: File of the requests or questions that the answers belong to, where they do not repeat them.
+
+    Raises:
+        UserError: There is no such file, or no such format.
+        DataError: The file is of no known format, or a row lacks what is needed.
+    """
+    arguments = {"kind": "completions", "policy": policy, "format": format, "columns": dict(columns or {})}
+    inputs = {"source": Path(source), **({"requests": Path(requests)} if requests else {})}
+    with run_folder.start(out, verb="import", arguments=arguments, inputs=inputs) as going:
+        if going.done:
+            return going.folder
+        found, reading = opened(source), Import(columns or {}, policy, requests)
+        going.write(_counted(completions.read(found, reading, format), going.notes), Completion)
+        completions.settle(going.folder / run_folder.FILES[Completion])
+        going.notes |= {
+            "format": format or format_of(found, Completion).name,
+            "derived": dict(reading.derived),
+            "left_out": dict(reading.left_out),
+        }
+    return going.folder
+
+
+def _counted(made: Iterator[Completion], notes: dict[str, Any]) -> Iterator[Completion]:
+    """Pass records on, and note how many there were, and of which policies."""
+    rows, policies = 0, set()
+    for one in track(made, "rows read"):
+        rows += 1
+        policies.add(one.policy)
+        yield one
+    notes |= {"rows": rows, "policies": sorted(policies)}

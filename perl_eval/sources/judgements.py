@@ -12,7 +12,7 @@ from perl_eval.errors import DataError
 from perl_eval.outcomes import decide
 from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Order, Verdict, digest
 from perl_eval.sources import user_table
-from perl_eval.sources.formats import objects
+from perl_eval.sources.json_files import objects
 from perl_eval.sources.labels import LabelColumns
 
 __all__ = ["read_judgements", "read_outcomes"]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from perl_eval.errors import DataError, UserError
 from perl_eval.outcomes import mirror, people_labels
 from perl_eval.records import HumanLabel, unit_of
-from perl_eval.sources.formats import json_lines, objects, parts, utf_8
+from perl_eval.sources.containers import opened
+from perl_eval.sources.json_files import objects, parts
 from perl_eval.sources.objects import mappings
 from perl_eval.storage import run_folder
 
@@ -153,25 +150,8 @@ def _weight(value: Any, given: _Given, file: Path) -> float:
     return weight
 
 
-def _rows(source: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a parquet, CSV or JSON lines file."""
-    if source.suffix == ".csv":
-        with utf_8(source), source.open(encoding="utf-8-sig", newline="") as handle:
-            try:
-                yield from csv.DictReader(handle)
-            except csv.Error as error:
-                raise DataError(f"is not CSV ({error})", file=source) from None
-    elif source.suffix in (".jsonl", ".ndjson"):
-        yield from json_lines(source)
-    else:
-        try:
-            yield from pq.read_table(source).to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"is not parquet ({error})", file=source, fix="give .parquet, .csv or .jsonl") from None
-
-
 def _table(source: Path, columns: LabelColumns) -> Iterator[_Given]:
-    return _labelled(_rows(source), source, columns)
+    return _labelled(opened(source).rows(), source, columns)
 
 
 def _labelled(rows: Iterable[Mapping[str, Any]], source: Path, columns: LabelColumns) -> Iterator[_Given]:

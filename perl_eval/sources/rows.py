@@ -1,8 +1,7 @@
-"""Reading data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
+"""Import data set rows, as the builders write them: TRL's columns in parquet, one folder a config, files by split."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,11 @@ import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import PICTURE, Message, digest
-from perl_eval.sources.objects import mappings
+from perl_eval.sources.containers import opened
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["Row", "asked", "columns", "read", "rows", "splits", "write_rows"]
+__all__ = ["Row", "asked", "columns", "limited", "read", "rows", "splits"]
 
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 _OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
@@ -86,17 +85,22 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
     return [row for path in files for row in _rows(path, need)]
 
 
-def rows(source: str | Path | Iterable[Any], split: str = "train") -> list[Row]:
+def rows(
+    source: str | Path | Iterable[Any], split: str = "train", *, columns: Mapping[str, str] | None = None
+) -> list[Row]:
     """Return what somebody brought as rows for training.
 
     Args:
-        source: A folder of splits, as ``perl-eval build`` writes it; or a list of dicts, a DataFrame or a Dataset in
-            TRL's columns: ``prompt``, and ``completion``, ``completion`` and ``label``, or ``chosen`` and ``rejected``.
-            ``id`` and ``group`` are derived where they are not given: the group from how the dialogue opens.
-        split: Of a folder: which split.
+        source: A folder of splits, as ``perl-eval build`` writes it; a file, or a folder of files; the id of a data set
+            on the hub, ``org/name[:config][@revision][#split]``; or a list of dicts, a DataFrame or a Dataset. Rows
+            have any of TRL's shapes: ``prompt``, and ``completion``, ``completion`` and ``label``, or ``chosen`` and
+            ``rejected``; the latter without a prompt; ``messages``; ``text``. ``id`` and ``group`` are derived where
+            they are not given: the group from how the dialogue opens.
+        split: Of what has splits: which one.
+        columns: The names that the rows use, by the names used here.
 
     Raises:
-        UserError: There is no such folder or split.
+        UserError: There is no such folder, file, data set or split.
         DataError: A row lacks what is needed.
 
     Example:
@@ -105,48 +109,21 @@ def rows(source: str | Path | Iterable[Any], split: str = "train") -> list[Row]:
         >>> row.chosen
         (Message(role='assistant', content='7'),)
     """
-    if isinstance(source, str | Path):
+    from perl_eval.sources.imported_rows import is_built, parts_of
+    from perl_eval.sources.reading import Import
+    from perl_eval.sources.training_rows import cells_of
+
+    if isinstance(source, str | Path) and is_built(Path(source)):
         return read(Path(source), split)
-    name = Path(f"the {type(source).__name__}")
-    return [_row(_completed(cells, name, row), name, row, ()) for row, cells in enumerate(mappings(source))]
-
-
-def write_rows(folder: Path, source: Any) -> Path:
-    """Write objects in TRL's columns as a folder of splits, as `read` reads it.
-
-    Args:
-        folder: A new folder.
-        source: A list of dicts, a DataFrame or a Dataset, which becomes the split ``train``; or a mapping from split to
-            such, a DatasetDict too.
-
-    Raises:
-        UserError: There are no rows.
-        DataError: A row has no prompt, or columns mix types.
-    """
-    splits = source if isinstance(source, Mapping) else {"train": source}
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, given in splits.items():
-        name = Path(f"the {type(given).__name__}")
-        completed = [_completed(cells, name, row) for row, cells in enumerate(mappings(given))]
-        if not completed:
-            raise UserError(f"split {split!r} has no rows", "give at least one")
-        try:
-            pq.write_table(pa.Table.from_pylist(completed), folder / f"{split}.parquet")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise DataError(f"holds cells of several types in one column ({error})", file=name) from None
-    return folder
-
-
-def _completed(cells: Mapping[str, Any], file: Path, row: int) -> dict[str, Any]:
-    """Return a row's cells, those that every row has derived where they are not given."""
-    if cells.get("prompt") is None:
-        present = ", ".join(map(str, cells))
-        raise DataError(f"has no prompt; present are {present}", file=file, row=row, field="prompt")
-    turns = _turns(cells["prompt"], file, row, "prompt")
-    opening = [f"{turn.role}:{turn.content}" for turn in turns if turn.role != "system"][:1]
-    said = json.dumps([cells.get(name) for name in (*_TURNS, "label")], default=str, ensure_ascii=False)
-    derived = {"id": digest("row", said), "group": digest("group", *opening)}
-    return {**derived, **{name: value for name, value in cells.items() if value is not None}}
+    if isinstance(source, str | Path):
+        parts, _ = parts_of(Path(source), split)
+        if split not in parts:
+            raise UserError(f"{source} has no split {split!r}", f"it has {', '.join(parts)}")
+        found = parts[split]
+    else:
+        found = opened(source)
+    made = enumerate(cells_of(found, Import(columns or {})))
+    return [_row(cells, Path(found.name), row, ()) for row, cells in made]
 
 
 def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
@@ -163,7 +140,12 @@ def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
     """
     distinct = {(row.prompt, row.images): row for row in reversed(read(folder, split))}
     found = sorted(distinct.values(), key=lambda row: row.id)
-    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else found
+    return limited(found, limit)
+
+
+def limited(found: Sequence[Row], limit: int) -> list[Row]:
+    """Return so many of some rows, the same ones whatever their order; 0 for all."""
+    return sorted(found, key=lambda row: digest("limit", row.id))[:limit] if limit else list(found)
 
 
 def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:

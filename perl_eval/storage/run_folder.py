@@ -31,6 +31,7 @@ __all__ = [
     "CARD",
     "CHECKPOINT",
     "FILES",
+    "INPUTS",
     "Run",
     "find_cards",
     "fingerprint",
@@ -54,6 +55,8 @@ _PACKAGES = (
     *("perl-eval", "numpy", "pyarrow", "scipy", "scikit-learn", "datasets"),
     *("torch", "transformers", "peft", "tokenizers", "openai"),
 )
+INPUTS = "inputs"
+"""The folder in a run folder that holds what the verb read of other tools' files, run folders of their own."""
 CHECKPOINT = ".checkpoint"
 """The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
@@ -65,12 +68,12 @@ def _sha256(path: Path) -> str:
 
 
 def _is_output(path: Path, folder: Path) -> bool:
-    """Ledgers stay open to later runs, and hidden files are unfinished work: neither is an output."""
+    """Ledgers stay open to later runs, hidden files are unfinished work, inputs have cards: none is an output."""
     name = path.relative_to(folder)
     if hub_snapshot.name_of(folder) and not hub_snapshot.counts(name.as_posix()):
         return False  # another program's
-    hidden = any(part.startswith(".") for part in name.parts)
-    return path.is_file() and path.name != CARD and not hidden and ".sqlite" not in path.name
+    other = name.parts[0] == INPUTS or any(part.startswith(".") for part in name.parts)
+    return path.is_file() and path.name != CARD and not other and ".sqlite" not in path.name
 
 
 def _outputs(folder: Path) -> dict[str, str]:
@@ -326,7 +329,7 @@ def start(
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in out.iterdir()} - {MARK}
+        held = {path.name for path in out.iterdir()} - {MARK, INPUTS}
         writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None

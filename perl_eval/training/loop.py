@@ -27,6 +27,7 @@ from perl_eval.storage import parquet, run_folder
 from perl_eval.storage.progress import track
 from perl_eval.training.distributed import Processes
 from perl_eval.training.fsdp import as_share, clip, groups, local, plain, share_of, whole
+from perl_eval.training.schedule import Shape, factor
 
 __all__ = ["Diverged", "Fit", "Learning", "LoopOptions", "begun", "optimise"]
 
@@ -41,7 +42,7 @@ class Diverged(PerlEvalError):
 class LoopOptions:
     """How long and how fast to learn.
 
-    ``learning_rate`` rises linearly over ``warmup`` steps, then falls linearly to a tenth. ``evaluate_every`` steps the
+    ``learning_rate`` rises linearly over ``warmup`` steps, then moves as ``shape`` says. ``evaluate_every`` steps the
     validation figure is taken; 0 never. With ``evaluate_first`` it is also taken before the first step, as that of
     step -1, whose weights may be the best. After ``patience`` evaluations without a lower loss the run stops; 0 never.
 
@@ -52,6 +53,7 @@ class LoopOptions:
     steps: int
     learning_rate: float
     warmup: int = 10
+    shape: Shape = "linear"
     clip_norm: float = 1.0
     weight_decay: float = 0.0
     evaluate_every: int = 0
@@ -96,13 +98,6 @@ class Fit:
     seconds: float
 
 
-def _rate(options: LoopOptions, step: int) -> float:
-    if step < options.warmup:
-        return (step + 1) / options.warmup
-    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return 1.0 - 0.9 * progress
-
-
 def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: Processes | None = None) -> Fit:
     """Run a task step by step and move its parameters down their gradient.
 
@@ -138,7 +133,8 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
         if options.patience and state.stale >= options.patience:
             break
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * _rate(options, step)
+            moved = factor(options.shape, step, steps=options.steps, warmup=options.warmup)
+            group["lr"] = options.learning_rate * moved
         optimizer.zero_grad(set_to_none=True)
         figures = dict(task.learn(step))
         processes.sum_gradients(plain(parameters.values()))

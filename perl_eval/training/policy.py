@@ -63,7 +63,7 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
-        found = rows.read(data, "train")
+        found = rows.limited(rows.read(data, "train"), options.limit)
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement)
             before = backbone.weights_sha256()

@@ -34,6 +34,7 @@ from perl_eval.training.objectives import beta_of, kl_loss, reinforce_loss, retu
 from perl_eval.training.profiling import Meter
 from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_function import Reward
+from perl_eval.training.schedule import Schedule
 
 __all__ = ["Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "reinforce"]
 
@@ -53,6 +54,7 @@ class PolicyOptions:
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
+    ``limit`` prompts are learned from, 0 for all.
     """
 
     steps: int = 100
@@ -72,6 +74,8 @@ class PolicyOptions:
     lora: LoraShape = field(default_factory=LoraShape)
     full: bool = False
     ensemble: EnsembleRule = field(default_factory=EnsembleRule)
+    limit: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
@@ -79,7 +83,7 @@ class PolicyOptions:
         if self.batch % self.group:
             raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
         positive(self, "temperature", "learning_rate")
-        not_negative(self, "beta", "value_coefficient")
+        not_negative(self, "beta", "value_coefficient", "limit")
         between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
         finite(self, "missing_end_reward")
         prompt_room(self.max_tokens, self.max_new_tokens)
@@ -222,7 +226,9 @@ class PolicyTrainer:
         """Run all steps."""
         options = self.options
         self.meter = meter or self.meter
-        loop = LoopOptions(steps=options.steps, learning_rate=options.rate, warmup=min(10, options.steps))
+        steps, schedule = options.schedule.steps(options.steps), options.schedule
+        warmup = schedule.warm(min(10, steps))
+        loop = LoopOptions(steps=steps, learning_rate=options.rate, warmup=warmup, shape=schedule.shape)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
             task = Learning("train policy", self.roles.parts(), self.learn, log=log)
             return optimise(task, loop, folder=folder, processes=self.processes)

@@ -45,6 +45,7 @@ from perl_eval.training.platt import held_out_quality, platt
 from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
 from perl_eval.training.reward_examples import NEED, Example, encoded, held_out_scores, kind_of
+from perl_eval.training.schedule import Schedule
 
 __all__ = ["RewardOptions", "RewardTrainer", "fit_reward", "run"]
 
@@ -63,7 +64,7 @@ class RewardOptions:
 
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which
-    keeps the last weights, train for one.
+    keeps the last weights, train for one. ``limit`` rows are learned from, 0 for all.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
@@ -81,12 +82,14 @@ class RewardOptions:
     weight_decay: float = 0.0
     dropout: float = 0.0
     patience: int = 0
+    limit: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "normalise_on", "max_new_tokens")
         positive(self, "epochs", "learning_rate")
-        not_negative(self, "weight_decay", "patience", "evaluations")
+        not_negative(self, "weight_decay", "patience", "evaluations", "limit")
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         between(0, 1, self, "dropout", ends="[)")
@@ -140,7 +143,7 @@ class RewardTrainer:
         backbone.train_only(*self.parts)
         share_out(backbone, *self.parts, processes=self.processes)
         self.lengths = [example.length for example in self.examples]
-        self.steps = max(1, round(options.epochs * len(self.examples) / options.batch))
+        self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.examples) / options.batch)))
 
     @property
     def parts(self) -> tuple[str | None, ...]:
@@ -157,6 +160,8 @@ class RewardTrainer:
         loop = LoopOptions(
             steps=self.steps,
             learning_rate=options.rate,
+            warmup=options.schedule.warm(10),
+            shape=options.schedule.shape,
             weight_decay=options.weight_decay,
             evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
             evaluate_first=options.probe and options.evaluations > 0,
@@ -322,6 +327,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         split = {name: rows.read(data, name, need=NEED[kind]) for name in rows.splits(data)}
         if not split.get("train"):
             raise UserError(f"{data} has no rows in its train split", "build a config with some")
+        split["train"] = rows.limited(split["train"], options.limit)
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
             held_out = split.get("validation", [])

@@ -33,6 +33,7 @@ from perl_eval.training.loop import Fit, Learning, LoopOptions, optimise
 from perl_eval.training.objectives import language_modelling_loss
 from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
+from perl_eval.training.schedule import Schedule
 
 __all__ = ["SftOptions", "SftTrainer", "run"]
 
@@ -51,7 +52,7 @@ class SftOptions:
     All weights are trained; with ``lora`` only an adapter of that shape, which is added to the weights at the end.
     ``learning_rate`` by default is 2e-3 for an adapter or a model made from nothing, and a tenth of it for tuning all
     of a trained one; ``weight_decay`` is 0.01 for whole models and 0 for adapters. With ``patience`` the run stops
-    after that many evaluations without a lower validation loss.
+    after that many evaluations without a lower validation loss. ``limit`` rows are read, 0 for all.
     """
 
     model: str = "scratch:tiny"
@@ -63,13 +64,15 @@ class SftOptions:
     lora: LoraShape | None = None
     weight_decay: float | None = None
     patience: int = 0
+    limit: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
     chat_template: Path | None = None
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch", "max_tokens", "evaluations")
         positive(self, "epochs", "learning_rate")
-        not_negative(self, "patience", "weight_decay")
+        not_negative(self, "patience", "weight_decay", "limit")
         if self.lora is not None and self.start is None:
             raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
         if self.chat_template is not None and self.start is None:
@@ -155,7 +158,7 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
-        found = rows.read(data, "train", need=("completion",))
+        found = rows.limited(rows.read(data, "train", need=("completion",)), options.limit)
         held_out = []
         if "validation" in rows.splits(data):
             held_out = rows.read(data, "validation", need=("completion",))
@@ -219,7 +222,7 @@ class SftTrainer:
         backbone.train_only(self.name)
         share_out(backbone, self.name, processes=self.processes)
         self.lengths = [len(row.ids) for row in self.encoded]
-        self.steps = max(1, round(options.epochs * len(self.encoded) / options.batch))
+        self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.encoded) / options.batch)))
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
@@ -231,7 +234,8 @@ class SftTrainer:
         loop = LoopOptions(
             steps=steps,
             learning_rate=options.rate,
-            warmup=min(50, steps // 10 + 1),
+            warmup=options.schedule.warm(min(50, steps // 10 + 1)),
+            shape=options.schedule.shape,
             weight_decay=options.decay,
             evaluate_every=max(1, steps // options.evaluations) if self.held_out else 0,
             patience=options.patience,

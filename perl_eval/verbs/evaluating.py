@@ -60,8 +60,10 @@ def judge(
     """
     from perl_eval.judges.registry import open_judge
     from perl_eval.judging.judge import JudgeOptions, run
+    from perl_eval.judging.options import template_of
 
     how = replace(options, prompt=prompt) if options else JudgeOptions(prompt=prompt)
+    template_of(None if b is None else Path("b"), how)  # before weights are loaded
     who = open_judge(by) if isinstance(by, str) else by
     with records_in(a, Completion, "a") as ours, records_in(b, Completion, "b") as theirs:
         assert ours is not None

@@ -28,15 +28,31 @@ def kept(kind: type[Kind], out: str | Path | None, run: Callable[[Path], Path]) 
 
 
 @contextmanager
-def rows_in(data: Source) -> Iterator[Path]:
-    """Yield a folder of rows; of objects, for as long as the block lasts."""
-    if isinstance(data, str | Path | Result):
+def rows_in(data: Source, *, make: Sequence[str] = (), whole: str = "train") -> Iterator[Path]:
+    """Yield a folder of splits; of objects, files and data sets on the hub, for as long as the block lasts.
+
+    Args:
+        data: A folder of splits, a file, a hub id, rows in memory, or a mapping from split to such.
+        make: Held-out splits to make by group of the rows for training, where they are missing.
+        whole: The split that all rows are, where they come without splits.
+    """
+    from perl_eval.sources.containers import opened
+    from perl_eval.sources.imported_rows import is_built, take_rows
+    from perl_eval.sources.reading import Import
+    from perl_eval.sources.training_rows import write_splits
+
+    if isinstance(data, Result) or (isinstance(data, str | Path) and is_built(Path(data))):
         yield home_of(data)
         return
-    from perl_eval.sources.rows import write_rows
-
     keeper = TemporaryFolder()
-    yield write_rows(keeper.path / "rows", data)
+    home = keeper.path / "rows"
+    missing = [split for split in make if not isinstance(data, Mapping) or split not in data]
+    if isinstance(data, str | Path):
+        take_rows(Path(data), home, make=make, whole=whole)
+    else:
+        splits = data if isinstance(data, Mapping) else {whole: data}
+        write_splits({split: opened(rows) for split, rows in splits.items()}, home, Import(), make=missing)
+    yield home
     del keeper
 
 

@@ -52,7 +52,7 @@ def sample(
     """
     from perl_eval.sampling.in_process import run
 
-    with rows_in(data) as asked:
+    with rows_in(data, whole=options.split if options else "test") as asked:
         return kept(Completions, out, lambda home: run(model_of(model), asked, home, options=options, seed=seed))
 
 
@@ -114,7 +114,7 @@ def train_sft(
     from perl_eval.training.sft import SftOptions, run
 
     how = options or SftOptions()
-    with rows_in(data) as rows:
+    with rows_in(data, make=("validation",) if options and options.patience else ()) as rows:
         return kept(Trained, out, lambda home: run(rows, home, options=how, seed=seed))
 
 
@@ -152,7 +152,7 @@ def train_reward(
     from perl_eval.training.reward import run
 
     start = model_of(prior)
-    with rows_in(data) as rows:
+    with rows_in(data, make=("validation", "test")) as rows:
         return kept(Trained, out, lambda home: run(rows, start, home, options=options, seed=seed))
 
 

@@ -38,6 +38,7 @@ BESIDE: Mapping[str, str] = {
     "judge --batch-poll": "--batch",
     "power --rate": "--items 10",
     "power --items": "--rate 0.5",
+    "train sft --alpha": "--lora",
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
 }
@@ -65,9 +66,12 @@ NAMES: Mapping[str, str] = {
         max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps votes
         workers
     """,
-    "number": "evaluations folds micro-batch posterior:limit sample:limit train-sft:patience train-reward:patience",
+    "number": """
+        evaluations folds max-steps micro-batch posterior:limit sample:limit train-policy:limit train-reward:limit
+        train-reward:patience train-sft:limit train-sft:patience warmup
+    """,
     "positive": """
-        batch-poll epochs full-rate judgements-per-hour learning-rate lease max-cost plan:patience policy-rate
+        alpha batch-poll epochs full-rate judgements-per-hour learning-rate lease max-cost plan:patience policy-rate
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
     """,
     "not negative": """

@@ -67,7 +67,7 @@ def test_wrong_columns_and_labels_name_what_there_is(tmp_path: Path) -> None:
         sources.read_labels(odd)
     for name, text in (("bad.jsonl", "{"), ("bad.parquet", "x"), ("list.jsonl", "[1]")):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError, match="is not"):
+        with pytest.raises(DataError, match=r"is (not|neither)"):
             sources.read_labels(tmp_path / name)
     with pytest.raises(UserError, match="no form 'excel'"):
         sources.run(path, tmp_path / "out", form="excel")
@@ -252,10 +252,10 @@ def test_text_of_another_encoding_is_one_line(tmp_path: Path, name: str) -> None
         sources.read_labels(path, "argilla" if name.endswith(".json") else "table")
 
 
-def test_a_cell_beyond_what_csv_takes_is_one_line(tmp_path: Path) -> None:
+def test_a_note_may_be_longer_than_what_csv_takes_by_itself(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(f"a,label,note\nx,yes,{'z' * 200_000}\n")
-    with pytest.raises(DataError, match="is not CSV"):
-        sources.read_labels(tmp_path / "x.csv")
+    (found,) = sources.read_labels(tmp_path / "x.csv")
+    assert len(found.note) == 200_000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""Dialogues: rows with ``messages`` (OpenAI's form) or ``conversations`` (ShareGPT's), the last turn the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from perl_eval.errors import DataError
+from perl_eval.records import Completion
+from perl_eval.sources.containers import Brought
+from perl_eval.sources.reading import Format, Import
+
+__all__ = ["CHAT"]
+
+_ROLES = {"human": "user", "gpt": "assistant", "bing": "assistant", "chatgpt": "assistant", "bard": "assistant"}
+
+
+def _matches(found: Brought) -> bool:
+    turns = found.head[0].get("messages", found.head[0].get("conversations")) if found.head else None
+    return isinstance(turns, list) and bool(turns) and isinstance(turns[-1], dict)
+
+
+def _read(found: Brought, _: Import) -> Iterator[Mapping[str, Any]]:
+    for row, cells in enumerate(found.rows()):
+        name = "messages" if "messages" in cells else "conversations"
+        turns = cells.get(name)
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise DataError("is no list of turns", file=found.name, row=row, field=name)
+        yield {**cells, "messages": [_turn(turn) for turn in turns]}
+
+
+def _turn(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a turn with role and content; ShareGPT says from and value."""
+    if "from" not in turn or "role" in turn:
+        return turn
+    said = str(turn["from"])
+    return {"role": _ROLES.get(said, said), "content": turn.get("value", "")}
+
+
+CHAT = Format("chat", Completion, "dialogues in `messages` (or ShareGPT's), the last turn the answer", _matches, _read)

@@ -1,0 +1,67 @@
+"""What a format is: a name, what tells its files, and how its rows become those that records are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perl_eval.errors import DataError
+from perl_eval.sources.containers import Brought
+
+__all__ = ["Format", "Import", "cell"]
+
+
+@dataclass
+class Import:
+    """One reading of something: how it is read, and what was found out on the way.
+
+    Attributes:
+        columns: The names that the rows use, where somebody gave them, by the names used here.
+        policy: What the policy is called where rows do not say.
+        requests: File of the requests or questions that the rows answer, where they do not repeat them.
+        derived: What was not there and was derived: rows by field.
+        left_out: Rows that give no record, by reason.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    policy: str = ""
+    requests: Path | None = None
+    derived: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One layout in which a tool writes, or people keep, one kind of record.
+
+    Attributes:
+        name: As typed after ``--format``.
+        gives: The kind of record: Completion, Judgement, HumanLabel or `perl_eval.sources.rows.Row`.
+        what: One line for help.
+        matches: Whether something is of this format, by its first rows; it never raises.
+        read: Yields what the records are made of: rows with the names of `completions.FIELDS` for completions, of
+            TRL's columns for rows, and the records themselves for judgements and labels. Raises DataError with file,
+            row and field.
+    """
+
+    name: str
+    gives: type
+    what: str
+    matches: Callable[[Brought], bool]
+    read: Callable[[Brought, Import], Iterator[Any]]
+
+
+def cell(cells: Mapping[str, Any], name: str, kind: type | tuple[type, ...], file: str, row: int) -> Any:
+    """Return a cell that must be there, and of some type.
+
+    Raises:
+        DataError: It is missing, empty (None) or of another type.
+    """
+    if cells.get(name) is None:
+        raise DataError(f"no such field; present are {', '.join(map(str, cells))}", file=file, row=row, field=name)
+    if not isinstance(cells[name], kind):
+        raise DataError(f"is a {type(cells[name]).__name__}", file=file, row=row, field=name)
+    return cells[name]

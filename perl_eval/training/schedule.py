@@ -1,0 +1,58 @@
+"""How the learning rate moves over a run, and how long the run is at most."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from perl_eval.checks import not_negative
+from perl_eval.errors import OptionError
+
+__all__ = ["Schedule", "Shape", "factor"]
+
+Shape = Literal["linear", "cosine", "constant"]
+_FLOOR = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The rate rises linearly over ``warmup`` steps (None: the verb's own number), then moves as ``shape`` says.
+
+    ``linear`` and ``cosine`` fall to a tenth at the end, ``constant`` stays. ``max_steps`` bounds the steps; 0 does
+    not. It is the end that the rate falls to.
+    """
+
+    shape: Shape = "linear"
+    warmup: int | None = None
+    max_steps: int = 0
+
+    def __post_init__(self) -> None:
+        not_negative(self, "warmup", "max_steps")
+        if self.shape not in get_args(Shape):
+            raise OptionError("schedule", repr(self.shape), f"choose from {', '.join(get_args(Shape))}")
+
+    def steps(self, wanted: int) -> int:
+        """Return how many steps are taken where so many are wanted."""
+        return min(wanted, self.max_steps) if self.max_steps else wanted
+
+    def warm(self, own: int) -> int:
+        """Return the steps of the warmup, where the verb's own number is not given otherwise."""
+        return own if self.warmup is None else self.warmup
+
+
+def factor(shape: Shape, step: int, *, steps: int, warmup: int) -> float:
+    """Return what the learning rate is multiplied by at a step, counted from 0; in (0, 1].
+
+    Args:
+        shape: How it moves after the warmup.
+        step: The step.
+        steps: Steps of the run.
+        warmup: Steps over which it rises.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    if shape == "cosine":
+        return _FLOOR + (1 - _FLOOR) * (1 + math.cos(math.pi * progress)) / 2
+    return 1.0 - (1 - _FLOOR) * progress if shape == "linear" else 1.0

@@ -1,0 +1,182 @@
+"""Answers in the layouts of other tools become the same completions, whatever the container and the order of rows."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perl_eval import sources
+from perl_eval.errors import DataError, OptionError, UserError
+from perl_eval.records import Completion, Message
+from perl_eval.sources.brought import HowRead, completions_in
+from perl_eval.sources.completions import completions
+from perl_eval.storage import run_folder
+
+ASKED = ["Name a prime.", "Say hello.", "Which colour has a ripe tomato?"]
+SAID = ["7", "Hello!", "Red."]
+
+
+def lines(path: Path, rows: Sequence[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def document(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content), "utf-8")
+    return path
+
+
+def alpaca_eval(folder: Path) -> Path:
+    rows = [
+        {"dataset": "helpful_base", "instruction": asked, "output": said, "generator": "ours"}
+        for asked, said in zip(ASKED, SAID, strict=True)
+    ]
+    return document(folder / "model_outputs.json", rows)
+
+
+def chat(folder: Path) -> Path:
+    rows = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in zip(ASKED, SAID, strict=True)
+    ]
+    return lines(folder / "ours.jsonl", rows)
+
+
+def sharegpt(folder: Path) -> Path:
+    rows = [
+        {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]}
+        for asked, said in zip(ASKED, SAID, strict=True)
+    ]
+    return document(folder / "ours.json", rows)
+
+
+def mt_bench(folder: Path) -> Path:
+    questions = [{"question_id": n, "category": "c", "turns": [asked, "More."]} for n, asked in enumerate(ASKED, 81)]
+    lines(folder / "mt_bench" / "question.jsonl", questions)
+    rows = [
+        {
+            "question_id": n,
+            "answer_id": f"x{n}",
+            "model_id": "ours",
+            "choices": [{"index": 0, "turns": [said, "And more."]}],
+            "tstamp": 1.0,
+        }
+        for n, said in enumerate(SAID, 81)
+    ]
+    return lines(folder / "mt_bench" / "model_answer" / "ours.jsonl", rows)
+
+
+def arena_hard(folder: Path) -> Path:
+    rows = [
+        {
+            "uid": f"u{n}",
+            "ans_id": f"x{n}",
+            "model": "ours",
+            "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": {"answer": said}}],
+            "tstamp": 1.0,
+            "metadata": {"token_len": 3},
+        }
+        for n, (asked, said) in enumerate(zip(ASKED, SAID, strict=True))
+    ]
+    return lines(folder / "ours.jsonl", rows)
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "alpaca-eval": ("table", alpaca_eval),
+    "chat": ("chat", chat),
+    "sharegpt": ("chat", sharegpt),
+    "mt-bench": ("mt-bench", mt_bench),
+    "arena-hard": ("arena-hard", arena_hard),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_gives_the_same_answers(tmp_path: Path, name: str) -> None:
+    format, write = FORMATS[name]
+    source = write(tmp_path)
+    found = completions(source)
+    assert [(one.prompt, one.text, one.policy, one.draw, one.finish) for one in found] == [
+        ((Message("user", asked),), said, "ours", 0, "stop") for asked, said in zip(ASKED, SAID, strict=True)
+    ]
+    folder = sources.take_completions(source, tmp_path / "out")
+    assert run_folder.read(folder, Completion) == found
+    card = run_folder.read_card(folder)
+    assert card is not None
+    assert card.notes["format"] == format
+    assert card.notes["rows"] == 3
+
+
+def test_nothing_depends_on_the_order_of_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n % 5}", "text": f"a{n % 7}"} for n in range(40)]
+    mixed = random.Random(0).sample(rows, len(rows))
+    first, second = (
+        completions(lines(tmp_path / name / "x.jsonl", part)) for name, part in (("1", rows), ("2", mixed))
+    )
+    assert sorted(first, key=lambda one: one.id) == sorted(second, key=lambda one: one.id)
+    assert len({one.id for one in first}) == 40
+    by_item = {(one.item, one.draw) for one in first}
+    assert by_item == {(item, draw) for item in {one.item for one in first} for draw in range(8)}
+
+
+def test_a_file_of_several_draws_is_numbered_as_objects_are(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n % 3}", "text": f"a{n}", "model": "m"} for n in range(10)]
+    folder = sources.take_completions(lines(tmp_path / "x.jsonl", rows), tmp_path / "out")
+    assert [one.draw for one in run_folder.read(folder, Completion)] == [one.draw for one in completions(rows)]
+
+
+def test_second_turns_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = sources.take_completions(mt_bench(tmp_path), tmp_path / "out")
+    card = run_folder.read_card(folder)
+    assert card is not None
+    assert list(card.notes["left_out"].values()) == [3]
+
+
+def test_answers_without_their_questions_say_what_to_give(tmp_path: Path) -> None:
+    source = mt_bench(tmp_path)
+    questions = source.parent.parent / "question.jsonl"
+    elsewhere = questions.rename(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(DataError, match="give it with --requests"):
+        completions(source)
+    folder = sources.take_completions(source, tmp_path / "out", requests=elsewhere)
+    assert len(run_folder.read(folder, Completion)) == 3
+
+
+def test_columns_of_any_name(tmp_path: Path) -> None:
+    rows = [{"frage": "q", "antwort": "a", "wer": "m"}]
+    (found,) = completions(rows, columns={"prompt": "frage", "text": "antwort", "policy": "wer"})
+    assert (found.text, found.policy) == ("a", "m")
+    with pytest.raises(DataError, match=r"'frege'.*no such column; present are frage, antwort, wer"):
+        completions(rows, columns={"prompt": "frege", "text": "antwort"})
+    with pytest.raises(OptionError, match="no completion has"):
+        completions(rows, columns={"promt": "frage"})
+
+
+def test_an_unknown_format_lists_what_is_known(tmp_path: Path) -> None:
+    source = lines(tmp_path / "x.jsonl", [{"frage": "q"}])
+    with pytest.raises(DataError, match=r"no known format of completions \(columns frage\); known are .*chat.*table"):
+        completions(source)
+    with pytest.raises(OptionError, match="did you mean chat"):
+        completions(source, format="chatt")
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    first, second = (
+        lines(tmp_path / name / "outputs.jsonl", [{"prompt": "q", "text": name}]) for name in ("base", "tuned")
+    )
+    said: list[str] = []
+    folders = completions_in([first, second], tmp_path / "out", how=HowRead(), say=said.append)
+    assert [run_folder.read(one, Completion)[0].policy for one in folders] == ["base/outputs", "tuned/outputs"]
+    assert "derived: dataset, group, id, item, policy" in said[0]
+    again = completions_in([first, second], tmp_path / "out", how=HowRead())
+    assert again == folders
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        completions(tmp_path / "none.jsonl")
