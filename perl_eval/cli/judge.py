@@ -74,6 +74,7 @@ def judge(
     position_bias: asked.PositionBias = 0.0,
     noise: asked.Noise = 0.0,
     local_batch: asked.LocalBatch = 16,
+    chat_template: asked.ChatTemplate = None,
     dry_run: asked.DryRun = False,
     attack: asked.Attack = False,
     look: asked.Look = False,
@@ -126,6 +127,7 @@ def judge(
         price_out_usd=price_out,
         key_file=key_file,
         local_batch=local_batch,
+        chat_template=chat_template,
         **reading,
     )
     # before weights are loaded
@@ -210,7 +212,9 @@ def _opened(specs: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> li
 
 def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> None:
     """Refuse several votes of judges that draw nothing."""
-    still = [spec for spec in specs if not spec.startswith("chat:") or temperature == 0]
+    from perl_eval.judges.registry import is_chat
+
+    still = [spec for spec in specs if not is_chat(spec) or temperature == 0]
     if still:
         raise UserError(
             f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"

@@ -24,7 +24,9 @@ Judges = Annotated[
     list[str] | None,
     typer.Option(
         "--judge",
-        help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
+        help="chat:MODEL; a provider's openai:MODEL, anthropic:, google:, mistral:, openrouter:, together:, groq:, "
+        "deepseek:, azure:, ollama:, vllm:, llamacpp:MODEL; decisions:MODEL; local:MODEL or reward:MODEL "
+        "(a folder, or ORG/NAME of the hub); scripted:NAME. Several are a jury.",
         metavar="BACKEND:NAME",
     ),
 ]
@@ -70,9 +72,13 @@ HalfWidth = Annotated[
 ]
 
 BaseUrl = Annotated[
-    str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
+    str | None,
+    typer.Option(help="Up to and with /v1; else the provider's, or OpenAI's.", rich_help_panel=_SERVER),
 ]
-KeyFile = Annotated[Path | None, typer.Option(help="File with the key; else OPENAI_API_KEY.", rich_help_panel=_SERVER)]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the key; else OPENAI_API_KEY, or the provider's variable.", rich_help_panel=_SERVER),
+]
 VerdictBy = Annotated[str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)]
 Temperature = Annotated[float, typer.Option(help="Of a chat judge.", rich_help_panel=_SERVER)]
 ReplyTokens = Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=_SERVER)]
@@ -94,6 +100,9 @@ TieMargin = Annotated[
 Threshold = Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)]
 PositionBias = Annotated[float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)]
 Noise = Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="Of a local judge whose tokenizer has none: a file.", rich_help_panel=_NEAR)
+]
 LocalBatch = Annotated[int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)]
 
 DryRun = Annotated[

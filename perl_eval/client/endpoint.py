@@ -45,6 +45,7 @@ class Endpoint:
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
+        key_needed: Whether there must be a key, at an address that is given.
 
     Raises:
         UserError: There is no key, or the address is no plain http address.
@@ -56,6 +57,7 @@ class Endpoint:
     price_in_usd: float | None
     price_out_usd: float | None
     key_file: Path | None = None
+    key_needed: bool = False
     _line: Connection | None = field(default=None, repr=False)
     _client: openai.AsyncOpenAI | None = field(default=None, repr=False)
 
@@ -68,7 +70,7 @@ class Endpoint:
                 raise UserError(
                     "the server's address holds a user, a password or a query", "put the key in the environment"
                 )
-        if not self._key() and self.base_url is None:
+        if not self._key() and (self.key_needed or self.base_url is None):
             raise UserError(f"{self.key_variable} is not set", "put the key there, or into a file")
 
     def _key(self) -> str:

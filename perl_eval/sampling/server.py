@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from perl_eval.checks import at_least_one, not_negative, positive
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
+from perl_eval.client.providers import PROVIDERS, access
 from perl_eval.client.reply import Reply
 from perl_eval.client.scheduler import Handling, Scheduler, looked_up
 from perl_eval.client.usage import Usage
@@ -56,6 +57,7 @@ class ServerOptions:
         timeout_s: Longest wait for one completion.
         key_variable: Environment variable that holds the server's key, if it wants one.
         key_file: File that holds it, instead.
+        not_taken: Options that are not sent, because the server is known not to take them.
     """
 
     name: str = ""
@@ -70,6 +72,7 @@ class ServerOptions:
     timeout_s: float = 600.0
     key_variable: str = "OPENAI_API_KEY"
     key_file: Path | None = None
+    not_taken: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         at_least_one(self, "draws", "max_new_tokens", "max_concurrency", "attempts")
@@ -96,7 +99,7 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
     card counts them.
 
     Args:
-        server: The server's address, up to and with ``/v1``.
+        server: The server's address, up to and with ``/v1``, or a provider's name, see `perl_eval.client.providers`.
         model: The model, or the LoRA adapter, as the server names it.
         data: A folder of rows with prompts.
         out: The run folder; gets ``completions.parquet`` and the ledger.
@@ -108,8 +111,9 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
         DataError: A changed input.
     """
     options = options or ServerOptions()
+    server, options = _behind(server, options)
     shown = {**asdict(options), "server": server, "model": model}
-    for name in ("max_concurrency", "attempts", "backoff_s", "timeout_s", "key_variable", "key_file"):
+    for name in ("max_concurrency", "attempts", "backoff_s", "timeout_s", "key_variable", "key_file", "not_taken"):
         del shown[name]  # they change no completion
     sampler = _Sampler(server, model, options)
     with run_folder.start(out, verb="sample", arguments=shown, seed=seed, inputs={"data": Path(data)}) as going:
@@ -132,6 +136,19 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
         }
         going.notes |= {"unanswered": len(refused), "unanswered_examples": dict(list(refused.items())[:_EXAMPLES])}
     return going.folder
+
+
+def _behind(server: str, options: ServerOptions) -> tuple[str, ServerOptions]:
+    """Return the address of a server, and with a provider's name in its place what is known of that one.
+
+    Raises:
+        UserError: The provider wants a key, and there is none.
+    """
+    if server not in PROVIDERS:
+        return server, options
+    found = access(server, key_file=options.key_file)
+    not_taken = PROVIDERS[server].not_taken & frozenset(_DISPENSABLE)
+    return found.base_url, replace(options, key_variable=found.key_variable, not_taken=not_taken)
 
 
 def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Prompt]:
@@ -173,7 +190,7 @@ class _Sampler:
         self.longest = options.max_new_tokens
         self._endpoint = Endpoint(server, options.key_variable, options.timeout_s, None, None, options.key_file)
         self._limit_name = "max_tokens"
-        self.not_taken: frozenset[str] = frozenset()
+        self.not_taken = options.not_taken
 
     def body(self, row: Row, seed: int) -> dict[str, object]:
         """Return all that decides a completion."""

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
-from perl_eval.storage import parquet, remote
+from perl_eval.storage import hub_snapshot, parquet, remote
 from perl_eval.storage.remote import CARD, MARK
 
 __all__ = [
@@ -69,8 +69,10 @@ def _sha256(path: Path) -> str:
 
 def _is_output(path: Path, folder: Path) -> bool:
     """Ledgers stay open to later runs, hidden files are unfinished work, inputs have cards: none is an output."""
-    parts = path.relative_to(folder).parts
-    other = parts[0] == INPUTS or any(part.startswith(".") for part in parts)
+    name = path.relative_to(folder)
+    if hub_snapshot.name_of(folder) and not hub_snapshot.counts(name.as_posix()):
+        return False  # another program's
+    other = name.parts[0] == INPUTS or any(part.startswith(".") for part in name.parts)
     return path.is_file() and path.name != CARD and not other and ".sqlite" not in path.name
 
 

@@ -1,30 +1,35 @@
-"""The chat backend: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply."""
+"""The chat backend: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply.
+
+Providers of models are opened by their name, see `perl_eval.client.providers`: ``groq:MODEL`` is ``chat:MODEL`` with
+that provider's address, the key from its variable, and without what it does not take. To the ledger both are the same.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from perl_eval.client.endpoint import Endpoint, Posted
+from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
 from perl_eval.client.reply import Finish, Reply
-from perl_eval.errors import JudgeError, Refused
+from perl_eval.errors import JudgeError, Refused, UserError
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import TextReader
 from perl_eval.records import Question
 from perl_eval.storage import images
 
-__all__ = ["ChatJudge", "ChatOptions", "opened"]
+__all__ = ["ChatJudge", "ChatOptions", "opened", "opened_at"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
 # What a server may not take, and by which words its complaint is known.
 _OPTIONS = (
     (frozenset({"temperature"}), ("temperature",)),
-    (frozenset({"logprobs", "top_logprobs"}), ("logprobs",)),
+    (LOGPROBS, ("logprobs",)),
     (frozenset({"response_format"}), ("response_format", "json_schema", "structured output", "guided")),
 )
 
@@ -44,6 +49,9 @@ class ChatOptions:
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key, instead of the variable.
+        key_needed: Whether there must be a key at that address.
+        limit_name: What the server calls the longest reply; one that says so is given the other name.
+        not_taken: Options that are not sent, because the server is known not to take them.
     """
 
     base_url: str | None = None
@@ -56,6 +64,9 @@ class ChatOptions:
     price_in_usd: float | None = None
     price_out_usd: float | None = None
     key_file: Path | None = None
+    key_needed: bool = False
+    limit_name: LimitName = "max_tokens"
+    not_taken: frozenset[str] = frozenset()
 
 
 class ChatJudge(Judge):
@@ -82,6 +93,7 @@ class ChatJudge(Judge):
             options.price_in_usd,
             options.price_out_usd,
             options.key_file,
+            options.key_needed,
         )
         # A reply that is cut off is asked for again, with twice the tokens.
         self.longest = 3 * options.max_tokens
@@ -93,8 +105,8 @@ class ChatJudge(Judge):
             "structured": options.structured,
         }
         # Some servers want the limit under another name, or do not take an option; their 400 says so.
-        self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-        self._not_taken: frozenset[str] = frozenset()
+        self._limit_name: LimitName = options.limit_name
+        self._not_taken = options.not_taken
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send each question as one request."""
@@ -247,17 +259,42 @@ def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
 
 def opened(name: str, options: BackendOptions) -> ChatJudge:
     """Open the judge ``chat:MODEL``."""
-    return ChatJudge(
-        name,
-        ChatOptions(
-            base_url=options.base_url,
-            temperature=options.temperature,
-            max_tokens=options.max_reply_tokens,
-            logprobs=options.verdict_by == "logprobs",
-            structured=options.verdict_by == "structured",
-            timeout_s=options.timeout_s,
-            price_in_usd=options.price_in_usd,
-            price_out_usd=options.price_out_usd,
-            key_file=options.key_file,
-        ),
+    return ChatJudge(name, _told(options))
+
+
+def opened_at(provider: str, name: str, options: BackendOptions) -> ChatJudge:
+    """Open a provider's model as a judge, such as ``groq:MODEL``.
+
+    Raises:
+        UserError: No key is set, or the provider gives no probabilities and they are asked for.
+    """
+    facts = PROVIDERS[provider]
+    if options.verdict_by == "logprobs" and facts.not_taken & LOGPROBS:
+        raise UserError(f"{provider} gives no log-probabilities", "leave out --verdict-by logprobs")
+    found = access(provider, options.base_url, options.key_file)
+    # OpenAI's own address is None, as with chat:MODEL, whose replies are then found in the ledger.
+    own = provider == "openai" and options.base_url is None
+    told = replace(
+        _told(options),
+        base_url=None if own else found.base_url,
+        key_variable=found.key_variable,
+        key_needed=found.key_needed,
+        limit_name=facts.limit_name,
+        not_taken=facts.not_taken,
+    )
+    return ChatJudge(name, told)
+
+
+def _told(options: BackendOptions) -> ChatOptions:
+    """Return what concerns a chat endpoint."""
+    return ChatOptions(
+        base_url=options.base_url,
+        temperature=options.temperature,
+        max_tokens=options.max_reply_tokens,
+        logprobs=options.verdict_by == "logprobs",
+        structured=options.verdict_by == "structured",
+        timeout_s=options.timeout_s,
+        price_in_usd=options.price_in_usd,
+        price_out_usd=options.price_out_usd,
+        key_file=options.key_file,
     )
