@@ -117,7 +117,7 @@ def test_ratings_are_judged_alone(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("agree --on nowhere --judge scripted:length", "nowhere is neither a file, a folder nor a data set; give a folder"),
+        ("agree --on nowhere --judge scripted:length", "nowhere is neither a file, a folder nor a data set"),
         ("agree --on {file} --judge scripted:length", "row 0, field 'prompt': has neither prompt, messages, text"),
         ("agree --on {data}", "--judge is missing; give one, such as --judge chat:MODEL"),
         ("agree --on {data} --judge scripted:length --judge scripted:constant", "2 judges are given"),
