@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perl_eval.sources.imported import FORMS, Form, run, take_completions
-from perl_eval.sources.judgements import read_judgements, read_outcomes
+from perl_eval.sources.imported import FORMS, Form, read_judgements, run, take_completions
+from perl_eval.sources.judgements import read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
 
 __all__ = [

@@ -11,17 +11,34 @@ from perl_eval.errors import UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources import completions
 from perl_eval.sources.containers import opened
-from perl_eval.sources.judgements import read_judgements, read_outcomes
+from perl_eval.sources.judgements import read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
 from perl_eval.sources.reading import Import
 from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
 
-__all__ = ["FORMS", "Form", "run", "take_completions"]
+__all__ = ["FORMS", "Form", "read_judgements", "run", "take_completions"]
 
 Form = Literal["table", "label-studio", "argilla", "outcomes", "alpaca-eval", "mt-bench"]
 FORMS: tuple[Form, ...] = get_args(Form)
+_SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
+
+
+def read_judgements(source: Any, format: str = "") -> list[Judgement]:
+    """Read what another tool's judge said.
+
+    Args:
+        source: A file of a format that gives judgements, see ``perl-eval import --formats``, or its rows.
+        format: The format, where it cannot be told from the content; ``alpaca-eval`` and ``mt-bench`` are short for
+            their judgements.
+
+    Raises:
+        UserError: There is no such file or format.
+        DataError: It is of no known format, or a row lacks a field, or has a value that means nothing.
+    """
+    found = opened(source)
+    return list(format_of(found, Judgement, _SHORT.get(format, format)).read(found, Import()))
 
 
 def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = None) -> Path:

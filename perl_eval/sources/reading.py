@@ -11,7 +11,24 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.sources.containers import Brought
 
-__all__ = ["Format", "Import", "cell"]
+__all__ = ["FIELDS", "Format", "Import", "cell"]
+
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "instruction", "question", "input"),
+    "text": (
+        *("text", "completion", "output", "answer", "response", "generation"),
+        *("predict", "prediction", "generated_text", "model_output"),
+    ),
+    "messages": ("messages",),
+    "policy": ("policy", "generator", "model", "model_id"),
+    "item": ("item", "question_id", "prompt_id", "uid"),
+    "group": ("group",),
+    "dataset": ("dataset",),
+    "id": ("id",),
+    "finish": ("finish", "finish_reason"),
+    "draw": ("draw",),
+}
+"""What a completion has, and the names under which files keep it; the first that is there is taken."""
 
 
 @dataclass
@@ -22,6 +39,7 @@ class Import:
         columns: The names that the rows use, where somebody gave them, by the names used here.
         policy: What the policy is called where rows do not say.
         requests: File of the requests or questions that the rows answer, where they do not repeat them.
+        by_prompt: Items are told by their prompts, whatever the rows call them: for two files of which one has no ids.
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
     """
@@ -29,6 +47,7 @@ class Import:
     columns: Mapping[str, str] = field(default_factory=dict)
     policy: str = ""
     requests: Path | None = None
+    by_prompt: bool = False
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 

@@ -8,12 +8,36 @@ from collections.abc import Sequence
 from perl_eval.errors import DataError, OptionError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.formats import chatbot_arena, dialogues, plain_table
+from perl_eval.sources.formats import (
+    alpaca_annotations,
+    arena_hard_judgments,
+    chatbot_arena,
+    deepeval_runs,
+    dialogues,
+    inspect_logs,
+    lm_eval_samples,
+    mt_bench_judgments,
+    openai_batch,
+    plain_table,
+    promptfoo_results,
+)
 from perl_eval.sources.reading import Format
 
 __all__ = ["FORMATS", "format_of", "formats_for"]
 
 FORMATS: Sequence[Format] = (
+    inspect_logs.INSPECT,
+    inspect_logs.INSPECT_SCORES,
+    promptfoo_results.PROMPTFOO,
+    promptfoo_results.PROMPTFOO_SCORES,
+    deepeval_runs.DEEPEVAL,
+    deepeval_runs.DEEPEVAL_SCORES,
+    openai_batch.OPENAI_BATCH,
+    lm_eval_samples.LM_EVAL,
+    arena_hard_judgments.ARENA_HARD_JUDGMENTS,
+    mt_bench_judgments.MT_BENCH_PAIRS,
+    mt_bench_judgments.MT_BENCH_SINGLE,
+    alpaca_annotations.ALPACA_ANNOTATIONS,
     chatbot_arena.MT_BENCH,
     chatbot_arena.ARENA_HARD,
     dialogues.CHAT,
