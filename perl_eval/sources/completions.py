@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from perl_eval.errors import DataError, OptionError
 from perl_eval.records import Completion, Message, digest
-from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.maker import Maker
 from perl_eval.sources.reading import FIELDS, Import
 from perl_eval.storage import run_folder
 
-__all__ = ["FIELDS", "completions", "is_ours", "read", "settle"]
+__all__ = ["FIELDS", "completions", "is_ours", "names_items", "read", "settle"]
+
 
 def completions(
     source: str | Path | Iterable[Any],
@@ -83,6 +84,19 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[Completi
     return (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
 
 
+def names_items(
+    found: Brought, format: str = "", columns: Mapping[str, str] | None = None, requests: Path | None = None
+) -> bool:
+    """Return whether the first row says which item it is about, so that items need not be told by their prompts.
+
+    Raises:
+        DataError: It is of no known format, or its first row lacks what is needed.
+    """
+    reading = Import(columns or {}, "any", requests)
+    first = next(read(found, reading, format), None)
+    return first is not None and not reading.derived["item"]
+
+
 def settle(path: Path) -> None:
     """Number the draws of a file of completions by policy and item, sorted by id, unless they are told apart already.
 
@@ -133,7 +147,7 @@ def _draws(
 def is_ours(path: Path) -> bool:
     """Return whether a path is a run folder with completions, or the file of one."""
     if path.is_dir():
-        return True
+        return not is_saved_dataset(path)
     if path.suffix != ".parquet" or not path.is_file():
         return False
     import pyarrow.parquet as pq

@@ -84,6 +84,7 @@ def take_completions(
     format: str = "",
     columns: Mapping[str, str] | None = None,
     requests: Path | None = None,
+    by_prompt: bool = False,
 ) -> Path:
     """Read a file of answers, of any known format, and write it as completions to a run folder.
 
@@ -94,17 +95,25 @@ def take_completions(
         format: The format, where it cannot be told from the content.
         columns: The names that the rows use, by `completions.FIELDS`.
         requests: File of the requests or questions that the answers belong to, where they do not repeat them.
+        by_prompt: Tell items by their prompts, whatever the rows call them.
 
     Raises:
         UserError: There is no such file, or no such format.
         DataError: The file is of no known format, or a row lacks what is needed.
     """
-    arguments = {"kind": "completions", "policy": policy, "format": format, "columns": dict(columns or {})}
+    arguments: dict[str, Any] = {
+        "kind": "completions",
+        "policy": policy,
+        "format": format,
+        "columns": dict(columns or {}),
+    }
+    if by_prompt:
+        arguments["by_prompt"] = True
     inputs = {"source": Path(source), **({"requests": Path(requests)} if requests else {})}
     with run_folder.start(out, verb="import", arguments=arguments, inputs=inputs) as going:
         if going.done:
             return going.folder
-        found, reading = opened(source), Import(columns or {}, policy, requests)
+        found, reading = opened(source), Import(columns or {}, policy, requests, by_prompt)
         going.write(_counted(completions.read(found, reading, format), going.notes), Completion)
         completions.settle(going.folder / run_folder.FILES[Completion])
         going.notes |= {

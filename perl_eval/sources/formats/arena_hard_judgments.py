@@ -38,9 +38,7 @@ def _read(found: Brought, _: Import) -> Iterator[Judgement]:
         games = cell(cells, "games", list, found.name, row)
         if len(games) != len(_ORDERS):
             raise DataError(f"has {len(games)} games, not two", file=found.name, row=row, field="games")
-        ballots = [
-            _ballot(game, order, judge, found.name, row) for game, order in zip(games, _ORDERS, strict=True)
-        ]
+        ballots = [_ballot(game, order, judge, found.name, row) for game, order in zip(games, _ORDERS, strict=True)]
         model = str(cell(cells, "model", str, found.name, row))
         pair = ((model, ""), (str(cells.get("baseline") or "baseline"), ""))
         dataset = _SETTINGS.get(str(cells.get("category")), "arena-hard")

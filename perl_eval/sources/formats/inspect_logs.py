@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError
-from perl_eval.records import Completion, Judgement
+from perl_eval.records import Completion, Judgement, Kind
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.maker import Maker
 from perl_eval.sources.reading import Format, Import
@@ -181,6 +181,8 @@ def _completions(found: Brought, reading: Import) -> Iterator[Cells]:
 
 def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
     make = Maker(found, reading)
+    kinds: dict[str, Kind] = {}
+    silent: list[tuple[str, Completion, Cells]] = []
     for row, sample, cells in _samples(found, reading):
         made = make(row, cells)
         scores = sample.get("scores") or {}
@@ -192,7 +194,15 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
             if not isinstance(score, dict) or "value" not in score:
                 raise DataError("has no value", file=found.name, row=row, field=f"scores.{scorer}")
             for judge, value in _values(scorer, score["value"]):
-                yield _judged(made, judge, value, score, found.name, row)
+                if value is None or value != value:  # NaN: the scorer came to no value
+                    silent.append((judge, made, score))
+                    continue
+                judged = _judged(made, judge, value, score, found.name, row)
+                kinds[judge] = judged.kind
+                yield judged
+    for judge, made, score in silent:  # what a scorer would have said, its other values tell
+        why = str(score.get("reason") or "")
+        yield of_answer(made, judge, None, kind=kinds.get(judge, "yes_no"), raw=_explained(score), reason=why)
 
 
 def _values(scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -204,17 +214,20 @@ def _values(scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _judged(made: Completion, judge: str, value: Any, score: Cells, file: str, row: int) -> Judgement:
-    raw, reason = str(score.get("explanation") or ""), str(score.get("reason") or "")
+    raw = _explained(score)
     if isinstance(value, bool):
         return of_answer(made, judge, value, kind="yes_no", raw=raw)
     if isinstance(value, int | float):
-        return of_answer(made, judge, value, kind="score", raw=raw, reason=reason)
-    if value in _VALUES:
+        return of_answer(made, judge, value, kind="score", raw=raw)
+    if isinstance(value, str) and value in _VALUES:
         return of_answer(made, judge, _VALUES[value], kind="yes_no", raw=raw)
-    if value is None or value in _UNDECIDED:
-        why = _UNDECIDED.get(value or "", reason)
-        return of_answer(made, judge, None, kind="yes_no", raw=raw, reason=why)
+    if isinstance(value, str) and value in _UNDECIDED:
+        return of_answer(made, judge, None, kind="yes_no", raw=raw, reason=_UNDECIDED[value])
     raise DataError(f"{value!r} is neither C, I, P, N nor a number", file=file, row=row, field=f"scores.{judge}")
+
+
+def _explained(score: Cells) -> str:
+    return str(score.get("explanation") or "")
 
 
 INSPECT = Format("inspect", Completion, "the answers in a log of Inspect (.eval or .json)", _matches, _completions)

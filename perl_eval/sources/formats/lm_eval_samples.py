@@ -59,7 +59,11 @@ def _answers(cells: Cells, file: str, row: int) -> Iterator[str]:
         for said in several if isinstance(several, list) else [several]:
             if not isinstance(said, str):
                 raise DataError(
-                    "has log-likelihoods, no answers", file=file, row=row, field="resps", fix="give a generate_until task"
+                    "has log-likelihoods, no answers",
+                    file=file,
+                    row=row,
+                    field="resps",
+                    fix="give a generate_until task",
                 )
             yield said
 
