@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perl_eval.sources import completions, imported
 from perl_eval.sources.containers import opened
+from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
 
 __all__ = ["HowRead", "completions_in", "told"]
 
+_NAMED = 8
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class HowRead:
-    """How files of other tools are read.
-
-    Attributes:
-        format: The format, where it cannot be told from the content.
-        columns: The names that the rows use, by the names used here.
-        requests: File of the requests or questions that answers belong to, where they do not repeat them.
-    """
-
-    format: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    requests: Path | None = None
 
 
 def completions_in(
@@ -77,16 +63,28 @@ def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
 
 
 def told(folder: Path) -> str:
-    """Say what was read into a run folder: format, rows, policies, what was derived and left out."""
+    """Say what was read into a run folder: format, rows, policies or judges, what was derived and left out."""
     card = run_folder.read_card(folder)
     assert card is not None
     notes = card.notes
-    whole = notes["rows"]
-    counts = sorted(notes["derived"].items())
-    derived = ", ".join(name if count == whole else f"{name} of {count:,}" for name, count in counts)
-    left_out = "; ".join(f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items())
-    said = f"{notes['format']}, {notes['rows']:,} answers of {', '.join(notes['policies'])}"
-    return "; ".join(part for part in (said, f"derived: {derived}" if derived else "", left_out) if part)
+    if "format" not in notes:
+        return ""  # a table or an export of labels
+    whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
+    if "judges" in notes:
+        said = [f"{notes['format']}, {whole:,} judgements by {_few(notes['judges'])}"]
+    else:
+        said = [f"{notes['format']}, {whole:,} answers of {_few(notes['policies'])}"]
+    if derived:
+        counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
+        said.append(f"derived: {', '.join(counts)}")
+    said += [f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items()]
+    return "; ".join(said)
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names, or how many there are beyond the first eight."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _names_apart(sources: Sequence[Path]) -> list[str]:

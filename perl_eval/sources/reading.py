@@ -11,7 +11,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.sources.containers import Brought
 
-__all__ = ["FIELDS", "Format", "Import", "cell"]
+__all__ = ["FIELDS", "Format", "HowRead", "Import", "cell"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "input"),
@@ -29,6 +29,21 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "draw": ("draw",),
 }
 """What a completion has, and the names under which files keep it; the first that is there is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class HowRead:
+    """How files of other tools are read.
+
+    Attributes:
+        format: The format, where it cannot be told from the content.
+        columns: The names that the rows use, by the names used here.
+        requests: File of the requests or questions that answers belong to, where they do not repeat them.
+    """
+
+    format: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    requests: Path | None = None
 
 
 @dataclass
@@ -64,6 +79,7 @@ class Format:
         read: Yields what the records are made of: rows with the names of `completions.FIELDS` for completions, of
             TRL's columns for rows, and the records themselves for judgements and labels. Raises DataError with file,
             row and field.
+        weak: Whether so little tells it that a file of another kind may look like it.
     """
 
     name: str
@@ -71,6 +87,7 @@ class Format:
     what: str
     matches: Callable[[Brought], bool]
     read: Callable[[Brought, Import], Iterator[Any]]
+    weak: bool = False
 
 
 def cell(cells: Mapping[str, Any], name: str, kind: type | tuple[type, ...], file: str, row: int) -> Any:

@@ -32,4 +32,5 @@ TABLE = Format(
     "rows with a prompt and an answer in named columns (AlpacaEval's outputs, LLaMA-Factory's predictions)",
     lambda found: described(found, *FIELDS["prompt"], *FIELDS["text"]),
     _read,
+    weak=True,
 )
