@@ -51,7 +51,7 @@ def import_(
     column: Columns = None,
     requests: Requests = None,
     policy: Annotated[str, typer.Option(help="The policy, where the file names none; else as the file is.")] = "",
-    formats: Annotated[
+    formats: Annotated[  # noqa: ARG001
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
     ] = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from perl_eval.sources import completions, imported
@@ -33,23 +34,15 @@ def completions_in(
         DataError: A file is of no known format, or a row lacks what is needed.
     """
     how, found = how or HowRead(), []
-    by_prompt = _only_some_name_items(sources, how)
-    if by_prompt:
+    if _only_some_name_items(sources, how):
+        how = replace(how, by_prompt=True)
         say("only some of the files name their items, so items are told by their prompts, letter by letter")
     for place, (source, name) in enumerate(zip(sources, _names_apart(sources), strict=True)):
         if completions.is_ours(source):
             found.append(source)
             continue
         home = out / run_folder.INPUTS / "ab"[place] if len(sources) <= 2 else out / run_folder.INPUTS / str(place + 1)
-        imported.take_completions(
-            source,
-            home,
-            policy=name,
-            format=how.format,
-            columns=how.columns,
-            requests=how.requests,
-            by_prompt=by_prompt,
-        )
+        imported.take_completions(source, home, how=how, policy=name)
         say(f"{source}: {told(home)}")
         found.append(home)
     return found
@@ -59,7 +52,7 @@ def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
     """Return whether of several files some name their items, and others do not, so that no two would meet."""
     if len(sources) < 2 or any(completions.is_ours(source) for source in sources):
         return False
-    return len({completions.names_items(opened(one), how.format, how.columns, how.requests) for one in sources}) > 1
+    return len({completions.names_items(opened(one), how) for one in sources}) > 1
 
 
 def told(folder: Path) -> str:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perl_eval.errors import DataError, OptionError
-from perl_eval.records import Completion, Message, digest
+from perl_eval.errors import OptionError
+from perl_eval.records import Completion
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.maker import Maker
-from perl_eval.sources.reading import FIELDS, Import
+from perl_eval.sources.reading import FIELDS, HowRead, Import
 from perl_eval.storage import run_folder
 
 __all__ = ["FIELDS", "completions", "is_ours", "names_items", "read", "settle"]
@@ -61,7 +61,8 @@ def completions(
         return list(source)
     reading = Import(columns or {}, policy)
     made = list(read(opened(source), reading, format))
-    draws = _draws(*zip(*((one.policy, one.item, one.id, one.draw) for one in made), strict=True)) if made else ()
+    by_field = ([getattr(one, name) for one in made] for name in ("policy", "item", "id", "draw"))
+    draws = _draws(*by_field)
     return [replace(one, draw=int(draw)) for one, draw in zip(made, draws, strict=True)]
 
 
@@ -84,16 +85,14 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[Completi
     return (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
 
 
-def names_items(
-    found: Brought, format: str = "", columns: Mapping[str, str] | None = None, requests: Path | None = None
-) -> bool:
+def names_items(found: Brought, how: HowRead) -> bool:
     """Return whether the first row says which item it is about, so that items need not be told by their prompts.
 
     Raises:
         DataError: It is of no known format, or its first row lacks what is needed.
     """
-    reading = Import(columns or {}, "any", requests)
-    first = next(read(found, reading, format), None)
+    reading = Import(how.columns, "any", how.requests)
+    first = next(read(found, reading, how.format), None)
     return first is not None and not reading.derived["item"]
 
 

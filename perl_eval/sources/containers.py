@@ -75,8 +75,8 @@ def opened(source: Any) -> Brought:
     """Open what somebody brought.
 
     Args:
-        source: A path, of a file or of a folder that `datasets` saved; or a list of dicts, a DataFrame, a `datasets.Dataset`, an Arrow table, or another iterable of
-            mappings, which is then read into memory.
+        source: A path, of a file or of a folder that `datasets` saved; or a list of dicts, a DataFrame, a
+            `datasets.Dataset`, an Arrow table, or another iterable of mappings, which is then read into memory.
 
     Raises:
         UserError: There is no such file, or the object holds no rows.

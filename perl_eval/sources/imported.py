@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -79,48 +79,33 @@ def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = N
     return progress.folder
 
 
-def take_completions(
-    source: Path,
-    out: Path,
-    *,
-    policy: str = "",
-    format: str = "",
-    columns: Mapping[str, str] | None = None,
-    requests: Path | None = None,
-    by_prompt: bool = False,
-) -> Path:
+def take_completions(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "") -> Path:
     """Read a file of answers, of any known format, and write it as completions to a run folder.
 
     Args:
         source: The file.
         out: Output folder. Its card has what was derived, and what was left out and why.
+        how: How it is read; columns are those of `completions.FIELDS`.
         policy: What the policy is called where the file does not say; by default the file's name.
-        format: The format, where it cannot be told from the content.
-        columns: The names that the rows use, by `completions.FIELDS`.
-        requests: File of the requests or questions that the answers belong to, where they do not repeat them.
-        by_prompt: Tell items by their prompts, whatever the rows call them.
 
     Raises:
         UserError: There is no such file, or no such format.
         DataError: The file is of no known format, or a row lacks what is needed.
     """
-    arguments: dict[str, Any] = {
-        "kind": "completions",
-        "policy": policy,
-        "format": format,
-        "columns": dict(columns or {}),
-    }
-    if by_prompt:
+    asked = how or HowRead()
+    arguments: dict[str, Any] = {"kind": "completions", "policy": policy, "format": asked.format}
+    arguments["columns"] = dict(asked.columns)
+    if asked.by_prompt:
         arguments["by_prompt"] = True
-    inputs = {"source": Path(source), **({"requests": Path(requests)} if requests else {})}
+    inputs = {"source": Path(source), **({"requests": Path(asked.requests)} if asked.requests else {})}
     with run_folder.start(out, verb="import", arguments=arguments, inputs=inputs) as going:
         if going.done:
             return going.folder
-        found, reading = opened(source), Import(columns or {}, policy, requests, by_prompt)
-        going.write(_counted(completions.read(found, reading, format), going.notes), Completion)
+        found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt)
+        going.write(_counted(completions.read(found, reading, asked.format), going.notes), Completion)
         completions.settle(going.folder / run_folder.FILES[Completion])
         going.notes |= {
-            "format": format or format_of(found, Completion).name,
+            "format": asked.format or format_of(found, Completion).name,
             "derived": dict(reading.derived),
             "left_out": dict(reading.left_out),
         }
@@ -180,9 +165,7 @@ def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "
         return run(source, out, form=chosen, columns=LabelColumns(**columns_of(asked.columns, LabelColumns())))
     if layout.gives is Judgement:
         return take_judgements(source, out, format=layout.name, policy=policy)
-    return take_completions(
-        source, out, policy=policy, format=layout.name, columns=asked.columns, requests=asked.requests
-    )
+    return take_completions(source, out, how=replace(asked, format=layout.name), policy=policy)
 
 
 def _layout(found: Brought, asked: HowRead) -> Format | None:

@@ -27,6 +27,16 @@ class Maker:
         self._seen: defaultdict[int, int] = defaultdict(int)
 
     def __call__(self, row: int, cells: Mapping[str, Any]) -> Completion:
+        """Return the completion that a row is.
+
+        Args:
+            row: The row, for what is said about an error.
+            cells: Its cells, by `FIELDS`.
+
+        Raises:
+            DataError: It has no prompt, answer or policy, or a column that was named is not there.
+        """
+
         def cell(field: str) -> Any:
             return next((cells[name] for name in self._names[field] if cells.get(name) is not None), None)
 
@@ -44,10 +54,7 @@ class Maker:
             fix = "give policy=NAME, or name its column"
             raise DataError("names no policy", file=self._file, row=row, field="policy", fix=fix)
         spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
-        if self._reading.by_prompt:
-            item = digest("item", *spoken)
-        else:
-            item = told("item", digest("item", *spoken))
+        item = digest("item", *spoken) if self._reading.by_prompt else told("item", digest("item", *spoken))
         return Completion(
             id=told("id", self._id(who, item, text)),
             item=item,

@@ -39,11 +39,13 @@ class HowRead:
         format: The format, where it cannot be told from the content.
         columns: The names that the rows use, by the names used here.
         requests: File of the requests or questions that answers belong to, where they do not repeat them.
+        by_prompt: Items are told by their prompts, whatever the rows call them.
     """
 
     format: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     requests: Path | None = None
+    by_prompt: bool = False
 
 
 @dataclass

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 
 from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, Judgement, Kind, Message, Verdict, digest
 
-__all__ = ["Contestant", "of_answer", "of_pair"]
+__all__ = ["PairItem", "Contestant", "of_answer", "of_pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class PairItem:
+    """What a pair answers.
+
+    Attributes:
+        item: What tells the item apart: its prompt, or the file's name for it.
+        group: The group; by default the item.
+        prompt: The prompt; empty where the file does not repeat it.
+    """
+
+    item: str
+    group: str = ""
+    prompt: str = ""
+
 
 Contestant = tuple[str, str]
 """A policy and its answer; the answer is empty where the file does not repeat it."""
@@ -59,42 +76,37 @@ def of_answer(
 
 
 def of_pair(
-    asked: str,
+    asked: PairItem,
     contestants: tuple[Contestant, Contestant],
     ballots: Sequence[Ballot],
     dataset: str,
     *,
     judge: str = "",
-    group: str = "",
-    shown: str | None = None,
 ) -> Judgement:
     """Return what a judge said of a pair.
 
     Args:
-        asked: What tells the item apart: its prompt, or the file's name for it.
+        asked: What they answer.
         contestants: Contestant a and b.
         ballots: One without order, or one of each.
         dataset: What the data set is called.
         judge: What the judge is called; by default as the first ballot's model.
-        group: The group; by default the item.
-        shown: The prompt, where the file repeats it; by default ``asked`` is taken for it.
     """
-    item = digest(asked)
+    item = digest(asked.item)
     a, b = (digest(item, policy, text) for policy, text in contestants)
     cast = tuple(ballots)
     decision = decide(cast)
-    prompt = asked if shown is None else shown
     return Judgement(
         id=digest("judgement", a, b, cast[0].model),
         kind="pairwise",
         item=item,
-        group=group or item,
+        group=asked.group or item,
         dataset=dataset,
         a=a,
         b=b,
         policy_a=contestants[0][0],
         policy_b=contestants[1][0],
-        prompt=(Message("user", prompt),) if prompt else (),
+        prompt=(Message("user", asked.prompt),) if asked.prompt else (),
         text_a=contestants[0][1],
         text_b=contestants[1][1],
         outcome=decision.outcome,

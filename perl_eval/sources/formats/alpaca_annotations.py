@@ -15,7 +15,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import Ballot, Judgement, Verdict
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import Format, Import
-from perl_eval.sources.verdict_records import of_pair
+from perl_eval.sources.verdict_records import PairItem, of_pair
 
 __all__ = ["ALPACA_ANNOTATIONS"]
 
@@ -44,7 +44,9 @@ def _judgement(cells: Mapping[str, Any], file: str, row: int) -> Judgement:
     reason = None if verdict else "no preference"
     ballot = Ballot("none", verdict, reason, p_first=chance, model=text["annotator"])
     model, baseline = ((text[f"generator_{side}"], text[f"output_{side}"]) for side in "21")
-    return of_pair(text["instruction"], (model, baseline), (ballot,), "alpaca-eval")
+    return of_pair(
+        PairItem(text["instruction"], prompt=text["instruction"]), (model, baseline), (ballot,), "alpaca-eval"
+    )
 
 
 def _chance(preference: Any, file: str, row: int) -> float | None:

@@ -16,7 +16,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import Ballot, Judgement, Order, Verdict
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import Format, Import, cell
-from perl_eval.sources.verdict_records import of_pair
+from perl_eval.sources.verdict_records import PairItem, of_pair
 
 __all__ = ["ARENA_HARD_JUDGMENTS"]
 
@@ -42,7 +42,7 @@ def _read(found: Brought, _: Import) -> Iterator[Judgement]:
         model = str(cell(cells, "model", str, found.name, row))
         pair = ((model, ""), (str(cells.get("baseline") or "baseline"), ""))
         dataset = _SETTINGS.get(str(cells.get("category")), "arena-hard")
-        yield of_pair(question, pair, ballots[::-1], dataset, judge=judge, group=question, shown="")
+        yield of_pair(PairItem(question, question), pair, ballots[::-1], dataset, judge=judge)
 
 
 def _ballot(game: Any, order: Order, judge: str, file: str, row: int) -> Ballot:

@@ -64,7 +64,7 @@ def _judged(made: Completion, metric: Cells, file: str, row: int, place: int) ->
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise DataError("is no number", file=file, row=row, field=f"metricsData[{place}].score")
     model = metric.get("evaluationModel")
-    judge = f"{model}, {metric['name']}" if model else metric["name"]
+    judge = f"{metric['name']} ({model})" if model else metric["name"]
     raw, why = str(metric.get("reason") or ""), str(metric.get("error") or "")
     return of_answer(made, judge, score, kind="score", raw=raw, reason=why)
 

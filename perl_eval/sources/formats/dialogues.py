@@ -29,8 +29,9 @@ def _read(found: Brought, reading: Import) -> Iterator[Mapping[str, Any]]:
         messages = [_turn(turn) for turn in turns]
         if messages and messages[-1].get("role") == "assistant" and "text" not in reading.columns:
             # The answer is the last turn: what other columns call a response is the same text, or another's.
-            cells = {name: value for name, value in cells.items() if name not in FIELDS["text"]}
-        yield {**cells, "messages": messages}
+            yield {**{name: one for name, one in cells.items() if name not in FIELDS["text"]}, "messages": messages}
+        else:
+            yield {**cells, "messages": messages}
 
 
 def _turn(turn: Mapping[str, Any]) -> Mapping[str, Any]:

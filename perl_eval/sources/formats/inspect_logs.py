@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
             if not isinstance(score, dict) or "value" not in score:
                 raise DataError("has no value", file=found.name, row=row, field=f"scores.{scorer}")
             for judge, value in _values(scorer, score["value"]):
-                if value is None or value != value:  # NaN: the scorer came to no value
+                if value is None or (isinstance(value, float) and isnan(value)):  # the scorer came to no value
                     silent.append((judge, made, score))
                     continue
                 judged = _judged(made, judge, value, score, found.name, row)
@@ -208,7 +209,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
 def _values(scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the judges that a scorer stands for, one for each key of its value, with what they said."""
     if isinstance(value, dict):
-        yield from ((f"{scorer}, {name}", one) for name, one in value.items())
+        yield from ((f"{scorer}: {name}", one) for name, one in value.items())
     else:
         yield scorer, value
 

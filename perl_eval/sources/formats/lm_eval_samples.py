@@ -27,7 +27,8 @@ def _matches(found: Brought) -> bool:
 
 
 def _read(found: Brought, reading: Import) -> Iterator[Cells]:
-    policy, filter_of = _policy(found.path), {}
+    policy = _policy(found.path)
+    filter_of: dict[str, Any] = {}
     for row, cells in enumerate(found.rows()):
         item = str(cell(cells, "doc_id", (int, str), found.name, row))
         if filter_of.setdefault(item, cells.get("filter")) != cells.get("filter"):

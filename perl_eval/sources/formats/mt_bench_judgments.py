@@ -15,7 +15,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import Ballot, Completion, Judgement, Message, Order, Verdict, digest
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import Format, Import, cell
-from perl_eval.sources.verdict_records import of_answer, of_pair
+from perl_eval.sources.verdict_records import PairItem, of_answer, of_pair
 
 __all__ = ["MT_BENCH_PAIRS", "MT_BENCH_SINGLE"]
 
@@ -33,7 +33,7 @@ def _read_pairs(found: Brought, _: Import) -> Iterator[Judgement]:
         policies = [str(cell(cells, f"model_{side}", str, found.name, row)) for side in (1, 2)]
         ballots = [_ballot(cells, game, order, ", ".join(named), found.name, row) for game, order in _GAMES]
         pair = ((policies[0], ""), (policies[1], ""))
-        yield of_pair(_item(question, turn), pair, ballots, _DATASET, judge=named[0], group=question, shown="")
+        yield of_pair(PairItem(_item(question, turn), question), pair, ballots, _DATASET, judge=named[0])
 
 
 def _ballot(cells: Cells, game: str, order: Order, model: str, file: str, row: int) -> Ballot:

@@ -77,7 +77,8 @@ def _spoken(output: list[Any], file: str, row: int) -> str:
         if not isinstance(one, dict):
             raise DataError("has a part that is no object", file=file, row=row, field="response.body.output")
         if one.get("type") == "message":
-            content = one.get("content") if isinstance(one.get("content"), list) else []
+            content = one.get("content")
+            content = content if isinstance(content, list) else []
             parts += [str(part.get("text", part.get("refusal", ""))) for part in content if isinstance(part, dict)]
     return "".join(parts)
 
