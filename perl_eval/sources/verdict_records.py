@@ -9,7 +9,7 @@ from math import isfinite
 from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, Judgement, Kind, Message, Verdict, digest
 
-__all__ = ["PairItem", "Contestant", "of_answer", "of_pair"]
+__all__ = ["Contestant", "PairItem", "of_answer", "of_pair"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Source: lm-sys/FastChat ``fastchat/llm_judge/common.py`` (play_a_match_pair, pla
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from perl_eval.errors import DataError
@@ -59,7 +60,8 @@ def _read_single(found: Brought, reading: Import) -> Iterator[Judgement]:
         made = _answered(question, turn, policy)
         raw = str(cells.get("judgment") or "")
         value = None if score == _NONE else float(score)
-        yield of_answer(made, ", ".join(named), value, kind="score", raw=raw, reason="no score in the reply")
+        said = of_answer(made, ", ".join(named), value, kind="score", raw=raw, reason="no score in the reply")
+        yield replace(said, judge=named[0])
 
 
 def _answered(question: str, turn: int, policy: str) -> Completion:

@@ -134,19 +134,23 @@ def _part(part: Any, file: str, row: int) -> Cells:
 
 
 def _beside(found: Brought) -> Path | None:
-    """Return the file in the same folder that asks for what the first rows answer."""
+    """Return the file in the same folder that asks for most of what the first rows answer."""
     if found.path is None:
         return None
+    own = found.path.resolve()
     names = {str(cells.get("custom_id")) for cells in found.head}
-    for path in islice(sorted(found.path.resolve().parent.glob("*.jsonl")), _SIBLINGS):
-        if path == found.path.resolve() or not path.stat().st_size:
-            continue
-        other = opened(path)
-        if other.container == "jsonl" and other.has("custom_id", "body"):
-            there = {str(cells.get("custom_id")) for cells in other.rows()}
-            if names <= there:
-                return path
-    return None
+    others = [path for path in islice(sorted(own.parent.glob("*.jsonl")), _SIBLINGS) if path != own]
+    shared = {path: len(names & _asked_in(path)) for path in others if path.stat().st_size}
+    best = max(shared, key=lambda path: shared[path], default=None)
+    return best if best and shared[best] else None
+
+
+def _asked_in(path: Path) -> set[str]:
+    """Return the ids of the requests in a file; none if it is no file of requests."""
+    other = opened(path)
+    if other.container != "jsonl" or not other.has("custom_id", "body"):
+        return set()
+    return {str(cells.get("custom_id")) for cells in other.rows()}
 
 
 OPENAI_BATCH = Format(
