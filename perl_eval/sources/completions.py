@@ -61,8 +61,12 @@ def completions(
         return list(source)
     reading = Import(columns or {}, policy)
     made = list(read(opened(source), reading, format))
-    by_field = ([getattr(one, name) for one in made] for name in ("policy", "item", "id", "draw"))
-    draws = _draws(*by_field)
+    draws = _draws(
+        [one.policy for one in made],
+        [one.item for one in made],
+        [one.id for one in made],
+        [one.draw for one in made],
+    )
     return [replace(one, draw=int(draw)) for one, draw in zip(made, draws, strict=True)]
 
 

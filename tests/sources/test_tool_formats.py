@@ -21,6 +21,7 @@ from perl_eval.records import Completion, Estimate, Judgement, Message
 from perl_eval.scoring import score
 from perl_eval.sources.brought import HowRead, completions_in
 from perl_eval.sources.completions import completions
+from perl_eval.sources.recognition import FORMATS
 from perl_eval.storage import run_folder
 
 ASKED = ["Name a prime.", "Say hello."]
@@ -371,7 +372,9 @@ def test_pairs_of_two_templates_are_of_one_judge_and_pooled(tmp_path: Path) -> N
     assert {one.judge for one in found} == {"gpt-4"}
     assert [one.ballots[0].model for one in found] == ["gpt-4, pair-v2", "gpt-4, pair-math-v1"]
     figures = run_folder.read(score.run(out, tmp_path / "s"), Estimate)
-    assert [(one.value, one.n) for one in figures if one.name == "win rate, undecided half"] == [(pytest.approx(0.75), 2)]
+    assert [(one.value, one.n) for one in figures if one.name == "win rate, undecided half"] == [
+        (pytest.approx(0.75), 2)
+    ]
 
 
 def arena_row(first: Any, second: Any, **more: Any) -> Row:
@@ -724,6 +727,11 @@ def test_the_verb_tells_kinds_apart_and_lists_formats(tmp_path: Path) -> None:
     assert old.exit_code == 0
     scores = ["import", str(inspect_zip(tmp_path)), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
     assert runner.invoke(app, scores).exit_code == 0
+
+
+def test_the_page_on_formats_lists_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+    assert [one.name for one in FORMATS if f"| `{one.name}` |" not in page] == []
 
 
 # The tools' own writers, where they are installed
