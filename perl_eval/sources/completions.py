@@ -112,7 +112,8 @@ def settle(path: Path) -> None:
 
     table = pq.read_table(path, columns=["policy", "item", "id", "draw"])
     given = table["draw"].to_numpy()
-    draws = _draws(*(table[name].to_pylist() for name in ("policy", "item", "id")), given)
+    policies, items, ids = (table[name].to_pylist() for name in ("policy", "item", "id"))
+    draws = _draws(policies, items, ids, given)
     if np.array_equal(draws, given):
         return
     schema = pq.read_schema(path)
