@@ -24,7 +24,7 @@ from perl_eval.stats.corrected_difference import (
 )
 from perl_eval.stats.intervals import mean, wilson
 
-__all__ = ["Comparison", "Decided", "JudgeError", "Units", "comparisons", "decided"]
+__all__ = ["Decided", "JudgeSkill", "PolicyPair", "Units", "comparisons", "decided"]
 
 FloatArray = NDArray[np.float64]
 _CLASS = 10
@@ -59,7 +59,7 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PolicyPair:
     """Two policies on the same items, before anything is estimated.
 
     Attributes:
@@ -84,7 +84,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeError:
+class JudgeSkill:
     """How a judge errs on one policy, by people's labels: hits over what people called good, and over what not.
 
     ``informedness`` is ``J = sensitivity + specificity - 1``, with its interval by MOVER of two Wilson intervals; None
@@ -135,7 +135,7 @@ class Decided:
     p: float | None
     adjusted: float | None
     discovered: float | None
-    errors: tuple[JudgeError, JudgeError]
+    errors: tuple[JudgeSkill, JudgeSkill]
     gap: tuple[float, float, float] | None
     labels: int | None
     pairs: int | None
@@ -143,7 +143,7 @@ class Decided:
     why: str
 
 
-def comparisons(units: Units, baseline: str = "") -> list[Comparison]:
+def comparisons(units: Units, baseline: str = "") -> list[PolicyPair]:
     """Return every two policies that met, or met the same third, or answered the same items alone.
 
     Args:
@@ -169,7 +169,7 @@ def comparisons(units: Units, baseline: str = "") -> list[Comparison]:
     return sorted(found, key=lambda part: (part.one, part.other))
 
 
-def _facing(part: Comparison, baseline: str) -> Comparison:
+def _facing(part: PolicyPair, baseline: str) -> PolicyPair:
     """Return a comparison so that the baseline comes second."""
     if part.other == baseline:
         return part
@@ -184,7 +184,7 @@ def _facing(part: Comparison, baseline: str) -> Comparison:
     )
 
 
-def _direct(units: Units, pair: tuple[str, str], rows: NDArray[np.intp]) -> Comparison:
+def _direct(units: Units, pair: tuple[str, str], rows: NDArray[np.intp]) -> PolicyPair:
     sign = np.where(np.array([units.first[row] for row in rows]) == pair[0], 1.0, -1.0)
     judged, truth = sign * (2 * units.worth[rows] - 1), sign * (2 * units.truth[rows] - 1)
     soft = sign * (2 * units.chance[rows] - 1)
@@ -192,7 +192,7 @@ def _direct(units: Units, pair: tuple[str, str], rows: NDArray[np.intp]) -> Comp
     said = np.isfinite(truth)
     worth, label = (judged[said] + 1) / 2, (truth[said] + 1) / 2
     codes = cluster_codes([units.group[row] for row in rows])[0]
-    return Comparison(
+    return PolicyPair(
         *pair,
         judged,
         np.stack(proxies, axis=1),
@@ -203,7 +203,7 @@ def _direct(units: Units, pair: tuple[str, str], rows: NDArray[np.intp]) -> Comp
     )
 
 
-def _through(units: Units, one: str, other: str, policies: Mapping[str, Sequence[int]]) -> Comparison | None:
+def _through(units: Units, one: str, other: str, policies: Mapping[str, Sequence[int]]) -> PolicyPair | None:
     """Compare two policies by what each got on the items that both have."""
     sides = [{units.item[row]: row for row in policies[policy]} for policy in (one, other)]
     shared = sorted(sides[0].keys() & sides[1].keys())
@@ -215,7 +215,7 @@ def _through(units: Units, one: str, other: str, policies: Mapping[str, Sequence
     proxies = [judged, *([soft] if np.isfinite(soft).all() else []), units.length[ours] - units.length[theirs]]
     errors = tuple(_said(units, np.array(policies[policy])) for policy in (one, other))
     codes = cluster_codes([units.group[row] for row in ours])[0]
-    return Comparison(
+    return PolicyPair(
         one,
         other,
         judged,
@@ -233,7 +233,7 @@ def _said(units: Units, rows: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]
 
 
 def decided(
-    found: Sequence[Comparison], *, level: float = 0.95, power: float = 0.8, judge_alone: bool = False
+    found: Sequence[PolicyPair], *, level: float = 0.95, power: float = 0.8, judge_alone: bool = False
 ) -> list[Decided]:
     """Say of each comparison which policy is better, or that it is not decided and what would settle it.
 
@@ -257,7 +257,7 @@ def decided(
     ]
 
 
-def _draft(found: Comparison, level: float, power: float, *, judge_alone: bool) -> Decided:
+def _draft(found: PolicyPair, level: float, power: float, *, judge_alone: bool) -> Decided:
     said = np.flatnonzero(np.isfinite(found.truth))
     alone = mean("difference", found.judged, clusters=found.clusters, bounds=(-1.0, 1.0), level=level)
     corrected = None
@@ -325,14 +325,14 @@ def _items_to_decide(value: float, error: float, items: int, level: float, power
     return max(1, int(np.ceil(items * (error**2 / needed - 1))))
 
 
-def _error(worth: FloatArray, label: FloatArray, level: float) -> JudgeError:
+def _error(worth: FloatArray, label: FloatArray, level: float) -> JudgeSkill:
     """Return how often the judge sides with the policy where people do, and where they do not; ties left out."""
     from scipy.special import ndtri
 
     good, bad = label > 0.5, label < 0.5
     n = int(good.sum() + bad.sum())
     if min(good.sum(), bad.sum()) < _CLASS:
-        return JudgeError(None, None, None, None, None, n)
+        return JudgeSkill(None, None, None, None, None, n)
     critical = float(ndtri((1 + level) / 2))
     hits, rejected = float((worth[good] > 0.5).sum()), float((worth[bad] <= 0.5).sum())
     shares = hits / good.sum(), rejected / bad.sum()
@@ -340,10 +340,10 @@ def _error(worth: FloatArray, label: FloatArray, level: float) -> JudgeError:
     value = shares[0] + shares[1] - 1
     down = np.hypot(shares[0] - bounds[0][0], shares[1] - bounds[1][0])
     up = np.hypot(bounds[0][1] - shares[0], bounds[1][1] - shares[1])
-    return JudgeError(shares[0], shares[1], value, value - float(down), value + float(up), n)
+    return JudgeSkill(shares[0], shares[1], value, value - float(down), value + float(up), n)
 
 
-def _gap(errors: tuple[JudgeError, JudgeError]) -> tuple[float, float, float] | None:
+def _gap(errors: tuple[JudgeSkill, JudgeSkill]) -> tuple[float, float, float] | None:
     """Return the difference of the judge's informedness on two policies, with its interval (MOVER)."""
     one, other = errors
     if one.informedness is None or other.informedness is None:
