@@ -8,7 +8,7 @@ from typing import TypeVar
 import tenacity
 
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S
-from perl_eval.errors import JudgeError, RateLimited, Refused
+from perl_eval.errors import JudgeError, RateLimited
 
 __all__ = ["again_after", "with_retries"]
 
@@ -73,4 +73,4 @@ async def again_after(
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, JudgeError) and not isinstance(error, Refused)
+    return isinstance(error, JudgeError) and error.can_pass

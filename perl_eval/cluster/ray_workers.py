@@ -19,7 +19,16 @@ from typing import Any, TypeVar
 
 from perl_eval.checks import at_least_one, not_negative
 from perl_eval.client.reply import Reply
-from perl_eval.errors import JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.errors import (
+    JudgeError,
+    OutOfCredit,
+    PerlEvalError,
+    RateLimited,
+    Refused,
+    TimedOut,
+    TurnedAway,
+    UserError,
+)
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import Reader
 from perl_eval.judges.registry import BackendOptions, opener_of
@@ -32,7 +41,7 @@ Piece = TypeVar("Piece")
 Done = TypeVar("Done")
 _BLOCKS = 4096
 _JUDGE_ERRORS: Mapping[str, type[JudgeError]] = {
-    kind.__name__: kind for kind in (JudgeError, RateLimited, TimedOut, Refused)
+    kind.__name__: kind for kind in (JudgeError, RateLimited, TimedOut, OutOfCredit, TurnedAway, Refused)
 }
 _FACTS = ("backend", "model", "parameters", "reader", "positional", "simulated", "group", "longest", "sees")
 
@@ -246,6 +255,8 @@ class _Seat:
             return "replies", await self._judge.ask(questions)
         except RateLimited as error:
             return "RateLimited", (str(error), error.retry_after_s)
+        except TurnedAway as error:
+            return "TurnedAway", (error.what, error.fix)
         except JudgeError as error:
             return type(error).__name__, (str(error),)
         except UserError as error:
