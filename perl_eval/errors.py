@@ -124,11 +124,11 @@ class JudgeError(PerlEvalError):
 
     Attributes:
         can_pass: Whether asking the same again, later, can help: the one place that says so. What cannot pass is final.
-        paid: What was paid for all the same, where a reply came that is no use: tokens in and out.
+        paid: Replies that came all the same, and are paid, and no use: tokens in and out of each, None where not said.
     """
 
     can_pass: ClassVar[bool] = True
-    paid: tuple[float, float] | None = None
+    paid: tuple[tuple[int | None, int | None], ...] | None = None
 
 
 class RateLimited(JudgeError):
@@ -160,12 +160,14 @@ class TurnedAway(JudgeError):
     Args:
         what: What the server said.
         fix: What to do about it, if it means all.
+        forbidden: True if it may mean this request alone, as a 403 for what it asks does.
     """
 
-    def __init__(self, what: str, fix: str = "check key, address and model") -> None:
+    def __init__(self, what: str, fix: str = "check key, address and model", *, forbidden: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.fix = fix
+        self.forbidden = forbidden
 
 
 class Refused(JudgeError):

@@ -53,6 +53,13 @@ Rpm = Annotated[float | None, typer.Option(help="Requests a minute, at most.", r
 Tpm = Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)]
 MaxCost = Annotated[float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)]
 MaxRequests = Annotated[int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds to wait for a server that does not answer; else 600, or 20 if it wants money.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 StopWhenDecided = Annotated[
     bool,
     typer.Option(

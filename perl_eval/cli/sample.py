@@ -48,6 +48,9 @@ def sample(
     server: Annotated[str, typer.Option(help="Address up to and with /v1 of a server that has the model.")] = "",
     max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
     key_file: Annotated[Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY.")] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a server that does not answer; else 600.")
+    ] = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -63,7 +66,15 @@ def sample(
             raise UserError("a server has workers of its own", "leave out --engine")
 
         wanted = behind.ServerOptions(
-            name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
+            name,
+            split,
+            draws,
+            limit,
+            temperature,
+            max_new_tokens,
+            max_concurrency,
+            key_file=key_file,
+            patience_s=patience,
         )
         done(behind.run(server, model, data, out, options=wanted, seed=seed))
         return

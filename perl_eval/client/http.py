@@ -1,7 +1,8 @@
 """The transport to a model server: one POST, its whole reply, over connections that are kept and used again.
 
-It is aiohttp's client with three bounds of our own: a reply has a largest size, redirects are reported and not followed,
-and a connection on which more than the one reply came is not used again: the spare reply would answer the next request.
+It is aiohttp's client with three bounds of our own: a reply has a largest size, redirects are reported and not
+followed, and a connection on which more than the one reply came is not used again: the spare reply would answer the
+next request.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _BROKEN = "the connection broke or could not be made"
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 """Whether the request on its way is sent on a connection that another was sent on before."""
 
+_used: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Connections that something was sent on."""
+
 
 class _SpoiltError(aiohttp.ClientConnectionError):
     """More than the one reply came on a kept connection; nothing was sent on it."""
@@ -36,15 +40,13 @@ class _SpoiltError(aiohttp.ClientConnectionError):
 class _Request(aiohttp.ClientRequest):
     """A request that looks at its connection before it is sent."""
 
-    used: weakref.WeakSet[Any] = weakref.WeakSet()
-
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Send the request, unless more than the reply before came on this connection."""
         protocol = conn.protocol
         if protocol is not None and protocol.should_close:
             raise _SpoiltError
-        _reused.set(protocol in self.used)
-        self.used.add(protocol)
+        _reused.set(protocol in _used)
+        _used.add(protocol)
         return await super().send(conn)
 
 

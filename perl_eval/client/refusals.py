@@ -56,7 +56,7 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
     if status == 429:
         return RateLimited(said, retry_after_s(answer.headers))
     if status in _TURNED_AWAY:
-        return TurnedAway(f"the server answered {said}", "check key, address and model")
+        return TurnedAway(f"the server answered {said}", "check key, address and model", forbidden=status == 403)
     if 300 <= status < 400:
         place = hide(answer.headers.get("location", "nowhere"))[:_LONGEST_MESSAGE]
         return TurnedAway(f"the server sends us on to {place}", "give that address, if you trust it")

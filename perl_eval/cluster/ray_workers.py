@@ -215,7 +215,12 @@ class RayJudge(Judge):
         if kind == "replies":
             replies: list[Reply] = given
             return replies
-        raise (_JUDGE_ERRORS.get(kind) or UserError)(*given)
+        if kind == UserError.__name__:
+            raise UserError(*given)
+        words, forbidden, paid = given
+        error = TurnedAway(*words, forbidden=forbidden) if kind == TurnedAway.__name__ else _JUDGE_ERRORS[kind](*words)
+        error.paid = paid
+        raise error
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the judge's prices of a million tokens."""
@@ -254,10 +259,11 @@ class _Seat:
         try:
             return "replies", await self._judge.ask(questions)
         except RateLimited as error:
-            return "RateLimited", (str(error), error.retry_after_s)
+            return "RateLimited", ((str(error), error.retry_after_s), False, error.paid)
         except TurnedAway as error:
-            return "TurnedAway", (error.what, error.fix)
+            return "TurnedAway", ((error.what, error.fix), error.forbidden, error.paid)
         except JudgeError as error:
-            return type(error).__name__, (str(error),)
+            kind = type(error).__name__
+            return kind if kind in _JUDGE_ERRORS else JudgeError.__name__, ((str(error),), False, error.paid)
         except UserError as error:
             return "UserError", (error.what, error.fix)

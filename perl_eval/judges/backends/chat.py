@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.reply import Finish, Reply
+from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, Refused
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
@@ -133,7 +134,12 @@ class ChatJudge(Judge):
         reply = await self._complete(question, self._options.max_tokens)
         if reply.finish != "length":
             return reply
-        longer = await self._complete(question, 2 * self._options.max_tokens)
+        try:
+            longer = await self._complete(question, 2 * self._options.max_tokens)
+        except JudgeError as error:
+            counted = (None, None) if reply.estimated else (reply.tokens_in, reply.tokens_out)
+            error.paid = (counted, *(error.paid or ()))
+            raise
         cost = None if reply.cost_usd is None or longer.cost_usd is None else reply.cost_usd + longer.cost_usd
         return Reply(
             text=longer.text,
@@ -144,6 +150,7 @@ class ChatJudge(Judge):
             tokens_out=reply.tokens_out + longer.tokens_out,
             latency_s=reply.latency_s + longer.latency_s,
             cost_usd=cost,
+            estimated=reply.estimated or longer.estimated,
             left=longer.left,
         )
 
@@ -191,15 +198,24 @@ class ChatJudge(Judge):
                 self._not_taken |= names
 
     def _reply(self, posted: Posted, latency_s: float) -> Reply:
-        completion: Any = posted.content
+        """Read a reply; one that is no use is paid all the same, and its error says so."""
+        usage = tokens_of(posted.content)
         try:
-            choice, usage = completion["choices"][0], completion.get("usage") or {}
+            return self._read(posted, latency_s, usage)
+        except JudgeError as error:
+            error.paid = (usage,)
+            raise
+
+    def _read(self, posted: Posted, latency_s: float, usage: tuple[int | None, int | None]) -> Reply:
+        completion: Any = posted.content
+        tokens_in, tokens_out = usage
+        try:
+            choice = completion["choices"][0]
             message = choice["message"]
             refusal = message.get("refusal")
             text = message.get("content") or refusal or ""
             logprobs = _first_token(choice.get("logprobs"))
             finish = "refusal" if refusal else _FINISHES.get(choice.get("finish_reason") or "stop", "stop")
-            tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
         if not isinstance(text, str) or (finish == "stop" and not text.strip()):
@@ -209,10 +225,11 @@ class ChatJudge(Judge):
             finish=finish,
             logprobs=logprobs,
             model=str(completion.get("model", "")),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
+            tokens_in=tokens_in or 0,
+            tokens_out=tokens_out or 0,
             latency_s=latency_s,
-            cost_usd=self.price_usd(tokens_in, tokens_out),
+            cost_usd=None if tokens_in is None or tokens_out is None else self.price_usd(tokens_in, tokens_out),
+            estimated=tokens_in is None or tokens_out is None,
             left=posted.left,
         )
 
