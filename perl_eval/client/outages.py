@@ -49,6 +49,11 @@ class Outages:
         self._who: set[bytes] = set()
         self._changed = asyncio.Event()
 
+    @property
+    def known(self) -> bool:
+        """Whether the server was there before: one that never was is no outage, and asking it ends soon."""
+        return self.answers > 0 or self._tally.from_ledger > 0
+
     async def gate(self) -> bool:
         """Wait until a request may be sent; True if it is the one that finds out whether the server is back."""
         while self.away and not self._tally.stopped:
@@ -97,7 +102,7 @@ class Outages:
             if len(self._who) == 1 and self.answers:
                 return True
             self._stop(f"no answer for {patience_s:g} s, lastly: {error}")
-        elif probe or (self.failures >= _RUN and not self.away and not isinstance(error, RateLimited)):
+        elif probe or (self.failures >= _RUN and self.known and not self.away and not isinstance(error, RateLimited)):
             self.away, self._probing = True, False
             self._next_s = min(now_s + self._wait_s, max(ends_s, now_s))
             self._tally.waiting = f"no answer, next try in {max(1, round(self._next_s - now_s))} s: {error}"[:80]

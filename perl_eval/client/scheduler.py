@@ -296,16 +296,15 @@ class Scheduler(Generic[Content]):
             self._outages.heard()
             return error
         alone = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
-        known = self._outages.answers > 0
         if isinstance(error, TurnedAway):
-            if not known and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
+            if not self._outages.answers and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
                 self._landed = asyncio.Event()
                 raise UserError(error.what, error.fix)
             if error.forbidden and tries >= _FORBIDDEN and others:
                 return Refused(error.what)
         if tries < self._limits.attempts:
             return None
-        return error if others or alone or not (known or self._tally.from_ledger) else None
+        return error if others or alone or not self._outages.known else None
 
     def _give_up(self, group: Sequence[Request[Content]], error: JudgeError) -> None:
         self._tally.failed += len(group)

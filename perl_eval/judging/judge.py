@@ -130,4 +130,6 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         started.notes[offline.READING] = offline.described(judge)
         if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
-        return started.folder
+    if not _has_more(started.notes):
+        (started.folder / ACCOUNT).unlink(missing_ok=True)  # the card has it
+    return started.folder

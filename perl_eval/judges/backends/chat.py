@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.reply import Finish, Reply
 from perl_eval.client.usage import tokens_of
-from perl_eval.errors import JudgeError, Refused
+from perl_eval.errors import JudgeError, Refused, TurnedAway
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import TextReader
@@ -59,6 +59,27 @@ class ChatOptions:
     key_file: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a server takes: the name of the limit of a reply, and which options it does not."""
+
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    not_taken: frozenset[str] = frozenset()
+
+    def without(self, complaint: str) -> _Terms:
+        """Return the terms without what a complaint names."""
+        if "max_completion_tokens" in complaint:
+            return replace(self, limit_name="max_completion_tokens")
+        named = [names for names, parts in _OPTIONS if any(part in complaint for part in parts)]
+        return replace(self, not_taken=self.not_taken.union(*named))
+
+    def and_also(self, other: _Terms) -> _Terms:
+        """Return the terms that give up what either does."""
+        if other.limit_name != "max_tokens":
+            return _Terms(other.limit_name, self.not_taken | other.not_taken)
+        return replace(self, not_taken=self.not_taken | other.not_taken)
+
+
 class ChatJudge(Judge):
     """A model behind a chat endpoint.
 
@@ -94,8 +115,7 @@ class ChatJudge(Judge):
             "structured": options.structured,
         }
         # Some servers want the limit under another name, or do not take an option; their 400 says so.
-        self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-        self._not_taken: frozenset[str] = frozenset()
+        self._terms = _Terms()
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send each question as one request."""
@@ -116,7 +136,7 @@ class ChatJudge(Judge):
 
     def request(self, question: Question, *, longer: bool = False) -> dict[str, object]:
         """Return the request of a question; a longer one may be answered with twice the tokens."""
-        return self._body(question, self.reply_tokens(longer=longer))
+        return self._body(question, self.reply_tokens(longer=longer), self._terms)
 
     def reply_tokens(self, *, longer: bool = False) -> int:
         """Return the tokens that one reply may take; a longer one twice as many."""
@@ -160,19 +180,27 @@ class ChatJudge(Judge):
         return self._reply(posted, time.perf_counter() - begun_s)
 
     async def _send(self, question: Question, max_tokens: int) -> Posted:
-        """Send one request; options that the server does not take are given up."""
-        while True:
-            sent = (self._limit_name, self._not_taken)
-            try:
-                return await self._endpoint.post("/chat/completions", self._body(question, max_tokens))
-            except Refused as error:
-                self.concede(str(error))
-                if sent == (self._limit_name, self._not_taken):
-                    raise
+        """Send one request, without what the server says that it does not take.
 
-    def _body(self, question: Question, max_tokens: int) -> dict[str, object]:
-        body: dict[str, object] = {"model": self.model, "messages": _messages(question), self._limit_name: max_tokens}
-        return body | {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
+        What is given up is given up for good once the server answers without it: a complaint may quote the question.
+        """
+        terms = self._terms
+        first: Refused | TurnedAway | None = None
+        while True:
+            try:
+                posted = await self._endpoint.post("/chat/completions", self._body(question, max_tokens, terms))
+            except (Refused, TurnedAway) as error:
+                first, sent = first or error, terms
+                terms = terms.without(str(error))
+                if sent == terms:
+                    raise first from None
+            else:
+                self._terms = self._terms.and_also(terms)
+                return posted
+
+    def _body(self, question: Question, max_tokens: int, terms: _Terms) -> dict[str, object]:
+        body: dict[str, object] = {"model": self.model, "messages": _messages(question), terms.limit_name: max_tokens}
+        return body | {name: value for name, value in self._wishes(question).items() if name not in terms.not_taken}
 
     def _wishes(self, question: Question) -> dict[str, object]:
         """Return the options that a server may refuse and still answer."""
@@ -190,12 +218,7 @@ class ChatJudge(Judge):
 
     def concede(self, complaint: str) -> None:
         """Give up from now on what the server says that it does not take."""
-        if "max_completion_tokens" in complaint:
-            self._limit_name = "max_completion_tokens"
-            return
-        for names, parts in _OPTIONS:
-            if any(part in complaint for part in parts):
-                self._not_taken |= names
+        self._terms = self._terms.without(complaint)
 
     def _reply(self, posted: Posted, latency_s: float) -> Reply:
         """Read a reply; one that is no use is paid all the same, and its error says so."""
