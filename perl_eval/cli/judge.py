@@ -251,7 +251,7 @@ def _cost(notes: Mapping[str, Any]) -> str:
     asking, in_all = notes["asking"], notes.get("asking_in_all")
     parts = [f", {asking['cost_usd']:.4f} US dollars"] if asking["cost_usd"] else []
     if in_all and in_all["runs"] > 1 and in_all["cost_usd"]:
-        parts.append(f"; {in_all['cost_usd']:.4f} over all {in_all['runs']} runs in this folder")
+        parts.append(f"; {in_all['cost_usd']:.4f} US dollars over all {in_all['runs']} runs in this folder")
     if in_all and in_all["estimated_usd"]:
         parts.append(f", {in_all['estimated_usd']:.4f} of it estimated")
     return "".join(parts)

@@ -155,7 +155,9 @@ class Budget:
             tally.stopped = tally.stopped or f"max_requests of {limits.max_requests} reached"
         cap_usd = limits.max_cost_usd
         if cap_usd is not None and not self._on_way and totals.cost_usd + wanted.likely_usd > cap_usd:
-            tally.stopped = tally.stopped or f"max_cost_usd of {cap_usd} reached"
+            small = wanted.likely_usd > cap_usd
+            what = f"is less than one reply may cost, {wanted.likely_usd:.4f}" if small else "reached"
+            tally.stopped = tally.stopped or f"max_cost_usd of {cap_usd} {what}"
         return tally.stopped is not None
 
     def _fits(self, wanted: Reservation) -> bool:
