@@ -112,7 +112,9 @@ class Endpoint:
         if not 200 <= answer.status < 300:
             raise refusal_of(answer, hide)
         try:
-            reply = _mended(json.loads(answer.content), hide)
+            reply = json.loads(answer.content)
+            if not answer.content.isascii() or b"\\u" in answer.content or self._echoes(answer.content):
+                reply = _mended(reply, hide)
         except (ValueError, RecursionError):
             raise JudgeError("the reply is no JSON") from None
         if (error := said_in_reply(answer, reply)) is not None:
@@ -123,6 +125,10 @@ class Endpoint:
         """Return what takes the key out of what a server says, should it say it back: replies are kept and shown."""
         key = self._key()
         return lambda text: text.replace(key, _HIDDEN) if key and key in text else text
+
+    def _echoes(self, content: bytes) -> bool:
+        key = self._key()
+        return bool(key) and key.encode("ascii") in content
 
     def client(self) -> openai.AsyncOpenAI:
         """Return the openai client for what it alone speaks, made on first use; loads the openai package."""

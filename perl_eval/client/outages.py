@@ -22,6 +22,7 @@ PATIENCE_S = 600.0
 CREDIT_PATIENCE_S = 20.0
 """How long one is that wants money, if nobody says: it comes back when somebody pays."""
 _RUN = 10
+_FEW = 4
 
 
 class Outages:
@@ -89,7 +90,7 @@ class Outages:
             probe: What `gate` said of it.
 
         Returns:
-            True if patience is over and all along it was this question alone: then it is to blame, not the server.
+            True if so few questions failed since the last answer that they may be to blame, and not the server.
         """
         now_s = time.monotonic()
         if not self.failures:
@@ -98,17 +99,21 @@ class Outages:
         self._who.add(who)
         patience_s = self._patience_s(error)
         ends_s = self._since_s + patience_s
-        if now_s >= ends_s and self.failures >= min(_RUN, self._limits.attempts):
-            if len(self._who) == 1 and self.answers:
-                return True
+        if now_s >= ends_s and len(self._who) > _FEW:
             self._stop(f"no answer for {patience_s:g} s, lastly: {error}")
-        elif probe or (self.failures >= _RUN and self.known and not self.away and not isinstance(error, RateLimited)):
+        elif probe or (
+            self.failures >= _RUN
+            and len(self._who) > _FEW
+            and self.known
+            and not self.away
+            and not isinstance(error, RateLimited)
+        ):
             self.away, self._probing = True, False
             self._next_s = min(now_s + self._wait_s, max(ends_s, now_s))
             self._tally.waiting = f"no answer, next try in {max(1, round(self._next_s - now_s))} s: {error}"[:80]
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
             self._changed.set()
-        return False
+        return self.known and len(self._who) <= _FEW
 
     def released(self, *, probe: bool) -> None:
         """Say that a request was not sent after all, or its end says nothing about the server."""

@@ -295,7 +295,7 @@ class Scheduler(Generic[Content]):
         if not error.can_pass:
             self._outages.heard()
             return error
-        alone = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
+        few = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
         if isinstance(error, TurnedAway):
             if not self._outages.answers and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
                 self._landed = asyncio.Event()
@@ -304,7 +304,7 @@ class Scheduler(Generic[Content]):
                 return Refused(error.what)
         if tries < self._limits.attempts:
             return None
-        return error if others or alone or not self._outages.known else None
+        return error if others or few or not self._outages.known else None
 
     def _give_up(self, group: Sequence[Request[Content]], error: JudgeError) -> None:
         self._tally.failed += len(group)
