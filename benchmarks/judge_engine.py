@@ -116,7 +116,9 @@ def overhead(pairs: int, latency_s: float, options: AskOptions, rounds: int) -> 
     finally:
         server.terminate()
         server.wait()
-    for name, values in zip(("calls/s", "of aiohttp alone", "pairs/s from the ledger"), zip(*found), strict=True):
+    for name, values in zip(
+        ("calls/s", "of aiohttp alone", "pairs/s from the ledger"), zip(*found, strict=True), strict=True
+    ):
         low, middle, high = min(values), statistics.median(values), max(values)
         print(f"{name}: median {middle:,.6g} ({low:,.6g} to {high:,.6g}, n = {rounds})")
     print(f"peak memory: {peak_mb():.0f} MB, {imported_mb:.0f} MB of it before the first pair was made")
