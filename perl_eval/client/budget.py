@@ -17,7 +17,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.client.usage import Usage
 from perl_eval.errors import JudgeError
 
-__all__ = ["Budget", "Priced", "Reservation"]
+__all__ = ["Priced", "Reservation", "SpendingLimit"]
 
 _SLACK = 0.02
 _KNOWN = 20
@@ -54,7 +54,7 @@ class Reservation:
     expected_usd: float
 
 
-class Budget:
+class SpendingLimit:
     """Money and requests of one run.
 
     Args:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
-from perl_eval.client.budget import Budget, Reservation
+from perl_eval.client.budget import Reservation, SpendingLimit
 from perl_eval.client.keeping import Keeping
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
@@ -69,7 +69,7 @@ class Scheduler(Generic[Content]):
         self._service, self._limits, self._tally = service, limits, spending.tally
         self._handling = handling
         self._pace = Pace(limits.max_concurrency, rpm=limits.rpm, tpm=limits.tpm)
-        self._budget = Budget(service, limits, self._tally, spending.account)
+        self._budget = SpendingLimit(service, limits, self._tally, spending.account)
         self._outages = Outages(limits, self._tally)
         self._keeping = Keeping(service, ledger, self._landed_on_disk, self._finished)
         self._todo: deque[list[Request[Content]]] = deque()
