@@ -221,7 +221,10 @@ def test_what_a_row_says_is_kept_and_the_rest_is_derived_whatever_the_order() ->
     assert len({c.item for c in one}) == len({c.group for c in one}) == 2
 
 
-LIGHT = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy", "pyarrow")
+LIGHT = (
+    *("aiohttp", "torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy"),
+    "pyarrow",
+)
 
 
 @pytest.mark.parametrize("use", ["pass", "pe.__version__", "pe.Estimate", "dir(pe)"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import _show_estimates, done
+from perl_eval.cli.console import UNFINISHED, _show_estimates, done
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -55,6 +55,7 @@ def judge(
     tpm: asked.Tpm = None,
     max_cost: asked.MaxCost = None,
     max_requests: asked.MaxRequests = None,
+    patience: asked.Patience = None,
     stop_when_decided: asked.StopWhenDecided = False,
     half_width: asked.HalfWidth = None,
     base_url: asked.BaseUrl = None,
@@ -142,6 +143,7 @@ def judge(
         tpm=tpm,
         max_requests=max_requests,
         max_cost_usd=max_cost,
+        patience_s=patience,
     )
     options = verb.JudgeOptions(
         prompt=prompt,
@@ -159,6 +161,7 @@ def judge(
     )
     a, b = _brought(a, b, out, how_read(format, column, requests))
     folders = _folders(out, specs)
+    stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
         if dry_run:
             _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
@@ -166,9 +169,16 @@ def judge(
             test = verb.attack if attack else verb.look
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
-            _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
-    if len(specs) > 1 and not (dry_run or attack or look):
-        jury(folders, out / "jury")
+            stopped += _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+    _end(stopped, folders, out, alone=dry_run or attack or look)
+
+
+def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> None:
+    """Say by the exit code that a run stopped before its end; else let several judges decide together."""
+    if stopped:
+        raise typer.Exit(UNFINISHED)
+    if len(folders) > 1 and not alone:
+        jury(list(folders), out / "jury")
 
 
 def _brought(a: Path, b: Path | None, out: Path, how: HowRead) -> tuple[Path, Path | None]:
@@ -238,12 +248,12 @@ def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
     _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
 
 
-def _show_outcomes(folder: Path) -> None:
-    """Print what came out, and what it took, from the run card."""
+def _show_outcomes(folder: Path) -> bool:
+    """Print what came out, and what it took, from the run card; returns whether the run stopped before its end."""
     from perl_eval.outcomes import word
     from perl_eval.storage import run_folder
 
-    card = run_folder.read_card(folder)
+    card, stopped = run_folder.read_card(folder), False
     if card is not None:
         notes = card.notes
         outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
@@ -251,8 +261,15 @@ def _show_outcomes(folder: Path) -> None:
         if "changed" in notes:
             typer.echo(f"{notes['changed']:,} changed")
         if asking := notes.get("asking"):
-            cost = f", {asking['cost_usd']:.4f} US dollars" if asking["cost_usd"] else ""
-            typer.echo(f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{cost}")
+            typer.echo(
+                f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{_cost(notes)}"
+            )
+            if estimated := asking.get("estimated"):
+                typer.echo(f"{estimated:,} replies did not say, or not credibly, how many tokens they took")
+            if left := asking.get("can_pass"):
+                typer.echo(
+                    f"{left:,} questions without an answer for a reason that can pass: the same command asks again"
+                )
             if batches := notes.get("batch"):
                 typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
                 for reason, count in batches["without_answer"].items():
@@ -260,8 +277,21 @@ def _show_outcomes(folder: Path) -> None:
             if notes.get("decided after"):
                 typer.echo(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
             if asking["stopped"]:
-                typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
+                typer.echo(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
+                stopped = True
     done(folder)
+    return stopped
+
+
+def _cost(notes: Mapping[str, Any]) -> str:
+    """Return what was paid: by this run, and where there were several, by all of them in this folder."""
+    asking, in_all = notes["asking"], notes.get("asking_in_all")
+    parts = [f", {asking['cost_usd']:.4f} US dollars"] if asking["cost_usd"] else []
+    if in_all and in_all["runs"] > 1 and in_all["cost_usd"]:
+        parts.append(f"; {in_all['cost_usd']:.4f} US dollars over all {in_all['runs']} runs in this folder")
+    if in_all and in_all["estimated_usd"]:
+        parts.append(f", {in_all['estimated_usd']:.4f} of it estimated")
+    return "".join(parts)
 
 
 def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:

@@ -56,8 +56,17 @@ LedgerFile = Annotated[
 Concurrency = Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)]
 Rpm = Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)]
 Tpm = Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)]
-MaxCost = Annotated[float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)]
+MaxCost = Annotated[
+    float | None, typer.Option(help="US dollars for each judge, at most, over all runs.", rich_help_panel=_LIMITS)
+]
 MaxRequests = Annotated[int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds to wait for a server that does not answer; else 600, or 20 if it wants money.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 StopWhenDecided = Annotated[
     bool,
     typer.Option(

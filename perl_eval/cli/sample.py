@@ -64,6 +64,9 @@ def sample(
     key_file: Annotated[
         Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY, or the provider's.")
     ] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a server that does not answer; else 600.")
+    ] = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -82,7 +85,15 @@ def sample(
             raise UserError("a server writes dialogues with its own template", "leave out --chat-template")
 
         wanted = behind.ServerOptions(
-            name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
+            name,
+            split,
+            draws,
+            limit,
+            temperature,
+            max_new_tokens,
+            max_concurrency,
+            key_file=key_file,
+            patience_s=patience,
         )
         data = rows_given(data, out, column, whole=split)
         done(behind.run(server, model, data, out, options=wanted, seed=seed))

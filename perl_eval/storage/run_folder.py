@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from numbers import Integral, Real
 from pathlib import Path, PurePath
@@ -57,6 +57,8 @@ _PACKAGES = (
 )
 INPUTS = "inputs"
 """The folder in a run folder that holds what the verb read of other tools' files, run folders of their own."""
+_NO_PART = ("max_requests", "max_cost_usd")
+"""Arguments on cards of 0.1.0 that are no part of what a run is."""
 CHECKPOINT = ".checkpoint"
 """The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
@@ -258,6 +260,13 @@ class Run:
         shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
         self.done = True
 
+    def reopen(self) -> None:
+        """Go on with a finished run: its card goes, and from then on it is an unfinished one."""
+        _write_json(self.folder / MARK, self._plan)
+        (self.folder / CARD).unlink(missing_ok=True)
+        parquet.sweep(self.folder)
+        self.done, self.notes = False, {}
+
     def write(self, records: Iterable[Any], record: type) -> Path:
         """Write records to the file of their kind and return its path."""
         path = self.folder / FILES[record]
@@ -279,6 +288,11 @@ def _plain(value: Any) -> Any:
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
     parquet.replace_file(path, lambda partial: partial.write_text(text + "\n", "utf-8"))
+
+
+def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that make a run what it is."""
+    return {name: value for name, value in arguments.items() if name not in _NO_PART}
 
 
 def start(
@@ -320,6 +334,7 @@ def start(
         raise UserError(f"{out} is a file", "give a folder for the output")
     card = read_card(out)
     if card is not None:
+        card = replace(card, arguments=_own(card.arguments))
         if {name: getattr(card, name) for name in plan} == plan:
             _refuse_if_changed(out, card, card.outputs)
             return Run(out, plan, card)
@@ -336,6 +351,8 @@ def start(
     if not writable:
         raise UserError(f"cannot write {out}", "choose a folder you can write to")
     begun = _read_mark(out / MARK)
+    if begun is not None:
+        begun = {**begun, "arguments": _own(begun["arguments"])}
     if begun is not None and begun != plan and held:
         raise UserError(
             f"{out} holds an unfinished run of another `{begun['verb']}` command: {_difference(begun, plan)}",

@@ -12,8 +12,18 @@ from perl_eval.records import Completion, Message
 from perl_eval.storage import parquet
 
 HEAVY = (
-    *("datasets", "huggingface_hub", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow", "pyarrow.dataset"),
-    *("rich.console", "scipy", "scipy.stats", "sklearn", "sqlite3", "statsmodels", "torch", "transformers"),
+    *("aiohttp", "datasets", "huggingface_hub", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow"),
+    *(
+        "pyarrow.dataset",
+        "rich.console",
+        "scipy",
+        "scipy.stats",
+        "sklearn",
+        "sqlite3",
+        "statsmodels",
+        "torch",
+        "transformers",
+    ),
 )
 """Not pandas, which pyarrow loads by itself for any list of Python's, nor pydantic, which typer does."""
 PROGRAM = f"""
