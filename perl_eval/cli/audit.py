@@ -9,7 +9,18 @@ import typer
 
 from perl_eval import figure_names as named
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import Draws, Epsilon, Level, Out, Seed, resampling
+from perl_eval.cli.shared_options import (
+    Draws,
+    Epsilon,
+    FileFormat,
+    LabelColumn,
+    Level,
+    Out,
+    Seed,
+    how_read,
+    labels_at,
+    resampling,
+)
 from perl_eval.errors import UserError
 
 _ALARM = 1
@@ -18,7 +29,9 @@ _ALARM = 1
 
 def audit(
     judgements: Annotated[Path, typer.Argument(help="Judgements of pairs; with --anchors, those made now.")],
-    labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs.")] = None,
+    labels: Annotated[
+        Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs, any file of them.")
+    ] = None,
     *,
     out: Out,
     again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
@@ -29,6 +42,8 @@ def audit(
     anchors: Annotated[
         Path | None, typer.Option(help="An earlier audit: ring (exit code 1) if the judge has drifted since.")
     ] = None,
+    format: FileFormat = "",
+    column: LabelColumn = None,
     epsilon: Epsilon = 0.15,
     level: Level = 0.95,
     draws: Draws = 2000,
@@ -43,7 +58,14 @@ def audit(
 
     how = AuditOptions(resampling(level, draws, seed), epsilon, tuple(family or ()))
     if anchors is not None:
-        for option, value in {"LABELS": labels, "--again": again, "--attack": attack, "--family": family}.items():
+        for option, value in {
+            "LABELS": labels,
+            "--again": again,
+            "--attack": attack,
+            "--family": family,
+            "--format": format,
+            "--column": column,
+        }.items():
             if value:
                 raise UserError(f"{option} is not for --anchors", "leave it out")
         folder = drift(anchors, judgements, out, options=how)
@@ -56,6 +78,7 @@ def audit(
         return
     if labels is None:
         raise UserError("an audit needs human labels", "give them after the judgements, or --anchors")
-    folder = verb.run(judgements, labels, out, sources=Sources(again, attack), options=how)
+    people = labels_at(labels, out, how_read(format, column, None))
+    folder = verb.run(judgements, people, out, sources=Sources(again, attack), options=how)
     typer.echo((folder / verb.PAGE).read_text("utf-8"))
     done(folder)

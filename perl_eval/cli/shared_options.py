@@ -39,6 +39,14 @@ Columns = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where labels keep what: label=NAME (a question too), annotator=, item=, policy_a=, policy_b=.",
+        rich_help_panel=_FILES,
+    ),
+]
 Requests = Annotated[
     Path | None,
     typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
@@ -72,6 +80,13 @@ def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -
             raise OptionError("column", repr(typed), "give NAME=COLUMN, such as prompt=question")
         columns[name] = there
     return HowRead(format, columns, requests)
+
+
+def labels_at(source: Path, out: Path, how: HowRead | None = None) -> Path:
+    """Return a run folder of labels; a file of another tool is read into the output folder first."""
+    from perl_eval.sources.label_files import labels_in
+
+    return labels_in(source, out, how=how, say=lambda line: typer.echo(line, err=True))
 
 
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.metrics.label_join import with_units
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources import user_table
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
@@ -78,7 +79,8 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
         UserError: No judged unit is labelled, or a label does not answer the question that the judge was asked.
     """
     how = options or AgreeOptions()
-    judged, given = run_folder.read(judgements, Judgement), run_folder.read(labels, HumanLabel)
+    judged = run_folder.read(judgements, Judgement)
+    given = with_units(run_folder.read(labels, HumanLabel), judged)
     cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
     simulated_input = any(card is not None and card.simulated for card in cards)
     started = run_folder.start(

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from perl_eval.errors import DataError, OptionError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.formats import chatbot_arena, dialogues, plain_table
+from perl_eval.sources.formats import (
+    arena_votes,
+    argilla,
+    chatbot_arena,
+    dialogues,
+    label_studio,
+    label_table,
+    plain_table,
+)
 from perl_eval.sources.reading import Format
 
 __all__ = ["FORMATS", "format_of", "formats_for"]
@@ -18,6 +26,12 @@ FORMATS: Sequence[Format] = (
     chatbot_arena.ARENA_HARD,
     dialogues.CHAT,
     plain_table.TABLE,
+    label_studio.LABEL_STUDIO,
+    argilla.ARGILLA,
+    arena_votes.ARENA_VOTES,
+    arena_votes.MT_BENCH_VOTES,
+    label_table.TABLE,
+    label_table.WIDE,
 )
 """All formats, those that are told by more before those that are told by less."""
 _CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels"}

@@ -92,7 +92,7 @@ def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | 
     if isinstance(members, str | Path | Result):
         raise UserError("one judge is no jury", "give a list of results of `judge`")
     homes = [home_of(one) for one in members]
-    with records_in(labels, HumanLabel) as people:
+    with records_in(labels, HumanLabel, out=out) as people:
         return kept(Estimates, out, lambda home: run(homes, home, labels=people))
 
 
@@ -143,8 +143,8 @@ def agree(
 
     Args:
         judgements: A result or run folder of `judge`.
-        labels: Human labels of a part: a run folder, a table (``.csv``, ``.jsonl``, ``.parquet``), or HumanLabel
-            records.
+        labels: Human labels of a part: a run folder, a file of any known format (a table, an export of Label Studio or
+            Argilla, votes of MT-bench or Chatbot Arena), or HumanLabel records.
         out: Folder to keep the figures in.
         options: How figures are estimated.
 
@@ -163,7 +163,7 @@ def agree(
     """
     from perl_eval.scoring.agree import run
 
-    with records_in(labels, HumanLabel) as people:
+    with records_in(labels, HumanLabel, out=out) as people:
         assert people is not None
         return kept(Estimates, out, lambda home: run(home_of(judgements), people, home, options=options))
 
@@ -203,7 +203,7 @@ def audit(
     from perl_eval.scoring.audit_options import Sources
 
     sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
-    with records_in(labels, HumanLabel) as people:
+    with records_in(labels, HumanLabel, out=out) as people:
         assert people is not None
         given = home_of(judgements)
         return kept(Estimates, out, lambda home: run(given, people, home, sources=sources, options=options))

@@ -56,8 +56,11 @@ def home_of(source: Source) -> Path:
 
 
 @contextmanager
-def records_in(source: Source, kind: type, name: str = "") -> Iterator[Path | None]:
-    """Yield where the records of something given lie; of objects, for as long as the block lasts."""
+def records_in(source: Source, kind: type, name: str = "", *, out: str | Path | None = None) -> Iterator[Path | None]:
+    """Yield where the records of something given lie; of objects, for as long as the block lasts.
+
+    A file of labels is read into ``inputs`` in ``out``, where that is given.
+    """
     if source is None or isinstance(source, Result):
         yield None if source is None else source.home
         return
@@ -65,6 +68,12 @@ def records_in(source: Source, kind: type, name: str = "") -> Iterator[Path | No
         yield Path(source)
         return
     keeper = TemporaryFolder()
+    if kind is HumanLabel and isinstance(source, str | Path):
+        from perl_eval.sources.label_files import labels_in
+
+        yield labels_in(Path(source), keeper.path if out is None else Path(out))
+        del keeper
+        return
     path = keeper.path / run_folder.FILES[kind]
     parquet.write(path, _records(source, kind, name), kind)
     yield path.parent
