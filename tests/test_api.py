@@ -27,7 +27,7 @@ SIGNATURES = {
     "completions": "(source, *, policy='', columns=None, format='')",
     "judge": "(a, b=None, *, by, prompt, out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
-    "labels": "(source, *, columns=None)",
+    "labels": "(source, *, columns=None, format='')",
     "open_judge": "(spec, options=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",
     "read": "(path, kind=None)",

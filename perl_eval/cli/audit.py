@@ -29,9 +29,7 @@ _ALARM = 1
 
 def audit(
     judgements: Annotated[Path, typer.Argument(help="Judgements of pairs; with --anchors, those made now.")],
-    labels: Annotated[
-        Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs, any file of them.")
-    ] = None,
+    labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs; any file.")] = None,
     *,
     out: Out,
     again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
