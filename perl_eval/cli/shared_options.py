@@ -82,9 +82,16 @@ def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -
     return HowRead(format, columns, requests)
 
 
+def judgements_at(source: Path, out: Path) -> Path:
+    """Return a run folder of judgements; a file of another tool is read into the output folder first."""
+    from perl_eval.sources.brought import judgements_in
+
+    return judgements_in(source, out, say=lambda line: typer.echo(line, err=True))
+
+
 def labels_at(source: Path, out: Path, how: HowRead | None = None) -> Path:
     """Return a run folder of labels; a file of another tool is read into the output folder first."""
-    from perl_eval.sources.label_files import labels_in
+    from perl_eval.sources.brought import labels_in
 
     return labels_in(source, out, how=how, say=lambda line: typer.echo(line, err=True))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from perl_eval.sources.imported import FORMS, Form, run, take_completions
-from perl_eval.sources.judgements import read_judgements, read_outcomes
+from perl_eval.sources.imported import FORMS, Form, run, take_completions, told_import
+from perl_eval.sources.judgements import read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
+from perl_eval.sources.tool_judgements import read_judgements
 
 __all__ = [
     "FORMS",
@@ -15,4 +16,5 @@ __all__ = [
     "read_outcomes",
     "run",
     "take_completions",
+    "told_import",
 ]

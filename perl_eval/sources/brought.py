@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perl_eval.sources import completions, imported
+from perl_eval.sources import completions, imported, judgement_files, label_files, labels
 from perl_eval.storage import run_folder
 
-__all__ = ["HowRead", "completions_in", "told"]
+__all__ = ["HowRead", "completions_in", "judgements_in", "labels_in", "told"]
 
 Say = Callable[[str], None]
 
@@ -57,6 +57,50 @@ def completions_in(
         say(f"{source}: {told(home)}")
         found.append(home)
     return found
+
+
+def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:
+    """Return a run folder of labels (or the file of one); what is none is read into one.
+
+    Args:
+        source: A run folder, or a file of labels of any known format.
+        out: The verb's output folder; what is read goes into ``inputs/labels`` there.
+        how: How the file is read.
+        say: Told what was read, what was derived and what was left out.
+
+    Raises:
+        UserError: There is no such file or format.
+        DataError: The file is of no known format, a row lacks what is needed, or there are no labels.
+    """
+    if labels.is_ours(source):
+        return source
+    asked = how or HowRead()
+    home = out / run_folder.INPUTS / "labels"
+    label_files.take_labels(source, home, format=asked.format, columns=asked.columns)
+    say(f"{source}: {label_files.told_labels(home)}")
+    return home
+
+
+def judgements_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:
+    """Return a run folder of judgements (or the file of one); what is none is read into one.
+
+    Args:
+        source: A run folder, or a file of judgements of any known format.
+        out: The verb's output folder; what is read goes into ``inputs/judgements`` there.
+        how: How the file is read.
+        say: Told what was read, and what was derived.
+
+    Raises:
+        UserError: There is no such file or format.
+        DataError: The file is of no known format, or a row lacks what is needed.
+    """
+    if judgement_files.is_ours(source):
+        return source
+    asked = how or HowRead()
+    home = out / run_folder.INPUTS / "judgements"
+    judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
+    say(f"{source}: {judgement_files.told_judgements(home)}")
+    return home
 
 
 def told(folder: Path) -> str:

@@ -7,32 +7,44 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from perl_eval.errors import UserError
-from perl_eval.records import Completion, HumanLabel, Judgement
-from perl_eval.sources import completions
+from perl_eval.errors import OptionError, UserError
+from perl_eval.records import Completion, Judgement
+from perl_eval.sources import completions, judgement_files, label_files
 from perl_eval.sources.containers import opened
-from perl_eval.sources.judgements import read_judgements, read_outcomes
-from perl_eval.sources.labels import LabelColumns, read_labels
+from perl_eval.sources.labels import LabelColumns
 from perl_eval.sources.reading import Import
 from perl_eval.sources.recognition import format_of
+from perl_eval.sources.tool_judgements import read_judgements
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
 
-__all__ = ["FORMS", "Form", "run", "take_completions"]
+__all__ = ["FORMS", "Form", "run", "take_completions", "told_import"]
 
-Form = Literal["table", "label-studio", "argilla", "outcomes", "alpaca-eval", "mt-bench"]
+Form = Literal[
+    "auto",
+    "table",
+    "wide",
+    "label-studio",
+    "argilla",
+    "mt-bench-votes",
+    "arena-votes",
+    "outcomes",
+    "alpaca-eval",
+    "mt-bench",
+]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
-def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = None) -> Path:
+def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | Mapping[str, str] | None = None) -> Path:
     """Read another tool's file and write its records to a run folder.
 
     Args:
         source: The file.
         out: Output folder.
-        form: ``table`` (parquet, CSV or JSON lines), ``label-studio`` or ``argilla`` for labels; ``outcomes`` (a
-            table), ``alpaca-eval`` or ``mt-bench`` for judgements.
-        columns: Where tables and label files keep what.
+        form: ``table`` (one label a row), ``wide`` (one column a rater), ``label-studio``, ``argilla``,
+            ``mt-bench-votes`` or ``arena-votes`` for labels, of which ``auto`` tells which; ``outcomes`` (a table),
+            ``alpaca-eval`` or ``mt-bench`` for judgements.
+        columns: Where the file keeps what; what means nothing for the form is refused.
 
     Returns:
         The output folder, with ``labels.parquet`` or ``judgements.parquet``.
@@ -44,19 +56,33 @@ def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = N
     if form not in FORMS:
         raise UserError(f"no form {form!r}", f"choose one of {', '.join(FORMS)}")
     where, source = columns or LabelColumns(), Path(source)
-    started = run_folder.start(
-        out, verb="import", arguments={"form": form, "columns": asdict(where)}, inputs={"source": source}
-    )
+    kept = asdict(where) if isinstance(where, LabelColumns) else dict(where)
+    if form in ("alpaca-eval", "mt-bench") and columns_given(where):
+        raise OptionError("column", f"not for {form}, whose names are its tool's", "leave it out")
+    started = run_folder.start(out, verb="import", arguments={"form": form, "columns": kept}, inputs={"source": source})
     with started as progress:
         if progress.done:
             return progress.folder
         if form == "outcomes":
-            progress.write(read_outcomes(source, where), Judgement)
+            judgement_files.write(progress, source, format=form, columns=columns_given(where))
         elif form in ("alpaca-eval", "mt-bench"):
             progress.write(read_judgements(source, form), Judgement)
         else:
-            progress.write(read_labels(source, form, where), HumanLabel)
+            label_files.write(progress, source, format="" if form == "auto" else form, columns=columns_given(where))
     return progress.folder
+
+
+def columns_given(columns: LabelColumns | Mapping[str, str]) -> Mapping[str, str]:
+    """Return the names that somebody gave."""
+    return columns.given() if isinstance(columns, LabelColumns) else columns
+
+
+def told_import(folder: Path) -> str:
+    """Say what was read into a run folder, empty where its card does not say."""
+    card = run_folder.read_card(folder)
+    if card is None or "format" not in card.notes:
+        return ""
+    return (label_files.told_labels if "annotators" in card.notes else judgement_files.told_judgements)(folder)
 
 
 def take_completions(

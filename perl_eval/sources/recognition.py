@@ -15,6 +15,7 @@ from perl_eval.sources.formats import (
     dialogues,
     label_studio,
     label_table,
+    outcome_rows,
     plain_table,
 )
 from perl_eval.sources.reading import Format
@@ -32,6 +33,7 @@ FORMATS: Sequence[Format] = (
     arena_votes.MT_BENCH_VOTES,
     label_table.TABLE,
     label_table.WIDE,
+    outcome_rows.OUTCOMES,
 )
 """All formats, those that are told by more before those that are told by less."""
 _CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels"}

@@ -69,7 +69,7 @@ def records_in(source: Source, kind: type, name: str = "", *, out: str | Path | 
         return
     keeper = TemporaryFolder()
     if kind is HumanLabel and isinstance(source, str | Path):
-        from perl_eval.sources.label_files import labels_in
+        from perl_eval.sources.brought import labels_in
 
         yield labels_in(Path(source), keeper.path if out is None else Path(out))
         del keeper
