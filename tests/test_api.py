@@ -31,7 +31,7 @@ SIGNATURES = {
     "open_judge": "(spec, options=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",
     "read": "(path, kind=None)",
-    "report": "(*sources, out=None, title='perl-eval report', format='html')",
+    "report": "(*sources, out=None, title='perl-eval report', format='html', what='estimates')",
     "rows": "(source, split='train')",
     "sample": "(model, data, *, out=None, options=None, seed=0)",
     "score": "(*sources, out=None, beside=None, options=None)",

@@ -16,6 +16,7 @@ from perl_eval.cli.shared_options import (
     Out,
     Seed,
     how_read,
+    judgements_at,
     labels_at,
     one_of,
     resampling,
@@ -74,9 +75,9 @@ def agree(
         if labels.name == run_folder.FILES[Judgement] or (labels / run_folder.FILES[Judgement]).is_file():
             if column or format:
                 raise UserError("--column and --format are for labels and ratings", "leave them out")
-            result = verb.run_cascade(judgements, labels, out, options=how)
+            result = verb.run_cascade(judgements_at(judgements, out), labels, out, options=how)
         else:
             people = labels_at(labels, out, how_read(format, column, None))
-            result = verb.run(judgements, people, out, options=how)
+            result = verb.run(judgements_at(judgements, out), people, out, options=how)
     show(result)
     done(result)

@@ -18,6 +18,7 @@ from perl_eval.cli.shared_options import (
     Out,
     Seed,
     how_read,
+    judgements_at,
     labels_at,
     resampling,
 )
@@ -77,6 +78,6 @@ def audit(
     if labels is None:
         raise UserError("an audit needs human labels", "give them after the judgements, or --anchors")
     people = labels_at(labels, out, how_read(format, column, None))
-    folder = verb.run(judgements, people, out, sources=Sources(again, attack), options=how)
+    folder = verb.run(judgements_at(judgements, out), people, out, sources=Sources(again, attack), options=how)
     typer.echo((folder / verb.PAGE).read_text("utf-8"))
     done(folder)

@@ -65,11 +65,22 @@ def sample(
         wanted = behind.ServerOptions(
             name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
         )
-        done(behind.run(server, model, data, out, options=wanted, seed=seed))
+        _done(behind.run(server, model, data, out, options=wanted, seed=seed))
         return
     require_torch()
     from perl_eval.sampling import in_process as verb
 
     placement = resources_of(device, dtype, False, 0, "").placement
     options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
-    done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))
+    _done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))
+
+
+def _done(folder: Path) -> None:
+    """Say how many rows were answered together with others, and where the answers are."""
+    from perl_eval.sources.rows import EQUAL_PROMPTS
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder)
+    if card is not None and card.notes.get(EQUAL_PROMPTS):
+        typer.echo(f"{card.notes[EQUAL_PROMPTS]:,} {EQUAL_PROMPTS}: each prompt is answered once", err=True)
+    done(folder)

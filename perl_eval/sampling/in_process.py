@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -82,13 +83,14 @@ def run(
     with run_folder.start(out, verb="sample", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder
-        found = rows.asked(data, options.split, limit=options.limit)
+        merged: Counter[str] = Counter()
+        found = rows.asked(data, options.split, limit=options.limit, counts=merged)
         work = [(row, draw) for row in found for draw in range(options.draws)]
         answering = _Answering(Path(model), options, options.name or Path(model).name, seed)
         answers = _completions(answering, work, spread)
         kept = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
         going.write((replace(answer, images=kept[answer.item]) for answer in answers), Completion)
-        going.notes |= {"prompts": len(found), "completions": len(work), "policy": answering.name}
+        going.notes |= {**merged, "prompts": len(found), "completions": len(work), "policy": answering.name}
     return going.folder
 
 

@@ -81,13 +81,16 @@ def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say =
     return home
 
 
-def judgements_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:
+def judgements_in(
+    source: Path, out: Path, *, how: HowRead | None = None, place: str = "judgements", say: Say = lambda _: None
+) -> Path:
     """Return a run folder of judgements (or the file of one); what is none is read into one.
 
     Args:
         source: A run folder, or a file of judgements of any known format.
-        out: The verb's output folder; what is read goes into ``inputs/judgements`` there.
+        out: The verb's output folder; what is read goes into ``inputs`` there.
         how: How the file is read.
+        place: Its folder in ``inputs``.
         say: Told what was read, and what was derived.
 
     Raises:
@@ -97,7 +100,7 @@ def judgements_in(source: Path, out: Path, *, how: HowRead | None = None, say: S
     if judgement_files.is_ours(source):
         return source
     asked = how or HowRead()
-    home = out / run_folder.INPUTS / "judgements"
+    home = out / run_folder.INPUTS / place
     judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
     say(f"{source}: {judgement_files.told_judgements(home)}")
     return home

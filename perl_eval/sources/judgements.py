@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
+import numpy as np
 from scipy.stats import fisher_exact
 
 from perl_eval.errors import DataError, OptionError
@@ -116,15 +117,15 @@ class _Maker:
                 raise OptionError("column", what, f"choose from {', '.join(OUTCOME_FIELDS)}")
         self._file, self._reading = found.name, reading
         present = found.head[0] if found.head else {}
-        self._names = {}
+        self._names: dict[str, str] = {}
         for field, names in OUTCOME_FIELDS.items():
             asked = reading.columns.get(field)
             if asked is not None and asked not in present:
                 what = f"no such column; present are {', '.join(map(str, present))}"
                 raise DataError(what, file=found.name, field=asked, fix=f"name the column of {field}")
-            name = asked or next((name for name in names if name in present), None)
-            if name is not None:
-                self._names[field] = name
+            there = asked or next((name for name in names if name in present), None)
+            if there is not None:
+                self._names[field] = there
         self.orders = [field for field in _ORDERS if field in self._names]
         if not any(field in self._names for field in _SAID):
             what = f"no such column; present are {', '.join(map(str, present))}"
@@ -288,7 +289,7 @@ def _refuse_positions(make: _Maker, rows: Sequence[Mapping[str, Any]], file: str
         counts[tuple(row[field].strip().lower() for field in make.orders)] += 1
     table = [[counts[one, other] for other in "ab"] for one in "ab"]
     against, alike = table[0][1] + table[1][0], table[0][0] + table[1][1]
-    if against <= alike or fisher_exact(table, alternative="less").pvalue >= _MOST_BY_CHANCE:
+    if against <= alike or fisher_exact(np.array(table), alternative="less").pvalue >= _MOST_BY_CHANCE:
         return
     what = (
         f"{against:,} of {against + alike:,} pairs have another winner in each order, in both directions: "

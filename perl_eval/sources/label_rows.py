@@ -35,6 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "policy_a": ("policy_a", "model_a", "policy"),
     "policy_b": ("policy_b", "model_b"),
     "prompt": ("prompt", "instruction", "question"),
+    "simulated": ("simulated",),
 }
 """What a label has, and the names under which files keep it; the first that is there is taken."""
 
@@ -162,6 +163,7 @@ class LabelMaker:
             self.cell(cells, "group") or item,
             annotator or "unnamed",
             meaning,
+            simulated=self.cell(cells, "simulated").lower() in ("true", "1"),
             note=note,
             weight=self._weight(row, cells),
             policy_a=policies[0],

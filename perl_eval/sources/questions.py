@@ -9,7 +9,7 @@ from perl_eval.errors import DataError
 
 __all__ = ["QuestionsMet"]
 
-_TEXT = ("textarea", "text", "")
+_TEXT = ("textarea", "text", "choice or text", "")
 
 
 class QuestionsMet:

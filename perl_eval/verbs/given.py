@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perl_eval.errors import UserError
-from perl_eval.records import HumanLabel
+from perl_eval.records import HumanLabel, Judgement
 from perl_eval.results import Result, TemporaryFolder
 from perl_eval.storage import parquet, run_folder
 
@@ -59,7 +59,7 @@ def home_of(source: Source) -> Path:
 def records_in(source: Source, kind: type, name: str = "", *, out: str | Path | None = None) -> Iterator[Path | None]:
     """Yield where the records of something given lie; of objects, for as long as the block lasts.
 
-    A file of labels is read into ``inputs`` in ``out``, where that is given.
+    A file of labels or judgements is read into ``inputs`` in ``out``, where that is given.
     """
     if source is None or isinstance(source, Result):
         yield None if source is None else source.home
@@ -68,10 +68,11 @@ def records_in(source: Source, kind: type, name: str = "", *, out: str | Path | 
         yield Path(source)
         return
     keeper = TemporaryFolder()
-    if kind is HumanLabel and isinstance(source, str | Path):
-        from perl_eval.sources.brought import labels_in
+    if kind in (HumanLabel, Judgement) and isinstance(source, str | Path):
+        from perl_eval.sources.brought import judgements_in, labels_in
 
-        yield labels_in(Path(source), keeper.path if out is None else Path(out))
+        take = labels_in if kind is HumanLabel else judgements_in
+        yield take(Path(source), keeper.path if out is None else Path(out))
         del keeper
         return
     path = keeper.path / run_folder.FILES[kind]
@@ -89,6 +90,12 @@ def _records(source: Source, kind: type, name: str) -> Sequence[Any]:
         from perl_eval.sources.labels import labels
 
         return labels(source)
+    if kind is Judgement:
+        from perl_eval.sources.judgements import read_outcomes
+
+        given = list(source) if isinstance(source, list | tuple) else source
+        made = isinstance(given, list) and all(isinstance(one, Judgement) for one in given)
+        return given if made else read_outcomes(given)
     from perl_eval.sources.completions import completions
 
     if isinstance(source, Mapping) and len(source) == 1:

@@ -14,7 +14,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.json_files import parts
-from perl_eval.sources.label_rows import LabelMaker, named
+from perl_eval.sources.label_rows import NAMES, LabelMaker, named
 from perl_eval.sources.questions import QuestionsMet
 from perl_eval.sources.reading import Format, Import
 
@@ -22,6 +22,11 @@ __all__ = ["LABEL_STUDIO"]
 
 _OF_ROW = ("annotation_id", "lead_time")
 """Columns that JSON-MIN and CSV always have."""
+_NO_QUESTION = {
+    *(name for field, names in NAMES.items() for name in names if field != "label"),
+    *("id", "annotator", "created_at", "updated_at", "agreement", "history", *_OF_ROW),
+}
+"""Columns that hold what was labelled, or what the tool itself knows."""
 
 
 def _matches(found: Brought) -> bool:
@@ -71,7 +76,7 @@ def _rows(found: Brought, reading: Import) -> Iterator[HumanLabel]:
             reading.left_out["tasks that nobody annotated"] += 1
             continue
         values = {name: _parsed(cell) for name, cell in cells.items()}
-        asked.met((name, kind) for name, value in values.items() if (kind := _kind(value)))
+        asked.met((name, kind) for name, value in values.items() if name not in _NO_QUESTION and (kind := _kind(value)))
         label = _chosen(values.get(question))
         if label in (None, ""):
             reading.left_out[f"annotations without an answer to {question!r}"] += 1
