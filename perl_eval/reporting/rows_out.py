@@ -67,7 +67,8 @@ def _once(found: Sequence[Folder], what: str) -> list[Cells]:
     """Return the rows of all folders; what another folder holds too, for it was read there, stands once."""
     first: dict[str, Any] = {}
     rows = []
-    for folder, record in records(found, _KINDS[what]):
+    kind: type[Any] = _KINDS[what]
+    for folder, record in records(found, kind):
         row = _CELLS[what](record)
         if first.setdefault(json.dumps(row, sort_keys=True, default=str), folder) == folder:
             rows.append(row)
@@ -76,7 +77,8 @@ def _once(found: Sequence[Folder], what: str) -> list[Cells]:
 
 def _estimate(one: Estimate) -> Cells:
     known = {name: value for name, value in asdict(one).items() if name != "about"}
-    return known | {"subject": one.subject} | {part.name: getattr(one.about, part.name) for part in fields(About)}
+    about = {part.name: getattr(one.about, part.name) for part in fields(About)}
+    return known | {"subject": one.subject} | {f"about_{name}": value for name, value in about.items() if value != ""}
 
 
 def _judgement(one: Judgement) -> Cells:
@@ -163,15 +165,17 @@ def _written(cell: Any) -> str:
 def _csv(rows: Sequence[Cells]) -> str:
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
-    table.writerow(rows[0])
-    table.writerows([_written(cell) for cell in row.values()] for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table.writerow(names)
+    table.writerows([_written(row.get(name)) for name in names] for row in rows)
     return written.getvalue()
 
 
 def _markdown(rows: Sequence[Cells]) -> str:
     """Return a table of the columns in which anything stands."""
-    names = [name for name in rows[0] if any(row[name] not in (None, "", []) for row in rows)]
-    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    there = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in there if any(row.get(name) not in (None, "", []) for row in rows)]
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
