@@ -134,6 +134,12 @@ def test_what_is_left_out_is_counted_on_the_card_and_said(tmp_path: Path) -> Non
     assert "left out: 1 responses that are draft" in said[0]
 
 
+def test_drafts_that_a_file_cannot_tell_are_said_to_be_taken(tmp_path: Path) -> None:
+    said: list[str] = []
+    labels_in(document(tmp_path / "x.json", [ARGILLA_NESTED]), tmp_path / "out", say=said.append)
+    assert "derived: status, taken as submitted" in said[0]
+
+
 def test_a_rater_who_labels_twice_is_counted(tmp_path: Path) -> None:
     rows = [{**ABOUT, "label": label, "annotator": who} for label in ("win", "tie") for who in ("ann", "bob")]
     said: list[str] = []

@@ -56,6 +56,8 @@ def _read(found: Brought, reading: Import) -> Iterator[HumanLabel]:
             elif one.get("value") is None:
                 reading.left_out["responses without a value"] += 1
             else:
+                if one.get("status") is None:
+                    reading.derived["status, taken as submitted"] += 1
                 who = texts.get((person, user)) or str(user or "")
                 yield make(row, data, _value(one["value"]), who, texts.get((note, user), ""))
         if not responses.get(question):
