@@ -193,7 +193,7 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
             "--intervals 'magic' is not known; choose from analytic, bootstrap",
         ),
         ("score judged --draws 0 --out out", "Invalid value for '--draws'"),
-        ("agree judged people --scale ordinal --out out", "--column and --scale are for a table of ratings"),
+        ("agree judged people --scale ordinal --out out", "--scale is for a table of ratings"),
         ("agree judged --out out", "judged is a folder; give a .parquet, .csv or .jsonl file"),
         ("audit judged --out out", "an audit needs human labels"),
         ("audit judged people --anchors paper --out out", "LABELS is not for --anchors"),
@@ -201,7 +201,10 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
         ("power --half-width 2 --out out", "--half-width is 2.0"),
         ("power --pilot nothing --detect 0.1 --out out", "nothing"),
         ("import nothing.csv --out out", "no such file"),
-        ("import judged --form excel --out out", "--form 'excel' is not known; choose from table, label-studio"),
+        (
+            "import judged --form excel --out out",
+            "--form 'excel' is not known; choose from auto, table, wide, label-studio",
+        ),
         ("import judged --column colour=red --out out", "--column is 'colour=red'; give NAME=COLUMN"),
     ],
 )
