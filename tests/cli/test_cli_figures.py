@@ -205,7 +205,6 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
             "import judged --form excel --out out",
             "--form 'excel' is not known; choose from auto, table",
         ),
-        ("import pairs.csv --form outcomes --column colour=red --out out", "--column is 'colour', which no table of"),
     ],
 )
 def test_a_mistake_in_figures_is_one_line(run: Run, line: str, said: str) -> None:
