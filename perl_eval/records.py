@@ -246,6 +246,8 @@ class HumanLabel:
 
     ``annotator`` is a pseudonym. ``simulated`` is True when no person was asked. ``weight`` is how many units this one
     stands for, up to a factor that all share: the inverse of the probability that it was drawn for labelling.
+    Where nobody knows the ids of the completions, ``unit`` is empty, and ``item``, ``policy_a`` and ``policy_b`` say
+    what was labelled (see ``perl_eval.metrics.label_join``).
     """
 
     unit: str
@@ -256,6 +258,8 @@ class HumanLabel:
     simulated: bool = False
     note: str = ""
     weight: float = field(default=1.0, metadata=ADDED_LATER)
+    policy_a: str = field(default="", metadata=ADDED_LATER)
+    policy_b: str = field(default="", metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ NEAREST = ("tests/test_outcomes.py",)
 PRELOADED = ("numpy", "scipy.stats", "pyarrow.parquet", "matplotlib.figure", "jinja2", "typer")
 """What the tests import beside the package; imported once, and every change is tried in a fork."""
 JURY = ("tests/judging/test_jury_votes.py",)
+JOIN = ("tests/metrics/test_label_join.py",)
 LABELLING = ("tests/labelling/test_labelling_app.py", "tests/labelling/test_labelling_labels.py")
 
 
@@ -47,7 +48,7 @@ CHOSEN = {
     "scoring/audit_figures.py": "audit or longer_answer",
     "scoring/rewards.py": "rewards",
     "scoring/outcome_table.py": "tables",
-    "sources/labels.py": "other_way_round",
+    "sources/label_rows.py": "other_way_round",
     "labelling/units.py": "what_is_undecided",
     "labelling/app.py": "sides",
     "labelling/export.py": "sides",
@@ -173,7 +174,8 @@ READERS = (
     Change("scoring/rewards.py", "is_decided(label.label)", "label.label"),
     Change("scoring/rewards.py", "(2 * worth(label.label) - 1)", "1"),
     Change("scoring/outcome_table.py", '"yes_no" if single', '"pairwise" if single'),
-    Change("sources/labels.py", "mirror(meaning) if", "meaning if"),
+    Change("sources/label_rows.py", "mirror(meaning) if", "meaning if"),
+    Change("metrics/label_join.py", "mirror(label.label) if turned", "label.label if turned", JOIN),
     Change("labelling/units.py", "is_undecided(judgement.outcome)", 'judgement.outcome == "split"'),
     Change("labelling/app.py", 'return of_verdict(choice, "ab" if', 'return of_verdict(choice, "ba" if', LABELLING),
     Change("labelling/app.py", '"ab" if turn.a_first else "ba"', '"ab"'),

@@ -554,6 +554,8 @@ UNTRIED = {
     "judging/judge.py": "only decides",
     "judging/outcome_of.py": "only decides",
     "sources/judgements.py": "only decides",
+    "sources/verdict_records.py": "only decides",
+    "reporting/rows_out.py": "says who won in an order",
 }
 """Modules that import `outcomes` and are not changed by the script, and why."""
 

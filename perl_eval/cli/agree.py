@@ -13,9 +13,13 @@ from perl_eval.cli.console import done, show, table
 from perl_eval.cli.shared_options import (
     Draws,
     Epsilon,
+    FileFormat,
     Level,
     Out,
     Seed,
+    how_read,
+    judgements_at,
+    labels_at,
     one_of,
     resampling,
 )
@@ -31,15 +35,23 @@ def agree(
     judgements: Annotated[Path | None, typer.Argument(help="Judgements; or a table of ratings, alone.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Argument(help="Human labels of the same units; or a stronger judge's judgements of a random part."),
+        typer.Argument(
+            help="Human labels: a run folder, a table, an export of Label Studio or Argilla, votes of MT-bench or "
+            "Chatbot Arena; or a stronger judge's judgements of a random part."
+        ),
     ] = None,
     *,
     out: Out,
     epsilon: Epsilon = 0.15,
     scale: Annotated[str, typer.Option(help="Of ratings in a table: nominal, ordinal or interval.")] = "nominal",
     column: Annotated[
-        list[str] | None, typer.Option(help="Where a table keeps what: unit=NAME, rater=, label=, group=.")
+        list[str] | None,
+        typer.Option(
+            help="Where ratings keep what: unit=NAME, rater=, label=, group=; where labels do: label=NAME (a question "
+            "too), annotator=, item=, policy_a=, policy_b=, a=, b=, unit=, group=, weight=, note=, yes_from=NUMBER."
+        ),
     ] = None,
+    format: FileFormat = "",
     level: Level = 0.95,
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -102,15 +114,21 @@ def agree(
     if judgements is None:
         raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if labels is None:
+        if format:
+            raise UserError(f"--format {format} is of a file of labels", "leave it out")
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
         result = verb.run_table(judgements, out, columns=where, scale=chosen, options=how)
     else:
-        if column or scale != "nominal":
-            raise UserError("--column and --scale are for a table of ratings", "leave them out")
-        is_cascade = labels.name == run_folder.FILES[Judgement] or (labels / run_folder.FILES[Judgement]).is_file()
-        run = verb.run_cascade if is_cascade else verb.run
-        result = run(judgements, labels, out, options=how)
+        if scale != "nominal":
+            raise UserError("--scale is for a table of ratings", "leave it out")
+        if labels.name == run_folder.FILES[Judgement] or (labels / run_folder.FILES[Judgement]).is_file():
+            if column or format:
+                raise UserError("--column and --format are for labels and ratings", "leave them out")
+            result = verb.run_cascade(judgements_at(judgements, out), labels, out, options=how)
+        else:
+            people = labels_at(labels, out, how_read(format, column, None))
+            result = verb.run(judgements_at(judgements, out), people, out, options=how)
     show(result)
     done(result)
 

@@ -11,7 +11,19 @@ from perl_eval import figure_names as named
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli import on_options
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import Draws, Epsilon, Level, Out, Seed, resampling
+from perl_eval.cli.shared_options import (
+    Draws,
+    Epsilon,
+    FileFormat,
+    LabelColumn,
+    Level,
+    Out,
+    Seed,
+    how_read,
+    judgements_at,
+    labels_at,
+    resampling,
+)
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +37,7 @@ def audit(
     judgements: Annotated[
         Path | None, typer.Argument(help="Judgements of pairs; with --anchors, those made now.")
     ] = None,
-    labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs.")] = None,
+    labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs; any file.")] = None,
     *,
     out: Out,
     again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
@@ -36,6 +48,8 @@ def audit(
     anchors: Annotated[
         Path | None, typer.Option(help="An earlier audit: ring (exit code 1) if the judge has drifted since.")
     ] = None,
+    format: FileFormat = "",
+    column: LabelColumn = None,
     epsilon: Epsilon = 0.15,
     level: Level = 0.95,
     draws: Draws = 2000,
@@ -101,14 +115,22 @@ def audit(
     if judgements is None:
         raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if anchors is not None:
-        for option, value in {"LABELS": labels, "--again": again, "--attack": attack, "--family": family}.items():
+        for option, value in {
+            "LABELS": labels,
+            "--again": again,
+            "--attack": attack,
+            "--family": family,
+            "--format": format,
+            "--column": column,
+        }.items():
             if value:
                 raise UserError(f"{option} is not for --anchors", "leave it out")
         _drift(anchors, judgements, out, how)
         return
     if labels is None:
         raise UserError("an audit needs human labels", "give them after the judgements, or --anchors")
-    folder = verb.run(judgements, labels, out, sources=Sources(again, attack), options=how)
+    people = labels_at(labels, out, how_read(format, column, None))
+    folder = verb.run(judgements_at(judgements, out), people, out, sources=Sources(again, attack), options=how)
     _show_page(folder)
 
 

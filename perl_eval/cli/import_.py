@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +22,10 @@ def _show_formats(wanted: bool) -> None:
     from perl_eval.sources.recognition import CALLED, FORMATS
 
     rows = [(one.name, CALLED[one.gives], one.what) for one in FORMATS if one.gives in CALLED]
-    rows += [(name, kind, what) for name, (kind, what) in _FORMS.items() if name not in {row[0] for row in rows}]
     first, second = (max(len(row[place]) for row in rows) + 2 for place in (0, 1))
     for name, kind, what in sorted(rows, key=lambda row: row[1]):
         typer.echo(f"{name:<{first}}{kind:<{second}}{what}")
     raise typer.Exit
-
-
-_FORMS: Mapping[str, tuple[str, str]] = {
-    "label-studio": ("labels", "Label Studio's JSON export; the question is called label, or --column label=NAME"),
-    "argilla": ("labels", "Argilla's records; the question is called label, or --column label=NAME"),
-    "outcomes": ("judgements", "a table of outcomes, or of the verdicts of both orders"),
-}
 
 
 def import_(
@@ -43,8 +35,7 @@ def import_(
         str,
         typer.Option(
             "--form",
-            help="Labels: table, label-studio, argilla. Judgements: outcomes, alpaca-eval, mt-bench. By default as "
-            "the content says.",
+            help="An older name of --format: table, label-studio, argilla, outcomes, alpaca-eval, mt-bench, auto.",
         ),
     ] = "",
     format: FileFormat = "",
@@ -74,8 +65,9 @@ def import_(
 
 def _by_form(source: Path, out: Path, form: str, column: Sequence[str] | None) -> Path:
     from perl_eval import sources
-    from perl_eval.sources.user_table import columns_of
 
     chosen: Any = form
-    columns = sources.LabelColumns(**columns_of(column, sources.LabelColumns()))
-    return sources.run(source, out, form=chosen, columns=columns)
+    folder = sources.run(source, out, form=chosen, columns=how_read("", column, None).columns)
+    if said := sources.told(folder):
+        typer.echo(f"{source}: {said}", err=True)
+    return folder

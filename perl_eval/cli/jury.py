@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from perl_eval.cli.console import _show_estimates
-from perl_eval.cli.shared_options import Out
-
-if TYPE_CHECKING:
-    pass
+from perl_eval.cli.shared_options import FileFormat, LabelColumn, Out, how_read, labels_at
+from perl_eval.errors import UserError
 
 __all__ = ["jury"]
 
@@ -20,10 +18,15 @@ def jury(
     members: Annotated[list[Path], typer.Argument(help="Output folders of `judge`, one a judge.")],
     out: Out,
     labels: Annotated[
-        Path | None, typer.Option(help="Human labels of the same units, to know the judges' errors by.")
+        Path | None, typer.Option(help="Human labels of the same units, to know the judges' errors by; any file.")
     ] = None,
+    format: FileFormat = "",
+    column: LabelColumn = None,
 ) -> None:
     """Several judges' judgements to what they say together, and how alike they are."""
     from perl_eval.judging import jury as verb
 
-    _show_estimates(verb.run(members, out, labels=labels))
+    if labels is None and (format or column):
+        raise UserError("--format and --column are of a file of labels", "give it with --labels")
+    people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
+    _show_estimates(verb.run(members, out, labels=people))

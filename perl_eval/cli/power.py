@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import Level, Out
+from perl_eval.cli.shared_options import Level, Out, labels_at
 
 __all__ = ["power"]
 
@@ -37,7 +37,8 @@ def power(
     from perl_eval.scoring import power as verb
 
     wanted = verb.Wanted(half_width, detect, pairs, rate, items)
-    taken = verb.Pilot(pilot, labels, decided, difference, correlation, price)
+    people = None if labels is None else labels_at(labels, out)
+    taken = verb.Pilot(pilot, people, decided, difference, correlation, price)
     folder = verb.run(wanted, out, pilot=taken, options=verb.PowerOptions(level, target, calls_per_pair, judged))
     show(folder)
     done(folder)

@@ -96,7 +96,7 @@ def sample(
             patience_s=patience,
         )
         data = rows_given(data, out, column, whole=split)
-        done(behind.run(server, model, data, out, options=wanted, seed=seed))
+        _done(behind.run(server, model, data, out, options=wanted, seed=seed))
         return
     require_torch()
     from perl_eval.sampling import in_process as verb
@@ -106,4 +106,15 @@ def sample(
         name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement, chat_template
     )
     data = rows_given(data, out, column, whole=split)
-    done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))
+    _done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))
+
+
+def _done(folder: Path) -> None:
+    """Say how many rows were answered together with others, and where the answers are."""
+    from perl_eval.sources.rows import EQUAL_PROMPTS
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder)
+    if card is not None and card.notes.get(EQUAL_PROMPTS):
+        typer.echo(f"{card.notes[EQUAL_PROMPTS]:,} {EQUAL_PROMPTS}: each prompt is answered once", err=True)
+    done(folder)

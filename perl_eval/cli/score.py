@@ -16,6 +16,7 @@ from perl_eval.cli.shared_options import (
     Out,
     Seed,
     Workers,
+    labels_at,
     one_of,
     resampling,
     spread_of,
@@ -69,7 +70,8 @@ def score(
 
     chosen: Any = {"intervals": intervals, "length_control": length_control, "scale": scale}
     options = verb.ScoringOptions(how, gamed=gamed, rule=tuple(rule or ()), column=tuple(column or ()), **chosen)
-    beside = verb.ScoreBeside(data, against, judged, labels)
+    people = None if labels is None else labels_at(labels, out)
+    beside = verb.ScoreBeside(data, against, judged, people)
     result = verb.run(sources, out, beside=beside, options=options, spread=spread)
     show(result)
     done(result)

@@ -62,6 +62,14 @@ RowColumns = Annotated[
         "--column", help="Where rows keep what: prompt=NAME, completion=, chosen=, rejected=, label=. May be repeated."
     ),
 ]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where labels keep what: label=NAME (a question too), annotator=, item=, policy_a=, policy_b=.",
+        rich_help_panel=_FILES,
+    ),
+]
 Requests = Annotated[
     Path | None,
     typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
@@ -113,6 +121,20 @@ def rows_given(
 
     how = how_read("", column, None)
     return rows_in(data, out, how=how, make=make, whole=whole, say=lambda line: typer.echo(line, err=True))
+
+
+def judgements_at(source: Path, out: Path) -> Path:
+    """Return a run folder of judgements; a file of another tool is read into the output folder first."""
+    from perl_eval.sources.brought import judgements_in
+
+    return judgements_in(source, out, say=lambda line: typer.echo(line, err=True))
+
+
+def labels_at(source: Path, out: Path, how: HowRead | None = None) -> Path:
+    """Return a run folder of labels; a file of another tool is read into the output folder first."""
+    from perl_eval.sources.brought import labels_in
+
+    return labels_in(source, out, how=how, say=lambda line: typer.echo(line, err=True))
 
 
 def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from perl_eval.errors import UserError
 from perl_eval.judging.jury_votes import RULES, jury_judgement
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
+from perl_eval.metrics.label_join import with_units
 from perl_eval.outcomes import worth
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Resampling
@@ -67,7 +68,7 @@ def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, optio
         by_rule = {rule: [jury_judgement(judgements, rule) for judgements in units.values()] for rule in RULES}
         said = [one for ruled in by_rule.values() for one in ruled]
         started.write(said, Judgement)
-        people = run_folder.read(labels, HumanLabel) if labels is not None else []
+        people = [] if labels is None else with_units(run_folder.read(labels, HumanLabel), said)
         if people and said[0].kind == "score":
             raise UserError("people's labels are no scores, so nobody knows the judges' errors", "leave the labels out")
         simulated = any(one.simulated for one in said) or any(label.simulated for label in people)

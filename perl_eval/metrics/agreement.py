@@ -102,9 +102,9 @@ def estimate_agreement(
         found += about(rates, simulated=simulated)
     if not found:
         raise UserError(
-            f"no judged unit is labelled (judgements have units such as {_example(r.unit for r in judgements)}, "
-            f"labels such as {_example(label.unit for label in labels)})",
-            "give labels of the same completions that were judged",
+            f"no judged unit is labelled (judgements have units such as {_example(map(_judged, judgements))}, "
+            f"labels such as {_example(map(_labelled, labels))})",
+            "give labels of the same completions that were judged, by their ids or by item and policies",
         )
     return found
 
@@ -174,6 +174,17 @@ def any_simulated(judgements: Iterable[Judgement], labels: Iterable[HumanLabel])
     return any(record.simulated for record in judgements) or any(label.simulated for label in labels)
 
 
+def _judged(record: Judgement) -> str:
+    policies = " and ".join(filter(None, (record.policy_a, record.policy_b)))
+    return f"{record.unit} (item {record.item} of {policies})"
+
+
+def _labelled(label: HumanLabel) -> str:
+    policies = " and ".join(filter(None, (label.policy_a, label.policy_b)))
+    about = f"item {label.item}" + (f" of {policies}" if policies else "")
+    return about if not label.unit else label.unit if label.item == label.unit else f"{label.unit} ({about})"
+
+
 def _example(units: Iterable[str]) -> str:
     return next(iter(units), "none")
 
@@ -181,12 +192,16 @@ def _example(units: Iterable[str]) -> str:
 def ratings_by_unit(labels: Iterable[HumanLabel]) -> tuple[dict[str, dict[str, str]], int]:
     """Return the labels of each unit by annotator; of one annotator's several labels of a unit, the last counts.
 
+    Labels without a unit are of nothing that was judged (see `perl_eval.metrics.label_join`).
+
     Returns:
         The labels, and how many were overridden.
     """
     by_unit: dict[str, dict[str, str]] = {}
     repeated = 0
     for label in labels:
+        if not label.unit:
+            continue
         unit = by_unit.setdefault(label.unit, {})
         repeated += label.annotator in unit
         unit[label.annotator] = label.label
@@ -233,8 +248,15 @@ def _counts(group: Sequence[Judgement], joined: _Joined, labels: Sequence[HumanL
         count(named.JUDGED_UNITS_UNLABELLED, unlabelled, n=n),
         count(named.LABELS_COMPARED, sum(map(len, joined.ratings)), n=n),
         count(named.LABELS_OVERRIDDEN, repeated, n=len(labels)),
+        count(named.LABELS_OF_UNITS_NOT_JUDGED, _strangers(group, labels), n=len(labels)),
         count("people", len(people), n=n),
     ]
+
+
+def _strangers(group: Sequence[Judgement], labels: Sequence[HumanLabel]) -> int:
+    """Return how many labels are of nothing that was judged, whichever way round."""
+    known = {record.unit for record in group} | {unit_of(record.b, record.a) for record in group if record.b}
+    return sum(label.unit not in known for label in labels)
 
 
 def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsilon: float) -> list[Estimate]:
@@ -312,6 +334,8 @@ def _weights(labels: Iterable[HumanLabel]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for label in labels:
+        if not label.unit:
+            continue
         if not (isfinite(label.weight) and label.weight > 0):
             raise UserError(f"a label of unit {label.unit} has weight {label.weight}", "give a number above 0")
         if found.setdefault(label.unit, label.weight) != label.weight:

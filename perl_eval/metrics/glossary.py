@@ -109,6 +109,7 @@ _AGREE = {
     named.LABELLED_UNITS_UNJUDGED: "labelled units without a verdict",
     named.JUDGED_UNITS_UNLABELLED: "units with a verdict and no label",
     named.LABELS_COMPARED: "labels of the units compared",
+    named.LABELS_OF_UNITS_NOT_JUDGED: "labels of pairs or answers that this judge did not judge",
     named.LABELS_OVERRIDDEN: "labels replaced by a later one of the same person and unit",
     "people": "people who labelled the units compared",
     **{name: text for name, text in _AGREEMENT.items() if ", ties" not in name},

@@ -18,7 +18,7 @@ from perl_eval.stats.intervals import about
 from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
 from perl_eval.stats.mean_score import mean_score
 from perl_eval.stats.paired import paired_differences, paired_outcomes
-from perl_eval.stats.position_bias import position_bias, verdicts
+from perl_eval.stats.position_bias import position_bias, verdicts, why_unknown
 from perl_eval.stats.ranking import Comparison, rank
 from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
 from perl_eval.storage.executor import Executor, here
@@ -105,9 +105,9 @@ def _pairwise(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
         level=how.resampling.level,
         resampling=boot if how.intervals == "bootstrap" else None,
     )
-    positional = any(ballot.order != "none" for record in group for ballot in record.ballots)
     pairs = [verdicts(record.ballots) for record in group]
-    position = position_bias(pairs, clusters=clusters, positional=positional, resampling=boot)
+    unknown = why_unknown(record.ballots for record in group)
+    position = position_bias(pairs, clusters=clusters, reason=unknown, resampling=boot)
     return [*rates, *position, *_length_control(group, how)]
 
 

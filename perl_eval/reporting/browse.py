@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError
+from perl_eval.metrics.label_join import with_units
 from perl_eval.outcomes import as_label, is_vote, people_labels, word
 from perl_eval.records import Ballot, HumanLabel, Judgement, Message
 from perl_eval.reporting.counts import ALONE, Chosen
@@ -49,7 +50,7 @@ def browsable(found: Sequence[Folder], chosen: Sequence[Chosen], total: int) -> 
         chosen: Drawn judgements, in random order; the first that fit are taken.
         total: How many there are in all.
     """
-    labels = _labels(found, {drawn.judgement.unit for drawn in chosen})
+    labels = _labels(found, [drawn.judgement for drawn in chosen])
     pictures = Pictures(found, {drawn.judgement.a for drawn in chosen})
     prompts: dict[str, int] = {}
     shown: dict[str, int] = {}
@@ -73,10 +74,12 @@ def browsable(found: Sequence[Folder], chosen: Sequence[Chosen], total: int) -> 
     return Browsable(f"{{{parts}}}", len(rows), total)
 
 
-def _labels(found: Sequence[Folder], units: set[str]) -> Mapping[str, list[HumanLabel]]:
+def _labels(found: Sequence[Folder], judged: Sequence[Judgement]) -> Mapping[str, list[HumanLabel]]:
     labels: defaultdict[str, list[HumanLabel]] = defaultdict(list)
+    units = {one.unit for one in judged}
     if units:
-        for _, label in records(found, HumanLabel):
+        given = [label for _, label in records(found, HumanLabel)]
+        for label in with_units(given, judged, refuse_doubt=False):
             if label.unit in units and label not in labels[label.unit]:
                 labels[label.unit].append(label)
     return labels

@@ -1,4 +1,4 @@
-"""The verb `report`: run folders to one HTML page, or to the same figures as Markdown or JSON."""
+"""The verb `report`: run folders to one HTML page, or to the same figures as Markdown, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
 from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
 from perl_eval.reporting.matplotlib_plots import save
 from perl_eval.reporting.related import agreements, position_figures, rates, truths
+from perl_eval.reporting.rows_out import write_rows_out
 from perl_eval.reporting.svg_charts import charts, laid_out
 from perl_eval.reporting.svg_curves import HEIGHT, WIDTH, curves
 from perl_eval.reporting.tables import boards, matrices
@@ -30,7 +31,7 @@ from perl_eval.storage import parquet
 
 __all__ = ["Format", "run"]
 
-Format = Literal["html", "md", "json"]
+Format = Literal["html", "md", "json", "csv"]
 _KEY_NOTES = 6
 
 
@@ -52,7 +53,7 @@ def run(
         sources: Folders that hold run folders.
         out: The file to write; replaced whole or not at all. It gets no run card of its own.
         title: The page's heading.
-        format: ``html`` for the page, ``md`` or ``json`` for the estimates alone.
+        format: ``html`` for the page, ``md``, ``json`` or ``csv`` for the estimates alone.
         figures_folder: Where to write what the page draws as PNG and SVG files too; see `plots.save`.
         seed: Chooses the judgements to embed where there are more than the page holds.
 
@@ -68,6 +69,8 @@ def run(
         raise UserError(f"no format {format!r}", f"choose one of {', '.join(get_args(Format))}")
     if out.is_dir():
         raise UserError(f"{out} is a folder", f"name a file, such as {out / f'report.{format}'}")
+    if format == "csv":
+        return write_rows_out(sources, out, what="estimates", format="csv")
     found = folders(sources)
     shown = figures(found)
     if figures_folder is not None:

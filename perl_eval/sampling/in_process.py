@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -90,7 +91,8 @@ def run(
     with run_folder.start(out, verb="sample", arguments=arguments, seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder
-        found = rows.asked(data, options.split, limit=options.limit)
+        merged: Counter[str] = Counter()
+        found = rows.asked(data, options.split, limit=options.limit, counts=merged)
         work = [(row, draw) for row in found for draw in range(options.draws)]
         # a model of the hub goes to workers by its name: theirs may be another machine's cache
         sent = Path(hub_snapshot.name_of(model) or model)
@@ -98,7 +100,7 @@ def run(
         answers = _completions(answering, work, spread)
         kept = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
         going.write((replace(answer, images=kept[answer.item]) for answer in answers), Completion)
-        going.notes |= {"prompts": len(found), "completions": len(work), "policy": answering.name}
+        going.notes |= {**merged, "prompts": len(found), "completions": len(work), "policy": answering.name}
     return going.folder
 
 

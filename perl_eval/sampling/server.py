@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -125,7 +126,8 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
     with run_folder.start(out, verb="sample", arguments=shown, seed=seed, inputs={"data": Path(data)}) as going:
         if going.done:
             return going.folder
-        asked = rows.asked(data, options.split, limit=options.limit)
+        merged: Counter[str] = Counter()
+        asked = rows.asked(data, options.split, limit=options.limit, counts=merged)
         if any(row.images for row in asked):
             raise UserError(f"{data} has pictures, which are not sent to a server", "sample from a model's folder")
         requests = _requests(sampler, asked, seed)
@@ -134,7 +136,11 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
             with contextlib.closing(sampling.completions(requests)) as made:
                 going.write(made, Completion)
         refused = sampling.refused
-        going.notes |= {"prompts": len(requests) // options.draws, "completions": len(requests) - len(refused)}
+        going.notes |= {
+            **merged,
+            "prompts": len(requests) // options.draws,
+            "completions": len(requests) - len(refused),
+        }
         going.notes |= {
             "policy": options.name or model,
             "asking": {name: value for name, value in asdict(sampling.tally).items() if name != "waiting"},

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.metrics.label_join import with_units
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
-from perl_eval.sources import user_table
+from perl_eval.sources.rating_table import RatingColumns, ratings_of
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correlation import correlations
-from perl_eval.stats.intervals import about
+from perl_eval.stats.intervals import about, count
 from perl_eval.storage import run_folder
 
 __all__ = ["AgreeOptions", "RatingColumns", "of_table", "run", "run_cascade", "run_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class RatingColumns:
-    """Where a table of ratings, one rating a row, keeps what.
-
-    Attributes:
-        unit: What was rated.
-        rater: Who rated it.
-        label: The rating: a label, or a number.
-        group: What shares a source; units are independent where the table has none.
-    """
-
-    unit: str = "unit"
-    rater: str = "annotator"
-    label: str = "label"
-    group: str = "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +62,8 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
         UserError: No judged unit is labelled, or a label does not answer the question that the judge was asked.
     """
     how = options or AgreeOptions()
-    judged, given = run_folder.read(judgements, Judgement), run_folder.read(labels, HumanLabel)
+    judged = run_folder.read(judgements, Judgement)
+    given = with_units(run_folder.read(labels, HumanLabel), judged)
     cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
     simulated_input = any(card is not None and card.simulated for card in cards)
     started = run_folder.start(
@@ -185,16 +170,15 @@ def of_table(
         options: How figures are estimated.
     """
     how, where = (options or AgreeOptions()).bootstrap, columns or RatingColumns()
-    sheet = user_table.read(source, (where.unit, where.rater, where.label), optional=(where.group,))
-    units, raters = sheet.full_texts(where.unit), sheet.full_texts(where.rater)
-    given: Sequence[Any] = sheet.texts(where.label) if scale == "nominal" else sheet.numbers(where.label)
-    names = sheet.full_texts(where.group) if sheet.has(where.group) else units
+    table = ratings_of(source, where, numbers=scale != "nominal")
     by_unit: dict[str, dict[str, Any]] = {}
     group_of: dict[str, str] = {}
-    for unit, rater, label, group in zip(units, raters, given, names, strict=True):
+    repeated = 0
+    for unit, rater, label, group in table.rows:
         here = by_unit.setdefault(unit, {})
         group_of.setdefault(unit, group)
         if label is not None:
+            repeated += rater in here
             here[rater] = label
     groups = list(group_of.values())
     seen = sorted({label for unit in by_unit.values() for label in unit.values()})
@@ -203,12 +187,14 @@ def of_table(
     ratings = [{rater: spelt[label] for rater, label in unit.items()} for unit in by_unit.values()]
     # AC1 asks how many labels there can be: a table with one only knows of no other.
     found = agreements(ratings, labels if len(labels) > 1 else [*labels, "", "-"][:2], clusters=groups, resampling=how)
+    given = sum(label is not None for _, _, label, _ in table.rows)
+    found.append(count(named.LABELS_OVERRIDDEN, repeated, n=given))
     if scale == "nominal":
         return found
     name = f"Krippendorff alpha, {scale}"
     graded = krippendorff_alpha(ratings, labels, name=name, scale=scale, clusters=groups, resampling=how)
     found.append(graded)
-    for one, other in combinations(sorted(set(raters)), 2):
+    for one, other in combinations(sorted(table.raters), 2):
         pair = ([unit.get(name) for unit in by_unit.values()] for name in (one, other))
         found += about(correlations(*pair, clusters=groups, level=how.level), About(rater=one, other_rater=other))
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, labels_of, ratings_by_unit
+from perl_eval.metrics.label_join import with_units
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit_judge_card
 from perl_eval.scoring.audit_drift import ANCHORS
@@ -55,7 +56,8 @@ def run(
         UserError: Judgements are of several kinds, or none is labelled, or the attack was on other judges.
     """
     how, beside = options or AuditOptions(), sources or Sources()
-    judged, given = run_folder.read(judgements, Judgement), run_folder.read(labels, HumanLabel)
+    judged = run_folder.read(judgements, Judgement)
+    given = with_units(run_folder.read(labels, HumanLabel), judged)
     repeated = run_folder.read(beside.again, Judgement) if beside.again is not None else []
     tried = {name: path for name, path in (("again", beside.again), ("attack", beside.attack)) if path is not None}
     inputs = {"judgements": judgements, "labels": labels, **tried}

@@ -14,7 +14,7 @@ from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_differences
-from perl_eval.stats.position_bias import position_bias, verdicts
+from perl_eval.stats.position_bias import position_bias, verdicts, why_unknown
 from perl_eval.storage import run_folder
 
 __all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shares", "price", "repeatability", "said"]
@@ -70,10 +70,10 @@ def said(record: Judgement) -> tuple[str, float | None]:
 
 
 def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
-    positional = any(ballot.order != "none" for record in own for ballot in record.ballots)
     pairs = [verdicts(record.ballots) for record in own]
+    unknown = why_unknown(record.ballots for record in own)
     groups = [record.group for record in own]
-    return position_bias(pairs, clusters=groups, positional=positional, resampling=how.bootstrap)
+    return position_bias(pairs, clusters=groups, reason=unknown, resampling=how.bootstrap)
 
 
 def repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:

@@ -111,6 +111,8 @@ def run(
     given = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     if not given:
         raise UserError("nothing is given to score", "give judgements, completions, scores or a table")
+    if not how.column:
+        given = [_judged(source, out, place) for place, source in enumerate(given, 1)]
     what = _what(given[0], other, how)
     _refuse_strangers(what, other, how)
     if what == "judgements":
@@ -121,6 +123,25 @@ def run(
     if len(given) > 1:
         raise UserError(f"{len(given)} sources are given", "several are for judgements only; give one")
     return _run_one(what, given[0], out, other, how)
+
+
+def _judged(source: Path, out: Path, place: int) -> Path:
+    """Return a file of judgements of another tool, or a table of verdicts, as a run folder; anything else as it is."""
+    from perl_eval.sources import judgement_files
+    from perl_eval.sources.brought import judgements_in
+    from perl_eval.sources.containers import opened
+    from perl_eval.sources.recognition import format_of
+
+    if judgement_files.is_ours(source):
+        return source
+    try:
+        found = opened(source)
+        format_of(found, Judgement)
+    except DataError:
+        return source  # a table of scores, or its reader says what is wrong
+    if found.has("outcome") and source.suffix in (*_TABLES, ".parquet") and not found.has("verdict_ab"):
+        return source
+    return judgements_in(source, out, place="judgements" if place == 1 else f"judgements-{place}")
 
 
 def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: ScoringOptions) -> Path:

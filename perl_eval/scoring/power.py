@@ -13,6 +13,7 @@ from perl_eval import figure_names as named
 from perl_eval.checks import at_least_one, between, not_negative
 from perl_eval.errors import OptionError, UserError
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
+from perl_eval.metrics.label_join import with_units
 from perl_eval.outcomes import is_undecided, worth
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats import sample_size as plans
@@ -141,7 +142,7 @@ def run(wanted: Wanted, out: Path, *, pilot: Pilot | None = None, options: Power
         if progress.done:
             return progress.folder
         records = [] if given.judgements is None else run_folder.read(given.judgements, Judgement)
-        labels = [] if given.labels is None else run_folder.read(given.labels, HumanLabel)
+        labels = [] if given.labels is None else with_units(run_folder.read(given.labels, HumanLabel), records)
         try:
             found = _planned(wanted, given, how, records, labels)
         except ValueError as error:

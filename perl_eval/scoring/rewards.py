@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
+from itertools import combinations, permutations
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import DataError, OptionError, UserError
+from perl_eval.metrics.label_join import with_units
 from perl_eval.metrics.reward_quality import QualityOptions, label_figures, pair_figures
 from perl_eval.outcomes import is_decided, worth
 from perl_eval.records import About, Estimate, HumanLabel, Score, unit_of
@@ -75,7 +76,7 @@ def run(
     """
     how = options or QualityOptions()
     rewards = run_folder.read(scores, Score)
-    given = [] if labels is None else run_folder.read(labels, HumanLabel)
+    given = [] if labels is None else with_units(run_folder.read(labels, HumanLabel), _units(rewards))
     inputs = {"scores": scores, "labels": labels, "data": data}
     started = run_folder.start(
         out,
@@ -105,6 +106,29 @@ def run(
         simulated = progress.simulated
         progress.write(about(found, simulated=simulated), Estimate)
     return progress.folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A scored answer, or two of one item, as what people can label."""
+
+    item: str
+    a: str
+    b: str
+    policy_a: str
+    policy_b: str
+
+
+def _units(rewards: Sequence[Score]) -> Iterator[_Unit]:
+    """Yield the answers that were scored, and each two of them of one item."""
+    items: dict[str, dict[str, str]] = {}
+    for reward in rewards:
+        items.setdefault(reward.item, {})[reward.completion] = reward.policy
+    for item, answers in items.items():
+        for one, policy in answers.items():
+            yield _Unit(item, one, "", policy, "")
+        for (one, policy), (other, of_other) in combinations(answers.items(), 2):
+            yield _Unit(item, one, other, policy, of_other)
 
 
 def _refuse_without_labels(rewards: Sequence[Score], given: Sequence[HumanLabel], data: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perl_eval.sources.brought import told
-from perl_eval.sources.imported import FORMS, Form, read_judgements, run, take, take_completions, take_judgements
+from perl_eval.sources.imported import FORMS, Form, read_judgements, run, take, take_completions
 from perl_eval.sources.judgements import read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
 
@@ -17,6 +17,5 @@ __all__ = [
     "run",
     "take",
     "take_completions",
-    "take_judgements",
     "told",
 ]

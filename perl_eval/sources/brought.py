@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from perl_eval.sources import completions, imported
+from perl_eval.sources import completions, imported, judgement_files, label_files, labels
 from perl_eval.sources.containers import opened
 from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
 
-__all__ = ["HowRead", "completions_in", "rows_in", "told"]
+__all__ = ["HowRead", "completions_in", "judgements_in", "labels_in", "rows_in", "told"]
 
 _NAMED = 8
 Say = Callable[[str], None]
@@ -89,6 +89,53 @@ def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
     return len({completions.names_items(opened(one), how) for one in sources}) > 1
 
 
+def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:
+    """Return a run folder of labels (or the file of one); what is none is read into one.
+
+    Args:
+        source: A run folder, or a file of labels of any known format.
+        out: The verb's output folder; what is read goes into ``inputs/labels`` there.
+        how: How the file is read.
+        say: Told what was read, what was derived and what was left out.
+
+    Raises:
+        UserError: There is no such file or format.
+        DataError: The file is of no known format, a row lacks what is needed, or there are no labels.
+    """
+    if labels.is_ours(source):
+        return source
+    asked = how or HowRead()
+    home = out / run_folder.INPUTS / "labels"
+    label_files.take_labels(source, home, format=asked.format, columns=asked.columns)
+    say(f"{source}: {label_files.told_labels(home)}")
+    return home
+
+
+def judgements_in(
+    source: Path, out: Path, *, how: HowRead | None = None, place: str = "judgements", say: Say = lambda _: None
+) -> Path:
+    """Return a run folder of judgements (or the file of one); what is none is read into one.
+
+    Args:
+        source: A run folder, or a file of judgements of any known format.
+        out: The verb's output folder; what is read goes into ``inputs`` there.
+        how: How the file is read.
+        place: Its folder in ``inputs``.
+        say: Told what was read, and what was derived.
+
+    Raises:
+        UserError: There is no such file or format.
+        DataError: The file is of no known format, or a row lacks what is needed.
+    """
+    if judgement_files.is_ours(source):
+        return source
+    asked = how or HowRead()
+    home = out / run_folder.INPUTS / place
+    judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
+    say(f"{source}: {judgement_files.told_judgements(home)}")
+    return home
+
+
 def told(folder: Path) -> str:
     """Say what was read into a run folder: format, rows, policies or judges, what was derived and left out."""
     card = run_folder.read_card(folder)
@@ -96,13 +143,13 @@ def told(folder: Path) -> str:
     notes = card.notes
     if "format" not in notes:
         return ""  # a table or an export of labels
-    whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
+    if "annotators" in notes:
+        return label_files.told_labels(folder)
     if "judges" in notes:
-        said = [f"{notes['format']}, {whole:,} judgements by {_few(notes['judges'])}"]
-    elif "splits" in notes:
-        said = [f"{notes['format']}, {_by_split(notes)}"]
-    else:
-        said = [f"{notes['format']}, {whole:,} answers of {_few(notes['policies'])}"]
+        return judgement_files.told_judgements(folder)
+    whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
+    what = _by_split(notes) if "splits" in notes else f"{whole:,} answers of {_few(notes['policies'])}"
+    said = [f"{notes['format']}, {what}"]
     if derived:
         counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
-from perl_eval.sources import completions
+from perl_eval.sources import completions, judgement_files, label_files
 from perl_eval.sources.containers import Brought, opened
-from perl_eval.sources.judgements import read_outcomes
-from perl_eval.sources.labels import LabelColumns, read_labels
+from perl_eval.sources.labels import LabelColumns
 from perl_eval.sources.reading import Format, HowRead, Import
 from perl_eval.sources.recognition import FORMATS, format_named, format_of
-from perl_eval.sources.user_table import columns_of
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
 
-__all__ = ["FORMS", "Form", "read_judgements", "run", "take", "take_completions", "take_judgements"]
+__all__ = ["FORMS", "Form", "read_judgements", "run", "take", "take_completions"]
 
-Form = Literal["table", "label-studio", "argilla", "outcomes", "alpaca-eval", "mt-bench"]
+Form = Literal[
+    "auto",
+    "table",
+    "wide",
+    "label-studio",
+    "argilla",
+    "mt-bench-votes",
+    "arena-votes",
+    "outcomes",
+    "alpaca-eval",
+    "mt-bench",
+]
 FORMS: tuple[Form, ...] = get_args(Form)
-_LABEL_FORMS = ("label-studio", "argilla", "outcomes")
 _SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
 
 
@@ -44,15 +51,16 @@ def read_judgements(source: Any, format: str = "") -> list[Judgement]:
     return list(format_of(found, Judgement, _SHORT.get(format, format)).read(found, Import()))
 
 
-def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = None) -> Path:
+def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | Mapping[str, str] | None = None) -> Path:
     """Read another tool's file and write its records to a run folder.
 
     Args:
         source: The file.
         out: Output folder.
-        form: ``table`` (parquet, CSV or JSON lines), ``label-studio`` or ``argilla`` for labels; ``outcomes`` (a
-            table), ``alpaca-eval`` or ``mt-bench`` for judgements.
-        columns: Where tables and label files keep what.
+        form: ``table`` (one label a row), ``wide`` (one column a rater), ``label-studio``, ``argilla``,
+            ``mt-bench-votes`` or ``arena-votes`` for labels, of which ``auto`` tells which; ``outcomes`` (a table),
+            ``alpaca-eval`` or ``mt-bench`` for judgements.
+        columns: Where the file keeps what; what means nothing for the form is refused.
 
     Returns:
         The output folder, with ``labels.parquet`` or ``judgements.parquet``.
@@ -64,19 +72,25 @@ def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | None = N
     if form not in FORMS:
         raise UserError(f"no form {form!r}", f"choose one of {', '.join(FORMS)}")
     where, source = columns or LabelColumns(), Path(source)
-    started = run_folder.start(
-        out, verb="import", arguments={"form": form, "columns": asdict(where)}, inputs={"source": source}
-    )
+    kept = asdict(where) if isinstance(where, LabelColumns) else dict(where)
+    if form in ("alpaca-eval", "mt-bench") and columns_given(where):
+        raise OptionError("column", f"not for {form}, whose names are its tool's", "leave it out")
+    started = run_folder.start(out, verb="import", arguments={"form": form, "columns": kept}, inputs={"source": source})
     with started as progress:
         if progress.done:
             return progress.folder
         if form == "outcomes":
-            progress.write(read_outcomes(source, where), Judgement)
+            judgement_files.write(progress, source, format=form, columns=columns_given(where))
         elif form in ("alpaca-eval", "mt-bench"):
             progress.write(read_judgements(source, form), Judgement)
         else:
-            progress.write(read_labels(source, form, where), HumanLabel)
+            label_files.write(progress, source, format="" if form == "auto" else form, columns=columns_given(where))
     return progress.folder
+
+
+def columns_given(columns: LabelColumns | Mapping[str, str]) -> Mapping[str, str]:
+    """Return the names that somebody gave."""
+    return columns.given() if isinstance(columns, LabelColumns) else columns
 
 
 def take_completions(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "") -> Path:
@@ -112,36 +126,6 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
     return going.folder
 
 
-def take_judgements(source: Path, out: Path, *, format: str = "", policy: str = "") -> Path:
-    """Read another tool's file of judgements, of any known format, and write them to a run folder.
-
-    Args:
-        source: The file.
-        out: Output folder. Its card has the format, the judges, and what was left out and why.
-        format: The format, where it cannot be told from the content.
-        policy: What the policy is called where the file does not say; by default the file's name.
-
-    Raises:
-        UserError: There is no such file or format.
-        DataError: The file is of no known format, or a row lacks what is needed, or says what means nothing.
-    """
-    arguments = {"kind": "judgements", "format": format, "policy": policy}
-    with run_folder.start(out, verb="import", arguments=arguments, inputs={"source": Path(source)}) as going:
-        if going.done:
-            return going.folder
-        found, reading = opened(source), Import(policy=policy)
-        layout = format_of(found, Judgement, format)
-        judges: Counter[str] = Counter()
-        going.write(_by_judge(layout.read(found, reading), judges), Judgement)
-        going.notes |= {
-            "format": layout.name,
-            "rows": judges.total(),
-            "judges": sorted(judges),
-            "left_out": dict(reading.left_out),
-        }
-    return going.folder
-
-
 def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "") -> Path:
     """Read another tool's file of whatever kind, told by its content, and write its records to a run folder.
 
@@ -150,7 +134,7 @@ def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "
     Args:
         source: The file: answers, judgements or labels.
         out: Output folder.
-        how: How it is read; columns are those of `completions.FIELDS`, or of `LabelColumns` for labels.
+        how: How it is read; columns are those of what the file holds.
         policy: What the policy is called where the file does not say; by default the file's name.
 
     Raises:
@@ -158,50 +142,26 @@ def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "
         DataError: The file is of no known format, or a row lacks what is needed, or says what means nothing.
     """
     asked, found = how or HowRead(), opened(source)
-    form = asked.format if asked.format in _LABEL_FORMS else ""
-    layout = None if form else _layout(found, asked)
-    if form or layout is None:
-        chosen: Any = form or _label_form(found, asked.columns)
-        return run(source, out, form=chosen, columns=LabelColumns(**columns_of(asked.columns, LabelColumns())))
+    layout = _layout(found, asked)
     if layout.gives is Judgement:
-        return take_judgements(source, out, format=layout.name, policy=policy)
+        return judgement_files.take_judgements(source, out, format=layout.name, columns=asked.columns, policy=policy)
+    if layout.gives is HumanLabel:
+        return label_files.take_labels(source, out, format=layout.name, columns=asked.columns)
     return take_completions(source, out, how=replace(asked, format=layout.name), policy=policy)
 
 
-def _layout(found: Brought, asked: HowRead) -> Format | None:
-    """Return the format that something is of, of any kind; None for a table or an export of labels.
+def _layout(found: Brought, asked: HowRead) -> Format:
+    """Return the format that something is of, of any kind.
 
     Raises:
         OptionError: There is no format of that name.
         DataError: It is of no known format.
     """
     if asked.format:
-        return format_named(asked.format)
-    of_labels = _label_form(found, asked.columns)
-    for one in FORMATS:
-        if one.gives is not HumanLabel and one.matches(found) and not (one.weak and of_labels):
-            return one
-    return None if of_labels else format_of(found, Completion)
-
-
-def _label_form(found: Brought, columns: Mapping[str, str]) -> str:
-    """Return the form of a file of labels or outcomes; empty if it has no label."""
-    if found.has("data", "annotations"):
-        return "label-studio"
-    if found.has("fields", "responses"):
-        return "argilla"
-    if found.has("outcome") or found.has("verdict_ab", "verdict_ba"):
-        return "outcomes"
-    where = {field: columns.get(field, field) for field in ("label", "unit", "a")}
-    named = found.has(where["unit"]) or found.has(where["a"])
-    return "table" if named and found.has(where["label"]) else ""
-
-
-def _by_judge(made: Iterable[Judgement], judges: Counter[str]) -> Iterator[Judgement]:
-    """Pass judgements on, and count those of each judge."""
-    for one in track(made, "judgements read"):
-        judges[one.judge] += 1
-        yield one
+        named = [one for one in FORMATS if one.name == asked.format]
+        return next((one for one in named if one.matches(found)), None) or format_named(asked.format)
+    told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
+    return next(told, None) or format_of(found, Completion)
 
 
 def _counted(made: Iterator[Completion], notes: dict[str, Any]) -> Iterator[Completion]:

@@ -59,7 +59,7 @@ def objects(source: Path) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def parts(value: Any, what: str, source: Path, row: int) -> Sequence[Mapping[str, Any]]:
+def parts(value: Any, what: str, source: Path | str, row: int) -> Sequence[Mapping[str, Any]]:
     """Return a list of objects inside a row; nothing counts as an empty one.
 
     Raises:

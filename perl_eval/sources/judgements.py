@@ -1,115 +1,300 @@
-"""Judgements from tables of outcomes."""
+"""Judgements from tables: one judged unit a row, with its outcome, its one verdict, or the verdicts of both orders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
-from perl_eval.errors import DataError
-from perl_eval.outcomes import decide
-from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Verdict, digest
-from perl_eval.sources import user_table
-from perl_eval.sources.labels import LabelColumns
+from perl_eval.errors import DataError, OptionError
+from perl_eval.outcomes import decide, of_verdict
+from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Order, Verdict, digest
+from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.label_rows import LabelColumns
+from perl_eval.sources.reading import Import
 
-__all__ = ["read_outcomes"]
+__all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
 
-_DESCRIBED = ("item", "policy_a", "policy_b", "judge", "dataset", "text_a", "text_b", "prompt")
-_CHOSEN: Mapping[str, Mapping[str, Verdict]] = {
-    "verdict_ab": {"a": "first", "b": "second", "tie": "tie"},
-    "verdict_ba": {"b": "first", "a": "second", "tie": "tie"},
+OUTCOME_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "outcome": ("outcome",),
+    "verdict": ("verdict",),
+    "verdict_ab": ("verdict_ab",),
+    "verdict_ba": ("verdict_ba",),
+    "item": ("item", "question_id", "prompt_id", "uid"),
+    "group": ("group",),
+    "policy_a": ("policy_a", "model_a"),
+    "policy_b": ("policy_b", "model_b"),
+    "judge": ("judge",),
+    "dataset": ("dataset",),
+    "text_a": ("text_a",),
+    "text_b": ("text_b",),
+    "prompt": ("prompt", "instruction"),
+    "p_a": ("p_a",),
+    "a": ("a",),
+    "b": ("b",),
 }
+"""What a table of judgements has, and the names under which it keeps it; the first that is there is taken."""
+_ORDERS: Mapping[str, Order] = {"verdict_ab": "ab", "verdict_ba": "ba"}
+_SAID = ("outcome", "verdict", *_ORDERS)
+_MOST_BY_CHANCE = 0.001
+"""Two orders that contradict each other with a smaller chance than this were written as positions."""
 
 
-def read_outcomes(source: Any, columns: LabelColumns | None = None) -> list[Judgement]:
+def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None = None) -> list[Judgement]:
     """Read judgements from a table with one judged unit a row.
 
-    The outcome (``win``, ``loss``, ``split``, ``tie``, ``mixed``, ``unjudged`` of contestant a; or ``yes``, ``no``)
-    stands in column ``outcome``, or the two orders' verdicts in ``verdict_ab`` and ``verdict_ba``: ``a``, ``b``,
-    ``tie``, or empty where there was none. Read where they are there: ``item``, ``group``, ``policy_a``, ``policy_b``,
-    ``judge``, ``dataset``, ``text_a``, ``text_b``, ``prompt``, ``p_a``, and the completions' ids ``a``, ``b``.
+    What was said stands in one of these columns:
+
+    - ``outcome``: win, loss, split, tie, mixed or unjudged of contestant a; or yes, no.
+    - ``verdict``: who won, where each pair was asked once: ``a``, ``b``, ``tie`` or a policy's name; or yes, no.
+      Nothing is known of the other order then, so position and consistency have no figures.
+    - ``verdict_ab`` and ``verdict_ba``: who won with a shown first, and with b shown first; ``a``, ``b``, ``tie`` or a
+      policy's name say who, ``first`` and ``second`` where. One of the two may be missing.
+
+    An empty cell is no verdict. Read where they are there: ``item``, ``group``, ``policy_a``, ``policy_b``, ``judge``,
+    ``dataset``, ``text_a``, ``text_b``, ``prompt``, ``p_a``, and the completions' ids ``a``, ``b``.
 
     Args:
-        source: A parquet, CSV or JSON lines file, or a `datasets.Dataset`.
-        columns: Names of ``a``, ``b`` and ``group``.
+        source: A file of rows, or rows in memory.
+        columns: The names that the table uses, by these.
 
     Raises:
-        DataError: A column is missing, or a cell means nothing.
+        OptionError: No such table has a column of that name.
+        DataError: A column is missing, a cell means nothing, or verdicts are positions under the names of contestants.
     """
-    names = columns or LabelColumns()
-    orders, known = ("verdict_ab", "verdict_ba"), (*_DESCRIBED, "p_a", "outcome", names.a, names.b, names.group)
-    sheet = user_table.read(source, (), optional=(*orders, *known))
-    if not sheet.has("outcome"):
-        sheet = user_table.read(source, orders, optional=known)
-    cells = {name: sheet.texts(name) for name in sheet.table.column_names if name != "p_a"}
-    chances = sheet.numbers("p_a") if sheet.has("p_a") else [None] * len(sheet)
-    single = _is_of_single_answers(cells.get("outcome", []))
-    found = []
-    for row, chance in enumerate(chances):
-        if chance is not None and not 0 <= chance <= 1:
-            raise DataError(f"{chance} is no probability", file=sheet.name, row=row, field="p_a")
-        given = {name: column[row] for name, column in cells.items()}
+    given = columns.given() if isinstance(columns, LabelColumns) else dict(columns or {})
+    return list(read_table(opened(source), Import(given)))
+
+
+def has_verdicts(found: Brought) -> bool:
+    """Return whether rows have an outcome or verdicts, as a table of judgements has."""
+    return any(found.has(name) for name in _SAID)
+
+
+def read_table(found: Brought, reading: Import) -> Iterator[Judgement]:
+    """Yield the judgements of a table; see `read_outcomes`."""
+    make = _Maker(found, reading)
+    rows = list(found.rows())
+    _refuse_positions(make, rows, found.name)
+    single = _is_of_single_answers([make.said(cells) for cells in rows])
+    for row, cells in enumerate(rows):
         try:
-            found.append(_outcome(given, names, row, chance, single=single))
+            yield make(row, cells, single=single)
         except ValueError as error:
-            raise DataError(str(error), file=sheet.name, row=row) from None
-    return found
+            if isinstance(error, OptionError):
+                raise
+            raise DataError(str(error), file=found.name, row=row) from None
 
 
-def _is_of_single_answers(outcomes: Sequence[str | None]) -> bool:
+def _is_of_single_answers(said: Sequence[str]) -> bool:
     """Return whether all that was judged got yes or no, so that the unjudged rows are of single answers too."""
-    judged = {cell.strip().lower() for cell in outcomes if cell is not None} - {"unjudged"}
+    judged = set(said) - {"unjudged", ""}
     return bool(judged) and judged <= {"yes", "no"}
 
 
-def _outcome(
-    given: Mapping[str, str | None], names: LabelColumns, row: int, chance: float | None, *, single: bool
-) -> Judgement:
-    def told(name: str, otherwise: str) -> str:
-        cell = given.get(name)
-        return otherwise if cell is None else cell
+@dataclass
+class _Row:
+    """The cells of one row by what they are, as texts; empty where they are not there."""
 
-    ballots: tuple[Ballot, ...] = ()
-    if "outcome" in given:
-        outcome = told("outcome", "unjudged").strip().lower()
-        known = [name for name in OUTCOMES if name != "scored"]
-        if outcome not in known:
-            raise ValueError(f"outcome {outcome!r} is none of {', '.join(known)}")
-    else:
-        ballots = tuple(
-            _cast(told(column, ""), column, order) for column, order in (("verdict_ab", "ab"), ("verdict_ba", "ba"))
+    cells: Mapping[str, str]
+
+    def __getitem__(self, field: str) -> str:
+        return self.cells.get(field, "")
+
+
+class _Maker:
+    """Makes judgements of rows."""
+
+    def __init__(self, found: Brought, reading: Import) -> None:
+        for name in reading.columns:
+            if name not in OUTCOME_FIELDS:
+                what = f"{name!r}, which no table of judgements has"
+                raise OptionError("column", what, f"choose from {', '.join(OUTCOME_FIELDS)}")
+        self._file, self._reading = found.name, reading
+        present = found.head[0] if found.head else {}
+        self._names: dict[str, str] = {}
+        for field, names in OUTCOME_FIELDS.items():
+            asked = reading.columns.get(field)
+            if asked is not None and asked not in present:
+                what = f"no such column; present are {', '.join(map(str, present))}"
+                raise DataError(what, file=found.name, field=asked, fix=f"name the column of {field}")
+            there = asked or next((name for name in names if name in present), None)
+            if there is not None:
+                self._names[field] = there
+        self.orders = [field for field in _ORDERS if field in self._names]
+        if not any(field in self._names for field in _SAID):
+            what = f"no such column; present are {', '.join(map(str, present))}"
+            fix = "name the column that holds it: outcome, verdict, or verdict_ab and verdict_ba"
+            raise DataError(what, file=found.name, field="verdict_ab", fix=fix)
+        if "verdict" in self._names and self.orders:
+            what = f"stands beside {self.orders[0]}"
+            raise DataError(what, file=found.name, field="verdict", fix="keep one of them")
+        self._seen: Counter[tuple[str, ...]] = Counter()
+
+    def row(self, cells: Mapping[str, Any]) -> _Row:
+        """Return a row's cells by what they are."""
+        texts = {field: cells.get(name) for field, name in self._names.items()}
+        return _Row({field: _text(cell) for field, cell in texts.items() if cell is not None})
+
+    def said(self, cells: Mapping[str, Any]) -> str:
+        """Return the outcome or the one verdict of a row, as written."""
+        row = self.row(cells)
+        return (row["outcome"] or row["verdict"]).strip().lower()
+
+    def __call__(self, row: int, cells: Mapping[str, Any], *, single: bool) -> Judgement:
+        """Return the judgement of a row."""
+        given = self.row(cells)
+        outcome, ballots = self._outcome(given)
+        single = single or outcome in ("yes", "no")
+        item = self._told(given, "item", lambda: digest("item", given["prompt"]) if given["prompt"] else f"row {row}")
+        policies = (given["policy_a"] or "a", "" if single else given["policy_b"] or "b")
+        a, b = self._ids(given, item, policies)
+        checked: Any = outcome
+        return Judgement(
+            id=digest("judgement", a, b, given["judge"]),
+            kind="yes_no" if single else "pairwise",
+            item=item,
+            group=given["group"] or item,
+            dataset=given["dataset"] or "table",
+            a=a,
+            b=b,
+            policy_a=policies[0],
+            policy_b=policies[1],
+            prompt=(Message("user", given["prompt"]),),
+            text_a=given["text_a"],
+            text_b="" if single else given["text_b"],
+            outcome=checked,
+            ballots=ballots,
+            judge=given["judge"] or "unnamed",
+            prompt_sha256="",
+            simulated=False,
+            p_a=self._chance(given["p_a"], row),
+            reason="no verdict" if outcome == "unjudged" else None,
         )
-        outcome = decide(ballots).outcome
-    single = single or outcome in ("yes", "no")
-    item = told("item", f"row {row}")
-    a = told(names.a, digest(item, told("policy_a", "a"), str(row)))
-    b = "" if single else told(names.b, digest(item, told("policy_b", "b"), str(row)))
-    checked: Any = outcome
-    return Judgement(
-        id=digest("judgement", a, b, told("judge", "")),
-        kind="yes_no" if single else "pairwise",
-        item=item,
-        group=told(names.group, item),
-        dataset=told("dataset", "table"),
-        a=a,
-        b=b,
-        policy_a=told("policy_a", "a"),
-        policy_b="" if single else told("policy_b", "b"),
-        prompt=(Message("user", told("prompt", "")),),
-        text_a=told("text_a", ""),
-        text_b="" if single else told("text_b", ""),
-        outcome=checked,
-        ballots=ballots,
-        judge=told("judge", "unnamed"),
-        prompt_sha256="",
-        simulated=False,
-        p_a=chance,
-        reason="no verdict" if outcome == "unjudged" else None,
+
+    def _told(self, given: _Row, field: str, derive: Any) -> str:
+        if given[field]:
+            return given[field]
+        self._reading.derived[field] += 1
+        return str(derive())
+
+    def _ids(self, given: _Row, item: str, policies: tuple[str, str]) -> tuple[str, str]:
+        """Return the ids of the completions: the same for every judge, and for the pair the other way round."""
+        key = (given["judge"], item, *sorted(policies))
+        place, self._seen[key] = self._seen[key], self._seen[key] + 1
+        again = [str(place)] if place else []
+        a = given["a"] or digest("completion", item, policies[0], *again)
+        if not policies[1]:
+            return a, ""
+        side = ["b"] if policies[0] == policies[1] else []
+        return a, given["b"] or digest("completion", item, policies[1], *side, *again)
+
+    def _outcome(self, given: _Row) -> tuple[str, tuple[Ballot, ...]]:
+        """Return the outcome, and the ballots where the verdicts of orders are known.
+
+        Raises:
+            ValueError: A cell means nothing, or the outcome is not that of the verdicts.
+        """
+        known = [name for name in OUTCOMES if name != "scored"]
+        outcome = ""
+        if "outcome" in self._names:
+            outcome = given["outcome"].strip().lower() or "unjudged"
+            if outcome not in known:
+                raise ValueError(f"outcome {outcome!r} is none of {', '.join(known)}")
+        if self.orders:
+            ballots = tuple(self._cast(given, field) for field in self.orders)
+            decided = decide(ballots).outcome if len(ballots) > 1 else _of_one(ballots[0])
+            if outcome and outcome != decided and any(ballot.verdict for ballot in ballots):
+                raise ValueError(f"outcome {outcome!r} is not that of the verdicts, which is {decided}")
+            return outcome or decided, ballots if not outcome or decided == outcome else ()
+        return outcome or self._once(given), ()
+
+    def _once(self, given: _Row) -> str:
+        """Return the outcome of the one verdict of a pair, or of an answer."""
+        said = given["verdict"].strip()
+        if said.lower() in ("yes", "no", "unjudged", ""):
+            return said.lower() or "unjudged"
+        winner = _winner(said, given, "verdict")
+        if winner is None:
+            what = "is a position, and the row does not say who stood there"
+            raise ValueError(f"verdict {said!r} {what}; give a, b, tie or the policy, or a column verdict_ab")
+        return {"a": "win", "b": "loss", "tie": "tie"}[winner]
+
+    def _cast(self, given: _Row, field: str) -> Ballot:
+        order, said = _ORDERS[field], given[field].strip()
+        if not said:
+            return Ballot(order, None, "no verdict")
+        winner = _winner(said, given, field)
+        verdict: Any = said.lower()  # a position
+        if winner is not None:
+            verdict = "tie" if winner == "tie" else "first" if winner == order[0] else "second"
+        checked: Verdict = verdict
+        return Ballot(order, checked)
+
+    def _chance(self, cell: str, row: int) -> float | None:
+        if not cell or cell.lower() in ("nan", "na", "null", "none"):
+            return None
+        try:
+            chance = float(cell)
+        except ValueError:
+            raise DataError(f"{cell!r} is no number", file=self._file, row=row, field=self._names["p_a"]) from None
+        if not 0 <= chance <= 1:
+            raise DataError(f"{chance} is no probability", file=self._file, row=row, field=self._names["p_a"])
+        return chance
+
+
+def _text(cell: Any) -> str:
+    return "" if isinstance(cell, float) and isnan(cell) else str(cell)
+
+
+def _of_one(ballot: Ballot) -> str:
+    return "unjudged" if ballot.verdict is None else of_verdict(ballot.verdict, ballot.order)
+
+
+def _winner(said: str, given: _Row, field: str) -> str | None:
+    """Return a, b or tie; None for a position.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    policies = {given["policy_a"]: "a", given["policy_b"]: "b"} if given["policy_a"] != given["policy_b"] else {}
+    if said in policies and said:
+        return policies[said]
+    low = said.lower()
+    if low in ("a", "b", "tie"):
+        return low
+    if low in ("first", "second"):
+        return None
+    order = ("b", "a") if field == "verdict_ba" else ("a", "b")
+    known = ", ".join([*order, "tie", *filter(None, policies)])
+    raise ValueError(f"{field} {said!r} is none of {known}, or empty")
+
+
+def _refuse_positions(make: _Maker, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+    """Refuse verdicts of both orders that contradict each other more than a judge without any opinion would.
+
+    A judge that favours a position says a in one order and b in the other, but always the same way round; one without
+    opinion agrees with itself by chance. Only positions, written where contestants belong, turn agreement round.
+    """
+    if len(make.orders) < 2:
+        return
+    counts: Counter[tuple[str, ...]] = Counter()
+    for cells in rows:
+        row = make.row(cells)
+        counts[tuple(row[field].strip().lower() for field in make.orders)] += 1
+    table = [[counts[one, other] for other in "ab"] for one in "ab"]
+    against, alike = table[0][1] + table[1][0], table[0][0] + table[1][1]
+    if against <= alike:
+        return
+    from scipy.stats import fisher_exact
+
+    if fisher_exact(table, alternative="less").pvalue >= _MOST_BY_CHANCE:
+        return
+    what = (
+        f"{against:,} of {against + alike:,} pairs have another winner in each order, in both directions: "
+        "a and b look like the first and the second answer shown"
     )
-
-
-def _cast(cell: str, column: str, order: str) -> Ballot:
-    meant, known = cell.strip().lower(), _CHOSEN[column]
-    if meant and meant not in known:
-        raise ValueError(f"{column} {cell!r} is none of {', '.join(known)}, or empty")
-    where: Any = order
-    return Ballot(where, known.get(meant), None if meant else "no verdict")
+    fix = "write the contestant that won in each order, or first and second"
+    raise DataError(what, file=file, field=make.orders[1], fix=fix)

@@ -11,13 +11,18 @@ from perl_eval.sources.containers import Brought
 from perl_eval.sources.formats import (
     alpaca_annotations,
     arena_hard_judgments,
+    arena_votes,
+    argilla,
     chatbot_arena,
     deepeval_runs,
     dialogues,
     inspect_logs,
+    label_studio,
+    label_table,
     lm_eval_samples,
     mt_bench_judgments,
     openai_batch,
+    outcome_rows,
     plain_table,
     promptfoo_results,
 )
@@ -42,6 +47,13 @@ FORMATS: Sequence[Format] = (
     chatbot_arena.ARENA_HARD,
     dialogues.CHAT,
     plain_table.TABLE,
+    label_studio.LABEL_STUDIO,
+    argilla.ARGILLA,
+    arena_votes.ARENA_VOTES,
+    arena_votes.MT_BENCH_VOTES,
+    label_table.TABLE,
+    label_table.WIDE,
+    outcome_rows.OUTCOMES,
 )
 """All formats, those that are told by more before those that are told by less."""
 CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels"}

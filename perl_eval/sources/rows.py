@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from perl_eval.sources.containers import opened
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["Row", "asked", "columns", "limited", "read", "rows", "splits"]
+__all__ = ["EQUAL_PROMPTS", "Row", "asked", "columns", "limited", "read", "rows", "splits"]
 
+EQUAL_PROMPTS = "rows with the prompt of another"
+"""What a run card calls rows that are not answered apart, for an earlier one asks the same."""
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 _OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
 
@@ -126,19 +129,23 @@ def rows(
     return [_row(cells, Path(found.name), row, ()) for row, cells in made]
 
 
-def asked(folder: Path, split: str, *, limit: int = 0) -> list[Row]:
+def asked(folder: Path, split: str, *, limit: int = 0, counts: Counter[str] | None = None) -> list[Row]:
     """Return the prompts of a split that are to be answered, each dialogue (with its pictures) once.
 
     Args:
         folder: One config's folder.
         split: The split.
         limit: This many at most, the same ones whatever else the split holds; 0 for all.
+        counts: Gets ``rows with the prompt of another``: those that are answered together with an earlier one.
 
     Raises:
         UserError: No such folder or split.
         DataError: The files do not match their run card.
     """
-    distinct = {(row.prompt, row.images): row for row in reversed(read(folder, split))}
+    found_rows = read(folder, split)
+    distinct = {(row.prompt, row.images): row for row in reversed(found_rows)}
+    if counts is not None:
+        counts[EQUAL_PROMPTS] += len(found_rows) - len(distinct)
     found = sorted(distinct.values(), key=lambda row: row.id)
     return limited(found, limit)
 

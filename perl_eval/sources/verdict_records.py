@@ -18,6 +18,7 @@ class PairItem:
 
     Attributes:
         item: What tells the item apart: its prompt, or the file's name for it.
+        named: Whether that is its name, which other files of the tool have too, and not its prompt.
         group: The group; by default the item.
         prompt: The prompt; empty where the file does not repeat it.
     """
@@ -25,6 +26,7 @@ class PairItem:
     item: str
     group: str = ""
     prompt: str = ""
+    named: bool = False
 
 
 Contestant = tuple[str, str]
@@ -92,7 +94,7 @@ def of_pair(
         dataset: What the data set is called.
         judge: What the judge is called; by default as the first ballot's model.
     """
-    item = digest(asked.item)
+    item = asked.item if asked.named else digest(asked.item)
     a, b = (digest(item, policy, text) for policy, text in contestants)
     cast = tuple(ballots)
     decision = decide(cast)

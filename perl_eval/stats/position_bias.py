@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.sign_flip import sign_flip_p
 from perl_eval.stats.winrate import over_groups
 
-__all__ = ["NAMES", "position_bias", "verdicts"]
+__all__ = ["NAMES", "position_bias", "verdicts", "why_unknown"]
 
 NAMES = (
     named.FIRST_IN_BOTH_ORDERS,
@@ -25,6 +25,7 @@ NAMES = (
     named.POSITION_PREFERENCE,
     named.KAPPA_BETWEEN_ORDERS,
 )
+_NO_POSITIONS = "the judge sees no positions"
 _FLIPPED = {"first": "second", "second": "first", "tie": "tie"}
 
 
@@ -37,11 +38,29 @@ def verdicts(ballots: Sequence[Ballot]) -> tuple[str, str] | None:
     return (str(found["ab"]), str(found["ba"])) if "ab" in found and "ba" in found else None
 
 
+def why_unknown(cast: Iterable[Sequence[Ballot]]) -> str:
+    """Return why nothing is known of how position decided, empty where something is.
+
+    Args:
+        cast: The ballots of each pair.
+    """
+    orders = [{ballot.order for ballot in ballots} for ballots in cast]
+    met = set().union(*orders)
+    if {"ab", "ba"} in orders:
+        return ""
+    if met == {"none"}:
+        return _NO_POSITIONS
+    return (
+        "not asked: each pair was judged in one order" if met else "not asked: the verdicts of the orders are unknown"
+    )
+
+
 def position_bias(
     pairs: Sequence[tuple[str, str] | None],
     *,
     clusters: Clusters = None,
     positional: bool = True,
+    reason: str = "",
     resampling: Resampling | None = None,
 ) -> list[Estimate]:
     """Estimate how far position decided.
@@ -54,11 +73,14 @@ def position_bias(
         pairs: Verdicts of both orders as positions, see `verdicts`; None where an order has none.
         clusters: What shares a source, one a pair.
         positional: False for a judge that sees no positions; then all figures are undefined.
+        reason: Why the verdicts of both orders are not known, see `why_unknown`; then too.
         resampling: For the interval of kappa, and the level of all.
     """
     how = resampling or Resampling()
     if not positional:
-        return [undefined(name, "the judge sees no positions") for name in NAMES]
+        return [undefined(name, _NO_POSITIONS) for name in NAMES]
+    if reason:
+        return [undefined(name, reason) for name in NAMES]
     known = [pair for pair in pairs if pair is not None]
     groups = None if clusters is None else [c for c, pair in zip(clusters, pairs, strict=True) if pair is not None]
     n, missing = len(known), len(pairs) - len(known)

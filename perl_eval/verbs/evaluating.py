@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perl_eval.errors import UserError
-from perl_eval.records import Completion, HumanLabel
+from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.results import Estimates, Judged, Result, TemporaryFolder, Written
 
 if TYPE_CHECKING:
     from perl_eval.judges.protocol import Judge
     from perl_eval.judging.options import JudgeOptions
     from perl_eval.reporting.page import Format
+    from perl_eval.reporting.rows_out import What
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
@@ -95,7 +96,7 @@ def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | 
     if isinstance(members, str | Path | Result):
         raise UserError("one judge is no jury", "give a list of results of `judge`")
     homes = [home_of(one) for one in members]
-    with records_in(labels, HumanLabel) as people:
+    with records_in(labels, HumanLabel, out=out) as people:
         return kept(Estimates, out, lambda home: run(homes, home, labels=people))
 
 
@@ -145,9 +146,9 @@ def agree(
     """How far people agree, a judge with them, and the judge's rates corrected by their labels.
 
     Args:
-        judgements: A result or run folder of `judge`.
-        labels: Human labels of a part: a run folder, a table (``.csv``, ``.jsonl``, ``.parquet``), or HumanLabel
-            records.
+        judgements: A result or run folder of `judge`; or a table of verdicts, and what other tools' judges wrote.
+        labels: Human labels of a part: a run folder, a file of any known format (a table, an export of Label Studio or
+            Argilla, votes of MT-bench or Chatbot Arena), or HumanLabel records.
         out: Folder to keep the figures in.
         options: How figures are estimated.
 
@@ -166,9 +167,10 @@ def agree(
     """
     from perl_eval.scoring.agree import run
 
-    with records_in(labels, HumanLabel) as people:
+    with records_in(judgements, Judgement, out=out) as judged, records_in(labels, HumanLabel, out=out) as people:
+        assert judged is not None
         assert people is not None
-        return kept(Estimates, out, lambda home: run(home_of(judgements), people, home, options=options))
+        return kept(Estimates, out, lambda home: run(judged, people, home, options=options))
 
 
 def audit(
@@ -183,7 +185,7 @@ def audit(
     """What a judge is worth: agreement with people, repeatability, position, length, attacks, cost.
 
     Args:
-        judgements: A result or run folder of `judge`.
+        judgements: A result or run folder of `judge`; or a table of verdicts, and what other tools' judges wrote.
         labels: Human labels of the same units; see `agree`.
         out: Folder to keep the figures and the page in.
         again: The same judged once more, with a ledger of its own.
@@ -206,9 +208,9 @@ def audit(
     from perl_eval.scoring.audit_options import Sources
 
     sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
-    with records_in(labels, HumanLabel) as people:
+    with records_in(judgements, Judgement, out=out) as given, records_in(labels, HumanLabel, out=out) as people:
+        assert given is not None
         assert people is not None
-        given = home_of(judgements)
         return kept(Estimates, out, lambda home: run(given, people, home, sources=sources, options=options))
 
 
@@ -242,7 +244,11 @@ def power(
 
 
 def report(
-    *sources: Source, out: str | Path | None = None, title: str = "perl-eval report", format: Format = "html"
+    *sources: Source,
+    out: str | Path | None = None,
+    title: str = "perl-eval report",
+    format: Format = "html",
+    what: What = "estimates",
 ) -> Written:
     """One self-contained page of everything that some results hold.
 
@@ -250,7 +256,8 @@ def report(
         sources: Results, or folders that hold run folders.
         out: The file to write.
         title: The page's heading.
-        format: ``html`` for the page, ``md`` or ``json`` for the figures alone.
+        format: ``html`` for the page, ``md``, ``json`` or ``csv`` for the figures alone.
+        what: ``estimates``; or ``judgements``, ``labels`` or ``completions`` as ``csv``, ``json`` or ``md``.
 
     Raises:
         UserError: No run folder is there.
@@ -264,10 +271,14 @@ def report(
         >>> "win rate" in page.file.read_text("utf-8")
         True
     """
-    from perl_eval.reporting.page import run
+    from perl_eval.reporting import run, write_rows_out
 
     homes, keeper = [home_of(one) for one in sources], None
     if out is None:
         keeper = TemporaryFolder()
         out = keeper.path / f"report.{format}"
-    return Written(run(homes, Path(out), title=title, format=format), keeper)
+    if what == "estimates":
+        return Written(run(homes, Path(out), title=title, format=format), keeper)
+    if format == "html":
+        raise UserError(f"{what} are no page", "give format csv, json or md")
+    return Written(write_rows_out(homes, Path(out), what=what, format=format), keeper)

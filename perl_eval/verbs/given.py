@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perl_eval.errors import UserError
-from perl_eval.records import HumanLabel
+from perl_eval.records import HumanLabel, Judgement
 from perl_eval.results import Result, TemporaryFolder
 from perl_eval.storage import parquet, run_folder
 
@@ -85,8 +85,11 @@ def model_of(source: Source) -> Path:
 
 
 @contextmanager
-def records_in(source: Source, kind: type, name: str = "") -> Iterator[Path | None]:
-    """Yield where the records of something given lie; of objects, for as long as the block lasts."""
+def records_in(source: Source, kind: type, name: str = "", *, out: str | Path | None = None) -> Iterator[Path | None]:
+    """Yield where the records of something given lie; of objects, for as long as the block lasts.
+
+    A file of labels or judgements is read into ``inputs`` in ``out``, where that is given.
+    """
     if source is None or isinstance(source, Result):
         yield None if source is None else source.home
         return
@@ -94,6 +97,13 @@ def records_in(source: Source, kind: type, name: str = "") -> Iterator[Path | No
         yield Path(source)
         return
     keeper = TemporaryFolder()
+    if kind in (HumanLabel, Judgement) and isinstance(source, str | Path):
+        from perl_eval.sources.brought import judgements_in, labels_in
+
+        take = labels_in if kind is HumanLabel else judgements_in
+        yield take(Path(source), keeper.path if out is None else Path(out))
+        del keeper
+        return
     path = keeper.path / run_folder.FILES[kind]
     parquet.write(path, _records(source, kind, name), kind)
     yield path.parent
@@ -109,6 +119,12 @@ def _records(source: Source, kind: type, name: str) -> Sequence[Any]:
         from perl_eval.sources.labels import labels
 
         return labels(source)
+    if kind is Judgement:
+        from perl_eval.sources.judgements import read_outcomes
+
+        given = list(source) if isinstance(source, list | tuple) else source
+        made = isinstance(given, list) and all(isinstance(one, Judgement) for one in given)
+        return given if made else read_outcomes(given)
     from perl_eval.sources.completions import completions
 
     if isinstance(source, Mapping) and len(source) == 1:

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
 """A command line of every command that takes a number, whose options are good and whose inputs are not there."""
 BESIDE: Mapping[str, str] = {
     "sample --max-concurrency": "--server http://127.0.0.1:9/v1",
+    "sample --patience": "--server http://127.0.0.1:9/v1",
     "judge --batch-poll": "--batch",
     "power --rate": "--items 10",
     "power --items": "--rate 0.5",
@@ -72,7 +73,8 @@ NAMES: Mapping[str, str] = {
         train-reward:patience train-sft:limit train-sft:patience warmup
     """,
     "positive": """
-        alpha batch-poll epochs full-rate judgements-per-hour learning-rate lease max-cost plan:patience policy-rate
+        alpha batch-poll epochs full-rate judgements-per-hour judge:patience learning-rate lease max-cost
+        plan:patience policy-rate sample:patience
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
     """,
     "not negative": """

@@ -19,7 +19,7 @@ from perl_eval.judging.engine.ask import AskOptions
 from perl_eval.records import Completion, Judgement, Message, Question
 from perl_eval.sampling.server import ServerOptions
 from perl_eval.sampling.server import run as sample
-from perl_eval.sources.rows import write_rows
+from perl_eval.sources.imported_rows import take_rows
 from perl_eval.storage import run_folder
 
 KEY = "sk-planted-Pv73-never-to-be-seen"
@@ -196,7 +196,8 @@ def test_a_provider_is_a_chat_judge_wherever_that_counts() -> None:
 
 
 def test_sampling_takes_a_provider_for_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_rows(tmp_path / "data", {"test": [{"prompt": "say"}]})
+    (tmp_path / "said.jsonl").write_text('{"prompt": "say"}\n', "utf-8")
+    data = take_rows(tmp_path / "said.jsonl", tmp_path / "data", whole="test")
     with pytest.raises(UserError, match="GROQ_API_KEY is not set"):
         sample("groq", "m", data, tmp_path / "none")
     monkeypatch.setenv("GROQ_API_KEY", KEY)

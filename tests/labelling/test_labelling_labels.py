@@ -264,7 +264,7 @@ def test_foreign_weights_are_read_and_checked(tmp_path: Path) -> None:
     row = {"unit": "u", "label": "first", "weight": "2.5", "note": "n", "item": "i", "a_is": "second"}
     path.write_text(json.dumps(row))
     (label,) = sources.read_labels(path)
-    assert label == HumanLabel("u", "i", "u", "unnamed", "loss", note="n", weight=2.5)
+    assert label == HumanLabel("u", "i", "i", "unnamed", "loss", note="n", weight=2.5)
     for bad in ("0", "-1", "nan", "much", []):
         path.write_text(json.dumps({**row, "weight": bad}))
         with pytest.raises(DataError, match=r"row 0, field 'weight': .* is no weight; give a number above 0"):

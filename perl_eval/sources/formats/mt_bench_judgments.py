@@ -34,7 +34,7 @@ def _read_pairs(found: Brought, _: Import) -> Iterator[Judgement]:
         policies = [str(cell(cells, f"model_{side}", str, found.name, row)) for side in (1, 2)]
         ballots = [_ballot(cells, game, order, ", ".join(named), found.name, row) for game, order in _GAMES]
         pair = ((policies[0], ""), (policies[1], ""))
-        yield of_pair(PairItem(_item(question, turn), question), pair, ballots, _DATASET, judge=named[0])
+        yield of_pair(PairItem(_item(question, turn), question, named=True), pair, ballots, _DATASET, judge=named[0])
 
 
 def _ballot(cells: Cells, game: str, order: Order, model: str, file: str, row: int) -> Ballot:
@@ -66,14 +66,15 @@ def _read_single(found: Brought, reading: Import) -> Iterator[Judgement]:
 
 def _answered(question: str, turn: int, policy: str) -> Completion:
     """Return the answer that was judged; the file has its text in the judge's prompt only."""
-    item = digest(_item(question, turn))
+    item = _item(question, turn)
     asked = (Message("user", _item(question, turn)),)
     id = digest(item, policy, "")
     return Completion(id, item, question, _DATASET, policy, asked, "", "stop", 0)
 
 
 def _item(question: str, turn: int) -> str:
-    return f"{question}, turn {turn}"
+    """Return the item's name, which that of people's votes is too."""
+    return question if turn == 1 else f"{question}, turn {turn}"
 
 
 def _common(cells: Cells, file: str, row: int) -> tuple[list[str], str, int]:
