@@ -288,9 +288,10 @@ def _refuse_positions(make: _Maker, rows: Sequence[Mapping[str, Any]], file: str
     against, alike = table[0][1] + table[1][0], table[0][0] + table[1][1]
     if against <= alike:
         return
+    import numpy as np
     from scipy.stats import fisher_exact
 
-    if fisher_exact(table, alternative="less").pvalue >= _MOST_BY_CHANCE:
+    if fisher_exact(np.array(table), alternative="less").pvalue >= _MOST_BY_CHANCE:
         return
     what = (
         f"{against:,} of {against + alike:,} pairs have another winner in each order, in both directions: "
