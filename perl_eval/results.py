@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Built",
     "Completions",
+    "Decisions",
     "Estimates",
     "Judged",
     "Result",
@@ -157,6 +158,24 @@ class Estimates(Result[Estimate]):
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         return _figures(self.records)
+
+
+class Decisions(Estimates):
+    """What is decided between policies: a sentence a comparison, and the figures behind it."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether every comparison is decided; what an exit code says."""
+        return bool(self.card.notes["decided"] == self.card.notes["comparisons"])
+
+    @property
+    def sentences(self) -> list[str]:
+        """A sentence for each comparison."""
+        lines = (self.home / "decision.md").read_text("utf-8").splitlines()
+        return [line.removeprefix("- ") for line in lines]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
 
 
 def one_named(estimates: Sequence[Estimate], name: str) -> Estimate:

@@ -45,6 +45,7 @@ SAME_IDEA: Mapping[str, str] = {
     "ablate": "the verb, and its command",
     "agree": "the verb, and its command",
     "audit": "the verb, and its command",
+    "decide": "the verb, and its command",
     "demo": "the verb, and its command",
     "diversity": "how varied answers are: the figures, and the verb",
     "judge": "the verb, and its command",

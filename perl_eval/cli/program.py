@@ -15,6 +15,7 @@ from perl_eval.cli import (
     annotate,
     audit,
     build,
+    decide,
     default_out,
     demo,
     import_,
@@ -82,6 +83,7 @@ ledger.command("export")(ledger_verbs.ledger_export)
 ledger.command("prune")(ledger_verbs.ledger_prune)
 app.command()(score.score)
 app.command()(agree.agree)
+app.command()(decide.decide)
 app.command()(audit.audit)
 app.command()(power.power)
 app.command()(plan.plan)

@@ -53,6 +53,19 @@ _POSITION = {
     named.POSITION_PREFERENCE: "share decided for the first less share decided for the second",
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
 }
+_DECISIONS = {
+    named.DIFFERENCE_BY_JUDGE: "share preferred less share not, or the difference of two rates, as the judge says",
+    named.DIFFERENCE_CORRECTED: "the same as people would say, corrected by their labels of a part",
+    named.DIFFERENCE_P: "p-value that there is no difference",
+    named.DIFFERENCE_HOLM_P: "the same, adjusted for all comparisons after Holm",
+    named.DIFFERENCE_FDR_P: "the same, adjusted for all comparisons after Benjamini and Hochberg",
+    named.JUDGE_SENSITIVITY: "share of what people found good of a policy that the judge did too",
+    named.JUDGE_SPECIFICITY: "share of what people did not find good of a policy that the judge did not either",
+    named.JUDGE_J: "sensitivity plus specificity less one: what the judge is worth on a policy",
+    named.JUDGE_J_DIFFERENCE: "the judge's J on one policy less that on the other; away from 0 it favours one",
+    named.MORE_LABELS: "labels that would decide it, beside those there are",
+    named.MORE_ITEMS: "items that would decide it, beside those there are, labelled in the same proportion",
+}
 _COMPARISONS = {
     named.WIN_RATE_DIFFERENCE: "difference of two policies' win rates on the same items",
     "win rate difference, bootstrap": "the same with a bootstrap interval",
@@ -189,6 +202,7 @@ MEANINGS: Mapping[str, str] = {
     **_RATES,
     **_POSITION,
     **_COMPARISONS,
+    **_DECISIONS,
     **_REWARDS,
     **_DIVERSITY,
     **_AGREE,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from perl_eval.errors import UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
-from perl_eval.results import Estimates, Judged, Result, TemporaryFolder, Written
+from perl_eval.results import Decisions, Estimates, Judged, Result, TemporaryFolder, Written
 
 if TYPE_CHECKING:
     from perl_eval.judges.protocol import Judge
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from perl_eval.reporting.rows_out import What
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
+    from perl_eval.scoring.decide import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
 
 from perl_eval.verbs.given import Source, home_of, kept, records_in
 
-__all__ = ["agree", "audit", "judge", "jury", "power", "report", "score"]
+__all__ = ["agree", "audit", "decide", "judge", "jury", "power", "report", "score"]
 
 
 def judge(
@@ -171,6 +172,41 @@ def agree(
         assert judged is not None
         assert people is not None
         return kept(Estimates, out, lambda home: run(judged, people, home, options=options))
+
+
+def decide(
+    *judgements: Source,
+    labels: Source = None,
+    out: str | Path | None = None,
+    options: DecideOptions | None = None,
+) -> Decisions:
+    """Which policy is better, as people would see it; or what would settle it.
+
+    Args:
+        judgements: Results or run folders of `judge`, by one judge: of two policies against each other, of several
+            against a third, or of each one's answers alone.
+        labels: Human labels of a random part; see `agree`. Without them nothing is decided, unless the options say to
+            decide by the judge alone.
+        out: Folder to keep the figures in.
+        options: Baseline, level, power.
+
+    Raises:
+        UserError: There are no two policies, or several judges.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * (n + 5)} for n in range(1, 60)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * n} for n in range(1, 60)]}
+        >>> judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue")
+        >>> people = [pe.HumanLabel(one.unit, one.item, one.group, "ann", one.outcome) for one in list(judged)[:40]]
+        >>> pe.decide(judged, labels=people).decided
+        True
+    """
+    from perl_eval.scoring.decide import run
+
+    homes = [home_of(one) for one in judgements]
+    with records_in(labels, HumanLabel) as people:
+        return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
 
 
 def audit(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from perl_eval.metrics.glossary import MEANINGS
 from perl_eval.records import About, Ballot, Completion, Estimate, HumanLabel, Judgement, Score, unit_of
-from perl_eval.scoring import agree, audit, power, rewards, score, tasks
+from perl_eval.scoring import agree, audit, decide, power, rewards, score, tasks
 from perl_eval.scoring.audit_drift import drift
 from perl_eval.scoring.audit_options import AuditOptions, Sources
 from perl_eval.scoring.diversity import run_diversity
@@ -99,6 +99,23 @@ def judged(folder: Path) -> Iterator[Path]:
     yield power.run(wanted, folder / "power", pilot=pilot)
 
 
+def compared(folder: Path) -> Iterator[Path]:
+    """Yield the estimates of `decide`: two policies that are about alike, judged alone, most of it labelled."""
+    both = [
+        replace(judgement(place, policy, "", "yes_no"), outcome="yes" if (place * step) % 7 < 4 else "no")
+        for policy, step in (("rl", 3), ("sft", 5))
+        for place in range(80)
+    ]
+    put(folder, "both", both)
+    given: Any = [
+        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if (place % 5) != 0 else "no")
+        for place, one in enumerate(both)
+        if place % 80 < 60
+    ]
+    put(folder, "said of both", given)
+    yield decide.run(folder / "both.parquet", folder / "decided", labels=folder / "said of both.parquet")[0]
+
+
 def scored(folder: Path) -> Iterator[Path]:
     """Yield the estimates of the verbs that read completions, scores and tables."""
     drawn = [Completion(str(p), "i", "g", "d", "rl", (), "a b c d e", "stop", p) for p in range(2)]
@@ -135,7 +152,7 @@ def put(folder: Path, name: str, records: Sequence[Any]) -> None:
 
 
 def test_every_name_is_explained_and_every_explanation_used(tmp_path: Path) -> None:
-    outs = [*judged(tmp_path), *scored(tmp_path)]
+    outs = [*judged(tmp_path), *compared(tmp_path), *scored(tmp_path)]
     found = {estimate.name for out in outs for estimate in run_folder.read(out, Estimate)}
     found.add(within_context_accuracy([1.0, 0.0], [True, False], ["c", "c"]).name)  # of `train reward --folds` only
     found.add("balanced accuracy at the base rate")  # likewise

@@ -1,0 +1,60 @@
+"""The verb decide."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perl_eval.cli.console import done
+from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Out, how_read, judgements_at, labels_at
+
+__all__ = ["decide"]
+
+_NOT_DECIDED, _BELOW = 3, 1
+_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def decide(
+    sources: Annotated[list[Path], typer.Argument(help="Judgements by one judge; several runs go together.")],
+    out: Out,
+    labels: Annotated[
+        Path | None, typer.Option(help="People's labels of a random part of what was judged; any file.")
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="Only comparisons with this policy.")] = "",
+    judge_alone: Annotated[
+        bool, typer.Option("--judge-alone", help="Decide without labels, as if the judge were no kinder to one policy.")
+    ] = False,
+    fail_under: Annotated[
+        float | None, typer.Option(help="Exit code 1 unless every difference is decided and at least this.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
+    power: Annotated[float, typer.Option(help="Chance of a decision that numbers of labels and items are for.")] = 0.8,
+    level: Level = 0.95,
+    format: FileFormat = "",
+    column: LabelColumn = None,
+) -> None:
+    """Which policy is better, as people would see it; or what would settle it. Exit code 0 decided, 3 not.
+
+    In a GitHub job the sentences also go to its summary.
+    """
+    from perl_eval.scoring import decide as verb
+
+    options = verb.DecideOptions(baseline, level, power, judge_alone)
+    found = [judgements_at(source, out) for source in sources]
+    people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
+    folder, said = verb.run(found, out, labels=people, options=options)
+    lines = [verb.sentence(part, options) for part in said]
+    typer.echo("\n".join(lines))
+    if junit is not None:
+        junit.write_text(verb.junit(said, options), "utf-8")
+    if summary := os.environ.get(_SUMMARY):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write("".join(f"- {line}\n" for line in lines))
+    done(folder)
+    if fail_under is not None and any(not verb.is_at_least(part, fail_under) for part in said):
+        raise typer.Exit(_BELOW)
+    if any(part.verdict == "not decided" for part in said):
+        raise typer.Exit(_NOT_DECIDED)
