@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from perl_eval.judges.parsing import prose
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
@@ -135,6 +136,8 @@ def _read(text: str, kind: Kind) -> Reading:
         return Reading(None, said.reason)
     text = said.text
     found = [*_structured(text, kind), *_worded(text, kind)]
+    if kind == "pairwise":
+        found += prose.commitments(text)
     if not found:
         return Reading(None, "the reply commits to no verdict")
     return Reading(max(found, key=lambda place: place[0])[1])
