@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from perl_eval.records import Verdict
 
-__all__ = ["Committed", "commitments", "unquoted"]
+__all__ = ["Committed", "committed", "unquoted"]
 
 
 class Committed(NamedTuple):
@@ -183,17 +183,20 @@ _KEEP = 300
 _SENTENCES = 4000
 
 
-def commitments(text: str) -> Iterator[Committed]:
-    """Yield what sentences of prose commit to, in their order.
+def committed(text: str, after: int = 0) -> Committed | None:
+    """Return what the last sentence that commits to a verdict commits to.
 
     Args:
         text: What a reply says, without its thinking.
+        after: Sentences that end no later are left unread.
     """
     sentences = list(_sentences(text))[-_SENTENCES:]
-    for number, (place, sentence) in enumerate(sentences, 1):
-        verdict = _of_sentence(sentence, last=number == len(sentences))
-        if verdict:
-            yield Committed(place, verdict)
+    for number, (place, sentence) in enumerate(reversed(sentences)):
+        if place <= after:
+            break
+        if verdict := _of_sentence(sentence, last=not number):
+            return Committed(place, verdict)
+    return None
 
 
 def unquoted(line: str) -> str:
@@ -201,8 +204,10 @@ def unquoted(line: str) -> str:
     if not any(sign in line for sign in "\"“«'`"):
         return line
 
+    length = len(line.strip())
+
     def blank(match: re.Match[str]) -> str:
-        whole = match.end() - match.start() >= len(line.strip()) - 2
+        whole = len(match[0]) >= length - 2
         long = len(match[0].split()) >= _QUOTED_WORDS
         return " " * len(match[0]) if long and not whole else match[0]
 
@@ -244,14 +249,14 @@ def _shapes(sentence: str, *, last: bool) -> Iterator[tuple[int, Verdict]]:
             if _led(before) and _ended(sentence[match.end() :], concluded=bool(_LEAD.search(before))):
                 yield match.end(), meaning or _side(match, "one")
     for match in _WORSE.finditer(sentence):
-        if _so(sentence[: match.start()]) and _ended(sentence[match.end() :], concluded=True):
+        before = sentence[: match.start()].rstrip()
+        if _so(before) and not before.endswith(":") and _ended(sentence[match.end() :], concluded=True):
             yield match.end(), _OTHER[_side(match, "one")]
     for shape in _DRAWN:
         for match in shape.finditer(sentence):
             before = sentence[: match.start()].rstrip()
-            if _so(before) or (last and _led(before)):
-                if _ended(sentence[match.end() :], concluded=True):
-                    yield match.end(), "tie"
+            if (_so(before) or (last and _led(before))) and _ended(sentence[match.end() :], concluded=True):
+                yield match.end(), "tie"
 
 
 def _so(before: str) -> bool:

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from perl_eval.judges.parsing import prose
+from perl_eval.client import thoughts
+from perl_eval.errors import UserError
+from perl_eval.judges.parsing import patterns, prose
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
-__all__ = ["Reading", "Spoken", "p_first", "read", "spoken"]
+__all__ = ["Reading", "Spoken", "p_first", "parse_verdict", "read", "read_by", "spoken"]
 
 
 class Reading(NamedTuple):
@@ -35,8 +37,6 @@ class Spoken(NamedTuple):
     text: str
     reason: str | None = None
 
-
-_THOUGHT_TAG = re.compile(r"<(?P<end>/?)(?:think|thinking)>", re.IGNORECASE)
 
 _NOUN = r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion)"
 _WORDS: dict[Kind, dict[str, Verdict]] = {
@@ -88,6 +88,33 @@ def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
 _LABELLED = _compiled(_LABEL, _AFTER)
 _BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
 _ALONE = _compiled(rf"[ >#-]*{_QUOTES} ?", rf"(?:{_BETTER})? ?[.!]? ?{_QUOTES}[.!]?")
+_MARKED = {
+    kind: re.compile(
+        r"(?:<(?P<tag>verdict|answer|final_answer|choice|winner|preference|decision|judge?ment)> ?"
+        rf"{_QUOTES}{choice}{_QUOTES}"
+        rf" ?</(?P=tag)>|\[(?:RESULT|VERDICT|JUDGE?MENT)\]:? ?{_QUOTES}{choice.replace('?P<', '?P<result_')}{_QUOTES}(?= ?$| ?[.;,!(<]))",
+        re.IGNORECASE,
+    )
+    for kind, choice in _CHOICE.items()
+}
+_BOXED = {
+    kind: re.compile(rf"(?:.*[ $*]|^[$*]*)\\boxed\{{(?:\\text\{{)?{choice}\}}?\}}[$*.]*", re.IGNORECASE)
+    for kind, choice in _CHOICE.items()
+}
+# A label with nothing after it: what stands alone on the next line is its verdict.
+_HEADING = re.compile(
+    rf"[ >#-]*{_QUOTES}(?:(?:my|the|our) )?(?:final |overall )?"
+    rf"(?:verdict|winner|decision|judge?ment|preference|choice|better (?:answer|output|response|one)|final answer){_QUOTES} ?:? ?{_QUOTES}",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(r" ?[\"'”`*]{0,3},? (?:if|when|for an?|means)\b", re.IGNORECASE)
+_ATTRIBUTED = re.compile(
+    r"\b(?:says?|said|writes?|wrote|contains?|states?|includ\w+|examples?|format|claim\w*|tells?|asks?|instruct\w*|"
+    r"prompt|inject\w*|reads?|ends? with|adds?|inserts?|phrase|text)\b[^.!?]{0,80}$",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
+_NUMBERED = re.compile(r"\d{1,2}[.)]")
 _OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
 _JSON_KEYS = (
     "verdict",
@@ -109,14 +136,10 @@ _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
 
 def spoken(text: str) -> Spoken:
     """Return what a reply says after its thinking."""
-    thinking, end = False, 0
-    for tag in _THOUGHT_TAG.finditer(text):
-        thinking, end = not tag["end"], tag.end()
-    if thinking:
-        return Spoken("", "the reply ends inside its thinking")
-    if not text[end:].strip():
-        return Spoken("", "the reply is empty")
-    return Spoken(text[end:])
+    parts = thoughts.split(text)
+    if parts.said.strip():
+        return Spoken(parts.said)
+    return Spoken("", "the reply ends inside its thinking" if parts.open else "the reply is empty")
 
 
 def read(text: str, kind: Kind) -> Reading:
@@ -137,13 +160,79 @@ def _read(text: str, kind: Kind) -> Reading:
     text = said.text
     found = [*_structured(text, kind), *_worded(text, kind)]
     if kind == "pairwise":
-        found += prose.commitments(text)
+        said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
+        found += [said_last] if said_last else []
     if not found:
         return Reading(None, "the reply commits to no verdict")
     return Reading(max(found, key=lambda place: place[0])[1])
 
 
 _read_short = lru_cache(maxsize=4096)(_read)
+
+
+def parse_verdict(text: str, kind: Kind = "pairwise", pattern: str | None = None) -> Reading:
+    """Return the verdict that a judge's reply commits to last, and why there is none if there is none.
+
+    Thoughts are left out first. Verdicts in double brackets, after a label, in JSON, alone on a line and in sentences
+    that commit to one are known; hedged prose is no verdict.
+
+    Args:
+        text: The reply.
+        kind: What was asked: ``pairwise`` (``first``, ``second`` or ``tie``) or ``yes_no``.
+        pattern: A regular expression to read by instead. Its last match binds: the text of its one group is the verdict
+            (``A``, ``b``, ``1``, ``second``, ``tie``), or groups have the names of verdicts.
+
+    Raises:
+        UserError: Another kind, or no such expression.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> pe.parse_verdict("Output (b) is shorter. Therefore, Output (a) is better.")
+        Reading(verdict='first', reason=None)
+        >>> pe.parse_verdict("Output (a) might be better if it were shorter.").reason
+        'the reply commits to no verdict'
+        >>> pe.parse_verdict("Take: B!", pattern=r"Take: ([AB])").verdict
+        'second'
+    """
+    if kind not in _WORDS:
+        raise UserError(f"kind is {kind!r}", f"choose from {', '.join(_WORDS)}")
+    return read(text, kind) if pattern is None else read_by(patterns.checked(pattern), text, kind)
+
+
+def read_by(pattern: str, text: str, kind: Kind) -> Reading:
+    """Read the verdict that the last match of an expression names.
+
+    Args:
+        pattern: The expression, see `patterns.checked`.
+        text: The reply.
+        kind: What was asked.
+    """
+    said = spoken(text)
+    if said.reason is not None:
+        return Reading(None, said.reason)
+    try:
+        groups = patterns.last_match(pattern, said.text)
+    except patterns.TooSlow as error:
+        return Reading(None, str(error))
+    if groups is None:
+        return Reading(None, "the verdict pattern does not match the reply")
+    words = _WORDS[kind]
+    for name, part in groups.items():
+        if name and part is not None and name.lower().strip("_") in words:
+            return Reading(words[name.lower().strip("_")])
+    named = groups.get("verdict") or groups[""]
+    if named is None:
+        return Reading(None, "the verdict pattern matches without a verdict")
+    verdict = _named(" ".join(named[:_LINE].split()), kind)
+    return Reading(verdict, None if verdict else f"{named[:40]!r} is no verdict")
+
+
+def _named(words: str, kind: Kind) -> Verdict | None:
+    """Return the verdict that a few words name, and nothing else."""
+    if kind == "pairwise" and words in _CASED:
+        return _CASED[words]
+    match = _ALONE[kind].fullmatch(words)
+    return _meaning(match, kind) if match else None
 
 
 def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
@@ -169,23 +258,63 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
     place, alone = 0, []
+    menu: list[tuple[int, Verdict]] = []
+    heading = False
     for line in text.splitlines(keepends=True):
         # A verdict stands near the start of its line or near its end: the middle of a long line is prose.
         shown = " ".join(line.split())
-        for offset in {0, max(0, len(shown) - _LINE)}:
-            for match in _BRACKETED[kind].finditer(shown[offset : offset + _LINE]):
-                if verdict := _meaning(match, kind):
-                    yield place + offset + match.end(), verdict
-        labelled = _LABELLED[kind].match(shown[:_LINE])
-        if labelled and (verdict := _meaning(labelled, kind)):
-            yield place + labelled.end(), verdict
+        marked = list(_in_line(shown, place, kind))
+        if marked and _LISTED.match(shown):
+            menu += marked
+        else:
+            yield from _chosen(menu)
+            menu = []
+            yield from marked
         place += len(line)
         if shown:
-            alone.append((place, _line(shown, kind)))
+            own = _line(shown, kind)
+            if own and _NUMBERED.fullmatch(shown) and alone:
+                own = None  # the number of a list's next entry
+            if heading and own:
+                yield place, own
+            heading = bool(_HEADING.fullmatch(shown[:_LINE]))
+            alone.append((place, own))
+    yield from _chosen(menu)
     opening = _OPENING.match(text) if kind == "yes_no" else None
     if opening:
         yield opening.end(), _WORDS[kind][opening["word"].lower()]
+    boxed = _BOXED[kind].match(" ".join(text[-_LINE:].rstrip().rpartition("\n")[2].split()))
+    if boxed and (verdict := _meaning(boxed, kind)):
+        yield len(text), verdict
     yield from _alone(alone)
+
+
+def _chosen(menu: list[tuple[int, Verdict]]) -> list[tuple[int, Verdict]]:
+    """Return what a list of entries with verdicts commits to: nothing, if all can be chosen in it."""
+    return [] if len({verdict for _, verdict in menu}) > 2 else menu  # first, second and tie
+
+
+def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]]:
+    """Read what a line marks as a verdict: in brackets, in a tag, or after a label."""
+    for offset in {0, max(0, len(shown) - _LINE)}:
+        part = shown[offset : offset + _LINE]
+        if "[" not in part and "<" not in part:
+            continue
+        for match in (*_BRACKETED[kind].finditer(part), *_MARKED[kind].finditer(part)):
+            verdict = _meaning(match, kind)
+            if verdict and not _CONDITION.match(part[match.end() :]) and not _quoted(part, match.start()):
+                yield place + offset + match.end(), verdict
+    labelled = _LABELLED[kind].match(shown[:_LINE])
+    if labelled and (verdict := _meaning(labelled, kind)):
+        yield place + labelled.end(), verdict
+
+
+def _quoted(line: str, place: int) -> bool:
+    """Say whether a place lies in a quotation of somebody's words."""
+    begun = max((line.rfind(mark, 0, place) for mark in '"“`'), default=-1)
+    opened = line.count('"', 0, place) % 2 or line.count("“", 0, place) > line.count("”", 0, place)
+    opened = opened or line.count("`", 0, place) % 2
+    return bool(opened and begun >= 0 and _ATTRIBUTED.search(line[:begun]))
 
 
 def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdict]]:
@@ -206,7 +335,7 @@ def _line(line: str, kind: Kind) -> Verdict | None:
 
 
 def _meaning(match: re.Match[str], kind: Kind) -> Verdict | None:
-    parts = match.groupdict()
+    parts = {name.removeprefix("result_"): part for name, part in match.groupdict().items() if part is not None}
     if parts.get("sign"):
         left, right = (_WORDS["pairwise"][parts[side].lower()] for side in ("left", "right"))
         if left == right:
@@ -264,10 +393,7 @@ def _of_scalar(value: Any, kind: Kind) -> Verdict | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    if kind == "pairwise" and value in _CASED:
-        return _CASED[value]
-    match = _ALONE[kind].fullmatch(" ".join(value[:_LINE].split()))
-    return _meaning(match, kind) if match else None
+    return _named(" ".join(value[:_LINE].split()), kind)
 
 
 def _of_ranks(value: list[Any]) -> Verdict | None:
