@@ -30,6 +30,7 @@ from perl_eval.cli.verify import finished
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from perl_eval.judges.protocol import Judge
     from perl_eval.judging.engine.batch_api import BatchOptions
     from perl_eval.judging.judge import Forecast
     from perl_eval.sources.brought import HowRead
@@ -60,6 +61,7 @@ def judge(
     base_url: asked.BaseUrl = None,
     key_file: asked.KeyFile = None,
     verdict_by: asked.VerdictBy = "structured",
+    verdict_pattern: asked.VerdictPattern = None,
     temperature: asked.Temperature = 0.0,
     max_reply_tokens: asked.ReplyTokens = 512,
     form: asked.Form = "openai",
@@ -92,9 +94,10 @@ def judge(
     if stop_when_decided and (dry_run or attack or look or reread is not None):
         raise UserError("--stop-when-decided is for judging", "leave it out")
     if reread is not None:
-        _reread(reread, out, prompts, given=a is not None or bool(judges or prompt))
+        _reread(reread, out, prompts, verdict_pattern, given=a is not None or bool(judges or prompt))
         return
     specs = judges or []
+    _refuse_pattern(specs, verdict_pattern)
     a = _given(a, specs, prompt)
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
@@ -117,6 +120,7 @@ def judge(
         threshold=threshold,
         base_url=base_url,
         seed=seed,
+        verdict_pattern=verdict_pattern,
         temperature=temperature,
         max_reply_tokens=max_reply_tokens,
         tie_option=tie_option,
@@ -215,6 +219,18 @@ def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> 
         )
 
 
+def _refuse_pattern(specs: Sequence[str], pattern: str | None) -> None:
+    """Refuse an expression that reads nothing, or that is none."""
+    from perl_eval.judges.parsing.patterns import checked
+
+    if pattern is None:
+        return
+    checked(pattern)
+    for spec in specs:
+        if not spec.startswith("chat:"):
+            raise UserError(f"--verdict-pattern reads text, and {spec} answers in none", "leave it out")
+
+
 def _folders(out: Path, specs: Sequence[str]) -> list[Path]:
     """Return each judge's own folder: the output folder, or numbered ones in it."""
     if len(specs) == 1:
@@ -223,13 +239,24 @@ def _folders(out: Path, specs: Sequence[str]) -> list[Path]:
     return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
-def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
+def _reread(run: Path, out: Path, prompts: Path | None, pattern: str | None, *, given: bool) -> None:
     from perl_eval.judges.backends.offline import reopen
     from perl_eval.judging import judge as verb
 
     if given:
         raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
-    _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
+    _show_outcomes(verb.reread(run, out, judge=_read_by(pattern, reopen(finished(run))), prompts=prompts))
+
+
+def _read_by(pattern: str | None, judge: Judge) -> Judge:
+    """Return a judge whose text is read by an expression, if one is given."""
+    from perl_eval.judges.readers import PatternReader, TextReader
+
+    if pattern is not None:
+        if not isinstance(judge.reader, TextReader | PatternReader):
+            raise UserError(f"--verdict-pattern reads text, and {judge.model} answered in none", "leave it out")
+        judge.reader = PatternReader(pattern)
+    return judge
 
 
 def _show_outcomes(folder: Path) -> None:

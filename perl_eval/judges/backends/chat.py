@@ -13,7 +13,7 @@ from perl_eval.client.reply import Finish, Reply
 from perl_eval.errors import JudgeError, Refused
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.readers import TextReader
+from perl_eval.judges.readers import PatternReader, Reader, TextReader
 from perl_eval.records import Question
 from perl_eval.storage import images
 
@@ -44,6 +44,7 @@ class ChatOptions:
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key, instead of the variable.
+        verdict_pattern: A regular expression by which replies are read, see `perl_eval.parse_verdict`.
     """
 
     base_url: str | None = None
@@ -56,6 +57,7 @@ class ChatOptions:
     price_in_usd: float | None = None
     price_out_usd: float | None = None
     key_file: Path | None = None
+    verdict_pattern: str | None = None
 
 
 class ChatJudge(Judge):
@@ -70,11 +72,13 @@ class ChatJudge(Judge):
     """
 
     backend = "chat"
-    reader = TextReader()
 
     def __init__(self, model: str, options: ChatOptions | None = None) -> None:
         self.model = model
         self._options = options = options or ChatOptions()
+        self.reader: Reader = (
+            TextReader() if options.verdict_pattern is None else PatternReader(options.verdict_pattern)
+        )
         self._endpoint = Endpoint(
             options.base_url,
             options.key_variable,
@@ -259,5 +263,6 @@ def opened(name: str, options: BackendOptions) -> ChatJudge:
             price_in_usd=options.price_in_usd,
             price_out_usd=options.price_out_usd,
             key_file=options.key_file,
+            verdict_pattern=options.verdict_pattern,
         ),
     )

@@ -37,13 +37,13 @@ _WHOLE = (
 )
 _NOUN = rf"(?:{_WHOLE}|(?:ai |chat)?(?:assistant|bot|model|system|agent)|option|choice|turn|chatbot)"
 _LETTER = r"(?-i:[AB])(?![\w+#'’]| \w+ing\b)"
-_OWN = rf"(?:['’]s? (?:(?:final|overall|own) )?(?:{_WHOLE}|one|work|performance))"
+_OWN = rf"(?:['’]s?(?: (?:(?:final|overall|own) )?(?:{_WHOLE}|one|work|performance))?)"
 
 
 def _subject(name: str) -> str:
     """Return the pattern of an answer's name, its side in groups that begin with this name."""
     return (
-        rf"(?:(?:the )?{_NOUN}[ _-]?[\[({{]?[\"'“‘]?(?P<{name}>[ab12]|one|two)\b[\"'”’]?[\])}}]?{_OWN}?"
+        rf"(?:(?:the )?{_NOUN}[ _-]?[\[({{]?[\"'“‘]?(?P<{name}>[ab12]|one|two)\b(?:[\"'”’](?!s\b))?[\])}}]?{_OWN}?"
         rf"|(?:the )?(?P<{name}_nth>first|second) (?:{_NOUN}|one)(?:{_OWN})?"
         rf"|(?P<{name}_letter>\(?{_LETTER}\)?(?! {_NOUN}\b)|(?-i:[AB]){_OWN}))"
     )
@@ -120,7 +120,7 @@ _SO = (
     r"on balance|on the whole|for (?:this|that|these|those|the above|the following) reasons?|because of (?:this|that)|"
     r"due to (?:this|that)|which is why|that is why|this is why|that's why|in my opinion|in my view|for me|"
     r"final(?: verdict| decision)?:|verdict:|conclusion:|answer:|decision:|judge?ment:|winner:|result:|"
-    r"[ABC12][:.)])"
+    r"\A[ABC12][:.)])"
 )
 _SAY = r"(?:conclude|believe|think|say|find|feel|determine|decide|judge|argue|state|see|consider|maintain)"
 _THAT = (
