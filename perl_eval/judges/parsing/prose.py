@@ -1,8 +1,8 @@
 """Reading the verdict that a sentence of prose commits to.
 
 A sentence commits if it has one of a closed set of shapes: "Therefore, Output (a) is better.", "I prefer Response 2",
-"the final decision is Tie", "making Assistant B's answer the better choice". What stands before the shape must lead to
-it ("so", "I conclude that", "after weighing both,"), and what follows must end it, give its reason or name the other
+"the final decision is Tie", "making Assistant B's answer the better choice". What stands before the shape must lead
+to it ("so", "I conclude that", "after weighing both,"), and what follows must end it, give its reason or name the other
 answer. A condition, a doubt, a question, a denial, one respect only ("better in terms of style"), the opinion of
 somebody else, quotations and code commit to nothing.
 """
@@ -60,7 +60,10 @@ _GOOD = r"(?:better|best|superior|preferable|preferred|stronger|strongest|winner
 _THING = rf"(?:overall )?(?:{_NOUN}|one|pick|performer)"
 _RANK = rf"(?:the |a |an )?{_HOW}{_GOOD}(?: {_THING})?"
 _IS = r"(?:is|was|has been|to be|as|being|stands out as|stands as|emerges as|remains|comes out as)"
-_THAN = rf"(?: (?:than|over|to|compared to|in comparison to|when compared to) (?:{_TWO}|the other(?: {_NOUN}| one)?))?"
+_THAN = (
+    rf"(?: (?:than|over|to|compared to|in comparison to|when compared to) (?:{_TWO}|"
+    rf"the other(?: {_NOUN}| one)?))?"
+)
 _BEATS = r"(?:(?:clearly |slightly |significantly |easily )?(?:outperforms|beats|surpasses|outshines|defeats))"
 _I = r"(?:i|we)(?: (?:would|will|must|have to|do|can|still|clearly|strongly|slightly|also|therefore|thus|'d|'ll))*"
 _TAKE = (
@@ -89,21 +92,28 @@ _SHAPES: tuple[tuple[str, Verdict | None], ...] = (
     ),
     (rf"mak(?:ing|es) {_ONE} {_RANK}{_THAN}", None),
     (
-        rf"{_VERDICT} (?:is|:|goes to|would be|is for|is that it is|falls on) ?(?:that )?{_ONE}(?: is {_RANK}{_THAN})?",
+        rf"{_VERDICT} (?:is|:|goes to|would be|is for|is that it is|"
+        rf"falls on) ?(?:that )?{_ONE}(?: is {_RANK}{_THAN})?",
         None,
     ),
     (
-        rf"(?:{_VERDICT} (?:is|:) ?|(?:it|this|the result|the outcome) (?:is|ends in|is therefore) |{_I} (?:call|declare|rate|consider) (?:it|this) )(?:to be |as )?{_DRAW}(?: between (?:the two|both|them)(?: {_NOUN}s)?)?",
+        rf"(?:{_VERDICT} (?:is|:) ?|(?:it|this|the result|the outcome) (?:is|ends in|is therefore) |"
+        rf"{_I} (?:call|declare|rate|consider) (?:it|this) )(?:to be |as )?{_DRAW}(?: between (?:the two|both|"
+        rf"them)(?: {_NOUN}s)?)?",
         "tie",
     ),
 )
 _DRAWS = (
-    rf"{_PAIR} {_HOW}(?:equally (?:good|strong|valid|well[- ]written|well|matched)|of (?:equal|the same) quality|tied|equal in quality)",
-    rf"neither(?: (?:{_NOUN}|one|of them|of the two|{_ONE} nor {_TWO}))?,? is {_HOW}better(?: than the other(?: {_NOUN}| one)?)?",
+    rf"{_PAIR} {_HOW}(?:equally (?:good|strong|valid|well[- ]written|well|matched)|of (?:equal|"
+    rf"the same) quality|tied|equal in quality)",
+    rf"neither(?: (?:{_NOUN}|one|of them|of the two|"
+    rf"{_ONE} nor {_TWO}))?,? is {_HOW}better(?: than the other(?: {_NOUN}| one)?)?",
 )
 _TRIGGER = re.compile(
-    r"better|best|superior|prefer|strong|win|worse|weaker|inferior|beats|outperform|surpass|outshine|defeat|choice|choose|"
-    r"chose|pick|select|favou?r|recommend|vote|go with|opt for|side with|decision|verdict|judge?ment|conclusion|tie|draw|"
+    r"better|best|superior|prefer|strong|win|worse|weaker|inferior|beats|outperform|surpass|outshine|defeat|"
+    r"choice|choose|"
+    r"chose|pick|select|favou?r|recommend|vote|go with|opt for|side with|decision|verdict|judge?ment|conclusion|"
+    r"tie|draw|"
     r"equal|same quality|deem|declare",
     re.IGNORECASE,
 )
@@ -115,32 +125,43 @@ _WORSE = re.compile(
 
 # What may stand before a shape. After a conclusive word all is said; else the sentence must not doubt before.
 _SO = (
-    r"(?:therefore|thus|hence|so|overall|consequently|accordingly|ultimately|finally|in conclusion|in summary|in short|"
-    r"to conclude|to summari[sz]e|to sum up|in the end|in sum|as a result|all in all|all things considered|in general|"
-    r"on balance|on the whole|for (?:this|that|these|those|the above|the following) reasons?|because of (?:this|that)|"
+    r"(?:therefore|thus|hence|so|overall|consequently|accordingly|ultimately|finally|in conclusion|in summary|"
+    r"in short|"
+    r"to conclude|to summari[sz]e|to sum up|in the end|in sum|as a result|all in all|all things considered|"
+    r"in general|"
+    r"on balance|on the whole|for (?:this|that|these|those|the above|the following) reasons?|because of (?:this|"
+    r"that)|"
     r"due to (?:this|that)|which is why|that is why|this is why|that's why|in my opinion|in my view|for me|"
     r"final(?: verdict| decision)?:|verdict:|conclusion:|answer:|decision:|judge?ment:|winner:|result:|"
     r"\A[ABC12][:.)])"
 )
 _SAY = r"(?:conclude|believe|think|say|find|feel|determine|decide|judge|argue|state|see|consider|maintain)"
 _THAT = (
-    rf"(?:(?:{_I} {_SAY}|(?:i|we) (?:have |had )?(?:concluded|determined|decided|found|judged|come to the conclusion)|"
-    r"it (?:is|was|becomes|can be|could be|may be)(?: therefore| thus)? (?:clear|evident|obvious|apparent|concluded|determined|seen|said)|"
-    rf"{_VERDICT} is|my (?:evaluation|assessment|opinion|view|analysis) is|(?:this|which|that|it) (?:means|shows|makes it clear)|"
+    rf"(?:(?:{_I} {_SAY}|(?:i|we) (?:have |had )?(?:concluded|determined|decided|found|judged|"
+    rf"come to the conclusion)|"
+    r"it (?:is|was|becomes|can be|could be|may be)(?: therefore| thus)? (?:clear|evident|obvious|apparent|"
+    r"concluded|determined|seen|said)|"
+    rf"{_VERDICT} is|my (?:evaluation|assessment|opinion|view|analysis) is|(?:this|which|that|it) (?:means|"
+    rf"shows|makes it clear)|"
     r"(?:i am|i'm|we are) (?:confident|certain|sure|convinced))(?: that)?)"
 )
 _LEAD = re.compile(
-    rf"(?:^|[\s(])(?:(?P<so>{_SO})(?:,? (?:based on|given|considering|after|in light of|taking|from|according to (?:my|the|this|these)|with|"
-    rf"despite|while|although|though|since|because|as) [^.;?!]{{1,250}})?,?(?: (?:and|then|also))?(?: {_THAT})?|(?P<that>{_THAT}))[,:]?$",
+    rf"(?:^|[\s(])(?:(?P<so>{_SO})(?:,? (?:based on|given|considering|after|in light of|taking|from|"
+    rf"according to (?:my|the|this|these)|with|"
+    rf"despite|while|although|though|since|because|as) [^.;?!]{{1,250}})?,?(?: (?:and|then|also))?(?: {_THAT})?|"
+    rf"(?P<that>{_THAT}))[,:]?$",
     re.IGNORECASE,
 )
 _PAUSED = re.compile(r"(?:[,:;—–]|\s-|[,;] (?:and|but|yet)|\b(?:however|but|and))$", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:if|unless|whether|would|could|might|may|perhaps|maybe|possibly|should|depend\w*|in terms of|regarding|"
-    r"in (?:that|this|some|one|certain) (?:respects?|regards?|sense|aspects?|ways?)|in one way|as for|when it comes|concerning|with regard|with respect|"
-    r"for (?:those|users|people|someone|somebody|readers|anyone)|suppos\w*|assum\w*|argu\w+|claim\w*|says?|said|suggest\w*|according|"
+    r"in (?:that|this|some|one|certain) (?:respects?|regards?|sense|aspects?|ways?)|in one way|as for|"
+    r"when it comes|concerning|with regard|with respect|"
+    r"for (?:those|users|people|someone|somebody|readers|anyone)|suppos\w*|assum\w*|argu\w+|claim\w*|says?|said|"
+    r"suggest\w*|according|"
     r"states?d?|some|others?|on (?:the )?one hand|at first|initially|first glance|first sight|"
-    r"not (?:clear|sure|certain|true|obvious)|unclear|stylistically|hypothetically|from an? [^,]{1,40}(?:perspective|view|standpoint))\b",
+    r"not (?:clear|sure|certain|true|obvious)|unclear|stylistically|hypothetically|"
+    r"from an? [^,]{1,40}(?:perspective|view|standpoint))\b",
     re.IGNORECASE,
 )
 _IF = re.compile(
@@ -148,15 +169,20 @@ _IF = re.compile(
 )
 _CONDITION = re.compile(r"\b(?:if|unless)\b", re.IGNORECASE)
 _TAIL = re.compile(
-    r"(?:[ ]?[)\]]?[\"'”]?)(?:$|[.!]|[ ]?[—–]| -|[:;]|,? ?\((?!if|in terms)|,? (?:overall|in this case|in this instance|in this context|in general|here|of the two|in my opinion|in my view|by far|among the two|"
+    r"(?:[ ]?[)\]]?[\"'”]?)(?:$|[.!]|[ ]?[—–]| -|[:;]|,? ?\((?!if|in terms)|,? (?:overall|in this case|"
+    r"in this instance|in this context|in general|here|of the two|in my opinion|in my view|by far|among the two|"
     r"between the two|for (?:this|the (?:given|above|following)?) ?\w+)"
-    r"(?=$|[ ,.;!:—–)])|,? (?:because|since|as|due|for the following|for these|for several|thanks to|owing|given|considering|"
-    r"and|with|while|whereas|which|despite|even though|although|though|followed by|by|based on|primarily|mainly|particularly because|not)\b"
-    r"|, (?:providing|offering|making|meeting|following|demonstrating|showing|fulfilling|delivering|so|therefore|thus|hence)\b)",
+    r"(?=$|[ ,.;!:—–)])|,? (?:because|since|as|due|for the following|for these|for several|thanks to|owing|"
+    r"given|considering|"
+    r"and|with|while|whereas|which|despite|even though|although|though|followed by|by|based on|primarily|mainly|"
+    r"particularly because|not)\b"
+    r"|, (?:providing|offering|making|meeting|following|demonstrating|showing|fulfilling|delivering|so|"
+    r"therefore|thus|hence)\b)",
     re.IGNORECASE,
 )
 _TASK = re.compile(
-    r" (?:(?:to|for) (?:the|this|your|my|its|user['’]s)\b|(?:at|in|by|for) (?:\w+ly )?(?:and \w+ly )?(?:execut|follow|answer|fulfil|address|satisfy|meet|complet|perform)\w+(?: \w+){0,3}? "
+    r" (?:(?:to|for) (?:the|this|your|my|its|user['’]s)\b|(?:at|in|by|for) (?:\w+ly )?(?:and \w+ly )?(?:execut|"
+    r"follow|answer|fulfil|address|satisfy|meet|complet|perform)\w+(?: \w+){0,3}? "
     r"(?:the|this|its|given|user['’]s)\b)",
     re.IGNORECASE,
 )
@@ -171,7 +197,10 @@ _RIVAL = re.compile(
 )
 """The other answer, called the better one too: the sentence takes no side."""
 
-_QUOTED = re.compile(r"\"[^\"\n]{1,600}\"|“[^”\n]{1,600}”|«[^»\n]{1,600}»|(?<!\w)'[^'\n]{1,300}'(?!\w)|`[^`\n]{1,600}`")
+_QUOTED = re.compile(
+    r"\"[^\"\n]{1,600}\"|“[^”\n]{1,600}”|«[^»\n]{1,600}»|(?<!\w)'[^'\n]{1,300}'(?!\w)|"
+    r"`[^`\n]{1,600}`"
+)
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)")
 _SENTENCE = re.compile(r"[^.!?;]+(?:[.!?;]+(?=[\w\\/*_(\[])[^.!?;]+)*[.!?;]*")
 _EMPHASIS = re.compile(r"\*+|(?<!\w)_+|_+(?!\w)|`+")

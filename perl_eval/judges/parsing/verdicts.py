@@ -257,7 +257,8 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
 
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
-    place, alone = 0, []
+    place = 0
+    alone: list[tuple[int, Verdict | None]] = []
     menu: list[tuple[int, Verdict]] = []
     heading = False
     for line in text.splitlines(keepends=True):
