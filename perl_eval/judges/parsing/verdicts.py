@@ -79,6 +79,8 @@ _LITERAL = 1000
 _LINE = 300
 _LEAST_MASS = 0.5
 _SHORT = 64
+_ALL = 3
+"""How many verdicts of a pair there are: first, second and tie."""
 
 
 def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
@@ -92,7 +94,8 @@ _MARKED = {
     kind: re.compile(
         r"(?:<(?P<tag>verdict|answer|final_answer|choice|winner|preference|decision|judge?ment)> ?"
         rf"{_QUOTES}{choice}{_QUOTES}"
-        rf" ?</(?P=tag)>|\[(?:RESULT|VERDICT|JUDGE?MENT)\]:? ?{_QUOTES}{choice.replace('?P<', '?P<result_')}{_QUOTES}(?= ?$| ?[.;,!(<]))",
+        rf" ?</(?P=tag)>|\[(?:RESULT|VERDICT|JUDGE?MENT)\]:? ?"
+        rf"{_QUOTES}{choice.replace('?P<', '?P<result_')}{_QUOTES}(?= ?$| ?[.;,!(<]))",
         re.IGNORECASE,
     )
     for kind, choice in _CHOICE.items()
@@ -104,7 +107,8 @@ _BOXED = {
 # A label with nothing after it: what stands alone on the next line is its verdict.
 _HEADING = re.compile(
     rf"[ >#-]*{_QUOTES}(?:(?:my|the|our) )?(?:final |overall )?"
-    rf"(?:verdict|winner|decision|judge?ment|preference|choice|better (?:answer|output|response|one)|final answer){_QUOTES} ?:? ?{_QUOTES}",
+    rf"(?:verdict|winner|decision|judge?ment|preference|choice|better (?:answer|output|response|one)|"
+    rf"final answer){_QUOTES} ?:? ?{_QUOTES}",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(r" ?[\"'”`*]{0,3},? (?:if|when|for an?|means)\b", re.IGNORECASE)
@@ -157,7 +161,7 @@ def _read(text: str, kind: Kind) -> Reading:
     said = spoken(text)
     if said.reason is not None:
         return Reading(None, said.reason)
-    text = said.text
+    text = _without_menu(said.text) if kind == "pairwise" else said.text
     found = [*_structured(text, kind), *_worded(text, kind)]
     if kind == "pairwise":
         said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
@@ -259,18 +263,11 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
     place = 0
     alone: list[tuple[int, Verdict | None]] = []
-    menu: list[tuple[int, Verdict]] = []
     heading = False
     for line in text.splitlines(keepends=True):
         # A verdict stands near the start of its line or near its end: the middle of a long line is prose.
         shown = " ".join(line.split())
-        marked = list(_in_line(shown, place, kind))
-        if marked and _LISTED.match(shown):
-            menu += marked
-        else:
-            yield from _chosen(menu)
-            menu = []
-            yield from marked
+        yield from _in_line(shown, place, kind)
         place += len(line)
         if shown:
             own = _line(shown, kind)
@@ -280,7 +277,6 @@ def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
                 yield place, own
             heading = bool(_HEADING.fullmatch(shown[:_LINE]))
             alone.append((place, own))
-    yield from _chosen(menu)
     opening = _OPENING.match(text) if kind == "yes_no" else None
     if opening:
         yield opening.end(), _WORDS[kind][opening["word"].lower()]
@@ -290,9 +286,25 @@ def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
     yield from _alone(alone)
 
 
-def _chosen(menu: list[tuple[int, Verdict]]) -> list[tuple[int, Verdict]]:
-    """Return what a list of entries with verdicts commits to: nothing, if all can be chosen in it."""
-    return [] if len({verdict for _, verdict in menu}) > 2 else menu  # first, second and tie
+def _without_menu(text: str) -> str:
+    """Blank lists whose entries name all verdicts, as an echo of the question does: nothing is chosen in them."""
+    if text.count("[[") < _ALL:
+        return text
+    lines = text.splitlines(keepends=True)
+    begun, named = 0, set[Verdict]()
+    for number, line in enumerate([*lines, ""]):
+        shown = " ".join(line.split())
+        marked = [verdict for _, verdict in _in_line(shown, 0, "pairwise")] if _LISTED.match(shown) else []
+        if marked:
+            begun = begun if named else number
+            named |= set(marked)
+            continue
+        if len(named) == _ALL:
+            lines[begun:number] = [
+                " " * len(entry.rstrip()) + entry[len(entry.rstrip()) :] for entry in lines[begun:number]
+            ]
+        named = set()
+    return "".join(lines)
 
 
 def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]]:
@@ -320,7 +332,7 @@ def _quoted(line: str, place: int) -> bool:
 
 def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdict]]:
     """Choose among verdicts alone on a line: the last line's, and the first's if no other contradicts it."""
-    for place, verdict in (lines[-1], lines[0]):
+    for place, verdict in lines[:1] + lines[-1:]:
         others = {other for _, other in lines} - {None, verdict}
         if verdict and (place == lines[-1][0] or not others):
             yield place, verdict
