@@ -4,6 +4,7 @@
 
 judges 2,000 pairs in both orders against a server with 20 ms latency in its own process, at the verb's default
 settings: calls a second, then pairs a second out of the ledger, and the peak memory of a process that does only this.
+Before each round the same requests are sent by aiohttp alone, as many at a time, and their replies read as JSON.
 
     python benchmarks/judge_engine.py --stream 1000000 --folder DIR
 
@@ -14,7 +15,10 @@ second time every answer comes out of the ledger.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,8 +67,26 @@ def timed(units: list[judge.Contestants], by: Judge, path: Path, options: AskOpt
     return time.perf_counter() - begun_s, tally
 
 
-def overhead(pairs: int, latency_s: float, options: AskOptions) -> None:
-    """Judge against the fake server, then out of the ledger."""
+async def bare(url: str, bodies: list[bytes], at_once: int) -> float:
+    """Send requests by aiohttp alone and return the seconds it took."""
+    import aiohttp
+
+    left = iter(bodies)
+
+    async def work() -> None:
+        for body in left:
+            async with session.post(f"{url}/chat/completions", data=body) as response:
+                json.loads(await response.read())
+
+    headers = {"authorization": "Bearer unused", "content-type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
+        begun_s = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(at_once)))
+        return time.perf_counter() - begun_s
+
+
+def overhead(pairs: int, latency_s: float, options: AskOptions, rounds: int) -> None:
+    """Judge against the fake server, then out of the ledger; some rounds, each after aiohttp alone."""
     from perl_eval.judges.backends.chat import ChatJudge, ChatOptions
 
     imported_mb = peak_mb()
@@ -72,21 +94,33 @@ def overhead(pairs: int, latency_s: float, options: AskOptions) -> None:
     server = subprocess.Popen([sys.executable, str(SERVER), "--latency-s", str(latency_s)], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
-        by = ChatJudge("fake", ChatOptions(base_url=f"http://127.0.0.1:{int(server.stdout.readline())}/v1"))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "ledger.sqlite"
-            idle_s = time.process_time()
-            cold_s, tally = timed(units, by, path, options)
-            busy_s = time.process_time() - idle_s
-            warm_s, again = timed(units, by, path, options)
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        by = ChatJudge("fake", ChatOptions(base_url=url))
+        questions = judge.plan(units, by, prompting.load("dialogue"))
+        bodies = [json.dumps(by.request(question)).encode("ascii") for question in questions]
+        found: list[tuple[float, float, float]] = []
+        for _ in range(rounds):
+            alone_s = asyncio.run(bare(url, bodies, options.max_concurrency))
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "ledger.sqlite"
+                idle_s = time.process_time()
+                cold_s, tally = timed(units, by, path, options)
+                busy_s = time.process_time() - idle_s
+                warm_s, again = timed(units, by, path, options)
+            assert (tally.asked, again.asked) == (2 * pairs, 0)
+            print(
+                f"asked: {tally.asked / cold_s:,.0f} calls/s ({busy_s:.2f} s busy), aiohttp alone "
+                f"{tally.asked / alone_s:,.0f}; from the ledger {pairs / warm_s:,.0f} pairs/s"
+            )
+            found.append((2 * pairs / cold_s, alone_s / cold_s, pairs / warm_s))
     finally:
         server.terminate()
         server.wait()
-    assert (tally.asked, again.asked) == (2 * pairs, 0)
-    print(
-        f"asked:       {tally.asked} calls in {cold_s:.2f} s, {tally.asked / cold_s:,.0f} calls/s ({busy_s:.2f} s busy)"
-    )
-    print(f"from ledger: {pairs} pairs in {warm_s:.3f} s, {pairs / warm_s:,.0f} pairs/s")
+    for name, values in zip(
+        ("calls/s", "of aiohttp alone", "pairs/s from the ledger"), zip(*found, strict=True), strict=True
+    ):
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name}: median {middle:,.6g} ({low:,.6g} to {high:,.6g}, n = {rounds})")
     print(f"peak memory: {peak_mb():.0f} MB, {imported_mb:.0f} MB of it before the first pair was made")
 
 
@@ -119,6 +153,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--latency-s", type=float, default=0.02)
     parser.add_argument("--concurrency", type=int, default=AskOptions().max_concurrency)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stream", type=int, metavar="PAIRS")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
@@ -126,7 +161,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             stream(given.stream, given.folder or Path(folder))
         return
-    overhead(given.pairs, given.latency_s, AskOptions(max_concurrency=given.concurrency))
+    overhead(given.pairs, given.latency_s, AskOptions(max_concurrency=given.concurrency), given.rounds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Eight preference and demonstration data sets as Hugging Face builders.
+"""Twelve preference and demonstration data sets as Hugging Face builders.
 
 ``load("taskmaster_coffee", "ratings", data_dir=...)`` returns a `datasets.DatasetDict` with TRL's column names. The
 builder classes can be used on their own too; they are ordinary `datasets` builders. Importing this package loads
@@ -28,6 +28,10 @@ _CLASSES: Mapping[str, str] = {
     "shp": "shp.Shp",
     "android_control": "android_control.AndroidControl",
     "vqav2": "vqav2.Vqav2",
+    "llmbar": "llmbar.LlmBar",
+    "judgebench": "judgebench.JudgeBench",
+    "reward_bench_2": "reward_bench_2.RewardBench2",
+    "mt_bench": "mt_bench.MtBench",
 }
 NAMES: tuple[str, ...] = tuple(_CLASSES)
 """The data sets; hyphens may stand for underscores."""
@@ -105,32 +109,37 @@ def open_builder(
     )
 
 
-def load(
+def load(  # noqa: PLR0913  # the parameters of datasets.load_dataset
     name: str,
     config: str | None = None,
     *,
+    split: Any = None,
     data_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
     streaming: bool = False,
     num_proc: int | None = None,
+    **options: Any,
 ) -> Any:
-    """Build a configuration of a data set, or take it from the cache, and return all its splits.
+    """Build a configuration of a data set, or take it from the cache, as `datasets.load_dataset` does.
 
     Args:
         name: The data set, one of `NAMES`.
         config: The configuration; the data set's main one if None.
+        split: A split, or what `datasets.load_dataset` takes for one, such as ``"train[:10%]"``; all if None.
         data_dir: Folder that holds the upstream files; they are downloaded if None.
         cache_dir: Folder for downloads and built rows; default that of `datasets`.
         streaming: Make rows as they are asked for, from files that are downloaded and verified first; keep no rows.
         num_proc: Processes to build with; no more than there are upstream files.
+        options: Fields of the data set's `Config`, such as ``checksums="record"``.
 
     Returns:
-        A `datasets.DatasetDict`, or a `datasets.IterableDatasetDict` when streaming.
+        A `datasets.DatasetDict`, or a `datasets.IterableDatasetDict` when streaming; of one split a `datasets.Dataset`
+        or a `datasets.IterableDataset`.
 
     Raises:
-        BuilderError: There is no such data set or configuration.
+        BuilderError: There is no such data set, configuration, split or option.
         SourceError: An upstream file is missing or is not the pinned one.
         DataError: An upstream file holds what it should not.
     """
-    chosen = open_builder(name, config, data_dir=data_dir, cache_dir=cache_dir)
-    return chosen.load(streaming=streaming, num_proc=num_proc)
+    chosen = open_builder(name, config, data_dir=data_dir, cache_dir=cache_dir, options=options)
+    return chosen.load(split, streaming=streaming, num_proc=num_proc)

@@ -37,6 +37,7 @@ without a builder in it, because `datasets` replaces ``open`` and ``Path`` in mo
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -64,6 +65,8 @@ __all__ = ["Batch", "Builder", "Config", "Part", "configs"]
 NOT_OPTIONS = frozenset({"name", "version", "data_dir", "data_files", "description"})
 """Fields of a configuration that are no options of a data set."""
 VERSION = datasets.Version("1.0.0")
+_SPLIT_NAME = re.compile(r"(?:^|\+)\s*(\w+)")
+"""The names in what says which splits to read: ``train``, ``train[:10%]``, ``train+test``."""
 
 
 @dataclass(eq=False)  # compared as datasets.BuilderConfig does
@@ -172,15 +175,29 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
 
     # What users use.
 
-    def load(self, *, streaming: bool = False, num_proc: int | None = None) -> Any:
+    def load(self, split: Any = None, *, streaming: bool = False, num_proc: int | None = None) -> Any:
         """Return all splits: a `datasets.DatasetDict`, or with ``streaming`` an `datasets.IterableDatasetDict`.
 
         Streaming makes rows as they are asked for and keeps nothing; ids and counts are then not checked.
+
+        Args:
+            split: One split, or a part of it such as ``"train[:10%]"``; all if None.
+            streaming: Make rows as they are asked for.
+            num_proc: Processes to build with.
+
+        Raises:
+            BuilderError: There is no such split.
         """
+        names = list(self._wanted())
+        if isinstance(split, str) and (asked := set(_SPLIT_NAME.findall(split)) - {*names, "all"}):
+            raise BuilderError(
+                f"{self.dataset_name} {self.config.name} has no split {min(asked)!r}", f"choose from {', '.join(names)}"
+            )
         if streaming:
-            return datasets.IterableDatasetDict(self.as_streaming_dataset())
+            made = self.as_streaming_dataset(split=split)
+            return datasets.IterableDatasetDict(made) if split is None else made
         self.download_and_prepare(num_proc=num_proc)
-        return self.as_dataset()
+        return self.as_dataset(split=split)
 
     def tallies(self) -> dict[str, Tally]:
         """Return for each split what was kept and dropped, of the rows built or streamed so far."""

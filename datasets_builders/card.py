@@ -113,19 +113,36 @@ def _configurations(built: Mapping[str, Built]) -> str:
     return "\n".join(lines)
 
 
-def write_card(origin: Origin, built: Mapping[str, Built], *, checks: str = "") -> str:
+def _calls(origin: Origin, built: Mapping[str, Built]) -> str:
+    """Warn of tool calls that a chat template may drop."""
+    if "tool-use" not in origin.tags:
+        return ""
+    texts = [config for config, one in built.items() if (one.settings or {}).get("format_calls") == "text"]
+    if texts:
+        return "Calls of tools are text here: JSON of name and arguments in the turn's `content`."
+    return (
+        "**Calls of tools.** A turn that calls a tool has its call in `tool_calls` and an empty `content`. A chat "
+        "template that does not render `tool_calls` drops the call without a word, and the model learns empty turns: "
+        "look at what your template makes of a row, or build with `--format-calls text`, which puts calls into "
+        "`content` as JSON."
+    )
+
+
+def write_card(origin: Origin, built: Mapping[str, Built], *, checks: str = "", org: str = "") -> str:
     """Return the README.md of a folder of built rows, with the front matter that `datasets.load_dataset` reads.
 
     Args:
         origin: Where the data set comes from.
         built: The configurations in the folder.
         checks: Findings on leakage and balance, in markdown; left out if empty.
+        org: Who publishes the folder, where that is to be said.
     """
     parts = [
         _front_matter(origin, built),
         f"# {origin.title}",
         origin.description,
         f"**Content warning.** {origin.warning}" if origin.warning else "",
+        f"Built and published by {org} from upstream's files; the data are upstream's work." if org else "",
         "## Terms",
         f"{origin.terms} {_PUBLISHING[origin.publishing]}",
         f"Upstream: <{origin.homepage}>" + (f", revision `{origin.revision}`." if origin.revision else "."),
@@ -133,6 +150,7 @@ def write_card(origin: Origin, built: Mapping[str, Built], *, checks: str = "") 
         _configurations(built),
         "A message is `{role, content, name, tool_calls}`, or for pictures `{role, content: [parts]}` beside `images`. "
         "`id` is stable over rebuilds, `group` is what splits keep together, `source_file` is the upstream file.",
+        _calls(origin, built),
         "## Rows",
         _counts(built),
         f"Splits: {origin.splits}",

@@ -23,15 +23,16 @@ import pyarrow.parquet as pq
 
 from datasets_builders.errors import BuilderError
 
-__all__ = ["Finding", "as_markdown", "examine", "split_files"]
+__all__ = ["GRAM", "Finding", "as_markdown", "examine", "runs", "split_files"]
 
-_GRAM = 13
+GRAM = 13
+"""How many words in a row count as copied."""
 _BOILERPLATE_GROUPS = 10
 _ORDER = {"train": 0, "test": 2}
 _ANSWERS = ("completion", "chosen", "rejected")
 _READ = ("prompt", *_ANSWERS, "label", "group")
 _WORD = re.compile(r"\w+")
-_WEIGHTS = np.power(np.uint64(0x9E3779B97F4A7C15), np.arange(1, _GRAM + 1, dtype=np.uint64))
+_WEIGHTS = np.power(np.uint64(0x9E3779B97F4A7C15), np.arange(1, GRAM + 1, dtype=np.uint64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,12 @@ def _turns(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _runs(text: str) -> npt.NDArray[np.uint64]:
+def runs(text: str) -> npt.NDArray[np.uint64]:
     """Return a hash of every run of 13 words, each once."""
     words = np.fromiter(map(hash, _WORD.findall(text.lower())), dtype=np.int64).view(np.uint64)
-    if len(words) < _GRAM:
+    if len(words) < GRAM:
         return words[:0]
-    windows = np.lib.stride_tricks.sliding_window_view(words, _GRAM)
+    windows = np.lib.stride_tricks.sliding_window_view(words, GRAM)
     return np.unique((windows * _WEIGHTS).sum(axis=1, dtype=np.uint64))
 
 
@@ -125,7 +126,7 @@ def _read(files: Sequence[Path]) -> _Part:
         part.answers.append(tuple(hash(tuple(_turns(answer))) for answer in answers))
         part.lengths.append(tuple(len(" ".join(map(_done, answer)).strip()) for answer in answers))
         turns_said = [turn for column in (row["prompt"], *answers) for turn in column if turn["role"] != "tool"]
-        part.grams.append(_runs(" ".join(map(_said, turns_said))))
+        part.grams.append(runs(" ".join(map(_said, turns_said))))
         part.groups.append(row["group"])
         if "label" in row:
             part.labels.append(row["label"])

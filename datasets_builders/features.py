@@ -21,12 +21,23 @@ Read with plain pyarrow, each entry of ``tool_calls`` is JSON text (the ``arrow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Features, Image, Json, List, Value
 
-__all__ = ["METADATA", "demonstration", "message", "parts", "preference", "prompt", "rating", "tool_call"]
+__all__ = [
+    "METADATA",
+    "demonstration",
+    "message",
+    "parts",
+    "preference",
+    "prompt",
+    "rating",
+    "tool_call",
+    "with_calls_as_text",
+]
 
 METADATA = ("id", "group", "dataset", "source_file")
 """Columns of every row: a stable id, the group that splits keep together, the data set's name, the upstream file."""
@@ -85,6 +96,25 @@ def message(
 def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return one entry of ``tool_calls``."""
     return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+
+
+def with_calls_as_text(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with each tool call as a line of JSON, its name and arguments, behind what else the turn says."""
+    return [
+        message(
+            turn["role"],
+            "\n".join(
+                [
+                    *([turn["content"]] if turn["content"] else []),
+                    *(json.dumps(call["function"], ensure_ascii=False, sort_keys=True) for call in turn["tool_calls"]),
+                ]
+            )
+            if turn["tool_calls"]
+            else turn["content"],
+            name=turn["name"],
+        )
+        for turn in messages
+    ]
 
 
 def parts(role: str, text: str, *, images: int = 0) -> dict[str, Any]:

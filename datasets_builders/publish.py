@@ -100,7 +100,7 @@ def push(folder: Path, repo_id: str, origin: Origin, *, private: bool = True) ->
             repo_id=repo_id,
             repo_type="dataset",
             folder_path=folder,
-            allow_patterns=["README.md", "*/*.parquet"],
+            allow_patterns=["README.md", "croissant.json", "*/*.parquet"],
             commit_message=f"Add {origin.title}",
         )
     except network.failures(HFValidationError) as error:

@@ -26,6 +26,7 @@ __all__ = [
     "column_batches",
     "json_array",
     "json_lines",
+    "parquet_rows",
     "parse_line",
     "parse_object",
     "text_blocks",
@@ -216,6 +217,23 @@ class Seen:
         while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
             self._runs.append(np.sort(np.concatenate([self._runs.pop(), self._runs.pop()])))
         return set(range(len(texts))) - set(firsts.tolist())
+
+
+def parquet_rows(path: Path, *, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a parquet file, each with its number from 0.
+
+    Raises:
+        DataError: It is no parquet file.
+    """
+    row = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches():
+                for record in batch.to_pylist():
+                    yield row, record
+                    row += 1
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"is not a parquet file ({error})", file) from None
 
 
 def column_batches(folder: Path, column: str) -> Iterator[list[Any]]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from datasets import Features, Value
 
 from datasets_builders import features, reading
 from datasets_builders.builder import Builder, Config, Part, configs
-from datasets_builders.errors import DataError
-from datasets_builders.features import message, tool_call
+from datasets_builders.errors import BuilderError, DataError
+from datasets_builders.features import message, tool_call, with_calls_as_text
 from datasets_builders.sources import Origin, Source
 from datasets_builders.splits import SHARES, assign, prefix_groups, stable_id
 from datasets_builders.taskmaster_dialogs import opening_of, turns_of
@@ -44,6 +45,8 @@ _SPLITS = (
     "the same words), and the sha256 of the group decides: about 80 % train, 10 % validation, 10 % test."
 )
 _TAGS = ("dialogue", "tool-use", "human-feedback")
+
+_TURNS = ("prompt", "completion", "chosen", "rejected")
 
 Row = dict[str, Any]
 
@@ -90,8 +93,22 @@ def _pieces(turns: Sequence[Row]) -> tuple[str, ...]:
     return tuple(json.dumps(turn, sort_keys=True) for turn in turns)
 
 
+@dataclass(eq=False)  # compared as datasets.BuilderConfig does
+class TaskmasterConfig(Config):
+    """Options of Taskmaster.
+
+    Attributes:
+        format_calls: How a call of a tool is kept: ``tool_calls``, TRL's form, or ``text``, as JSON in the turn's
+            content, for trainers whose chat template drops ``tool_calls``.
+    """
+
+    format_calls: str = "tool_calls"
+
+
 class _Taskmaster(Builder):
     """What both corpora share: the reward files have the same form."""
+
+    BUILDER_CONFIG_CLASS = TaskmasterConfig
 
     REWARDS: ClassVar[tuple[Source, ...]]
     DIALOGS: ClassVar[tuple[Source, ...]]
@@ -138,7 +155,15 @@ class _Taskmaster(Builder):
         self._groups = {context: stable_id(*min(group)) for group in members.values() for context in group}
 
     def _rows(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
-        return self._dialogs(split, part, tally) if self.config.name == "dialogs" else self._rated(split, part, tally)
+        form = self.config.format_calls
+        if form not in ("tool_calls", "text"):
+            raise BuilderError(f"format_calls={form!r} is not known", "choose 'tool_calls' or 'text'")
+        made = (self._dialogs if self.config.name == "dialogs" else self._rated)(split, part, tally)
+        for row, cells in made:
+            for column in _TURNS if form == "text" else ():
+                if column in cells:
+                    cells[column] = with_calls_as_text(cells[column])
+            yield row, cells
 
     def _dialogs(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, Row]]:
         """Yield whole dialogs: what comes before the first assistant turn is the prompt."""
@@ -216,7 +241,7 @@ class _Taskmaster(Builder):
 class TaskmasterCoffee(_Taskmaster):
     """Taskmaster-4: ordering at a coffee bar."""
 
-    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
+    BUILDER_CONFIGS = configs(TaskmasterConfig, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
     SALT = "taskmaster_coffee"
     COUNTS: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "ratings": {"": 3228},
@@ -271,7 +296,7 @@ class TaskmasterCoffee(_Taskmaster):
 class TaskmasterTicketing(_Taskmaster):
     """Taskmaster-3: buying movie tickets."""
 
-    BUILDER_CONFIGS = configs(Config, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
+    BUILDER_CONFIGS = configs(TaskmasterConfig, ratings=_RATINGS, pairs=_PAIRS, dialogs=_DIALOGS)
     UNASKED = ("ratings", "pairs")  # the dialogs are 20 files more
     SALT = "taskmaster_ticketing/1"  # of two salts tried, the one with like sizes and like shares of thumbs up
     # Of the dialogs no count: upstream's README has said 24,083 and 23,789. The blob id of each file is pinned.

@@ -1,10 +1,13 @@
 """The verb ``build``: upstream files to rows in TRL's columns, in a folder that `datasets.load_dataset` reads back.
 
-The folder holds ``README.md`` (the dataset card), ``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``.
+The folder holds ``README.md`` (the dataset card), ``croissant.json`` (the same for machines),
+``<config>/<split>-00000-of-0000N.parquet`` and ``run.json``; and ``leaks.csv`` where the rows were looked through for
+other texts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.records import Completion
 from perl_eval.storage import parquet, run_folder
 from perl_eval.storage.executor import Executor, here
 
@@ -19,9 +23,13 @@ if TYPE_CHECKING:
     from datasets_builders.builder import Builder
     from datasets_builders.card import Built
     from datasets_builders.checks import Finding
+    from datasets_builders.leaks import Held
     from datasets_builders.sources import Origin
 
-__all__ = ["BuildOptions", "run"]
+__all__ = ["LEAKS", "BuildOptions", "run"]
+
+LEAKS = "leaks.csv"
+"""The file that lists the rows which are in what was compared with, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,11 @@ class BuildOptions:
         settings: Options of one data set, such as ``min_score_ratio`` of SHP.
         cache_dir: Folder for downloads; default that of `datasets`.
         num_proc: Processes to build with; no more than there are upstream files.
-        against: Another built folder to look for leakage from, with ``check``.
+        against: What else must not be in the rows, with ``check``: another built folder, a run folder with completions,
+            or a file of texts such as an evaluation set, see `perl_eval.sources.held_texts`.
         push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
         public: Make that repository public; private otherwise.
+        org: Who publishes the folder, for its card and its ``croissant.json``.
         spread: Where the configurations are built; they come out the same wherever.
     """
 
@@ -48,6 +58,7 @@ class BuildOptions:
     against: Path | None = None
     push_to_hub: str | None = None
     public: bool = False
+    org: str = ""
     spread: Executor = here
 
 
@@ -108,15 +119,20 @@ def run(
             "settings": dict(chosen.settings),
             "check": check,
             "against": None if chosen.against is None else str(chosen.against),
+            "org": chosen.org,
             "fingerprints": {config: one.hash for config, one in builders.items()},
         }
+        others = _held(chosen.against, check=check)  # before the build: what cannot be read is told at once
         inputs = {} if chosen.against is None else {"against": chosen.against}
         with run_folder.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
             if not current.done:
                 building = _Building(name, out.absolute(), data_dir, chosen)
                 built = dict(zip(builders, chosen.spread(building, list(builders)), strict=True))
-                findings = _examine(list(built), out, chosen.against) if check else {}
-                _finish(current, origin, built, findings)
+                findings = _examine(built, out, chosen.against, others) if check else {}
+                _finish(current, origin, built, findings, org=chosen.org)
+                _show(origin.title, built, findings)
+                if chosen.checksums == "verify":
+                    _show_unpinned(built)
         if chosen.push_to_hub is not None:
             push(out, chosen.push_to_hub, origin, private=not chosen.public)
     return out
@@ -158,29 +174,62 @@ class _Building:
             return write_config(builder, self.out, num_proc=self.options.num_proc)
 
 
-def _examine(configs: Sequence[str], out: Path, against: Path | None) -> dict[str, list[Finding]]:
-    from datasets_builders.checks import examine
+def _held(against: Path | None, *, check: bool) -> list[Held]:
+    """Return the texts to look for in the built rows."""
+    from datasets_builders.leaks import Held, held_in
+    from perl_eval.sources.held_texts import held_texts
 
-    return {config: examine(out / config, against=against) for config in configs}
+    if against is None:
+        return []
+    if not check:
+        raise UserError("against is for check", "give --check too")
+    if not against.exists():
+        raise UserError(f"no such file or folder: {against}", "check the path")
+    if against.is_dir() and not (against / run_folder.FILES[Completion]).is_file():
+        return held_in(against)
+    return [Held(*texts) for texts in held_texts(against)]
+
+
+def _examine(
+    built: Mapping[str, Built], out: Path, against: Path | None, others: Sequence[Held]
+) -> dict[str, list[Finding]]:
+    from datasets_builders.checks import examine
+    from datasets_builders.leaks import findings, write_leaks
+
+    folder = against if against is not None and any(against.glob("*/*-of-*.parquet")) else None
+    found = {config: examine(out / config, against=folder) for config in built}
+    if against is not None:
+        listed = write_leaks(out, list(built), others, out / LEAKS)
+        sizes = {(config, split): tally.kept for config, one in built.items() for split, tally in one.tallies.items()}
+        for config, lines in findings(listed, sizes, against.name).items():
+            found[config] += lines
+    return found
 
 
 def _finish(
-    current: run_folder.Run, origin: Origin, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]
+    current: run_folder.Run,
+    origin: Origin,
+    built: Mapping[str, Built],
+    findings: Mapping[str, list[Finding]],
+    *,
+    org: str,
 ) -> None:
-    """Write the card, and put counts, drops and findings on the run card and on the screen."""
+    """Write the card and its Croissant form, and put counts, drops and findings on the run card."""
     from datasets_builders.card import write_card
     from datasets_builders.checks import as_markdown
+    from datasets_builders.croissant import FILE, croissant
 
     checks = "\n\n".join(f"### {config}\n\n{as_markdown(found)}" for config, found in findings.items())
-    card = write_card(origin, built, checks=checks)
+    card = write_card(origin, built, checks=checks, org=org)
     parquet.replace_file(current.folder / "README.md", lambda partial: partial.write_text(card, "utf-8"))
+    described = json.dumps(croissant(origin, built, current.folder, org=org), indent=1, ensure_ascii=False)
+    parquet.replace_file(current.folder / FILE, lambda partial: partial.write_text(described + "\n", "utf-8"))
     splits = [(config, split, tally) for config, one in built.items() for split, tally in one.tallies.items()]
     current.notes["rows"] = {f"{config}/{split}": tally.kept for config, split, tally in splits}
     current.notes["dropped"] = {f"{config}/{split}": dict(tally.dropped) for config, split, tally in splits}
     current.notes["seen"] = {f"{config}/{split}": dict(tally.notes) for config, split, tally in splits}
     current.notes["sources"] = {config: one.sources_sha256 for config, one in built.items()}
     current.notes["checks"] = {config: [asdict(one) for one in found] for config, found in findings.items()}
-    _show(origin.title, built, findings)
 
 
 def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Finding]]) -> None:
@@ -200,3 +249,18 @@ def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Fi
         for line in found:
             table.add_row(line.check, line.where, f"{line.count:,}", f"{line.of:,}", line.note)
         console.print(table)
+
+
+def _show_unpinned(built: Mapping[str, Built]) -> None:
+    """Say which files were compared with nothing, although checksums were to be verified."""
+    from rich.console import Console
+
+    files = {path for one in built.values() for path in one.checksums}
+    unpinned = sorted(files - {path for one in built.values() for path in one.pinned})
+    if unpinned:
+        shown = ", ".join(unpinned[:3]) + (", ..." if len(unpinned) > 3 else "")
+        Console(highlight=False, soft_wrap=True).print(
+            f"{len(unpinned):,} of {len(files):,} files had nothing to compare with, as no checksum of them is pinned: "
+            f"{shown}; the card has the sha256 of what was read",
+            markup=False,
+        )

@@ -7,9 +7,12 @@ The tree::
     |   +-- DataError    a file is not what it should be: names file, row and field
     |   +-- OptionError  an option has a value that it cannot have: names the option as it was given
     +-- JudgeError       a judge gave no reply; the pair it belongs to becomes unjudged
-        +-- RateLimited  the server asked to slow down
-        +-- TimedOut     no reply in time
-        +-- Refused      the server rejected the request; asking again will not help
+    |   +-- RateLimited  the server asked to slow down
+    |   +-- TimedOut     no reply in time
+    |   +-- OutOfCredit  the server wants money first
+    |   +-- TurnedAway   the server wants another key, address or model, or just says so
+    |   +-- Refused      the server rejected the request; asking again will not help
+    +-- Unfinished       the request is served in part: one line, exit code 3; the same command goes on
 
 Bad content (a reply without a verdict, an empty answer) is data, not an error. A bug raises what Python raises.
 """
@@ -18,8 +21,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
-__all__ = ["DataError", "JudgeError", "OptionError", "PerlEvalError", "RateLimited", "Refused", "TimedOut", "UserError"]
+__all__ = [
+    "DataError",
+    "JudgeError",
+    "OptionError",
+    "OutOfCredit",
+    "PerlEvalError",
+    "RateLimited",
+    "Refused",
+    "TimedOut",
+    "TurnedAway",
+    "Unfinished",
+    "UserError",
+]
 
 
 class PerlEvalError(Exception):
@@ -99,8 +115,20 @@ def _flag(option: str) -> str:
     return f"--{_UNIT.sub('', option).replace('_', '-')}"
 
 
+class Unfinished(PerlEvalError):
+    """A run stopped before its end, for a reason that can pass; the same command goes on."""
+
+
 class JudgeError(PerlEvalError):
-    """A judge gave no reply."""
+    """A judge gave no reply.
+
+    Attributes:
+        can_pass: Whether asking the same again, later, can help: the one place that says so. What cannot pass is final.
+        paid: Replies that came all the same, and are paid, and no use: tokens in and out of each, None where not said.
+    """
+
+    can_pass: ClassVar[bool] = True
+    paid: tuple[tuple[int | None, int | None], ...] | None = None
 
 
 class RateLimited(JudgeError):
@@ -120,5 +148,29 @@ class TimedOut(JudgeError):
     """No reply came in time, or the connection broke."""
 
 
+class OutOfCredit(JudgeError):
+    """The server wants money first (HTTP 402, or a quota that is used up)."""
+
+
+class TurnedAway(JudgeError):
+    """The server wants another key, address or model (HTTP 401, 403, 404, or a redirect).
+
+    Whether it means all requests or this one is seen from what it does with the others.
+
+    Args:
+        what: What the server said.
+        fix: What to do about it, if it means all.
+        forbidden: True if it may mean this request alone, as a 403 for what it asks does.
+    """
+
+    def __init__(self, what: str, fix: str = "check key, address and model", *, forbidden: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+        self.forbidden = forbidden
+
+
 class Refused(JudgeError):
-    """The server rejected the request for good (HTTP 4xx other than 408, 409 and 429)."""
+    """The server rejected the request for good (HTTP 4xx other than those above)."""
+
+    can_pass = False

@@ -25,7 +25,7 @@ SIGNATURES = {
     "audit": "(judgements, labels, *, out=None, again=None, attack=None, options=None)",
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
-    "judge": "(a, b=None, *, by, prompt, out=None, options=None)",
+    "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
     "labels": "(source, *, columns=None)",
     "open_judge": "(spec, options=None)",
@@ -222,7 +222,10 @@ def test_what_a_row_says_is_kept_and_the_rest_is_derived_whatever_the_order() ->
     assert len({c.item for c in one}) == len({c.group for c in one}) == 2
 
 
-LIGHT = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy", "pyarrow")
+LIGHT = (
+    *("aiohttp", "torch", "transformers", "datasets", "peft", "pandas", "sklearn", "openai", "matplotlib", "scipy"),
+    "pyarrow",
+)
 
 
 @pytest.mark.parametrize("use", ["pass", "pe.__version__", "pe.Estimate", "dir(pe)"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 from perl_eval import building
@@ -46,7 +48,7 @@ def test_a_build_is_a_run_folder_that_load_dataset_reads(tmp_path, capsys) -> No
     assert card.verb == "build"
     assert card.notes["rows"] == {"pairs/test": 2}
     assert card.notes["dropped"] == {"pairs/test": {"the transcripts differ before the last answer": 1}}
-    assert set(card.outputs) == {"README.md", "pairs/test-00000-of-00001.parquet"}
+    assert set(card.outputs) == {"README.md", "croissant.json", "pairs/test-00000-of-00001.parquet"}
     assert run_folder.fingerprint(out / "pairs")
     rows = datasets.load_dataset(str(out), "pairs", cache_dir=str(tmp_path / "hub"))["test"]
     assert [row["chosen"][0]["content"] for row in rows] == ["No tea.", "No milk."]
@@ -103,6 +105,65 @@ def test_checks_go_on_card_and_screen(tmp_path, capsys) -> None:
     assert "| the same prompt | test from other | 1 of 2 | 50.0% |" in (out / "README.md").read_text()
     assert "Checks: pairs" in capsys.readouterr().out
     assert list(card.inputs) == [str(other)]
+
+
+def test_files_without_a_pinned_checksum_are_told_of(tmp_path, capsys) -> None:
+    options = {"checksums": "record"}
+    source = tmp_path / "up"
+    for split in ("train", "validation", "test"):
+        path = source / "legaladvice" / f"{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    building.run("shp", tmp_path / "one", config="legaladvice", data_dir=source, options=BuildOptions(**options))
+    assert "nothing to compare with" not in capsys.readouterr().out
+    building.run("shp", tmp_path / "two", config="legaladvice", data_dir=source)
+    assert (
+        "3 of 3 files had nothing to compare with, as no checksum of them is pinned: legaladvice/test.json, "
+        "legaladvice/train.json, legaladvice/validation.json; the card has the sha256 of what was read"
+    ) in capsys.readouterr().out
+
+
+def test_the_card_is_in_the_name_of_who_publishes_and_has_a_form_for_machines(tmp_path) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    options = BuildOptions(splits=("test",), checksums="record", org="Some Lab")
+    out = building.run("harmless", tmp_path / "out", data_dir=source, options=options)
+    assert "Built and published by Some Lab" in (out / "README.md").read_text()
+    described = json.loads((out / "croissant.json").read_text())
+    assert described["publisher"]["name"] == "Some Lab"
+    assert [one["@id"] for one in described["recordSet"]] == ["pairs/test"]
+    plain = building.run("harmless", tmp_path / "plain", data_dir=source, options=TEST_ONLY)
+    assert "published by" not in (plain / "README.md").read_text()
+
+
+def test_rows_that_are_in_a_file_too_are_listed(tmp_path, capsys) -> None:
+    source = write_harmless(tmp_path / "up", ["tea", "milk"])
+    plain = building.run("harmless", tmp_path / "plain", data_dir=source, options=TEST_ONLY)
+    first, second = pq.read_table(next(plain.glob("pairs/*.parquet"))).to_pylist()
+    held = tmp_path / "eval.jsonl"
+    held.write_text(json.dumps({"id": "e1", "prompt": second["prompt"], "text": "something else"}) + "\n")
+    options = BuildOptions(splits=("test",), checksums="record", against=held)
+    out = building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=options)
+    with (out / building.LEAKS).open(newline="") as handle:
+        lines = [(line["id"], line["other_id"], line["kind"]) for line in csv.DictReader(handle)]
+    assert lines == [(second["id"], "e1", "equal prompt")]
+    assert first["id"] != second["id"]
+    assert "| leaks in any way | test in eval.jsonl | 1 of 2 | 50.0% |" in (out / "README.md").read_text()
+    assert "leaks in any way" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_with_is_told_before_anything_is_built(tmp_path) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    (tmp_path / "eval.jsonl").write_text("{")
+    for name, check, error, said in (
+        ("nowhere", True, UserError, "no such file or folder"),
+        ("eval.jsonl", False, UserError, "against is for check; give --check too"),
+        ("eval.jsonl", True, DataError, "eval.jsonl"),
+        ("up", True, UserError, "holds no built rows"),
+    ):
+        options = BuildOptions(splits=("test",), checksums="record", against=tmp_path / name)
+        with pytest.raises(error, match=said):
+            building.run("harmless", tmp_path / "out", data_dir=source, check=check, options=options)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

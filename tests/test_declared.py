@@ -18,8 +18,8 @@ from drift import DRIFT
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-UNIMPORTED = {"s3fs", "gcsfs", "tensorboard", "isal", "google-crc32c"}
-"""Found by name at run time, by fsspec, accelerate or our own import_module."""
+UNIMPORTED = {"s3fs", "gcsfs", "tensorboard", "isal", "google-crc32c", "gguf"}
+"""Found by name at run time, by fsspec, accelerate, transformers or our own import_module."""
 
 
 def normal(name: str) -> str:

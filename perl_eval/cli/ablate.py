@@ -30,7 +30,9 @@ Number = TypeVar("Number", int, float)
 def ablate(
     data: Annotated[Path, typer.Option(help="Folder with demonstrations, preferences or ratings, and prompts.")],
     out: Out,
-    sizes: Annotated[str, typer.Option(help="tiny, small, medium, or model folders, with commas.")] = "tiny",
+    sizes: Annotated[
+        str, typer.Option(help="tiny, small, medium, or models (folders, ORG/NAME of the hub), with commas.")
+    ] = "tiny",
     ranks: Annotated[str, typer.Option(help="LoRA ranks, with commas.")] = "1,4,8,16",
     full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,

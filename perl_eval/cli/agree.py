@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perl_eval.cli.console import done, show
+from perl_eval.cli import judge_options as asked
+from perl_eval.cli import on_options
+from perl_eval.cli.console import done, show, table
 from perl_eval.cli.shared_options import (
     Draws,
     Epsilon,
@@ -19,11 +21,14 @@ from perl_eval.cli.shared_options import (
 )
 from perl_eval.errors import UserError
 
+if TYPE_CHECKING:
+    from perl_eval.verbs.on_rows import Known
+
 __all__ = ["agree"]
 
 
 def agree(
-    judgements: Annotated[Path, typer.Argument(help="Judgements; or a table of ratings, alone.")],
+    judgements: Annotated[Path | None, typer.Argument(help="Judgements; or a table of ratings, alone.")] = None,
     labels: Annotated[
         Path | None,
         typer.Argument(help="Human labels of the same units; or a stronger judge's judgements of a random part."),
@@ -38,11 +43,30 @@ def agree(
     level: Level = 0.95,
     draws: Draws = 2000,
     seed: Seed = 0,
+    on: on_options.On = None,
+    data_dir: on_options.DataDir = None,
+    config: on_options.Config = "",
+    split: on_options.Split = "",
+    judges: asked.Judges = None,
+    prompt: asked.Prompt = "",
+    limit: asked.Limit = None,
+    reasoning: asked.Reasoning = False,
+    rubric: asked.Rubric = None,
+    ledger: asked.LedgerFile = None,
+    max_concurrency: asked.Concurrency = 100,
+    max_cost: asked.MaxCost = None,
+    price_in: asked.PriceIn = None,
+    price_out: asked.PriceOut = None,
+    base_url: asked.BaseUrl = None,
+    key_file: asked.KeyFile = None,
+    verdict_by: asked.VerdictBy = "structured",
+    temperature: asked.Temperature = 0.0,
+    max_reply_tokens: asked.ReplyTokens = 512,
 ) -> None:
     """How far people agree, and a judge with them; rates corrected by their labels of a part.
 
     With a stronger judge's judgements in place of labels: the cheap judge's rates corrected by the strong one's. With a
-    table of ratings alone: agreement among its raters.
+    table of ratings alone: agreement among its raters. With --on: rows that people have judged are judged first.
     """
     from perl_eval.records import Judgement
     from perl_eval.scoring import agree as verb
@@ -51,6 +75,32 @@ def agree(
 
     one_of("--scale", scale, ("nominal", "ordinal", "interval"))
     how = verb.AgreeOptions(resampling(level, draws, seed), epsilon)
+    judging = on_options.Judging(
+        tuple(judges or ()),
+        prompt,
+        limit,
+        reasoning,
+        rubric,
+        ledger,
+        max_concurrency,
+        max_cost,
+        price_in,
+        price_out,
+        base_url,
+        key_file,
+        verdict_by,
+        temperature,
+        max_reply_tokens,
+        seed,
+    )
+    if on is not None:
+        if judgements is not None or column or scale != "nominal":
+            raise UserError("judgements, labels, --scale and --column are not for --on", "leave them out")
+        _agree_on(on_options.known(on, config, split, data_dir, seed), out, judging, how)
+        return
+    on_options.refuse_without_on(judging, config, split, data_dir)
+    if judgements is None:
+        raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if labels is None:
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
@@ -63,3 +113,17 @@ def agree(
         result = run(judgements, labels, out, options=how)
     show(result)
     done(result)
+
+
+def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> None:
+    """Judge rows, and show the figures that are about the judge: which policy a side is means nothing here."""
+    from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
+    from perl_eval.verbs.on_rows import agree_on
+
+    judge, options = judging.opened()
+    folder = agree_on(rows, out, judge=judge, options=options, how=how)
+    found = [one for one in run_folder.read(folder, Estimate) if not one.about.policy and one.value is not None]
+    several = len({one.about.person for one in found if one.about.person}) > 1
+    table(f"{rows.what}, {options.prompt}", [one for one in found if several or not one.about.person])
+    done(folder)

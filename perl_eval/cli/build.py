@@ -24,11 +24,21 @@ def build(
     split: Annotated[list[str] | None, typer.Option(help="Build these splits only.")] = None,
     checksums: Annotated[str, typer.Option(help="verify, or record (take any files).")] = "verify",
     check: Annotated[bool, typer.Option("--check", help="Look for leakage, duplicates, contradictions.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Another built folder to look for leakage from.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --check: a file of texts (an evaluation set, completions), or another built folder. Rows that "
+            "are in it too are listed in leaks.csv."
+        ),
+    ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, an option of this data set; may be repeated.")
     ] = None,
+    format_calls: Annotated[
+        str, typer.Option(help="Of data with calls of tools: tool_calls, or text for templates that drop them.")
+    ] = "",
+    org: Annotated[str, typer.Option(help="Who publishes the folder, for its card.")] = "",
     cache_dir: Annotated[Path | None, typer.Option(help="Folder for downloads and built rows.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Upload to this hub repository, OWNER/NAME.")] = None,
     public: Annotated[
@@ -48,7 +58,7 @@ def build(
         meant_for_files = {
             **{"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against},
             **{"num-proc": num_proc, "setting": setting, "cache-dir": cache_dir, "push-to-hub": push_to_hub},
-            "public": public,
+            **{"public": public, "format-calls": format_calls, "org": org},
         }
         for option, value in meant_for_files.items():
             if value:
@@ -60,12 +70,13 @@ def build(
     options = verb.BuildOptions(
         splits=tuple(split or ()),
         checksums=checksums,
-        settings=_settings(setting or ()),
+        settings=_settings([*(setting or ()), *([f"format_calls={format_calls}"] if format_calls else [])]),
         cache_dir=cache_dir,
         num_proc=num_proc,
         against=against,
         push_to_hub=push_to_hub,
         public=public,
+        org=org,
         spread=spread,
     )
     done(verb.run(name, out, config=config or None, data_dir=data_dir, check=check, options=options))

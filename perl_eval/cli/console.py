@@ -41,6 +41,10 @@ def _is_whole(value: float | None) -> bool:
     return value is not None and abs(value) >= 10 and value.is_integer()
 
 
+UNFINISHED = 3
+"""The exit code of a run that stopped before its end; the same command goes on."""
+
+
 def done(path: Path) -> None:
     """Print where the result is: the last line of every verb."""
     typer.echo(str(path))

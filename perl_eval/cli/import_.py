@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Out, one_of
+from perl_eval.cli.shared_options import Columns, FileFormat, Requests, how_read, one_of
+from perl_eval.errors import UserError
 
 __all__ = ["import_"]
 
 
+def _show_formats(wanted: bool) -> None:
+    """Print the formats that are read, and stop."""
+    if not wanted:
+        return
+    from perl_eval.sources.recognition import CALLED, FORMATS
+
+    rows = [(one.name, CALLED[one.gives], one.what) for one in FORMATS if one.gives in CALLED]
+    rows += [(name, kind, what) for name, (kind, what) in _FORMS.items() if name not in {row[0] for row in rows}]
+    first, second = (max(len(row[place]) for row in rows) + 2 for place in (0, 1))
+    for name, kind, what in sorted(rows, key=lambda row: row[1]):
+        typer.echo(f"{name:<{first}}{kind:<{second}}{what}")
+    raise typer.Exit
+
+
+_FORMS: Mapping[str, tuple[str, str]] = {
+    "label-studio": ("labels", "Label Studio's JSON export; the question is called label, or --column label=NAME"),
+    "argilla": ("labels", "Argilla's records; the question is called label, or --column label=NAME"),
+    "outcomes": ("judgements", "a table of outcomes, or of the verdicts of both orders"),
+}
+
+
 def import_(
-    source: Annotated[Path, typer.Argument(help="The file.")],
-    out: Out,
+    source: Annotated[Path, typer.Argument(help="The file: answers, judgements or labels of another tool.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Output folder; gets the files and run.json.")] = None,
     form: Annotated[
         str,
         typer.Option(
             "--form",
-            help="Labels: table, label-studio, argilla. Judgements: outcomes (a table), alpaca-eval, mt-bench.",
+            help="Labels: table, label-studio, argilla. Judgements: outcomes, alpaca-eval, mt-bench. By default as "
+            "the content says.",
         ),
-    ] = "table",
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Where the file keeps what: a=NAME, b=, unit=, label=, annotator=, group=. May be repeated."),
-    ] = None,
+    ] = "",
+    format: FileFormat = "",
+    column: Columns = None,
+    requests: Requests = None,
+    policy: Annotated[str, typer.Option(help="The policy, where the file names none; else as the file is.")] = "",
+    formats: Annotated[  # noqa: ARG001
+        bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
+    ] = False,
 ) -> None:
-    """Label files and judgement files of other tools to labels or judgements."""
+    """Files of other tools to answers, judgements or labels; --formats lists what is read."""
+    from perl_eval import sources
+
+    if out is None:
+        raise UserError("--out is missing", "name the output folder")
+    if form and format:
+        raise UserError(f"--form {form!r} and --format {format!r} say the same thing", "give one of them")
+    if form:
+        one_of("--form", form, sources.FORMS)
+        done(_by_form(source, out, form, column))
+        return
+    folder = sources.take(source, out, how=how_read(format, column, requests), policy=policy)
+    if said := sources.told(folder):
+        typer.echo(f"{source}: {said}", err=True)
+    done(folder)
+
+
+def _by_form(source: Path, out: Path, form: str, column: Sequence[str] | None) -> Path:
     from perl_eval import sources
     from perl_eval.sources.user_table import columns_of
 
-    one_of("--form", form, sources.FORMS)
     chosen: Any = form
-    done(
-        sources.run(
-            source, out, form=chosen, columns=sources.LabelColumns(**columns_of(column, sources.LabelColumns()))
-        )
-    )
+    columns = sources.LabelColumns(**columns_of(column, sources.LabelColumns()))
+    return sources.run(source, out, form=chosen, columns=columns)

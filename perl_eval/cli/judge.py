@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import _show_estimates, done
+from perl_eval.cli.console import UNFINISHED, _show_estimates, done
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -56,6 +56,7 @@ def judge(
     tpm: asked.Tpm = None,
     max_cost: asked.MaxCost = None,
     max_requests: asked.MaxRequests = None,
+    patience: asked.Patience = None,
     stop_when_decided: asked.StopWhenDecided = False,
     half_width: asked.HalfWidth = None,
     base_url: asked.BaseUrl = None,
@@ -76,6 +77,7 @@ def judge(
     position_bias: asked.PositionBias = 0.0,
     noise: asked.Noise = 0.0,
     local_batch: asked.LocalBatch = 16,
+    chat_template: asked.ChatTemplate = None,
     dry_run: asked.DryRun = False,
     attack: asked.Attack = False,
     look: asked.Look = False,
@@ -98,6 +100,7 @@ def judge(
         return
     specs = judges or []
     _refuse_pattern(specs, verdict_pattern)
+    prompt = prompt or (asked.PAIRS_PROMPT if b is not None else "")
     a = _given(a, specs, prompt)
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
@@ -129,6 +132,7 @@ def judge(
         price_out_usd=price_out,
         key_file=key_file,
         local_batch=local_batch,
+        chat_template=chat_template,
         **reading,
     )
     # before weights are loaded
@@ -143,6 +147,7 @@ def judge(
         tpm=tpm,
         max_requests=max_requests,
         max_cost_usd=max_cost,
+        patience_s=patience,
     )
     options = verb.JudgeOptions(
         prompt=prompt,
@@ -160,6 +165,7 @@ def judge(
     )
     a, b = _brought(a, b, out, how_read(format, column, requests))
     folders = _folders(out, specs)
+    stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
         if dry_run:
             _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
@@ -167,9 +173,16 @@ def judge(
             test = verb.attack if attack else verb.look
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
-            _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
-    if len(specs) > 1 and not (dry_run or attack or look):
-        jury(folders, out / "jury")
+            stopped += _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+    _end(stopped, folders, out, alone=dry_run or attack or look)
+
+
+def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> None:
+    """Say by the exit code that a run stopped before its end; else let several judges decide together."""
+    if stopped:
+        raise typer.Exit(UNFINISHED)
+    if len(folders) > 1 and not alone:
+        jury(list(folders), out / "jury")
 
 
 def _brought(a: Path, b: Path | None, out: Path, how: HowRead) -> tuple[Path, Path | None]:
@@ -193,7 +206,8 @@ def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
     if a is None:
         raise UserError("no completions are given", "give the output folder of `sample`")
     if not specs or not prompt:
-        raise UserError(f"--{'prompt' if specs else 'judge'} is missing", "see --help for what there is")
+        fix = "see --help for what there is; pairs need none" if specs else "see --help for what there is"
+        raise UserError(f"--{'prompt' if specs else 'judge'} is missing", fix)
     return a
 
 
@@ -212,7 +226,9 @@ def _opened(specs: Sequence[str], told: Any, cluster: Any, *, batch: bool) -> li
 
 def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> None:
     """Refuse several votes of judges that draw nothing."""
-    still = [spec for spec in specs if not spec.startswith("chat:") or temperature == 0]
+    from perl_eval.judges.registry import is_chat
+
+    still = [spec for spec in specs if not is_chat(spec) or temperature == 0]
     if still:
         raise UserError(
             f"{still[0]} says the same {votes} times", "give --votes with chat judges and --temperature above 0"
@@ -222,12 +238,13 @@ def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> 
 def _refuse_pattern(specs: Sequence[str], pattern: str | None) -> None:
     """Refuse an expression that reads nothing, or that is none."""
     from perl_eval.judges.parsing.patterns import checked
+    from perl_eval.judges.registry import is_chat
 
     if pattern is None:
         return
     checked(pattern)
     for spec in specs:
-        if not spec.startswith("chat:"):
+        if not is_chat(spec):
             raise UserError(f"--verdict-pattern reads text, and {spec} answers in none", "leave it out")
 
 
@@ -259,12 +276,12 @@ def _read_by(pattern: str | None, judge: Judge) -> Judge:
     return judge
 
 
-def _show_outcomes(folder: Path) -> None:
-    """Print what came out, and what it took, from the run card."""
+def _show_outcomes(folder: Path) -> bool:
+    """Print what came out, and what it took, from the run card; returns whether the run stopped before its end."""
     from perl_eval.outcomes import word
     from perl_eval.storage import run_folder
 
-    card = run_folder.read_card(folder)
+    card, stopped = run_folder.read_card(folder), False
     if card is not None:
         notes = card.notes
         outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
@@ -272,8 +289,15 @@ def _show_outcomes(folder: Path) -> None:
         if "changed" in notes:
             typer.echo(f"{notes['changed']:,} changed")
         if asking := notes.get("asking"):
-            cost = f", {asking['cost_usd']:.4f} US dollars" if asking["cost_usd"] else ""
-            typer.echo(f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{cost}")
+            typer.echo(
+                f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{_cost(notes)}"
+            )
+            if estimated := asking.get("estimated"):
+                typer.echo(f"{estimated:,} replies did not say, or not credibly, how many tokens they took")
+            if left := asking.get("can_pass"):
+                typer.echo(
+                    f"{left:,} questions without an answer for a reason that can pass: the same command asks again"
+                )
             if batches := notes.get("batch"):
                 typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
                 for reason, count in batches["without_answer"].items():
@@ -281,8 +305,21 @@ def _show_outcomes(folder: Path) -> None:
             if notes.get("decided after"):
                 typer.echo(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
             if asking["stopped"]:
-                typer.echo(f"stopped: {asking['stopped']}; {notes['not_asked']:,} not asked")
+                typer.echo(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
+                stopped = True
     done(folder)
+    return stopped
+
+
+def _cost(notes: Mapping[str, Any]) -> str:
+    """Return what was paid: by this run, and where there were several, by all of them in this folder."""
+    asking, in_all = notes["asking"], notes.get("asking_in_all")
+    parts = [f", {asking['cost_usd']:.4f} US dollars"] if asking["cost_usd"] else []
+    if in_all and in_all["runs"] > 1 and in_all["cost_usd"]:
+        parts.append(f"; {in_all['cost_usd']:.4f} US dollars over all {in_all['runs']} runs in this folder")
+    if in_all and in_all["estimated_usd"]:
+        parts.append(f", {in_all['estimated_usd']:.4f} of it estimated")
+    return "".join(parts)
 
 
 def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:

@@ -13,6 +13,8 @@ _SERVER = "Judges behind a server"
 _NEAR = "Judges in this process"
 _INSTEAD = "Instead of judging"
 
+PAIRS_PROMPT = "preference"
+"""What is asked of two answers where no prompt is named."""
 VERDICTS = ("structured", "text", "logprobs")
 FORMS = ("openai", "systemone")
 
@@ -22,7 +24,9 @@ Judges = Annotated[
     list[str] | None,
     typer.Option(
         "--judge",
-        help="chat:MODEL, decisions:MODEL, local:FOLDER, reward:FOLDER or scripted:NAME; several are a jury.",
+        help="chat:MODEL; a provider's openai:MODEL, anthropic:, google:, mistral:, openrouter:, together:, groq:, "
+        "deepseek:, azure:, ollama:, vllm:, llamacpp:MODEL; decisions:MODEL; local:MODEL or reward:MODEL "
+        "(a folder, or ORG/NAME of the hub); scripted:NAME. Several are a jury.",
         metavar="BACKEND:NAME",
     ),
 ]
@@ -30,7 +34,8 @@ Judges = Annotated[
 Prompt = Annotated[
     str,
     typer.Option(
-        help="dialogue, summary, helpful (pairs); harmful, action (yes or no); quality, summary_quality (a score).",
+        help="preference (default), dialogue, summary, helpful, harmless (pairs); harmful, action (yes or no); "
+        "quality, summary_quality (a score).",
         rich_help_panel=_QUESTION,
     ),
 ]
@@ -51,8 +56,17 @@ LedgerFile = Annotated[
 Concurrency = Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)]
 Rpm = Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)]
 Tpm = Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)]
-MaxCost = Annotated[float | None, typer.Option(help="US dollars for each judge, at most.", rich_help_panel=_LIMITS)]
+MaxCost = Annotated[
+    float | None, typer.Option(help="US dollars for each judge, at most, over all runs.", rich_help_panel=_LIMITS)
+]
 MaxRequests = Annotated[int | None, typer.Option(help="Requests to each judge, at most.", rich_help_panel=_LIMITS)]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds to wait for a server that does not answer; else 600, or 20 if it wants money.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 StopWhenDecided = Annotated[
     bool,
     typer.Option(
@@ -67,9 +81,13 @@ HalfWidth = Annotated[
 ]
 
 BaseUrl = Annotated[
-    str | None, typer.Option(help="Address up to and with /v1; else OpenAI's.", rich_help_panel=_SERVER)
+    str | None,
+    typer.Option(help="Up to and with /v1; else the provider's, or OpenAI's.", rich_help_panel=_SERVER),
 ]
-KeyFile = Annotated[Path | None, typer.Option(help="File with the key; else OPENAI_API_KEY.", rich_help_panel=_SERVER)]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the key; else OPENAI_API_KEY, or the provider's variable.", rich_help_panel=_SERVER),
+]
 VerdictBy = Annotated[str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)]
 VerdictPattern = Annotated[
     str | None,
@@ -99,6 +117,9 @@ TieMargin = Annotated[
 Threshold = Annotated[float, typer.Option(help="Yes above this reward or utility.", rich_help_panel=_NEAR)]
 PositionBias = Annotated[float, typer.Option(help="Of a scripted judge, for the first answer.", rich_help_panel=_NEAR)]
 Noise = Annotated[float, typer.Option(help="Of a scripted judge, standard deviation.", rich_help_panel=_NEAR)]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="Of a local judge whose tokenizer has none: a file.", rich_help_panel=_NEAR)
+]
 LocalBatch = Annotated[int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)]
 
 DryRun = Annotated[

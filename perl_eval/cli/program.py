@@ -32,7 +32,8 @@ from perl_eval.cli import (
 )
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
-from perl_eval.errors import OptionError, PerlEvalError
+from perl_eval.cli.console import UNFINISHED
+from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
 __all__ = ["app", "main"]
 
@@ -95,14 +96,16 @@ app.command()(demo.demo)
 def main() -> None:
     """Run the command line.
 
-    What a user can cause is one line on standard error and exit code 2; an interrupt is exit code 130. A bug is a
-    traceback.
+    What a user can cause is one line on standard error and exit code 2; a run that stopped before its end is exit code
+    3; an interrupt is exit code 130. A bug is a traceback.
     """
     try:
         with default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
             code = app(words, prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
         _fail(error.typed())
+    except Unfinished as error:
+        _fail(str(error), code=UNFINISHED)
     except (PerlEvalError, BuilderError) as error:
         _fail(str(error))
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
@@ -121,10 +124,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, code: int = 2) -> NoReturn:
     line = " ".join(message.split())
     if line:
         # Text of the user's files must not steer the terminal.
         shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
         typer.echo(f"error: {shown}", err=True)
-    sys.exit(2)
+    sys.exit(code)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Data, Out
+from perl_eval.cli.shared_options import Data, Out, Seed
 
 __all__ = ["recorded"]
 
 
-def recorded(data: Data, out: Out, split: str = "test") -> None:
-    """Rated rows to completions and human labels, so that a judge can be held against people."""
+def recorded(data: Data, out: Out, split: str = "test", seed: Seed = 0) -> None:
+    """Rows that people judged to completions and human labels, so that a judge can be held against people.
+
+    Of rated rows, OUT is what to judge. Of rows with a chosen and a rejected answer, OUT/a and OUT/b are; --seed
+    decides which answer is a.
+    """
     from perl_eval.sources import recorded as verb
 
-    done(verb.run(data, out, split=split))
+    done(verb.run(data, out, split=split, seed=seed))

@@ -10,6 +10,7 @@ import typer
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import (
     Address,
+    ChatTemplate,
     Data,
     Engine,
     Gpus,
@@ -34,7 +35,12 @@ __all__ = ["sample"]
 
 
 def sample(
-    model: Annotated[str, typer.Option(help="Model folder, or output of `train policy`; with --server a name there.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Folder, ORG/NAME[@REVISION] of the hub, or .gguf file; with --server the model's name there."
+        ),
+    ],
     data: Data,
     out: Out,
     name: Annotated[str, typer.Option(help="What to call the policy; default the folder's name.")] = "",
@@ -45,11 +51,22 @@ def sample(
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     batch: int = 64,
+    chat_template: ChatTemplate = None,
     device: Device = "auto",
     dtype: Dtype = "fp32",
-    server: Annotated[str, typer.Option(help="Address up to and with /v1 of a server that has the model.")] = "",
+    server: Annotated[
+        str,
+        typer.Option(
+            help="Address up to and with /v1 of a server that has the model, or a provider's name, such as groq."
+        ),
+    ] = "",
     max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
-    key_file: Annotated[Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY, or the provider's.")
+    ] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a server that does not answer; else 600.")
+    ] = None,
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -64,9 +81,19 @@ def sample(
 
         if engine != "here":
             raise UserError("a server has workers of its own", "leave out --engine")
+        if chat_template is not None:
+            raise UserError("a server writes dialogues with its own template", "leave out --chat-template")
 
         wanted = behind.ServerOptions(
-            name, split, draws, limit, temperature, max_new_tokens, max_concurrency, key_file=key_file
+            name,
+            split,
+            draws,
+            limit,
+            temperature,
+            max_new_tokens,
+            max_concurrency,
+            key_file=key_file,
+            patience_s=patience,
         )
         data = rows_given(data, out, column, whole=split)
         done(behind.run(server, model, data, out, options=wanted, seed=seed))
@@ -75,6 +102,8 @@ def sample(
     from perl_eval.sampling import in_process as verb
 
     placement = resources_of(device, dtype, False, 0, "").placement
-    options = verb.SampleOptions(name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement)
+    options = verb.SampleOptions(
+        name, split, draws, limit, temperature, max_new_tokens, max_tokens, batch, placement, chat_template
+    )
     data = rows_given(data, out, column, whole=split)
     done(verb.run(Path(model), data, out, options=options, seed=seed, spread=spread))

@@ -37,7 +37,12 @@ Epsilon = Annotated[
 ]
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
 NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
-Prior = Annotated[Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor.")]
+Prior = Annotated[
+    Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor. Folder, or ORG/NAME[@REVISION] of the hub.")
+]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="File with a chat template, in place of the tokenizer's own or where it has none.")
+]
 
 _FILES = "Files of other tools"
 FileFormat = Annotated[

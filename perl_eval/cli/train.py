@@ -9,6 +9,7 @@ import typer
 
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
+    ChatTemplate,
     Data,
     MaxTokens,
     NewTokens,
@@ -49,7 +50,9 @@ _HELD_OUT = ("validation", "test")
 def train_sft(
     data: Data,
     out: Out,
-    model: Annotated[str, typer.Option(help="Model folder, or scratch:tiny|small|medium.")] = "scratch:tiny",
+    model: Annotated[
+        str, typer.Option(help="Folder, ORG/NAME[@REVISION] of the hub, .gguf file, or scratch:tiny|small|medium.")
+    ] = "scratch:tiny",
     epochs: float = 3.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
@@ -63,6 +66,7 @@ def train_sft(
     method: Method = "lora",
     norms: Norms = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    chat_template: ChatTemplate = None,
     weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01 for whole models, 0 for adapters.")] = None,
     device: Device = "auto",
     dtype: Dtype = "fp32",
@@ -91,6 +95,7 @@ def train_sft(
         patience=patience,
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps),
+        chat_template=chat_template,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     data = rows_given(data, out, column, make=("validation",) if patience else ())

@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from perl_eval.client.http import Answer, Connection, Detour, Wire
-from perl_eval.client.rate_limit_headers import Allowance, allowance_of, retry_after_s
-from perl_eval.errors import JudgeError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.client.rate_limit_headers import Allowance, allowance_of
+from perl_eval.client.refusals import Answer, refusal_of, said_in_reply
+from perl_eval.errors import JudgeError, TimedOut, UserError
 
 if TYPE_CHECKING:
     import openai
+
+    from perl_eval.client.http import Transport
 
 __all__ = ["Endpoint", "Posted"]
 
 _NO_KEY = "unused"
 _HIDDEN = "(key)"
 _OPENAI = "https://api.openai.com/v1"
-_LONGEST_MESSAGE = 300
 
 
 class Posted(NamedTuple):
@@ -45,6 +45,7 @@ class Endpoint:
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
+        key_needed: Whether there must be a key, at an address that is given.
 
     Raises:
         UserError: There is no key, or the address is no plain http address.
@@ -56,19 +57,24 @@ class Endpoint:
     price_in_usd: float | None
     price_out_usd: float | None
     key_file: Path | None = None
-    _line: Connection | None = field(default=None, repr=False)
+    key_needed: bool = False
+    _line: Transport | None = field(default=None, repr=False)
     _client: openai.AsyncOpenAI | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
-            parts = urlsplit(self.base_url)
+            try:
+                parts = urlsplit(self.base_url)
+                _ = parts.port
+            except ValueError as error:
+                raise UserError(f"the server's address is none: {error}", "give an http address") from None
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UserError(f"the server's address is {parts.scheme or 'no scheme'}://...", "give an http address")
             if parts.username or parts.password or parts.query:
                 raise UserError(
                     "the server's address holds a user, a password or a query", "put the key in the environment"
                 )
-        if not self._key() and self.base_url is None:
+        if not self._key() and (self.key_needed or self.base_url is None):
             raise UserError(f"{self.key_variable} is not set", "put the key there, or into a file")
 
     def _key(self) -> str:
@@ -91,7 +97,7 @@ class Endpoint:
 
         Raises:
             JudgeError: The server failed, was too slow, or refused this request.
-            UserError: It will refuse every request: wrong key, address or model.
+            UserError: The address is none, or the key cannot be read.
         """
         if self._line is None:
             headers = {
@@ -100,25 +106,31 @@ class Endpoint:
                 "accept": "application/json",
                 "user-agent": "perl-eval",
             }
-            way = Detour if self._behind_proxy() else Wire
-            self._line = way(self.base_url or _OPENAI, headers, self.timeout_s)
+            from perl_eval.client.http import Transport
+
+            self._line = Transport(self.base_url or _OPENAI, headers, self.timeout_s)
         answer = await self._line.post(path, json.dumps(body).encode("ascii"))
-        content = self._hidden(answer.content)
+        hide = self._hiding()
         if not 200 <= answer.status < 300:
-            raise _refusal(answer, content)
+            raise refusal_of(answer, hide)
         try:
-            return Posted(_mended(json.loads(content)), allowance_of(answer.headers))
+            reply = json.loads(answer.content)
+            if not answer.content.isascii() or b"\\u" in answer.content or self._echoes(answer.content):
+                reply = _mended(reply, hide)
         except (ValueError, RecursionError):
             raise JudgeError("the reply is no JSON") from None
+        if (error := said_in_reply(answer, reply)) is not None:
+            raise error
+        return Posted(reply, allowance_of(answer.headers))
 
-    def _hidden(self, content: bytes) -> bytes:
-        """Take the key out of what a server says, should it say it back: replies are kept and shown."""
-        key = self._key().encode("ascii")
-        return content.replace(key, _HIDDEN.encode("ascii")) if key and key in content else content
+    def _hiding(self) -> Callable[[str], str]:
+        """Return what takes the key out of what a server says, should it say it back: replies are kept and shown."""
+        key = self._key()
+        return lambda text: text.replace(key, _HIDDEN) if key and key in text else text
 
-    def _behind_proxy(self) -> bool:
-        parts = urlsplit(self.base_url or _OPENAI)
-        return parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or "")
+    def _echoes(self, content: bytes) -> bool:
+        key = self._key()
+        return bool(key) and key.encode("ascii") in content
 
     def client(self) -> openai.AsyncOpenAI:
         """Return the openai client for what it alone speaks, made on first use; loads the openai package."""
@@ -151,7 +163,6 @@ class Endpoint:
 
         Raises:
             JudgeError: The server failed, was too slow, or refused this request.
-            UserError: It will refuse every request: wrong key, address or model.
         """
         import openai
 
@@ -164,46 +175,18 @@ class Endpoint:
         except openai.APIStatusError as error:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
             answer = Answer(error.status_code, headers, error.response.content)
-            raise _refusal(answer, self._hidden(answer.content)) from None
+            raise refusal_of(answer, self._hiding()) from None
         except (json.JSONDecodeError, openai.APIResponseValidationError):
             raise JudgeError("the reply is no JSON") from None
 
 
-def _refusal(answer: Answer, content: bytes) -> JudgeError | UserError:
-    """Return the error that a status other than success amounts to."""
-    status, said = answer.status, f"{answer.status}: {_message(content)}"[:_LONGEST_MESSAGE]
-    if status == 429:
-        return RateLimited(said, retry_after_s(answer.headers))
-    if status in (401, 403, 404):
-        return UserError(f"the server answered {said}", "check key, address and model")
-    if 300 <= status < 400:
-        place = answer.headers.get("location", "nowhere")
-        return UserError(f"the server sends us on to {place}", "give that address, if you trust it")
-    if status in (408, 409) or status >= 500:
-        return JudgeError(said)
-    return Refused(said)
-
-
-def _mended(value: Any) -> Any:
-    """Put U+FFFD in the place of half surrogate pairs, which JSON can say and no file can hold."""
+def _mended(value: Any, hide: Callable[[str], str]) -> Any:
+    """Put U+FFFD in the place of half surrogate pairs, which JSON can say and no file can hold, and hide the key."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        shown = hide(value)
+        return shown if shown.isascii() else shown.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_mended(part) for part in value]
+        return [_mended(part, hide) for part in value]
     if isinstance(value, dict):
-        return {_mended(name): _mended(part) for name, part in value.items()}
+        return {_mended(name, hide): _mended(part, hide) for name, part in value.items()}
     return value
-
-
-def _message(content: bytes) -> str:
-    """Return what a server says is wrong, in one line."""
-    text = content.decode("utf-8", "replace")
-    try:
-        said: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        said = text
-    for name in ("error", "message", "detail"):
-        if isinstance(said, dict) and said.get(name):
-            said = said[name]
-    shown = said if isinstance(said, str) else json.dumps(said)
-    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())

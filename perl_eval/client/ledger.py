@@ -1,9 +1,10 @@
 """The ledger: every answer a judge gave, kept so that nothing is asked, or paid, twice.
 
-One SQLite file in WAL mode; several processes may share it. It holds replies only: no errors, no cut-off replies, no
-requests, no keys, no headers. A committed reply outlives its process at once, and the machine after `Ledger.sync`: a
-disk that makes one wait for seconds delays the second, not the first. A second table says under which keys the replies
-about a unit are, so that they are found without rendering; it may be emptied at any time.
+One SQLite file in WAL mode; several processes may share it. It holds replies, and which requests were refused for
+good: no errors that can pass, no cut-off replies, no requests, no keys, no headers. A committed reply outlives its
+process at once, and the machine after `Ledger.sync`: a disk that makes one wait for seconds delays the second, not the
+first. A second table says under which keys the replies about a unit are, so that they are found without rendering; it
+may be emptied at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from perl_eval.client.reply import Reply
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, Refused, UserError
 
 __all__ = ["Answering", "Ledger"]
 
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS reply (
 )
 """
 _ALIASES = "CREATE TABLE IF NOT EXISTS alias (unit BLOB PRIMARY KEY, keys BLOB NOT NULL) WITHOUT ROWID"
+_REFUSALS = "CREATE TABLE IF NOT EXISTS refusal (key BLOB PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID"
 _KEY_BYTES = 32
 _COLUMNS = "key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd"
 
@@ -103,6 +105,7 @@ class Ledger:
         if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reply'").fetchone() is None:
             raise DataError("is another program's database", file=self.path, fix="give another file")
         execute(_ALIASES)
+        execute(_REFUSALS)
 
     def __enter__(self) -> Ledger:
         return self
@@ -141,6 +144,24 @@ class Ledger:
                 tokens = tuple(map(tuple, json.loads(logprobs))) if logprobs else ()
                 found[key] = Reply(text, finish, tokens, answered, tokens_in, tokens_out, latency_s, cost_usd)
         return found
+
+    def refused(self, keys: Sequence[bytes]) -> dict[bytes, Refused]:
+        """Return which requests were refused for good, and why, by key."""
+        found: dict[bytes, Refused] = {}
+        for start in range(0, len(keys), _LOOKUP):
+            part = keys[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            for key, reason in self._database.execute(f"SELECT key, reason FROM refusal WHERE key IN ({marks})", part):
+                found[key] = Refused(reason)
+        return found
+
+    def refuse(self, refusals: Sequence[tuple[bytes, str]]) -> None:
+        """Note that requests were refused for good, and why.
+
+        Raises:
+            UserError: The disk is full or the file cannot be written.
+        """
+        self._written("INSERT OR REPLACE INTO refusal (key, reason) VALUES (?, ?)", refusals)
 
     def noted(self, units: Sequence[bytes]) -> dict[bytes, list[bytes]]:
         """Return the keys that were noted for units, by unit."""
@@ -256,6 +277,7 @@ class Ledger:
             # The conditions are this package's own words; what a user gave is bound.
             count = execute(f"DELETE FROM reply WHERE {' AND '.join(clauses)}", values).rowcount
             execute("DELETE FROM alias")
+            execute("DELETE FROM refusal")
             execute("VACUUM")
             execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:

@@ -19,8 +19,11 @@ class Limits:
         backoff_s: Mean of the first wait before asking again; it doubles with every attempt, with jitter.
         rpm: Requests a minute, at most.
         tpm: Tokens a minute, at most, as estimated before sending.
-        max_requests: Requests in all, sent again or not; then asking stops.
-        max_cost_usd: Money in all; asking stops before a request that could cost more than what is left.
+        max_requests: Requests in all, sent again or not, over all runs of a folder; then asking stops.
+        max_cost_usd: Money in all, over all runs of a folder; asking stops before a request that costs more than what
+            is left.
+        patience_s: How long a server that answers nothing is waited for before asking stops; None is ten minutes, and
+            20 seconds where it wants money.
         offline: Ask nobody: what the ledger does not hold stays without an answer.
     """
 
@@ -31,8 +34,9 @@ class Limits:
     tpm: float | None = None
     max_requests: int | None = None
     max_cost_usd: float | None = None
+    patience_s: float | None = None
     offline: bool = False
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_concurrency", "attempts", "max_requests")
-        positive(self, "backoff_s", "rpm", "tpm", "max_cost_usd")
+        positive(self, "backoff_s", "rpm", "tpm", "max_cost_usd", "patience_s")

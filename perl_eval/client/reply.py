@@ -26,6 +26,7 @@ class Reply:
         tokens_out: Tokens of the reply.
         latency_s: Seconds from request to reply.
         cost_usd: Price of the call, where prices are known.
+        estimated: True if the server did not say, or not credibly, how many tokens it counted; not kept.
         left: What the server said it would still take; of the moment, so not kept.
     """
 
@@ -37,6 +38,7 @@ class Reply:
     tokens_out: int = 0
     latency_s: float = 0.0
     cost_usd: float | None = None
+    estimated: bool = False
     left: Allowance | None = None
 
     def ballot(

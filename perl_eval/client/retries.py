@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import tenacity
 
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S
-from perl_eval.errors import JudgeError, RateLimited, Refused
+from perl_eval.errors import JudgeError, RateLimited
 
-__all__ = ["again_after", "with_retries"]
+__all__ = ["again_after", "pause_s", "with_retries"]
+
+_DOUBLINGS = 32
 
 Result = TypeVar("Result")
 
@@ -54,23 +57,34 @@ async def again_after(
             raise first.pop()
         return await act()
 
-    def pause_s(state: tenacity.RetryCallState) -> float:
+    def wait_s(state: tenacity.RetryCallState) -> float:
         failed()
-        error = state.outcome.exception() if state.outcome else None
-        pause = tenacity.wait_random_exponential(multiplier=backoff_s, max=LONGEST_WAIT_S)(state)
-        if isinstance(error, RateLimited) and error.retry_after_s is not None:
-            return min(error.retry_after_s, LONGEST_WAIT_S) + pause / 4
-        return pause
+        return pause_s(state.outcome.exception() if state.outcome else None, state.attempt_number, backoff_s)
 
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_attempt(attempts),
-        wait=pause_s,
+        wait=wait_s,
         reraise=True,
     )
     result: Result = await retrying(attempt)
     return result
 
 
+def pause_s(error: BaseException | None, tries: int, backoff_s: float) -> float:
+    """Return how long to wait before something is done again: random, up to a time that doubles with every attempt.
+
+    Args:
+        error: How it failed; where a server said how long to wait, no less is waited, up to a minute.
+        tries: How often it was done.
+        backoff_s: Twice the mean of the first wait.
+    """
+    most_s = min(backoff_s * 2.0 ** min(tries - 1, _DOUBLINGS), LONGEST_WAIT_S)
+    pause = random.uniform(0.0, most_s)
+    if isinstance(error, RateLimited) and error.retry_after_s is not None:
+        return min(error.retry_after_s, LONGEST_WAIT_S) + pause / 4
+    return pause
+
+
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, JudgeError) and not isinstance(error, Refused)
+    return isinstance(error, JudgeError) and error.can_pass

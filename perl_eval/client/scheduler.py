@@ -1,109 +1,50 @@
 """The scheduler: requests in, answers out in the same order; paced, retried, kept in the ledger.
 
-A reply counts once the disk has it. Replies are committed to the ledger together, at most ``_FLUSH_S`` after the first
-of them came, so a kill loses no more than that; the disk is waited for in another thread, however long it takes.
-Errors are never written: the next run asks again.
+Failures that can pass are never written: the next run asks again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from perl_eval.client.ledger import Answering, Ledger
+from perl_eval.client.account import Spending
+from perl_eval.client.budget import Reservation, SpendingLimit
+from perl_eval.client.keeping import Keeping
+from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
+from perl_eval.client.outages import Outages
 from perl_eval.client.rate_limiter import Pace, Slot
 from perl_eval.client.reply import Reply
-from perl_eval.client.retries import again_after
-from perl_eval.client.usage import Usage
-from perl_eval.errors import JudgeError, RateLimited, UserError
+from perl_eval.client.retries import pause_s
+from perl_eval.client.service import Handling, Request, Service, grouped
+from perl_eval.errors import JudgeError, RateLimited, Refused, TurnedAway, UserError
 
-__all__ = ["NO_ANSWER", "Handling", "Request", "Scheduler", "Service", "looked_up"]
+__all__ = ["NO_ANSWER", "Scheduler"]
 
 _READY = 256
 _WINDOW = 2048
-_FLUSH_S = 0.25
-_FLUSH_ROWS = 1024
 _LANDING_S = 5.0
+_FORBIDDEN = 3
 NO_ANSWER = "the ledger holds no answer"
 """Why there is no answer where nobody is asked."""
 
 Content = TypeVar("Content")
-Asked = TypeVar("Asked", contravariant=True)  # noqa: PLC0105  # read in signatures
 Outcome = Reply | JudgeError | None
-"""A reply, why there is none, or None: never sent, because a budget ran out."""
+"""A reply, why there is none, or None: never sent, because asking stopped."""
 
 
-class Service(Answering, Protocol[Asked]):
-    """Who answers: a judge, or a model behind a server that is sampled.
+class _Ticket(NamedTuple):
+    """Leave to send one call: its turn, what it may cost, and whether it finds out if the server is back."""
 
-    Attributes:
-        group: How many requests one call of `ask` may carry.
-        longest: Tokens of the longest reply to one of them, as far as known.
-    """
-
-    group: int
-    longest: int
-
-    async def ask(self, contents: Sequence[Asked], /) -> list[Reply]:
-        """Answer 1 to ``group`` requests, in order, one reply each.
-
-        Raises:
-            JudgeError: No reply could be had.
-            UserError: No request will ever be answered: asking ends.
-        """
-        ...
-
-    def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
-        """Return what so many tokens cost, or None if nobody knows."""
-        ...
-
-    async def close(self) -> None:
-        """Give back connections."""
-        ...
-
-
-class Request(NamedTuple, Generic[Content]):
-    """One request.
-
-    Attributes:
-        key: Its place in the ledger.
-        content: What is asked.
-        reply: What the ledger holds, if it does.
-    """
-
-    key: bytes
-    content: Content
-    reply: Reply | None = None
-
-
-def looked_up(ledger: Ledger, block: Sequence[tuple[bytes, Content]]) -> list[Request[Content]]:
-    """Return requests with what the ledger holds for them."""
-    known = ledger.find([key for key, _ in block])
-    return [Request(key, content, known.get(key)) for key, content in block]
-
-
-@dataclass(frozen=True, slots=True)
-class Handling(Generic[Content]):
-    """How requests of one kind are handled.
-
-    Attributes:
-        unit: What a request is part of: neighbours of one unit are not parted where they fit into one call.
-        tokens: How many tokens a request has, roughly.
-        ends: Whether asking ends with this failure of a request, given all counts so far, and with which error.
-        keeps: Whether a reply goes into the ledger.
-    """
-
-    unit: Callable[[Content], object]
-    tokens: Callable[[Content], float]
-    ends: Callable[[JudgeError, Usage], UserError | None]
-    keeps: Callable[[Reply], bool] = lambda _: True
+    turn: Slot
+    held: Reservation
+    probe: bool
 
 
 class Scheduler(Generic[Content]):
@@ -113,36 +54,40 @@ class Scheduler(Generic[Content]):
         service: Whom to ask.
         ledger: Where answers are kept.
         limits: How to ask.
-        tally: Counts are added to it.
         handling: How the requests are handled.
+        spending: Counts are added to it: what this process comes to, and the account of the run if it has one.
     """
 
     def __init__(
-        self, service: Service[Content], ledger: Ledger, limits: Limits, tally: Usage, handling: Handling[Content]
+        self,
+        service: Service[Content],
+        ledger: Ledger,
+        limits: Limits,
+        handling: Handling[Content],
+        spending: Spending,
     ) -> None:
-        self._service, self._ledger, self._limits, self._tally = service, ledger, limits, tally
+        self._service, self._limits, self._tally = service, limits, spending.tally
         self._handling = handling
         self._pace = Pace(limits.max_concurrency, rpm=limits.rpm, tpm=limits.tpm)
-        self._reserved_usd = 0.0
+        self._budget = SpendingLimit(service, limits, self._tally, spending.account)
+        self._outages = Outages(limits, self._tally)
+        self._keeping = Keeping(service, ledger, self._landed_on_disk, self._finished)
         self._todo: deque[list[Request[Content]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[bytes, asyncio.Future[Outcome]] = {}
-        self._fresh: list[tuple[bytes, Reply]] = []
-        self._flusher: asyncio.Task[None] | None = None
-        self._committed: list[tuple[bytes, Reply]] = []
-        self._syncer: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
         self._on_way = 0
         self._landed: asyncio.Event | None = None
+        self._stopped = asyncio.Event()
 
     def answers(
         self, blocks: Iterable[Sequence[Request[Content]]]
     ) -> Generator[tuple[Content, Reply | JudgeError], None, None]:
         """Yield every request's content with its reply, or with why it has none, in order.
 
-        Blocks are taken as they are needed, so that some thousand requests are ahead of the answers. If a budget runs
-        out, the answers end early; what was on its way is waited for and kept.
+        Blocks are taken as they are needed, so that some thousand requests are ahead of the answers. If a budget or
+        patience runs out, the answers end early; what was on its way is waited for and kept.
 
         Args:
             blocks: Requests, each block looked up in the ledger just before it is taken.
@@ -207,12 +152,12 @@ class Scheduler(Generic[Content]):
             if self._landed is not None and self._on_way:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._landed.wait(), _LANDING_S)
-            tasks = [*self._tasks, *(one for one in (self._sender, self._flusher, self._syncer) if one is not None)]
+            tasks = [*self._tasks, *([self._sender] if self._sender else []), *self._keeping.tasks()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._fresh:
-                self._ledger.add(self._service, self._fresh)
+            self._keeping.end(answered=bool(self._tally.asked or self._tally.from_ledger))
+            self._tally.waiting = None
             if self._broken.done() and not self._broken.cancelled():
                 self._broken.exception()
 
@@ -235,6 +180,9 @@ class Scheduler(Generic[Content]):
             if key in self._open:
                 tally.shared += 1
                 admitted.append((content, self._open[key]))
+            elif isinstance(reply, Refused):
+                tally.failed += 1
+                admitted.append((content, reply))
             elif reply is not None:
                 tally.from_ledger += 1
                 admitted.append((content, reply))
@@ -246,7 +194,7 @@ class Scheduler(Generic[Content]):
                 self._open[key] = answer
                 missing.append(request)
                 admitted.append((content, answer))
-        self._todo.extend(_grouped(missing, self._service.group, self._handling.unit))
+        self._todo.extend(grouped(missing, self._service.group, self._handling.unit))
         if self._todo and (self._sender is None or self._sender.done()):
             self._sender = self._started(self._send_all())
         return admitted
@@ -264,157 +212,151 @@ class Scheduler(Generic[Content]):
             return
         if error is not None:
             self._broken.set_exception(error)
-        elif not self._tasks and self._fresh:
-            self._flush_after(0.0)
+        elif not self._tasks:
+            self._keeping.flush_after(0.0)
 
     async def _send_all(self) -> None:
-        """Send what is lined up, one group after the other, as fast as the pace allows."""
+        """Send what is lined up, one group after the other, as fast as pace, budget and server allow."""
         while self._todo:
             # The group is taken after the wait: what was cancelled in it is still lined up.
-            turn = await self._pace.enter(self._tokens(self._todo[0]))
-            if self._todo:
-                self._started(self._send(self._todo.popleft(), turn))
-            else:  # a budget ran out meanwhile
-                self._pace.leave(turn, answered=False)
+            ticket = await self._ticket(self._todo[0])
+            if ticket is None:
+                self._stop([])
+                return
+            self._started(self._send(self._todo.popleft(), ticket))
 
-    def _tokens(self, group: Sequence[Request[Content]]) -> float:
-        tokens = self._handling.tokens
-        return sum(tokens(request.content) for request in group) + self._service.longest * len(group)
-
-    async def _send(self, group: list[Request[Content]], turn: Slot) -> None:
-        try:
+    async def _ticket(self, group: Sequence[Request[Content]], *, again: bool = False) -> _Ticket | None:
+        """Wait until a group may be sent; None if it never may."""
+        tokens_in = sum(self._handling.tokens(request.content) for request in group)
+        while True:
+            probe = await self._outages.gate()
             try:
-                replies = await self._once(group, turn)
+                turn = await self._pace.enter(tokens_in + self._service.longest * len(group), again=again)
+            except asyncio.CancelledError:
+                self._outages.released(probe=probe)
+                raise
+            held = None
+            try:
+                if self._outages.away and not probe:
+                    continue
+                held = None if self._over() else await self._budget.reserve(tokens_in, len(group))
+            finally:
+                if held is None:
+                    self._pace.leave(turn, answered=False)
+                    self._outages.released(probe=probe)
+            if held is None:
+                return None
+            return _Ticket(turn._replace(sent_s=time.monotonic()), held, probe)
+
+    def _over(self) -> bool:
+        return self._tally.stopped is not None or self._landed is not None
+
+    async def _send(self, group: list[Request[Content]], ticket: _Ticket) -> None:
+        """Send a group, again where that can help, and hand on what came of it."""
+        tries, heard = 0, 0
+        while True:
+            try:
+                replies = await self._once(group, ticket)
             except JudgeError as error:
-                replies = await self._again(group, error)
-        except _Stopped:
-            for request in [*group, *(entry for other in self._todo for entry in other)]:
-                self._open.pop(request.key).set_result(None)
-            self._todo.clear()
-        except JudgeError as error:
-            self._give_up(group, error)
-        else:
-            for request, reply in zip(group, replies, strict=True):
-                self._keep(request.key, reply)
+                tries += 1
+                heard = self._outages.answers if tries == 1 else heard
+                final = self._noted(error, group, ticket, tries=tries, others=self._outages.answers > heard)
+                if final is not None:
+                    self._give_up(group, final)
+                    return
+                pause = pause_s(error, tries, self._limits.backoff_s)
+            else:
+                self._outages.heard()
+                for request, reply in zip(group, replies, strict=True):
+                    self._keep(request.key, reply)
+                return
+            if not self._over():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), pause)
+            again = None if self._over() else await self._ticket(group, again=True)
+            if again is None:
+                self._stop(group)
+                return
+            self._tally.retries += 1
+            ticket = again
 
-    async def _again(self, group: list[Request[Content]], error: JudgeError) -> list[Reply]:
-        async def attempt() -> list[Reply]:
-            return await self._once(group, await self._pace.enter(self._tokens(group), again=True))
+    def _noted(
+        self, error: JudgeError, group: Sequence[Request[Content]], ticket: _Ticket, *, tries: int, others: bool
+    ) -> JudgeError | None:
+        """Say how a group failed; returns its final reason, or None if it is to be sent again.
 
-        limits = self._limits
-        return await again_after(
-            error, attempt, attempts=limits.attempts, backoff_s=limits.backoff_s, failed=self._count_retry
-        )
-
-    def _count_retry(self) -> None:
-        self._tally.retries += 1
+        Args:
+            error: How it failed.
+            group: What was sent.
+            ticket: With what leave.
+            tries: How often it was sent.
+            others: Whether the server answered others since this group failed first.
+        """
+        if not error.can_pass:
+            self._outages.heard()
+            return error
+        few = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
+        if isinstance(error, TurnedAway):
+            if not self._outages.answers and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
+                self._landed = asyncio.Event()
+                raise UserError(error.what, error.fix)
+            if error.forbidden and tries >= _FORBIDDEN and others:
+                return Refused(error.what)
+        if tries < self._limits.attempts:
+            return None
+        return error if others or few or not self._outages.known else None
 
     def _give_up(self, group: Sequence[Request[Content]], error: JudgeError) -> None:
         self._tally.failed += len(group)
+        self._tally.can_pass += len(group) if error.can_pass else 0
         if (end := self._handling.ends(error, self._tally)) is not None:
             self._landed = asyncio.Event()  # nothing more is sent; what is on its way is paid, and waited for
             raise end from None
         for request in group:
+            if not error.can_pass:
+                self._keeping.refuse(request.key, str(error))
             self._open.pop(request.key).set_result(error)
 
-    async def _once(self, group: Sequence[Request[Content]], turn: Slot) -> list[Reply]:
-        tokens_out = self._service.longest * len(group)
-        reserve_usd = 0.0
+    def _stop(self, group: Sequence[Request[Content]]) -> None:
+        """Send nothing more: what is not on its way stays without an answer."""
+        for request in [*group, *(entry for other in self._todo for entry in other)]:
+            self._open.pop(request.key).set_result(None)
+        self._todo.clear()
+        self._stopped.set()
+        self._budget.wake()
+
+    async def _once(self, group: Sequence[Request[Content]], ticket: _Ticket) -> list[Reply]:
         replies: list[Reply] = []
+        failure: BaseException | None = None
+        self._on_way += 1
         try:
-            if self._limits.max_cost_usd is not None:
-                reserve_usd = self._service.price_usd(self._tokens(group) - tokens_out, tokens_out) or 0.0
-                self._reserved_usd += reserve_usd
-            self._check_budget()
-            self._tally.requests += 1
-            self._on_way += 1
-            try:
-                replies = await self._service.ask([request.content for request in group])
-            finally:
-                self._on_way -= 1
-                if self._landed is not None and not self._on_way:
-                    self._landed.set()
+            replies = await self._service.ask([request.content for request in group])
             return replies
         except RateLimited as error:
-            self._pace.complain(turn, retry_after_s=error.retry_after_s or 0.0)
+            self._pace.complain(ticket.turn, retry_after_s=error.retry_after_s or 0.0)
+            failure = error
+            raise
+        except BaseException as error:
+            failure = error
             raise
         finally:
-            self._reserved_usd -= reserve_usd
-            self._pace.leave(turn, answered=bool(replies), left=replies[-1].left if replies else None)
-
-    def _check_budget(self) -> None:
-        """Stop before a request that a budget does not cover; what is on its way counts at its highest price."""
-        limits, tally = self._limits, self._tally
-        if limits.max_requests is not None and tally.requests >= limits.max_requests:
-            tally.stopped = f"max_requests of {limits.max_requests} reached"
-        if limits.max_cost_usd is not None and tally.cost_usd + self._reserved_usd > limits.max_cost_usd:
-            tally.stopped = f"max_cost_usd of {limits.max_cost_usd} reached"
-        if tally.stopped or self._landed is not None:
-            raise _Stopped
+            self._on_way -= 1
+            if self._landed is not None and not self._on_way:
+                self._landed.set()
+            self._budget.settle(ticket.held, replies, failure)
+            self._pace.leave(ticket.turn, answered=bool(replies), left=replies[-1].left if replies else None)
+            if not isinstance(failure, JudgeError):
+                self._outages.released(probe=ticket.probe and not replies)
 
     def _keep(self, key: bytes, reply: Reply) -> None:
         self._tally.asked += 1
-        self._tally.tokens_in += reply.tokens_in
-        self._tally.tokens_out += reply.tokens_out
-        self._tally.cost_usd += reply.cost_usd or 0.0
-        if not self._handling.keeps(reply):
-            self._open.pop(key).set_result(reply)
-            return
-        self._fresh.append((key, reply))
-        if len(self._fresh) >= _FLUSH_ROWS:
-            self._flush()
-        elif self._flusher is None or self._flusher.done():
-            self._flush_after(_FLUSH_S)
+        if self._handling.keeps(reply):
+            self._keeping.add(key, reply)
+        else:
+            self._landed_on_disk(key, reply)
 
-    def _flush_after(self, wait_s: float) -> None:
-        async def flush() -> None:
-            await asyncio.sleep(wait_s)
-            self._flush()
-
-        if self._flusher is not None:
-            self._flusher.cancel()
-        self._flusher = asyncio.get_running_loop().create_task(flush())
-        self._flusher.add_done_callback(self._finished)
-
-    def _flush(self) -> None:
-        """Commit what came back."""
-        if not self._fresh:
-            return
-        fresh, self._fresh = self._fresh, []
-        earlier = self._ledger.commit(self._service, fresh)
-        # Another process may have been faster with the same question: what is kept is what counts.
-        self._committed += [(key, earlier.get(key, reply)) for key, reply in fresh]
-        if self._syncer is None or self._syncer.done():
-            self._syncer = asyncio.get_running_loop().create_task(self._settle())
-            self._syncer.add_done_callback(self._finished)
-
-    async def _settle(self) -> None:
-        """Let what was committed count once the disk has it."""
-        while self._committed:
-            committed, self._committed = self._committed, []
-            await asyncio.to_thread(self._ledger.sync)
-            for key, reply in committed:
-                self._open.pop(key).set_result(reply)
-
-
-def _grouped(
-    missing: list[Request[Content]], size: int, unit: Callable[[Content], object]
-) -> Iterator[list[Request[Content]]]:
-    """Cut requests into groups, and never between those of one unit if they fit into one."""
-    if size == 1:
-        yield from ([request] for request in missing)
-        return
-    group: list[Request[Content]] = []
-    for _, same in groupby(missing, key=lambda request: unit(request.content)):
-        whole = list(same)
-        for start in range(0, len(whole), size):
-            piece = whole[start : start + size]
-            if len(group) + len(piece) > size:
-                yield group
-                group = []
-            group = [*group, *piece]
-    if group:
-        yield group
+    def _landed_on_disk(self, key: bytes, reply: Reply) -> None:
+        self._open.pop(key).set_result(reply)
 
 
 def _inside_a_loop() -> bool:
@@ -423,7 +365,3 @@ def _inside_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-class _Stopped(Exception):
-    """Asking ended before a request was sent."""

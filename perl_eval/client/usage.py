@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Usage"]
+__all__ = ["Usage", "believed", "tokens_of"]
+
+_MOST_TOKENS = 10**9
+
+
+def believed(count: Any) -> int | None:
+    """Return a count of tokens as a server reports it, or None if it is none: missing, negative, not finite, no number.
+
+    A server's count goes into money and files, so what cannot be one is not passed on.
+    """
+    if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count <= _MOST_TOKENS:
+        return None
+    return int(count) if count == int(count) else None
+
+
+def tokens_of(completion: Any) -> tuple[int | None, int | None]:
+    """Return the tokens of a chat completion's request and reply, each None where its server is not believed."""
+    usage = completion.get("usage") if isinstance(completion, dict) else None
+    if not isinstance(usage, dict):
+        return None, None
+    return believed(usage.get("prompt_tokens")), believed(usage.get("completion_tokens"))
 
 
 @dataclass(slots=True)
@@ -18,10 +39,15 @@ class Usage:
         requests: Requests sent, again or not.
         retries: Requests sent again.
         failed: Questions without an answer after all attempts.
+        can_pass: Those of them whose reason can pass: the next run asks them again.
+        unusable: Replies that were paid and are no answer.
         tokens_in: Tokens of the requests that were answered.
         tokens_out: Tokens of their answers.
         cost_usd: Their price, where prices are known.
-        stopped: Which budget ended the asking, if one did.
+        estimated: Replies whose server did not say, or not credibly, how many tokens they took.
+        estimated_usd: The part of the price that rests on an estimate for that reason.
+        stopped: Why the asking ended before its end, if it did.
+        waiting: What is being waited for just now, if anything.
     """
 
     asked: int = 0
@@ -30,7 +56,12 @@ class Usage:
     requests: int = 0
     retries: int = 0
     failed: int = 0
+    can_pass: int = 0
+    unusable: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float = 0.0
+    estimated: int = 0
+    estimated_usd: float = 0.0
     stopped: str | None = None
+    waiting: str | None = None

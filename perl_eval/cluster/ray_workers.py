@@ -19,7 +19,16 @@ from typing import Any, TypeVar
 
 from perl_eval.checks import at_least_one, not_negative
 from perl_eval.client.reply import Reply
-from perl_eval.errors import JudgeError, PerlEvalError, RateLimited, Refused, TimedOut, UserError
+from perl_eval.errors import (
+    JudgeError,
+    OutOfCredit,
+    PerlEvalError,
+    RateLimited,
+    Refused,
+    TimedOut,
+    TurnedAway,
+    UserError,
+)
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import Reader
 from perl_eval.judges.registry import BackendOptions, opener_of
@@ -32,7 +41,7 @@ Piece = TypeVar("Piece")
 Done = TypeVar("Done")
 _BLOCKS = 4096
 _JUDGE_ERRORS: Mapping[str, type[JudgeError]] = {
-    kind.__name__: kind for kind in (JudgeError, RateLimited, TimedOut, Refused)
+    kind.__name__: kind for kind in (JudgeError, RateLimited, TimedOut, OutOfCredit, TurnedAway, Refused)
 }
 _FACTS = ("backend", "model", "parameters", "reader", "positional", "simulated", "group", "longest", "sees")
 
@@ -206,7 +215,12 @@ class RayJudge(Judge):
         if kind == "replies":
             replies: list[Reply] = given
             return replies
-        raise (_JUDGE_ERRORS.get(kind) or UserError)(*given)
+        if kind == UserError.__name__:
+            raise UserError(*given)
+        words, forbidden, paid = given
+        error = TurnedAway(*words, forbidden=forbidden) if kind == TurnedAway.__name__ else _JUDGE_ERRORS[kind](*words)
+        error.paid = paid
+        raise error
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:
         """Return the price at the judge's prices of a million tokens."""
@@ -245,8 +259,11 @@ class _Seat:
         try:
             return "replies", await self._judge.ask(questions)
         except RateLimited as error:
-            return "RateLimited", (str(error), error.retry_after_s)
+            return "RateLimited", ((str(error), error.retry_after_s), False, error.paid)
+        except TurnedAway as error:
+            return "TurnedAway", ((error.what, error.fix), error.forbidden, error.paid)
         except JudgeError as error:
-            return type(error).__name__, (str(error),)
+            kind = type(error).__name__
+            return kind if kind in _JUDGE_ERRORS else JudgeError.__name__, ((str(error),), False, error.paid)
         except UserError as error:
             return "UserError", (error.what, error.fix)

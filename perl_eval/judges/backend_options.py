@@ -24,7 +24,7 @@ class BackendOptions:
         noise: Of a scripted judge: standard deviation of a margin's error.
         tie_margin: A difference up to this size is a tie: of utilities, of rewards, or of option probabilities.
         threshold: A single answer is a yes above this utility or reward.
-        base_url: Address of a server; None is OpenAI's own.
+        base_url: Address of a server; None is OpenAI's own, or the one of the provider that the judge names.
         seed: Of a scripted judge's errors.
         verdict_by: How a chat judge is read: ``structured`` (JSON by a schema where the server takes one, else text),
             ``text``, or ``logprobs`` (text, and the probabilities of its first token).
@@ -36,8 +36,10 @@ class BackendOptions:
         timeout_s: Longest wait for one reply of a server.
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
-        key_file: File that holds the key of a server; by default the key is in ``OPENAI_API_KEY``.
+        key_file: File that holds the key of a server; by default the key is in ``OPENAI_API_KEY``, or in the
+            provider's own variable.
         local_batch: Questions that go through a local model together.
+        chat_template: Of a local judge: file with a chat template in place of its tokenizer's own.
     """
 
     position_bias: float = 0.0
@@ -57,6 +59,7 @@ class BackendOptions:
     price_out_usd: float | None = None
     key_file: Path | None = None
     local_batch: int = 16
+    chat_template: Path | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_reply_tokens", "local_batch")

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from perl_eval.client.providers import PROVIDERS
 from perl_eval.errors import UserError
 from perl_eval.judges.backend_options import BackendOptions, Form, VerdictBy
 from perl_eval.judges.backends.scripted import SCRIPTS
 from perl_eval.judges.protocol import Judge
 
-__all__ = ["SCRIPTS", "BackendOptions", "Form", "VerdictBy", "open_judge", "opener_of", "register_backend"]
+__all__ = ["SCRIPTS", "BackendOptions", "Form", "VerdictBy", "is_chat", "open_judge", "opener_of", "register_backend"]
 
 Opener = Callable[[str, BackendOptions], Judge]
 
@@ -32,12 +33,19 @@ def _imported(module: str, name: str, options: BackendOptions) -> Judge:
     return opened
 
 
+def _at_provider(provider: str, name: str, options: BackendOptions) -> Judge:
+    """Open a provider's model, by the chat backend, which is loaded only then."""
+    opened: Judge = importlib.import_module("perl_eval.judges.backends.chat").opened_at(provider, name, options)
+    return opened
+
+
 _BACKENDS: dict[str, _Backend] = {
     "scripted": _Backend(partial(_imported, "scripted"), tuple(SCRIPTS), closed=True),
     "reward": _Backend(partial(_imported, "reward_model"), ("FOLDER",)),
     "local": _Backend(partial(_imported, "local"), ("FOLDER",)),
     "chat": _Backend(partial(_imported, "chat"), ("MODEL",)),
     "decisions": _Backend(partial(_imported, "decisions"), ("MODEL",)),
+    **{name: _Backend(partial(_at_provider, name), ("MODEL",)) for name in PROVIDERS},
 }
 
 
@@ -76,12 +84,20 @@ def opener_of(spec: str) -> Callable[[BackendOptions], Judge]:
     return partial(backend.opener, name)
 
 
+def is_chat(spec: str) -> bool:
+    """Return whether a judge writes its replies, so that they can differ from one time to the next."""
+    return spec.partition(":")[0] in ("chat", *PROVIDERS)
+
+
 def open_judge(spec: str, options: BackendOptions | None = None) -> Judge:
     """Open a judge.
 
     Args:
         spec: ``scripted:world``, ``scripted:length``, ``scripted:constant``, ``reward:FOLDER`` (the output of
-            ``train reward``), ``local:FOLDER`` (a transformers model), ``chat:MODEL`` (any OpenAI-compatible server),
+            ``train reward``), ``local:FOLDER`` (a transformers model; both take ``ORG/NAME[@REVISION]`` of the hub too,
+            and ``local`` a GGUF file), ``chat:MODEL`` (any OpenAI-compatible server), a model of a provider:
+            ``openai:MODEL``, ``anthropic:``, ``google:``, ``mistral:``, ``openrouter:``, ``together:``, ``groq:``,
+            ``deepseek:``, ``azure:``, ``ollama:``, ``vllm:`` or ``llamacpp:MODEL`` (see `perl_eval.client.providers`),
             ``decisions:MODEL`` (a server that gives every option a probability), or what `register_backend` was told.
         options: See `BackendOptions`.
 

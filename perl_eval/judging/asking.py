@@ -13,15 +13,17 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import NamedTuple
 
+from perl_eval.client.account import Spending
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
-from perl_eval.client.scheduler import Request
+from perl_eval.client.service import Request
 from perl_eval.client.usage import Usage
+from perl_eval.errors import Refused
 from perl_eval.judges import prompting
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
 from perl_eval.judging import outcome_of
-from perl_eval.judging.engine.ask import ballots_of
+from perl_eval.judging.engine.ask import ballot_of, ballots_of
 from perl_eval.judging.key_cache import KeyIndex
 from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
@@ -56,7 +58,7 @@ class _Unit(NamedTuple):
     unit: Contestants
     keys: list[bytes]
     asked: list[Question]
-    replies: list[Reply | None]
+    replies: list[Reply | Refused | None]
 
     def requests(self) -> list[Request[Question]]:
         return list(map(Request, self.keys, self.asked, self.replies))
@@ -70,7 +72,7 @@ class Asking:
         template: What to ask.
         ledger: Where answers are kept.
         options: How to judge; with a batch nobody is asked here, for the ledger has what came of it.
-        tally: Counts are added to it.
+        tally: Counts are added to it, and to the account of the run if it has one.
         index: Whether to use the ledger's index of units; what checks a run does not.
     """
 
@@ -80,11 +82,12 @@ class Asking:
         template: prompting.Template,
         ledger: Ledger,
         options: JudgeOptions,
-        tally: Usage | None = None,
+        tally: Usage | Spending | None = None,
         *,
         index: bool = True,
     ) -> None:
-        self.judge, self.tally = judge, tally or Usage()
+        self._spending = tally if isinstance(tally, Spending) else Spending(tally or Usage())
+        self.judge, self.tally = judge, self._spending.tally
         self._template, self._ledger, self._reasoning = template, ledger, options.reasoning
         self._limits = replace(options.asking, offline=options.asking.offline or options.batch is not None)
         self._votes = range(options.asking.votes)
@@ -128,9 +131,15 @@ class Asking:
                 yield from self._asked(chain([block], blocks))
                 break
             for id, unit, _, asked, replies in block:
-                tally.from_ledger += len(replies)
+                refused = sum(isinstance(reply, Refused) for reply in replies)
+                tally.failed += refused
+                tally.from_ledger += len(replies) - refused
                 # What is None was ruled out above.
-                yield Cast(id, unit, tuple(map(read, asked, replies)))  # type: ignore[arg-type]
+                if refused:
+                    answers = zip(asked, replies, strict=True)
+                    yield Cast(id, unit, tuple(ballot_of(question, one, self.judge) for question, one in answers))  # type: ignore[arg-type]
+                else:
+                    yield Cast(id, unit, tuple(map(read, asked, replies)))  # type: ignore[arg-type]
         if self._index is not None:
             self._index.flush()
 
@@ -154,7 +163,7 @@ class Asking:
                 planned.extend([(id, unit, len(keys)) for id, unit, keys, *_ in block])
                 yield [request for one in block for request in one.requests()]
 
-        with contextlib.closing(ballots_of(requests(), self.judge, self._ledger, self._limits, self.tally)) as ballots:
+        with contextlib.closing(self._ballots(requests())) as ballots:
             # A unit is planned before its first ballot comes.
             for ballot in ballots:
                 id, unit, wanted = planned.popleft()
@@ -162,6 +171,9 @@ class Asking:
                 if len(cast) < wanted:
                     return
                 yield Cast(id, unit, cast)
+
+    def _ballots(self, requests: Iterator[list[Request[Question]]]) -> Generator[Ballot, None, None]:
+        return ballots_of(requests, self.judge, self._ledger, self._limits, self._spending)
 
     def _blocks(self, units: Iterable[Contestants]) -> Iterator[list[_Unit]]:
         """Look units up, block by block; from the first block of which the index knows nothing, it is not asked."""
@@ -184,7 +196,7 @@ class Asking:
             alias = aliases[place] if aliases else b""
             id, keys = outcome_of.judgement_id(unit, self._naming), noted.get(alias, [])
             bare = self._bare[outcome_of.orders_of(unit, self.judge)]
-            replies = [known.get(key) for key in keys]
+            replies: list[Reply | Refused | None] = [known.get(key) for key in keys]
             if len(keys) == len(bare) and all(replies):
                 found.append(_Unit(id, unit, keys, bare, replies))
                 continue
@@ -201,4 +213,8 @@ class Asking:
         for key in looked:
             rendered.pop(key, None)
         known |= self._ledger.find(list(rendered))
-        return [one if one.replies else one._replace(replies=[known.get(key) for key in one.keys]) for one in found]
+        refused = self._ledger.refused([key for key in rendered if key not in known])
+        return [
+            one if one.replies else one._replace(replies=[known.get(key) or refused.get(key) for key in one.keys])
+            for one in found
+        ]

@@ -10,10 +10,12 @@ preferred in both orders. Judges without positions are asked once a pair.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from perl_eval.client.account import ACCOUNT, Account, Spending
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
 from perl_eval.judges.backends import offline
@@ -54,14 +56,26 @@ __all__ = [
 ]
 
 
+def _has_more(notes: Mapping[str, Any]) -> bool:
+    """Say if the same command has something to ask that a finished run has not: it stopped, or a reason can pass."""
+    asking = notes.get("asking", {})
+    return bool(asking.get("stopped") or asking.get("can_pass"))
+
+
+def _shown(tally: Usage) -> dict[str, Any]:
+    shown = asdict(tally)
+    del shown["waiting"]
+    return shown
+
+
 def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptions) -> Path:
     """Judge the completions of one file against those of another, or alone.
 
     Args:
         a: Completions of contestant a: a run folder, or its file.
         b: Those of contestant b, or None to judge those of a alone, yes or no.
-        out: Output folder; judgements come sorted by item. If it holds an unfinished run of the same command, that
-            goes on.
+        out: Output folder; judgements come sorted by item. If it holds a run of the same command that is
+            unfinished, stopped, or lacks answers for reasons that can pass, that goes on.
         judge: Whom to ask.
         options: How to judge.
 
@@ -81,8 +95,10 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         inputs=inputs_of(a, b, options),
         simulated=judge.simulated,
     ) as started:
-        if started.done:
+        if started.done and not _has_more(started.notes):
             return started.folder
+        if started.done:
+            started.reopen()
         tally, counts = Usage(), Counter[str]()
 
         def counted(done: Iterator[Judgement]) -> Iterator[Judgement]:
@@ -92,17 +108,21 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
 
         with scratch_in(started.folder) as scratch:
             queue, left_over = queue_of(a, b, template, options, scratch)
-            with Ledger(options.ledger or started.folder / LEDGER) as ledger:
+            with (
+                Account(started.folder / ACCOUNT) as account,
+                Ledger(options.ledger or started.folder / LEDGER) as ledger,
+            ):
                 referee = referee_of(queue, template, options)
-                asking = Asking(judge, template, ledger, options, tally)
+                asking = Asking(judge, template, ledger, options, Spending(tally, account))
                 batches = filled(queue, asking, ledger=ledger, folder=started.folder, options=options)
                 done = counted(judged(queue, asking))
                 done = done if referee is None else referee.until_decided(done)
                 path = started.folder / run_folder.FILES[Judgement]
                 count = write_sorted(path, done, Judgement, by=("item", "id"), scratch=scratch)
         started.notes.update(
-            {"judged": count, "outcomes": dict(counts), **left_over, "asking": asdict(tally), **batches}
+            {"judged": count, "outcomes": dict(counts), **left_over, "asking": _shown(tally), **batches}
         )
+        started.notes["asking_in_all"] = asdict(account.totals)
         if referee is not None:
             started.write([replace(referee.estimate(), simulated=started.simulated)], Estimate)
             started.notes.update(referee.notes())
@@ -110,4 +130,6 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         started.notes[offline.READING] = offline.described(judge)
         if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
-        return started.folder
+    if not _has_more(started.notes):
+        (started.folder / ACCOUNT).unlink(missing_ok=True)  # the card has it
+    return started.folder

@@ -79,8 +79,6 @@ def arguments_of(judge: Judge, template: prompting.Template, options: JudgeOptio
         "reasoning": options.reasoning,
         "rubric_sha256": template.rubric_sha256,
         "votes": options.asking.votes,
-        "max_requests": options.asking.max_requests,
-        "max_cost_usd": options.asking.max_cost_usd,
         "stop_when_decided": options.stop_when_decided,
         "half_width": options.half_width,
         **pattern_of(judge),

@@ -34,13 +34,15 @@ def filled(queue: Queue, asking: Asking, *, ledger: Ledger, folder: Path, option
 
 
 def judged(queue: Queue | Sequence[Contestants], asking: Asking) -> Generator[Judgement, None, None]:
-    """Judge a queue in its order, behind a progress bar that tells of money spent and pairs without a verdict."""
+    """Judge a queue in its order, behind a progress bar that tells of money, pairs without a verdict, and outages."""
     unjudged = 0
 
     def note() -> str:
         parts = [f"{unjudged} unjudged"] if unjudged else []
         if asking.tally.cost_usd:
             parts.append(f"{asking.tally.cost_usd:.2f} USD")
+        if asking.tally.waiting:
+            parts.append(asking.tally.waiting)
         return ", ".join(parts)
 
     with contextlib.closing(asking.judgements(queue)) as done:

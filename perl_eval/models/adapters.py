@@ -17,6 +17,7 @@ from torch import nn
 from perl_eval.checks import at_least_one, between, positive
 from perl_eval.errors import UserError
 from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
+from perl_eval.storage.hub_snapshot import name_of
 
 __all__ = [
     "ALL_PROJECTIONS",
@@ -52,6 +53,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 Only methods of which a fresh adapter changes nothing, bit for bit: the policy must start as the prior.
 """
+_WEIGHTS = "adapter_model.safetensors"
 _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
 
 
@@ -155,9 +157,12 @@ def loaded(model: Any, name: str, folder: Path) -> Any:
         folder: Where it was saved.
 
     Raises:
-        UserError: The model carries adapters of another kind.
+        UserError: The model carries adapters of another kind, or the folder has no safetensors.
     """
     from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+
+    if not (Path(folder) / _WEIGHTS).is_file():  # else peft takes a pickle
+        raise UserError(f"the adapter at {folder} has no {_WEIGHTS}", "finish training it, or convert its weights")
 
     device = str(model.device)
     with _quiet_peft():
@@ -187,11 +192,15 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    state = get_peft_model_state_dict(model, adapter_name=name)
+    with _quiet_peft():
+        state = get_peft_model_state_dict(model, adapter_name=name)
     weights = {key: tensor.contiguous().cpu() for key, tensor in state.items()}
-    save_file(weights, folder / "adapter_model.safetensors")
+    save_file(weights, folder / _WEIGHTS)
     config = model.peft_config[name]
-    config.base_model_name_or_path = str(path)
+    name_on_hub, _, commit = name_of(path).partition("@")
+    config.base_model_name_or_path = name_on_hub or str(path)
+    if commit:
+        config.revision = commit
     config.save_pretrained(folder)
 
 
@@ -246,4 +255,6 @@ def _quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # GPT-2 stores its matrices turned
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # beside a GGUF file there is none; the vocabulary is never changed here
+        warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
         yield

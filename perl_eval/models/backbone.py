@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,22 +28,23 @@ from perl_eval.models.adapters import (
     write_adapter,
 )
 from perl_eval.models.checkpoint_folder import (
-    BASE,
     base_of,
     has_head,
     is_adapter,
     new_head,
     read_head,
     sha256_of,
+    write_base,
     write_head,
 )
 from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
+from perl_eval.models.model_source import located
+from perl_eval.models.pretrained import open_pretrained
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
 from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
-from perl_eval.models.vision import Vision, is_vision, open_vision
-from perl_eval.storage import remote
+from perl_eval.models.vision import Vision
 
 __all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
@@ -52,39 +52,44 @@ NEVER = -1e6
 """A logit whose probability is exactly 0 in float32; finite, so that no gradient turns into a number that is none."""
 
 
-def open_backbone(path: Path, placement: Placement | None = None, *, frozen: bool = True) -> Backbone:
+def open_backbone(
+    path: Path, placement: Placement | None = None, *, frozen: bool = True, chat_template: Path | None = None
+) -> Backbone:
     """Load a whole model as a backbone; an adapter folder loads the backbone it was trained on.
 
     Args:
-        path: A model's folder, or an adapter's.
+        path: A model's folder, or an adapter's; a GGUF file; or what `perl_eval.models.model_source` takes.
         placement: Device and precision; by default float32 on the GPU if there is one, else on the CPU.
         frozen: Whether its own weights stay as they are; those of a model to be trained are held in float32.
+        chat_template: File with a chat template in place of the tokenizer's own.
 
     Raises:
-        UserError: There is no model at that path, or it has no safetensors weights.
+        UserError: There is no model at that path, it has no safetensors weights, or needs code of its own.
         DataError: An adapter's backbone has changed since the adapter was trained.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    path, placement = Path(path), placement or Placement()
+    path, placement = located(path), placement or Placement()
     if is_adapter(path):
-        saved = base_of(path)
-        backbone = open_backbone(Path(saved["path"]), placement, frozen=frozen)
-        if backbone.sha256 != saved["sha256"]:
-            raise DataError("is not the backbone that the adapter was trained on", file=saved["path"], fix="restore it")
-        return backbone
-    if not (path / "config.json").is_file():
-        raise UserError(f"no model at {path}", "give a folder with config.json, or an adapter's folder")
-    if not list(path.glob("*.safetensors")):
-        raise UserError(f"the model at {path} has no safetensors weights", "finish training it, or convert its weights")
-    if is_vision(AutoConfig.from_pretrained(path)):
-        model, processor = open_vision(path)
-        return Backbone(model, processor, path, placement, frozen=frozen)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
-    return Backbone(model, tokenizer, path, placement, frozen=frozen)
+        return _under_adapter(path, placement, frozen=frozen, chat_template=chat_template)
+    model, reader = open_pretrained(path, chat_template=chat_template)
+    return Backbone(model, reader, path, placement, frozen=frozen)
+
+
+def _under_adapter(folder: Path, placement: Placement, *, frozen: bool, chat_template: Path | None) -> Backbone:
+    """Load the backbone of an adapter: of the places where it may be, the first that holds the one it was trained on.
+
+    Raises:
+        UserError: There is no model at any of them.
+        DataError: There are others only.
+    """
+    base = base_of(folder)
+    for path in base.places:
+        backbone = open_backbone(path, placement, frozen=frozen, chat_template=chat_template)
+        if base.sha256 in ("", backbone.sha256):
+            return backbone
+    raise DataError("is not the backbone that the adapter was trained on", file=base.path, fix="restore it")
 
 
 class Backbone:
@@ -221,7 +226,7 @@ class Backbone:
         """
         if not is_adapter(folder):
             raise UserError(f"no adapter at {folder}", "give the output folder of `train reward` or `train policy`")
-        if base_of(folder)["sha256"] != self.sha256:
+        if base_of(folder).sha256 not in ("", self.sha256):
             raise DataError(
                 f"was trained on another backbone than {self.path}",
                 file=folder,
@@ -244,8 +249,7 @@ class Backbone:
         else:
             write_adapter(self._peft, name, folder, self.path)
             self.save_head(name, folder)
-        base = json.dumps({"path": remote.shown(self.path), "sha256": self.sha256}, indent=1)
-        (folder / BASE).write_text(f"{base}\n", "utf-8")
+        write_base(folder, self.path, self.sha256)
 
     def merge(self, name: str) -> Any:
         """Add an adapter to the weights and return the plain model; the backbone is used up."""

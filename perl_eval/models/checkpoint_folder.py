@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from perl_eval.errors import DataError
+from perl_eval.errors import DataError, UserError
+from perl_eval.models.model_source import located
 from perl_eval.storage import remote
 
 __all__ = [
     "BASE",
     "HEAD",
+    "Base",
     "base_of",
     "has_base",
     "has_head",
@@ -25,13 +30,14 @@ __all__ = [
     "new_head",
     "read_head",
     "sha256_of",
+    "write_base",
     "write_head",
 ]
 
 HEAD = "head.safetensors"
 """A reward model's scalar head: ``weight`` (1, width) and ``bias`` (1,)."""
 BASE = "base.json"
-"""Path and sha256 of the model that an adapter, or a fully tuned model, was trained from."""
+"""What an adapter, or a fully tuned model, was trained from: path, path relative to the folder, sha256."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -49,22 +55,82 @@ def has_head(folder: Path) -> bool:
     return (Path(folder) / HEAD).is_file()
 
 
-def base_of(folder: Path) -> Mapping[str, str]:
-    """Return path and sha256 of the model that an adapter, or a fully tuned model, was trained from.
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that an adapter, or a fully tuned model, was trained from.
 
-    A model at an address is fetched.
+    Attributes:
+        places: Where it may be, at least one, the likeliest first.
+        sha256: Of its weights; "" where another program wrote the adapter, which does not say.
+    """
+
+    places: tuple[Path, ...]
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or should be."""
+        return self.places[0]
+
+
+def base_of(folder: Path) -> Base:
+    """Return the model that an adapter, or a fully tuned model, was trained from.
+
+    It is looked for where it lay relative to the folder, so that both may be moved together; where it was; and, if it
+    was named by a relative path, below each folder above this one. A model at an address, or of the hub, is fetched.
 
     Raises:
-        UserError: There is nothing at its address.
+        UserError: There is nothing at its address, or at any of those places.
         DataError: The folder does not name it.
     """
-    file = Path(folder) / BASE
+    folder = Path(folder)
+    named, beside, sha256 = _named_base(folder)
+    if remote.is_address(named):
+        return Base((remote.local(named),), sha256)
+    path = Path(named)
+    likely = [*([folder / beside] if beside else []), path]
+    if not path.is_absolute():
+        likely += [above / path for above in folder.resolve().parents]
+    found = {one.resolve(): one for one in likely if one.exists()}
+    if path.exists():
+        found[path.resolve()] = path  # of its names the one that was given
+    if found:
+        return Base(tuple(found.values()), sha256)
+    # A path that we wrote and that is gone is not looked for on the hub, where anybody may have taken the name.
+    fetched = path if sha256 and "@" not in named else located(named)
+    if not fetched.exists():
+        raise UserError(f"no model at {named}, which {folder} was trained from", "put it there, or beside that folder")
+    return Base((fetched,), sha256)
+
+
+def _named_base(folder: Path) -> tuple[str, str, str]:
+    """Return a base as its folder names it: path, path relative to the folder or "", and sha256 or ""."""
+    file, other = folder / BASE, folder / "adapter_config.json"
     try:
-        saved = json.loads(file.read_text("utf-8"))
-        path, sha256 = str(saved["path"]), str(saved["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if file.is_file() or not other.is_file():
+            saved = json.loads(file.read_text("utf-8"))
+            return str(saved["path"]), str(saved.get("beside", "")), str(saved["sha256"])
+        saved = json.loads(other.read_text("utf-8"))
+        revision = saved.get("revision")
+        return str(saved["base_model_name_or_path"]) + (f"@{revision}" if revision else ""), "", ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"does not name the adapter's backbone ({error})", file=file) from None
-    return {"path": str(remote.local(path)), "sha256": sha256}
+
+
+def write_base(folder: Path, path: Path, sha256: str) -> None:
+    """Write which model a folder was trained from.
+
+    Args:
+        folder: The folder; it exists.
+        path: Where the model lies.
+        sha256: Of its weights.
+    """
+    shown = remote.shown(path)
+    base = {"path": shown, "sha256": sha256}
+    if shown == str(path) and remote.shown(folder) == str(folder):  # not in a cache, where they lie by chance
+        with contextlib.suppress(ValueError):  # on another drive
+            base["beside"] = os.path.relpath(path, folder)
+    (folder / BASE).write_text(json.dumps(base, indent=1) + "\n", "utf-8")
 
 
 def new_head(width: int) -> nn.Linear:

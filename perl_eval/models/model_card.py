@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from perl_eval.models.checkpoint_folder import base_of, has_head, is_adapter
+from perl_eval.storage import hub_snapshot, remote
 
 __all__ = ["model_card"]
 
@@ -19,7 +20,7 @@ _KINDS = {
 
 def _kind(folder: Path) -> str:
     """Return what of transformers loads a folder's model, or its backbone."""
-    model = Path(base_of(folder)["path"]) if is_adapter(folder) else folder
+    model = base_of(folder).path if is_adapter(folder) else folder
     return "AutoModelForImageTextToText" if (model / "processor_config.json").is_file() else "AutoModelForCausalLM"
 
 
@@ -35,20 +36,23 @@ def _loading(folder: Path, verb: str) -> str:
     return "\n".join(lines)
 
 
-def model_card(folder: Path, verb: str, base: str, notes: Mapping[str, object], glossary: str) -> Path:
+def model_card(folder: Path, verb: str, base: Path, notes: Mapping[str, object], glossary: str) -> Path:
     """Write ``README.md``, as a model hub shows it.
 
     Args:
         folder: The model's folder, complete.
         verb: What made it.
-        base: The model it was made from: a path, as the user gave it.
+        base: The model it was made from.
         notes: Its figures, as on the run card.
         glossary: What its curve logs, in Markdown.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    adapter = is_adapter(folder)
-    data = ModelCardData(library_name="peft" if adapter else "transformers", base_model=base, tags=["perl-eval"])
+    adapter, shown = is_adapter(folder), remote.shown(base)
+    on_hub = hub_snapshot.name_of(base).partition("@")[0]
+    data = ModelCardData(
+        library_name="peft" if adapter else "transformers", base_model=on_hub or shown, tags=["perl-eval"]
+    )
     figures = "\n".join(f"| {name} | {_figure(value)} |" for name, value in sorted(notes.items()))
     imports = f"from transformers import {_kind(folder)}" + ("\nfrom peft import PeftModel" if adapter else "")
     head = (
@@ -61,7 +65,7 @@ def model_card(folder: Path, verb: str, base: str, notes: Mapping[str, object], 
 
 # {_KINDS[verb]}
 
-Made by `perl-eval {verb}` from `{base}`. Arguments, seed, versions and sha256 of inputs and outputs are in `run.json`,
+Made by `perl-eval {verb}` from `{shown}`. Arguments, seed, versions and sha256 of inputs and outputs are in `run.json`,
 the curve is in `curve.parquet`.
 
 ```python

@@ -18,8 +18,10 @@ from perl_eval.models.vision import Vision
 from perl_eval.records import PICTURE, Message
 from perl_eval.storage.images import Picture
 
-__all__ = ["Encoded", "PaddedBatch", "encode_dialogue", "encode_prompt", "end_of_turn", "own_pad", "pad"]
+__all__ = ["NO_TEMPLATE", "Encoded", "PaddedBatch", "encode_dialogue", "encode_prompt", "end_of_turn", "own_pad", "pad"]
 
+NO_TEMPLATE = "give one with --chat-template FILE to `train sft`, which keeps it with the model, to `sample` or `judge`"
+"""What to do about a tokenizer without a chat template."""
 _PAD = re.compile(r"\W*(finetune_right_|fim_)?pad(_id)?\W*", re.IGNORECASE)
 _SPARE = re.compile(r"\W*reserved_special_token_\d+\W*")
 
@@ -61,7 +63,7 @@ def _rendered(processor: Any, messages: Sequence[Message], *, open_turn: bool) -
         return processor.rendered(messages, open_turn=open_turn)
     tokenizer = processor
     if tokenizer.chat_template is None:
-        raise UserError("the tokenizer has no chat template", "give a chat model's tokenizer, or set a template")
+        raise UserError("the tokenizer has no chat template", NO_TEMPLATE)
     turns = []
     for message in messages:
         content = message.content

@@ -52,14 +52,14 @@ def open_vision(path: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if config.is_encoder_decoder or config.model_type in _BOTH_WAYS:
         raise UserError(
             f"the model at {path} is a {config.model_type}, which does not read its prompt from left to right",
             "use a vision-language model that does",
         )
     try:
-        processor = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, ImportError, AttributeError) as error:
         # without torchvision transformers trips over its own stand-ins for classes that need it
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -68,7 +68,10 @@ def open_vision(path: Path) -> tuple[Any, Any]:
         else:
             fix = "add its files; if it reads films too, pip install torchvision"
         raise UserError(f"the vision-language model at {path} has no processor ({reason})", fix) from None
-    return AutoModelForImageTextToText.from_pretrained(path, dtype="auto"), processor
+    model = AutoModelForImageTextToText.from_pretrained(
+        path, dtype="auto", use_safetensors=True, trust_remote_code=False
+    )
+    return model, processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Vision:
         template = getattr(processor, "chat_template", None) or self.tokenizer.chat_template
         if not self._mark or template is None:
             what = "chat template" if self._mark else "token that stands for a picture"
-            raise UserError(f"the processor {type(processor).__name__} has no {what}", "use another model")
+            fix = "give one with --chat-template FILE" if self._mark else "use another model"
+            raise UserError(f"the processor {type(processor).__name__} has no {what}", fix)
         self._mark_id = int(self.tokenizer.convert_tokens_to_ids(self._mark))
         self.placeholder = self._mark_id if placeholder is None else int(placeholder)
         others = (getattr(processor, f"{kind}_token_id", None) for kind in ("image", "video", "audio"))

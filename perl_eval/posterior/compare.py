@@ -21,7 +21,7 @@ from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_
 from perl_eval.records import About, Completion, Estimate, Measurement, digest
 from perl_eval.sources import rows
 from perl_eval.stats import intervals
-from perl_eval.storage import images, run_folder
+from perl_eval.storage import hub_snapshot, images, run_folder
 from perl_eval.storage.progress import track
 
 __all__ = ["run"]
@@ -42,7 +42,8 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         UserError: No such data or model, or names that clash.
         DataError: A changed input, or an adapter of another backbone.
     """
-    inputs = {"data": Path(data), "prior": Path(models.prior)}
+    models = models.located()
+    inputs = {"data": Path(data), "prior": models.prior}
     for kind, paths in (("reward", models.rewards), ("policy", models.policies)):
         inputs |= {f"{kind} {number}": Path(path) for number, path in enumerate(paths)}
     with run_folder.start(
@@ -56,7 +57,7 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         pool = pool_of(kept.pool(lambda: draw_pool(setting)), options.pool)
         completions: list[Completion] = []
         figures = intervals.about(_of_target(pool), About(slice=TARGET))
-        trained = {Path(path).resolve().name: Path(path) for path in models.policies}
+        trained = {hub_snapshot.label(Path(path).resolve()): Path(path) for path in models.policies}
         for place, method in enumerate(track(methods(setting, pool), "posterior")):
             told, said = kept.method(place, partial(_told, setting, method, trained))
             figures, completions = [*figures, *told], [*completions, *said]

@@ -16,10 +16,12 @@ from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.checkpoint_folder import has_head, is_adapter
 from perl_eval.models.ensemble import Ensemble, EnsembleRule
 from perl_eval.models.generate import Sampling
+from perl_eval.models.model_source import located
 from perl_eval.models.prompt_room import prompt_room
 from perl_eval.models.sequence_model import Asked, ModelLanguage
 from perl_eval.models.tokenize import encode_prompt
 from perl_eval.sources.rows import Row
+from perl_eval.storage import hub_snapshot
 from perl_eval.worlds import coffee
 
 __all__ = ["PRIOR", "SAMPLERS", "Models", "PosteriorOptions", "Setting", "open_setting"]
@@ -89,6 +91,10 @@ class Models:
     rewards: tuple[Path, ...]
     policies: tuple[Path, ...] = ()
 
+    def located(self) -> Models:
+        """Return the same models as folders here, those of the hub downloaded."""
+        return Models(located(self.prior), tuple(map(located, self.rewards)), tuple(map(located, self.policies)))
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -142,7 +148,7 @@ def _named(policies: Sequence[Path]) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     for path in policies:
-        name = Path(path).resolve().name
+        name = hub_snapshot.label(Path(path).resolve())
         if name in named or name in (PRIOR, *SAMPLERS):
             raise UserError(f"two things are called {name!r}", "rename a policy's folder")
         named[name] = Path(path)

@@ -15,12 +15,13 @@ from perl_eval.models.checkpoint_folder import base_of, has_base, has_head, is_a
 from perl_eval.models.device import Placement
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.model_source import located
 from perl_eval.models.prompt_room import prompt_room
 from perl_eval.models.tokenize import encode_prompt, pad
 from perl_eval.records import Completion, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
-from perl_eval.storage import images, run_folder
+from perl_eval.storage import hub_snapshot, images, run_folder
 from perl_eval.storage.executor import Executor, here
 from perl_eval.storage.progress import track
 
@@ -35,6 +36,7 @@ Draw = tuple[Row, int]
 class SampleOptions:
     """``name`` is what the policy is called in comparisons; ``draws`` completions a prompt, ``limit`` prompts (0: all).
 
+    ``chat_template`` is a file with the template that dialogues are written with, in place of the tokenizer's own.
     Prompts that are the same dialogue are answered once.
     """
 
@@ -47,6 +49,7 @@ class SampleOptions:
     max_tokens: int = 512
     batch: int = 64
     placement: Placement = field(default_factory=Placement)
+    chat_template: Path | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, "draws", "max_new_tokens", "max_tokens", "batch")
@@ -66,7 +69,7 @@ def run(
     """Sample completions for the prompts of a split.
 
     Args:
-        model: A model folder, or the output of ``train policy``.
+        model: A model folder, the output of ``train policy``, a GGUF file, or ``ORG/NAME[@REVISION]`` of the hub.
         data: A folder of rows with prompts.
         out: The run folder; gets ``completions.parquet``, and the prompts' pictures if there are any.
         options: See `SampleOptions`.
@@ -78,13 +81,20 @@ def run(
         DataError: A changed input.
     """
     options = options or SampleOptions()
-    inputs = {"model": Path(model), "data": Path(data)}
-    with run_folder.start(out, verb="sample", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs) as going:
+    model, arguments = located(model), asdict(options)
+    inputs = {"model": model, "data": Path(data)}
+    if options.chat_template is None:  # as on the cards of before
+        del arguments["chat_template"]
+    else:
+        inputs["chat_template"] = options.chat_template
+    with run_folder.start(out, verb="sample", arguments=arguments, seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder
         found = rows.asked(data, options.split, limit=options.limit)
         work = [(row, draw) for row in found for draw in range(options.draws)]
-        answering = _Answering(Path(model), options, options.name or Path(model).name, seed)
+        # a model of the hub goes to workers by its name: theirs may be another machine's cache
+        sent = Path(hub_snapshot.name_of(model) or model)
+        answering = _Answering(sent, options, options.name or hub_snapshot.label(model), seed)
         answers = _completions(answering, work, spread)
         kept = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
         going.write((replace(answer, images=kept[answer.item]) for answer in answers), Completion)
@@ -116,13 +126,14 @@ class _Answering:
 
     def __call__(self) -> Callable[[Sequence[Draw]], list[Completion]]:
         """Load the model, and return what answers a batch."""
-        backbone = open_backbone(self.model, self.options.placement)
-        if has_head(self.model):
+        model = located(self.model)
+        backbone = open_backbone(model, self.options.placement, chat_template=self.options.chat_template)
+        if has_head(model):
             raise UserError(f"{self.model} is a reward model, which answers nothing", "give a `train policy` folder")
-        adapter = _ADAPTER if is_adapter(self.model) else None
+        adapter = _ADAPTER if is_adapter(model) else None
         if adapter:
-            backbone.attach_saved(adapter, self.model)
-        prior = _prior(backbone, self.model, self.options)
+            backbone.attach_saved(adapter, model)
+        prior = _prior(backbone, model, self.options)
         return lambda batch: self._answer(batch, backbone, adapter, prior)
 
     def _answer(
@@ -166,7 +177,7 @@ def _prior(backbone: Backbone, model: Path, options: SampleOptions) -> Backbone:
     """Return the model that KL is measured from: the backbone itself, or what a fully tuned policy was trained from."""
     if is_adapter(model) or not has_base(model):
         return backbone
-    return open_backbone(Path(base_of(model)["path"]), options.placement)
+    return open_backbone(base_of(model).path, options.placement)
 
 
 @torch.no_grad()

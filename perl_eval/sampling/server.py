@@ -11,18 +11,21 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from perl_eval.checks import at_least_one, not_negative, positive
+from perl_eval.client.account import Spending
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
+from perl_eval.client.providers import PROVIDERS, access
 from perl_eval.client.reply import Reply
-from perl_eval.client.scheduler import Handling, Scheduler, looked_up
-from perl_eval.client.usage import Usage
-from perl_eval.errors import JudgeError, Refused, UserError
+from perl_eval.client.scheduler import Scheduler
+from perl_eval.client.service import Handling, looked_up
+from perl_eval.client.usage import Usage, tokens_of
+from perl_eval.errors import JudgeError, Refused, Unfinished, UserError
 from perl_eval.records import Completion, Message, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
@@ -56,6 +59,8 @@ class ServerOptions:
         timeout_s: Longest wait for one completion.
         key_variable: Environment variable that holds the server's key, if it wants one.
         key_file: File that holds it, instead.
+        not_taken: Options that are not sent, because the server is known not to take them.
+        patience_s: How long a server that answers nothing is waited for; None is as in `Limits`.
     """
 
     name: str = ""
@@ -70,10 +75,12 @@ class ServerOptions:
     timeout_s: float = 600.0
     key_variable: str = "OPENAI_API_KEY"
     key_file: Path | None = None
+    not_taken: frozenset[str] = frozenset()
+    patience_s: float | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, "draws", "max_new_tokens", "max_concurrency", "attempts")
-        positive(self, "backoff_s", "timeout_s")
+        positive(self, "backoff_s", "timeout_s", "patience_s")
         not_negative(self, "limit", "temperature")
 
 
@@ -96,7 +103,7 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
     card counts them.
 
     Args:
-        server: The server's address, up to and with ``/v1``.
+        server: The server's address, up to and with ``/v1``, or a provider's name, see `perl_eval.client.providers`.
         model: The model, or the LoRA adapter, as the server names it.
         data: A folder of rows with prompts.
         out: The run folder; gets ``completions.parquet`` and the ledger.
@@ -105,11 +112,14 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
 
     Raises:
         UserError: No such data or split; or the server has no such model, refuses everything, or cannot be reached.
+        Unfinished: The server answered at first and then for too long no more.
         DataError: A changed input.
     """
     options = options or ServerOptions()
+    server, options = _behind(server, options)
     shown = {**asdict(options), "server": server, "model": model}
-    for name in ("max_concurrency", "attempts", "backoff_s", "timeout_s", "key_variable", "key_file"):
+    own = ("max_concurrency", "attempts", "backoff_s", "timeout_s", "patience_s")
+    for name in (*own, "key_variable", "key_file", "not_taken"):
         del shown[name]  # they change no completion
     sampler = _Sampler(server, model, options)
     with run_folder.start(out, verb="sample", arguments=shown, seed=seed, inputs={"data": Path(data)}) as going:
@@ -127,11 +137,24 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
         going.notes |= {"prompts": len(requests) // options.draws, "completions": len(requests) - len(refused)}
         going.notes |= {
             "policy": options.name or model,
-            "asking": asdict(sampling.tally),
+            "asking": {name: value for name, value in asdict(sampling.tally).items() if name != "waiting"},
             "not_taken": sorted(sampler.not_taken),
         }
         going.notes |= {"unanswered": len(refused), "unanswered_examples": dict(list(refused.items())[:_EXAMPLES])}
     return going.folder
+
+
+def _behind(server: str, options: ServerOptions) -> tuple[str, ServerOptions]:
+    """Return the address of a server, and with a provider's name in its place what is known of that one.
+
+    Raises:
+        UserError: The provider wants a key, and there is none.
+    """
+    if server not in PROVIDERS:
+        return server, options
+    found = access(server, key_file=options.key_file)
+    not_taken = PROVIDERS[server].not_taken & frozenset(_DISPENSABLE)
+    return found.base_url, replace(options, key_variable=found.key_variable, not_taken=not_taken)
 
 
 def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Prompt]:
@@ -173,7 +196,7 @@ class _Sampler:
         self.longest = options.max_new_tokens
         self._endpoint = Endpoint(server, options.key_variable, options.timeout_s, None, None, options.key_file)
         self._limit_name = "max_tokens"
-        self.not_taken: frozenset[str] = frozenset()
+        self.not_taken = options.not_taken
 
     def body(self, row: Row, seed: int) -> dict[str, object]:
         """Return all that decides a completion."""
@@ -229,15 +252,17 @@ class _Sampler:
 def _reply(posted: Posted, latency_s: float) -> Reply:
     """Read what a server sent: text, or tool calls as the text of their JSON."""
     content: Any = posted.content
+    tokens_in, tokens_out = tokens_of(content)
     try:
-        choice, usage = content["choices"][0], content.get("usage") or {}
+        choice = content["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason") or "stop"
         text = message.get("refusal") or Message.of({"role": "assistant", **message}).content
-        tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         listed = (choice.get("logprobs") or {}).get("content") or []
         summed = sum(float(entry["logprob"]) for entry in listed)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
+        failure = JudgeError(f"the reply has another form: {type(error).__name__} {error}")
+        failure.paid = ((tokens_in, tokens_out),)
+        raise failure from None
     if ended == "content_filter":
         raise Refused("the server's filter cut the completion off")
     return Reply(
@@ -246,18 +271,19 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
         # One sum for the whole completion; a list that leaves tokens out is none.
         logprobs=(("", summed),) if listed and len(listed) == tokens_out else (),
         model=str(content.get("model", "")),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        tokens_in=tokens_in or 0,
+        tokens_out=tokens_out or 0,
         latency_s=latency_s,
+        estimated=tokens_in is None or tokens_out is None,
         left=posted.left,
     )
 
 
 def _ends(sampler: _Sampler, attempts: int) -> Callable[[JudgeError, Usage], UserError | None]:
-    """Return what says whether sampling ends with a failure: one refused prompt ends nothing, all else does."""
+    """Return what says whether sampling ends with a failure: that of one prompt ends nothing."""
 
     def ends(error: JudgeError, tally: Usage) -> UserError | None:
-        if not isinstance(error, Refused):
+        if error.can_pass and not tally.asked + tally.from_ledger:
             return UserError(
                 f"{sampler.model} gave no answer in {attempts} attempts, lastly: {error}",
                 "check the server; the same command goes on from here",
@@ -283,22 +309,30 @@ class _Sampling:
 
         Raises:
             UserError: The server does not answer or refuses everything, or the ledger cannot be written.
+            Unfinished: It answered at first and then for too long no more, or some prompts for now not at all.
         """
         options = self.sampler.options
         name = options.name or self.sampler.model
-        limits = Limits(options.max_concurrency, options.attempts, options.backoff_s)
+        limits = Limits(options.max_concurrency, options.attempts, options.backoff_s, patience_s=options.patience_s)
         ends = _ends(self.sampler, options.attempts)
         handling: Handling[_Prompt] = Handling(unit=lambda one: one.row.id, tokens=lambda _: 0.0, ends=ends)
-        scheduler = Scheduler(self.sampler, self.ledger, limits, self.tally, handling)
+        scheduler = Scheduler(self.sampler, self.ledger, limits, handling, Spending(self.tally))
         blocks = (
             looked_up(self.ledger, [(one.key, one) for one in requests[start : start + _BLOCK]])
             for start in range(0, len(requests), _BLOCK)
         )
+        lastly = ""
         with contextlib.closing(scheduler.answers(blocks)) as answers:
-            for one, answer in progress.track(answers, f"sample {name}", total=len(requests)):
+            for one, answer in progress.track(
+                answers, f"sample {name}", total=len(requests), note=lambda: self.tally.waiting or ""
+            ):
                 if isinstance(answer, Reply):
                     yield _completion(one, answer, name)
                 else:
                     self.refused[f"{one.row.id}, draw {one.draw}"] = str(answer)
+                    lastly = str(answer)
+        if self.tally.stopped or self.tally.can_pass:
+            why = self.tally.stopped or f"{self.tally.can_pass} completions had no answer, lastly: {lastly}"
+            raise Unfinished(f"{why}; the same command goes on from here")
         if requests and len(self.refused) == len(requests):
             raise UserError(f"the server refused every prompt: {next(iter(self.refused.values()))}", "check them")

@@ -16,8 +16,9 @@ from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import is_undecided, worth
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats import sample_size as plans
+from perl_eval.stats.clustered_error import clustered_error
 from perl_eval.stats.correlation import correlations
-from perl_eval.stats.intervals import about, clustered_standard_error, mean, proportion, undefined, wilson
+from perl_eval.stats.intervals import about, mean, proportion, undefined, wilson
 from perl_eval.storage import run_folder
 
 __all__ = ["Pilot", "PowerOptions", "Wanted", "run"]
@@ -267,7 +268,7 @@ def _design_effect(scores: np.ndarray, groups: Sequence[str]) -> Estimate:
     number = len(set(groups))
     if number < 2 or number == len(groups) or np.ptp(scores) == 0:
         return _fixed(named.DESIGN_EFFECT, 1.0)
-    error, _ = clustered_standard_error(scores, groups)
+    error = clustered_error(scores, groups).error
     effect = error**2 / (float(scores.var(ddof=1)) / len(scores))
     return Estimate(named.DESIGN_EFFECT, effect, None, None, len(scores), 0, f"clustered variance, {number} clusters")
 

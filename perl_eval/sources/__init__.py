@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from perl_eval.sources.imported import FORMS, Form, run, take_completions
-from perl_eval.sources.judgements import read_judgements, read_outcomes
+from perl_eval.sources.brought import told
+from perl_eval.sources.imported import FORMS, Form, read_judgements, run, take, take_completions, take_judgements
+from perl_eval.sources.judgements import read_outcomes
 from perl_eval.sources.labels import LabelColumns, read_labels
 
 __all__ = [
@@ -14,5 +15,8 @@ __all__ = [
     "read_labels",
     "read_outcomes",
     "run",
+    "take",
     "take_completions",
+    "take_judgements",
+    "told",
 ]

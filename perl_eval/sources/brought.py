@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from perl_eval.sources import completions, imported
+from perl_eval.sources.containers import opened
+from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
 
 __all__ = ["HowRead", "completions_in", "rows_in", "told"]
 
+_NAMED = 8
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class HowRead:
-    """How files of other tools are read.
-
-    Attributes:
-        format: The format, where it cannot be told from the content.
-        columns: The names that the rows use, by the names used here.
-        requests: File of the requests or questions that answers belong to, where they do not repeat them.
-    """
-
-    format: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    requests: Path | None = None
 
 
 def completions_in(
@@ -47,14 +35,15 @@ def completions_in(
         DataError: A file is of no known format, or a row lacks what is needed.
     """
     how, found = how or HowRead(), []
+    if _only_some_name_items(sources, how):
+        how = replace(how, by_prompt=True)
+        say("only some of the files name their items, so items are told by their prompts, letter by letter")
     for place, (source, name) in enumerate(zip(sources, _names_apart(sources), strict=True)):
         if completions.is_ours(source):
             found.append(source)
             continue
         home = out / run_folder.INPUTS / "ab"[place] if len(sources) <= 2 else out / run_folder.INPUTS / str(place + 1)
-        imported.take_completions(
-            source, home, policy=name, format=how.format, columns=how.columns, requests=how.requests
-        )
+        imported.take_completions(source, home, how=how, policy=name)
         say(f"{source}: {told(home)}")
         found.append(home)
     return found
@@ -93,18 +82,38 @@ def rows_in(
     return home
 
 
+def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
+    """Return whether of several files some name their items, and others do not, so that no two would meet."""
+    if len(sources) < 2 or any(completions.is_ours(source) for source in sources):
+        return False
+    return len({completions.names_items(opened(one), how) for one in sources}) > 1
+
+
 def told(folder: Path) -> str:
-    """Say what was read into a run folder: format, rows, policies, what was derived and left out."""
+    """Say what was read into a run folder: format, rows, policies or judges, what was derived and left out."""
     card = run_folder.read_card(folder)
     assert card is not None
     notes = card.notes
-    whole = notes["rows"]
-    counts = sorted(notes["derived"].items())
-    derived = ", ".join(name if count == whole else f"{name} of {count:,}" for name, count in counts)
-    left_out = "; ".join(f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items())
-    what = f"{notes['rows']:,} answers of {', '.join(notes['policies'])}" if "policies" in notes else _by_split(notes)
-    said = f"{notes['format']}, {what}"
-    return "; ".join(part for part in (said, f"derived: {derived}" if derived else "", left_out) if part)
+    if "format" not in notes:
+        return ""  # a table or an export of labels
+    whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
+    if "judges" in notes:
+        said = [f"{notes['format']}, {whole:,} judgements by {_few(notes['judges'])}"]
+    elif "splits" in notes:
+        said = [f"{notes['format']}, {_by_split(notes)}"]
+    else:
+        said = [f"{notes['format']}, {whole:,} answers of {_few(notes['policies'])}"]
+    if derived:
+        counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
+        said.append(f"derived: {', '.join(counts)}")
+    said += [f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items()]
+    return "; ".join(said)
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names, or how many there are beyond the first eight."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _names_apart(sources: Sequence[Path]) -> list[str]:

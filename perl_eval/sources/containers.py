@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 from perl_eval.errors import DataError, UserError
 from perl_eval.sources.objects import mappings
 
-__all__ = ["Brought", "Container", "opened"]
+__all__ = ["Brought", "Container", "is_saved_dataset", "opened"]
 
 Container = Literal["json", "jsonl", "document", "csv", "parquet", "arrow", "zip", "objects"]
 Cells = Mapping[str, Any]
@@ -33,6 +33,7 @@ _MARKS: Sequence[tuple[bytes, Container]] = (
     (b"\xff\xff\xff\xff", "arrow"),
     (b"PK\x03\x04", "zip"),
 )
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
 _GZIP = b"\x1f\x8b"
 _decoder = json.JSONDecoder()
 
@@ -74,8 +75,8 @@ def opened(source: Any) -> Brought:
     """Open what somebody brought.
 
     Args:
-        source: A path; or a list of dicts, a DataFrame, a `datasets.Dataset`, an Arrow table, or another iterable of
-            mappings, which is then read into memory.
+        source: A path, of a file or of a folder that `datasets` saved; or a list of dicts, a DataFrame, a
+            `datasets.Dataset`, an Arrow table, or another iterable of mappings, which is then read into memory.
 
     Raises:
         UserError: There is no such file, or the object holds no rows.
@@ -90,7 +91,7 @@ def opened(source: Any) -> Brought:
 
 def _file(path: Path) -> Brought:
     if path.is_dir():
-        raise UserError(f"{path} is a folder", "give a file in it")
+        return _saved_dataset(path)
     if not path.is_file():
         raise UserError(f"no such file or folder: {path}", "check the path")
     name = str(path)
@@ -103,6 +104,29 @@ def _file(path: Path) -> Brought:
         return _text(path)
     read = {"parquet": _parquet, "arrow": _arrow}.get(container, _no_rows)
     return Brought(name, container, lambda: read(path), path)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Return whether a path is a folder that `datasets.Dataset.save_to_disk` wrote, of one split or of several."""
+    return path.is_dir() and any((path / name).is_file() for name in (_STATE, _SPLITS))
+
+
+def _saved_dataset(path: Path) -> Brought:
+    """Open a folder of `datasets.Dataset.save_to_disk`."""
+    if (path / _SPLITS).is_file():
+        splits = sorted(part.name for part in path.iterdir() if (part / _STATE).is_file())
+        raise UserError(
+            f"{path} has several splits", f"give one of them: {', '.join(str(path / one) for one in splits)}"
+        )
+    if not (path / _STATE).is_file():
+        raise UserError(f"{path} is a folder", "give a file in it")
+    try:
+        parts = [path / part["filename"] for part in json.loads((path / _STATE).read_text("utf-8"))["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"names no data files ({error})", file=path / _STATE, fix="save it again") from None
+    if missing := [part for part in parts if not part.is_file()]:
+        raise DataError("is missing", file=missing[0], fix="save the data set again")
+    return Brought(str(path), "arrow", lambda: (row for part in parts for row in _arrow(part)), path)
 
 
 def _text(path: Path) -> Brought:

@@ -11,7 +11,41 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.sources.containers import Brought
 
-__all__ = ["Format", "Import", "cell"]
+__all__ = ["FIELDS", "Format", "HowRead", "Import", "cell"]
+
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "instruction", "question", "input"),
+    "text": (
+        *("text", "completion", "output", "answer", "response", "generation"),
+        *("predict", "prediction", "generated_text", "model_output"),
+    ),
+    "messages": ("messages",),
+    "policy": ("policy", "generator", "model", "model_id"),
+    "item": ("item", "question_id", "prompt_id", "uid"),
+    "group": ("group",),
+    "dataset": ("dataset",),
+    "id": ("id",),
+    "finish": ("finish", "finish_reason"),
+    "draw": ("draw",),
+}
+"""What a completion has, and the names under which files keep it; the first that is there is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class HowRead:
+    """How files of other tools are read.
+
+    Attributes:
+        format: The format, where it cannot be told from the content.
+        columns: The names that the rows use, by the names used here.
+        requests: File of the requests or questions that answers belong to, where they do not repeat them.
+        by_prompt: Items are told by their prompts, whatever the rows call them.
+    """
+
+    format: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    requests: Path | None = None
+    by_prompt: bool = False
 
 
 @dataclass
@@ -22,6 +56,7 @@ class Import:
         columns: The names that the rows use, where somebody gave them, by the names used here.
         policy: What the policy is called where rows do not say.
         requests: File of the requests or questions that the rows answer, where they do not repeat them.
+        by_prompt: Items are told by their prompts, whatever the rows call them: for two files of which one has no ids.
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
     """
@@ -29,6 +64,7 @@ class Import:
     columns: Mapping[str, str] = field(default_factory=dict)
     policy: str = ""
     requests: Path | None = None
+    by_prompt: bool = False
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -45,6 +81,7 @@ class Format:
         read: Yields what the records are made of: rows with the names of `completions.FIELDS` for completions, of
             TRL's columns for rows, and the records themselves for judgements and labels. Raises DataError with file,
             row and field.
+        weak: Whether so little tells it that a file of another kind may look like it.
     """
 
     name: str
@@ -52,6 +89,7 @@ class Format:
     what: str
     matches: Callable[[Brought], bool]
     read: Callable[[Brought, Import], Iterator[Any]]
+    weak: bool = False
 
 
 def cell(cells: Mapping[str, Any], name: str, kind: type | tuple[type, ...], file: str, row: int) -> Any:

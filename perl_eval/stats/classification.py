@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, spread_of, weights
+from perl_eval.stats.bootstrap import Clusters, Resampling, select
 from perl_eval.stats.calibration import Reliability, calibration_error, reliability_curve
-from perl_eval.stats.intervals import count, mean, proportion, resampled, undefined
+from perl_eval.stats.intervals import count, mean, proportion, undefined
 
 __all__ = [
     "Reliability",
@@ -37,6 +38,8 @@ _MOST_LEFT_OUT, _BLOCKS = 2000, 200
 _CELLS = 4_000_000
 """Cells of the largest table of weights."""
 _ONE_CLASS = "all labels are the same"
+_Sums = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""Weights of yes and of no at each score to numerator and denominator."""
 
 
 def pair_accuracy(
@@ -168,23 +171,42 @@ def balanced_accuracy(
 ) -> Estimate:
     """Estimate the mean of the shares of yes and of no that are found.
 
+    The interval is made of Wilson's of the two shares, each clustered where clusters repeat: with l and u their bounds,
+    ``b - sqrt(((p - l_p)^2 + (q - l_q)^2)) / 2`` to ``b + sqrt((u_p - p)^2 + (u_q - q)^2) / 2`` (MOVER).
+
     Args:
         scores: Shape (n,); yes is predicted above 0.
         labels: Whether the label is yes, shape (n,).
         name: Name of the figure.
         clusters: What shares a source, one an item.
-        resampling: Draws, seed, level and kind.
+        resampling: Its level.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702.
     """
+    level = (resampling or Resampling()).level
     guesses, truth = np.asarray(scores, np.float64) > 0, np.asarray(labels, bool)
-    rows = np.stack([guesses & truth, truth, ~guesses & ~truth, ~truth], axis=1).astype(np.float64)
+    n, method = len(truth), "MOVER of two Wilson intervals"
+    if n == 0:
+        return undefined(name, "there are no items", method=method)
+    if truth.all() or not truth.any():
+        return undefined(name, _ONE_CLASS, n=n, method=method)
+    found, right = (
+        proportion("share", (guesses == kind)[truth == kind], clusters=select(clusters, truth == kind), level=level)
+        for kind in (True, False)
+    )
+    value = (_value(found) + _value(right)) / 2
+    if found.low is None or found.high is None or right.low is None or right.high is None:
+        reason = "one kind of label is of one group only; it has no interval"
+        return Estimate(name, value, None, None, n, 0, method, level, reason=reason)
+    down = np.hypot(_value(found) - found.low, _value(right) - right.low) / 2
+    up = np.hypot(found.high - _value(found), right.high - _value(right)) / 2
+    return Estimate(name, value, max(0.0, value - float(down)), min(1.0, value + float(up)), n, 0, method, level)
 
-    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-        true_yes, yes, true_no, no = sums.T
-        return true_yes * no + true_no * yes, 2 * yes * no
 
-    how = resampling or Resampling()
-    found = resampled(name, cluster_sums(rows, clusters), ratio, n=len(truth), resampling=how)
-    return replace(found, reason=_ONE_CLASS) if found.value is None and len(truth) else found
+def _value(estimate: Estimate) -> float:
+    """Return the value of a figure that has one."""
+    assert estimate.value is not None
+    return estimate.value
 
 
 def area_under_curve(
@@ -197,19 +219,72 @@ def area_under_curve(
 ) -> Estimate:
     """Estimate the area under the ROC curve: the chance that a yes scores above a no, equal scores counted half.
 
+    The interval holds all areas t that the data do not refuse, ``|a - t| <= z SE(t)``, with
+    ``SE(t)^2 = t (1 - t) (1 + m ((1 - t) / (2 - t) + t / (1 + t))) / (n_yes n_no)`` and ``m = (n_yes + n_no) / 2 - 1``
+    (Newcombe's method 5); so it has a width where every yes is above every no. Where clusters repeat, it is t on the
+    logit scale with the error of the jackknife over clusters, and never narrower than that.
+
     Args:
         scores: Shape (n,), on any scale.
         labels: Whether the label is yes, shape (n,).
         name: Name of the figure.
         clusters: What shares a source, one an item.
-        resampling: Draws, seed and level; the interval is by percentile.
+        resampling: Its level, and the seed of the jackknife's blocks.
+
+    Source: Newcombe, Statistics in Medicine 25 (2006), 559-573; Hanley and McNeil, Radiology 143 (1982), 29-36.
     """
+    how = resampling or Resampling()
 
     def ratio(yes: FloatArray, no: FloatArray) -> tuple[FloatArray, FloatArray]:
         above = np.cumsum(yes, axis=1) - yes / 2
         return (no * above).sum(axis=1), yes.sum(axis=1) * no.sum(axis=1)
 
-    return _ranked(name, _Ranking.of(scores, labels, clusters), ratio, resampling or Resampling())
+    ranking, method = _Ranking.of(scores, labels, clusters), "Newcombe's method 5"
+    n, positives = len(ranking.truth), int(ranking.truth.sum())
+    if n == 0:
+        return undefined(name, "there are no items", method=method)
+    if positives in (0, n):
+        return undefined(name, _ONE_CLASS, n=n, method=method)
+    top, bottom = ratio(*ranking.split(np.ones((1, ranking.clusters))))
+    value = float(top[0] / bottom[0])
+    low, high = _newcombe(value, positives, n - positives, how.level)
+    estimate = Estimate(name, value, low, high, n, 0, method, how.level)
+    return estimate if ranking.clusters == n else _widened(estimate, ranking, ratio, how)
+
+
+def _newcombe(value: float, positives: int, negatives: int, level: float) -> tuple[float, float]:
+    """Return the areas at which the data are just not refused."""
+    from scipy.optimize import brentq
+
+    critical, more = NormalDist().inv_cdf((1 + level) / 2), (positives + negatives) / 2 - 1
+
+    def excess(area: float) -> float:
+        spread = 1 + more * ((1 - area) / (2 - area) + area / (1 + area))
+        return (value - area) ** 2 - critical**2 * area * (1 - area) * spread / (positives * negatives)
+
+    edge = 1e-9
+    middle = min(max(value, 2 * edge), 1 - 2 * edge)  # at 0 and 1 themselves nothing is refused
+    low = float(brentq(excess, edge, middle)) if value > 0 and excess(edge) > 0 > excess(middle) else 0.0
+    high = float(brentq(excess, middle, 1 - edge)) if value < 1 and excess(1 - edge) > 0 > excess(middle) else 1.0
+    return low, high
+
+
+def _widened(estimate: Estimate, ranking: _Ranking, ratio: _Sums, how: Resampling) -> Estimate:
+    """Give a figure of clustered items the interval of the jackknife where that is wider."""
+    if ranking.clusters < 2:
+        return replace(estimate, low=None, high=None, reason="one group only; it has no interval")
+    method = f"{estimate.method}, {ranking.clusters} clusters"
+    left = _left_out(ranking, ratio, how)
+    if left is None or not 0 < _value(estimate) < 1:
+        return replace(estimate, method=method)
+    other = _on_logit_scale(estimate, left)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert other.low is not None
+    assert other.high is not None
+    return replace(
+        estimate, low=min(estimate.low, other.low), high=max(estimate.high, other.high), method=f"{method}, jackknife"
+    )
 
 
 def average_precision(
@@ -247,15 +322,24 @@ def average_precision(
     if bottom[0] == 0:
         return undefined(name, _ONE_CLASS, n=n, method=method)
     estimate = Estimate(name, float(top[0] / bottom[0]), None, None, n, 0, f"{method}, {number} left out", how.level)
+    left = _left_out(ranking, ratio, how)
+    if left is None:
+        return replace(estimate, reason="without one group all labels are the same; it has no interval")
+    return _on_logit_scale(estimate, left)
+
+
+def _left_out(ranking: _Ranking, ratio: _Sums, how: Resampling) -> FloatArray | None:
+    """Return a figure without each cluster, or block of clusters; None where one of these is undefined."""
+    number = ranking.clusters
     many = number > _MOST_LEFT_OUT
     blocks = np.random.default_rng(how.seed).permutation(number) % _BLOCKS if many else np.arange(number)
     left: list[float] = []
     for out in np.array_split(np.arange(_BLOCKS if many else number), max(1, number * min(number, _BLOCKS) // _CELLS)):
         top, bottom = ratio(*ranking.split((blocks[None, :] != out[:, None]).astype(np.float64)))
         if (bottom == 0).any():
-            return replace(estimate, reason="without one group all labels are the same; it has no interval")
+            return None
         left += (top / bottom).tolist()
-    return _on_logit_scale(estimate, np.array(left))
+    return np.array(left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,31 +376,6 @@ class _Ranking:
         items = taken[:, self.cluster]
         yes = np.add.reduceat(items * self.truth, self.starts, axis=1)
         return yes, np.add.reduceat(items, self.starts, axis=1) - yes
-
-
-def _ranked(
-    name: str,
-    ranking: _Ranking,
-    ratio: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]],
-    how: Resampling,
-) -> Estimate:
-    """Bootstrap a figure that depends on the order of the scores."""
-    n, number = len(ranking.truth), ranking.clusters
-    method = f"percentile bootstrap, {how.draws} draws of {number}"
-    if n == 0:
-        return undefined(name, "there are no items", method=method)
-    top, bottom = ratio(*ranking.split(np.ones((1, number))))
-    if bottom[0] == 0:
-        return undefined(name, _ONE_CLASS, n=n, method=method)
-    value = float(top[0] / bottom[0])
-    if number == 1:
-        return Estimate(name, value, None, None, n, 0, method, how.level, reason="one group only; it has no interval")
-    drawn = []
-    for taken in weights(np.ones(number, np.int64), how):
-        top, bottom = ratio(*ranking.split(taken))
-        drawn.append(top[bottom != 0] / bottom[bottom != 0])
-    spread = spread_of(value, np.concatenate(drawn), replace(how, kind="percentile"), clusters=number)
-    return Estimate(name, value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason)
 
 
 def _on_logit_scale(estimate: Estimate, left: FloatArray) -> Estimate:

@@ -12,11 +12,13 @@ from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of, weights
 from perl_eval.stats.intervals import proportion, undefined
 
-__all__ = ["Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
+__all__ = ["PSEUDO", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
 
 FloatArray = NDArray[np.float64]
 _SMALL_CLASS = 5
 """With fewer labels of a class than this, the corrected interval is not to be trusted."""
+PSEUDO = 2.0
+"""Sum of squares of the two pseudo-residuals, +1 and -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Sample:
 def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     """Estimate the trusted mean score of all items by prediction-powered inference with a tuned weight (PPI++).
 
-    ``w mean_rest(f) + mean_labelled(y - w f)`` with ``w = Cov(y, f) / (Var(f) (1 + n / N))`` in [0, 1]; its variance is
-    ``Var_labelled(y - w f) / n + w^2 Var_rest(f) / N``, clustered where clusters repeat, and the interval t with the
-    number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is. Where y takes two
-    values and one of them fewer than 5 times, or there is no rest, it is the labelled items' own rate with Wilson's
-    interval.
+    ``w mean_rest(f) + mean_labelled(y - w f)`` with ``w = Cov(y, f) / (Var(f) (1 + n / N))`` in [0, 1]. Its variance is
+    that of its influences, summed within clusters over labelled items and rest alike: ``(r - mean r) / (n + 2)`` of the
+    residual ``r = y - w f`` of a labelled item, ``w (f - mean f) / N`` of another, and two pseudo-residuals of +1 and
+    -1, without which a judge that was right on all of a few labels would have an interval that is far too short. The
+    interval is t with the number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is.
+    Where y takes two values and one of them fewer than 5 times, or there is no rest, it is the labelled items' own rate
+    with Wilson's interval.
 
     The same estimator serves a cascade: a cheap judge on all items, a strong one on a random part as the truth.
 
@@ -58,7 +62,8 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
         sample: Scores; the labelled items must be a random part.
         level: Confidence level.
 
-    Source: Angelopoulos, Duchi and Zrnic, arXiv 2311.01453.
+    Source: Angelopoulos, Duchi and Zrnic, arXiv 2311.01453; Bonett and Price, Journal of Educational and Behavioral
+        Statistics 37 (2012), 479-488, for pseudo-observations, there of paired proportions.
     """
     truth, judged, rest = (np.asarray(part, np.float64) for part in (sample.truth, sample.judged, sample.rest))
     n, unlabelled = len(truth), len(rest)
@@ -71,14 +76,17 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     weight = _tuned_weight(truth, judged, rest)
     residual = truth - weight * judged
     value = float(residual.mean() + (weight * rest.mean() if unlabelled else 0.0))
-    first, number = _variance(residual, groups)
-    second, _ = _variance(weight * rest, None if sample.clusters is None else sample.clusters[n:])
     method = f"PPI++, {n} labelled, weight {weight:.2f}"
+    number = n if groups is None else cluster_codes(groups)[1]
     if number < 2:
         return Estimate(name, value, None, None, n + unlabelled, 0, method, level, reason="one group is labelled")
+    of_rest = weight * (rest - rest.mean()) / unlabelled if unlabelled else rest
+    influence = np.concatenate([(residual - residual.mean()) / (n + 2), of_rest])
+    sums = cluster_sums(influence[:, None], sample.clusters)[:, 0]
+    variance = number / (number - 1) * (float(sums @ sums) + PSEUDO / (n + 2) ** 2)
     from scipy.special import stdtrit
 
-    half = float(stdtrit(number - 1, (1 + level) / 2) * np.sqrt(first + second))
+    half = float(stdtrit(number - 1, (1 + level) / 2) * np.sqrt(variance))
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n + unlabelled, 0, method, level)
 
 
@@ -91,27 +99,22 @@ def _tuned_weight(truth: FloatArray, judged: FloatArray, rest: FloatArray) -> fl
     return float(np.clip(shared / (spread * (1 + len(truth) / len(rest))), 0.0, 1.0))
 
 
-def _variance(values: FloatArray, clusters: Clusters) -> tuple[float, int]:
-    """Return the variance of the mean of some values, and the number of clusters; 0 where there is nothing to vary."""
-    if len(values) < 2:
-        return 0.0, len(values)
-    sums = cluster_sums((values - values.mean())[:, None], clusters)[:, 0]
-    number = len(sums)
-    return (float(number / (number - 1) * (sums @ sums)) / len(values) ** 2 if number > 1 else 0.0), number
-
-
 def rogan_gladen(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     """Estimate a rate by undoing the judge's errors: ``(q + specificity - 1) / (sensitivity + specificity - 1)``.
 
-    q is the judge's rate on the rest, sensitivity and specificity are from the labelled items; the variance is by the
-    delta method from all three, and cluster-robust, with a t quantile, where clusters repeat.
+    q is the judge's rate on the rest, sensitivity and specificity are from the labelled items. The interval is Lang and
+    Reiczigel's: with ``z^2 / 2`` added to the judge's yes and no, and one hit and one miss to each class of labels, the
+    estimate p' of these, moved by ``2 z^2 (p' Se' (1 - Se') / n_Se' - (1 - p') Sp' (1 - Sp') / n_Sp')``, plus or minus
+    z times the error of the delta method. Where clusters repeat, the error grows by what clusters do to it in the delta
+    method, and the quantile is t with the number of labelled clusters less one.
 
     Args:
         name: Name of the figure.
         sample: Scores that are all 0 or 1.
         level: Confidence level.
 
-    Source: Rogan and Gladen, American Journal of Epidemiology 107 (1978), 71-76.
+    Source: Rogan and Gladen, American Journal of Epidemiology 107 (1978), 71-76; Lang and Reiczigel, Preventive
+        Veterinary Medicine 113 (2014), 13-22.
     """
     truth, judged, rest = (np.asarray(part, np.float64) for part in (sample.truth, sample.judged, sample.rest))
     if not all(np.isin(part, (0.0, 1.0)).all() for part in (truth, judged, rest)):
@@ -119,32 +122,61 @@ def rogan_gladen(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     n, method = len(truth) + len(rest), f"Rogan-Gladen, {len(truth)} labelled"
     positives = int(truth.sum())
     negatives = len(truth) - positives
-    if not positives or not negatives or not len(rest):
-        return undefined(name, "labels of both kinds and unlabelled items are needed", n=n, method=method)
+    if not len(rest):
+        return undefined(name, "every item is labelled; take their own rate", n=n, method=method)
+    if min(positives, negatives) < _SMALL_CLASS:
+        reason = f"fewer than {_SMALL_CLASS} labels of a kind: {positives} of yes, {negatives} of no"
+        return undefined(name, reason, n=n, method=method)
     sensitivity, specificity = float(judged[truth == 1].mean()), float(1 - judged[truth == 0].mean())
     gain, q = sensitivity + specificity - 1, float(rest.mean())
     if gain <= 0:
         return undefined(name, "the judge is no better than chance", n=n, method=method)
-    value = (q + specificity - 1) / gain
-    variance = (
-        q * (1 - q) / len(rest)
-        + value**2 * sensitivity * (1 - sensitivity) / positives
-        + (1 - value) ** 2 * specificity * (1 - specificity) / negatives
-    ) / gain**2
+    value = float(np.clip((q + specificity - 1) / gain, 0.0, 1.0))
     from scipy.special import ndtri, stdtrit
 
-    half = float(ndtri((1 + level) / 2) * np.sqrt(variance))
-    groups = None if sample.clusters is None else cluster_codes(sample.clusters)
-    if groups is not None and groups[1] < n:
-        residuals = np.where(truth == 1, -value * (judged - sensitivity) / positives, 0.0)
-        residuals += np.where(truth == 0, (1 - value) * (1 - judged - specificity) / negatives, 0.0)
-        whole = np.concatenate([residuals, (rest - q) / len(rest)]) / gain
-        sums, number = np.bincount(groups[0], weights=whole), groups[1]
-        free = max(number - 1, 1)
-        half = float(stdtrit(free, (1 + level) / 2) * np.sqrt(number / free * (sums @ sums)))
-        method += f", {number} clusters"
-    low, middle, high = (float(np.clip(part, 0.0, 1.0)) for part in (value - half, value, value + half))
-    return Estimate(name, middle, low, high, n, 0, method, level)
+    critical, growth = float(ndtri((1 + level) / 2)), 1.0
+    if sample.clusters is not None and cluster_codes(sample.clusters)[1] < n:
+        labelled = cluster_codes(sample.clusters[: len(truth)])[1]
+        if labelled < 2:
+            return Estimate(name, value, None, None, n, 0, method, level, reason="one group is labelled")
+        critical = float(stdtrit(labelled - 1, (1 + level) / 2))
+        growth = _clustered_growth(sample, value, sensitivity, specificity)
+        method += f", {labelled} labelled clusters"
+    middle, error = _lang_reiczigel((q, len(rest)), (sensitivity, positives), (specificity, negatives), critical)
+    half = critical * error * growth
+    low, high = (float(np.clip(part, 0.0, 1.0)) for part in (middle - half, middle + half))
+    return Estimate(name, value, min(low, value), max(high, value), n, 0, method, level)
+
+
+def _lang_reiczigel(
+    rate: tuple[float, int], sensitivity: tuple[float, int], specificity: tuple[float, int], critical: float
+) -> tuple[float, float]:
+    """Return the middle of Lang and Reiczigel's interval and its error, of shares and the counts they are from."""
+    square = critical**2
+    n = rate[1] + square
+    q = (rate[0] * rate[1] + square / 2) / n
+    (positives, sens), (negatives, spec) = (
+        (number + 2, (share * number + 1) / (number + 2)) for share, number in (sensitivity, specificity)
+    )
+    gain = sens + spec - 1
+    value = (q + spec - 1) / gain
+    of_sens, of_spec = sens * (1 - sens) / positives, spec * (1 - spec) / negatives
+    moved = 2 * square * (value * of_sens - (1 - value) * of_spec)
+    error = np.sqrt(q * (1 - q) / n + value**2 * of_sens + (1 - value) ** 2 * of_spec) / gain
+    return value + moved, float(error)
+
+
+def _clustered_growth(sample: Sample, value: float, sensitivity: float, specificity: float) -> float:
+    """Return what clusters do to the error of the delta method, at least 1."""
+    truth, judged, rest = (np.asarray(part, np.float64) for part in (sample.truth, sample.judged, sample.rest))
+    positives, q = truth.sum(), rest.mean()
+    residuals = np.where(truth == 1, -value * (judged - sensitivity) / positives, 0.0)
+    residuals += np.where(truth == 0, (1 - value) * (1 - judged - specificity) / (len(truth) - positives), 0.0)
+    whole = np.concatenate([residuals, (rest - q) / len(rest)])
+    codes, number = cluster_codes(sample.clusters if sample.clusters is not None else range(len(whole)))
+    sums = np.bincount(codes, weights=whole)
+    alone = float(whole @ whole)
+    return float(np.sqrt(max(1.0, number / max(number - 1, 1) * float(sums @ sums) / alone))) if alone > 0 else 1.0
 
 
 def corrected_shares(

@@ -16,6 +16,7 @@ __all__ = ["correlations"]
 
 FloatArray = NDArray[np.float64]
 _LEAST = 4
+_LEAST_MET = 5
 
 
 def correlations(
@@ -31,7 +32,9 @@ def correlations(
     Each is a smooth function of means over items and pairs of items, so its error is that of the mean of its influence
     values, summed within clusters; the interval is t on Fisher's scale, ``tanh(atanh(r) +- t SE / (1 - r^2))``, with as
     many degrees of freedom as there are clusters less one. Unlike the textbook errors it needs neither normal scores
-    nor absence of ties.
+    nor absence of ties. Of two yes-or-no labels of which fewer than five are expected to meet by chance, the error on
+    that scale is at least Fisher's own, ``1 / sqrt(C - 3)``: influence values of what was never seen together show
+    nearly no error.
 
     Args:
         one: Score of each item, None where it has none; shape (n,).
@@ -52,6 +55,7 @@ def correlations(
     x, y = (np.array([scores[place] for place in kept], np.float64) for scores in (one, other))
     codes, number = cluster_codes(range(len(kept)) if clusters is None else [clusters[place] for place in kept])
     method = "influence values, Fisher scale" + ("" if number == len(kept) else f", {number} clusters")
+    floor = 1 / np.sqrt(max(number - 3, 1)) if _is_rare(x, y) else 0.0
     found = []
     for figure, make in (
         (named.PEARSON_R, _pearson),
@@ -66,14 +70,25 @@ def correlations(
             found.append(undefined(label, reason, n=len(kept), n_missing=missing, method=method))
             continue
         value, influence = make(x, y)
-        bounds = _bounds(value, influence, codes, number, level)
+        bounds = _bounds(value, influence, codes, number, floor, level)
         why = None if bounds[0] is not None else "the scores agree fully, or there is one group only"
         found.append(Estimate(label, value, *bounds, len(kept), missing, method, level, reason=why))
     return found
 
 
+def _is_rare(x: FloatArray, y: FloatArray) -> bool:
+    """Return whether both are labels of two kinds, the rarer of which would meet fewer than five times by chance."""
+    shares = []
+    for part in (x, y):
+        _, counts = np.unique(part, return_counts=True)
+        if len(counts) != 2:
+            return False
+        shares.append(counts.min() / len(part))
+    return bool(shares[0] * shares[1] * len(x) < _LEAST_MET)
+
+
 def _bounds(
-    value: float, influence: FloatArray, codes: NDArray[np.intp], number: int, level: float
+    value: float, influence: FloatArray, codes: NDArray[np.intp], number: int, floor: float, level: float
 ) -> tuple[float | None, float | None]:
     if number < 2 or 1 - abs(value) < 1e-12:
         return None, None
@@ -82,7 +97,8 @@ def _bounds(
     sums = np.bincount(codes, weights=influence, minlength=number)
     # Influence values understate the error in small samples, as residuals do; number - 3 as in Fisher's own interval.
     error = np.sqrt(number / max(number - 3, 1) * (sums @ sums)) / len(influence)
-    half = float(stdtrit(number - 1, (1 + level) / 2) * error / (1 - value**2))
+    on_scale = max(float(error) / (1 - value**2), floor)
+    half = float(stdtrit(number - 1, (1 + level) / 2) * on_scale)
     middle = np.arctanh(value)
     return float(np.tanh(middle - half)), float(np.tanh(middle + half))
 

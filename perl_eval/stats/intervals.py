@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
+from perl_eval.stats.clustered_error import clustered_error
 
 __all__ = [
     "about",
-    "clustered_standard_error",
     "count",
     "mean",
     "p_value",
@@ -85,30 +85,13 @@ def wilson(successes: float, n: float, critical: float) -> tuple[float, float]:
     return low, high
 
 
-def _critical(level: float, degrees: int | None = None) -> float:
+def _critical(level: float, degrees: float | None = None) -> float:
     """Return the two-sided critical value: normal, or Student's t with some degrees of freedom."""
     if degrees is None:
         return NormalDist().inv_cdf((1 + level) / 2)
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + level) / 2))
-
-
-def clustered_standard_error(values: ArrayLike, clusters: Sequence[Hashable] | Codes) -> tuple[float, int]:
-    """Return the cluster-robust standard error of a mean, and the number of clusters.
-
-    ``sqrt(C / (C - 1) sum_c (sum_{i in c} (s_i - mean))^2) / n``
-
-    Args:
-        values: Shape (n,).
-        clusters: Cluster of each value; at least two clusters.
-
-    Source: Miller, arXiv 2411.00640, with the small-sample factor C / (C - 1).
-    """
-    data = np.asarray(values, np.float64)
-    codes, number = cluster_codes(clusters)
-    residuals = np.bincount(codes, weights=data - data.mean(), minlength=number)
-    return float(np.sqrt(number / (number - 1) * (residuals @ residuals)) / len(data)), number
 
 
 def _repeats(clusters: Clusters, n: int) -> tuple[Codes, int] | None:
@@ -132,7 +115,7 @@ def proportion(
     """Estimate a proportion with Wilson's interval.
 
     Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / SE^2`` (SE clustered, at most n; the
-    number of clusters if all or none are hits) and z by the t quantile with C - 1 degrees of freedom.
+    effective number of clusters if all or none are hits) and z by the t quantile, see `clustered_error`.
 
     Args:
         name: Name of the figure.
@@ -162,14 +145,15 @@ def proportion(
 
 
 def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: float) -> tuple[float, float]:
-    error, number = clustered_standard_error(data, clusters)
+    found = clustered_error(data, clusters)
     if value in (0.0, 1.0):
-        effective = float(number)
-    elif error == 0:
-        effective = float(len(data))
+        effective = found.effective
+        degrees = max(1.0, effective - 1)
     else:
-        effective = min(float(len(data)), value * (1 - value) / error**2)
-    return wilson(value * effective, effective, _critical(level, number - 1))
+        effective = float(len(data)) if found.error == 0 else value * (1 - value) / found.error**2
+        degrees = found.degrees
+    effective = min(float(len(data)), effective)
+    return wilson(value * effective, effective, _critical(level, degrees))
 
 
 def mean(
@@ -207,8 +191,8 @@ def mean(
         return replace(estimate, reason="one item or group only; it has no interval")
     if np.ptp(data) == 0:
         return _constant(estimate, number, bounds)
-    error = clustered_standard_error(data, codes)[0]
-    half = _critical(level, number - 1) * error
+    found = clustered_error(data, codes)
+    half = _critical(level, found.degrees) * found.error
     low, high = value - half, value + half
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
@@ -256,7 +240,7 @@ def sparse_mean(
     if plain.value is None or plain.low is None or np.ptp(data) == 0:
         return plain
     codes = np.arange(len(data)) if clusters is None else cluster_codes(clusters)[0]
-    error, number = clustered_standard_error(data, codes)
+    error, _, number, _ = clustered_error(data, codes)
     positive = int(np.count_nonzero(np.bincount(codes, weights=data) > 0))
     method = f"Wilson at the effective size, {number} clusters, {positive} of them above zero"
     effective = plain.value * (1 - plain.value) / error**2 if error > 0 else float(len(data))

@@ -41,24 +41,27 @@ def equal_length_win_rate(
 ) -> Estimate:
     """Estimate contestant a's win rate if both answers were equally long.
 
-    A logistic regression of the score on the ratio of lengths, read at ratio 1: ``sigmoid(c)`` in
-    ``logit E[s] = c + d (length_a / length_b - 1)``. The interval is that of c (cluster-robust, t), carried through the
-    sigmoid.
+    A logistic regression of the score on the log of the ratio of lengths, read at ratio 1: ``sigmoid(c)`` in
+    ``logit E[s] = c + d log(length_a / length_b)``. The interval is that of c (cluster-robust, t), carried through the
+    sigmoid. With a and b swapped it is one less this. It holds under this model of how the judge likes length, which
+    the method names; under another it may not.
 
     Args:
         scores: 1 for a win, 0 for a loss, 1/2 for an undecided pair; shape (n,).
         lengths_a: Length of a's answer, in any unit; shape (n,).
-        lengths_b: Length of b's answer. Pairs where it is 0 have no ratio and are counted as missing.
+        lengths_b: Length of b's answer. Pairs where either is 0 have no ratio and are counted as missing.
         clusters: What shares a source, one a pair.
         level: Confidence level.
 
     Source: Lee et al., arXiv 2309.00267, appendix on length-controlled win rates.
+    Deviations: They regress on the ratio less 1, which is skewed: of two policies that are the same it says that each
+        is worse than the other.
     """
-    name, method = named.WIN_RATE_AT_EQUAL_LENGTH, "logistic regression on length ratio"
+    name, method = named.WIN_RATE_AT_EQUAL_LENGTH, "logistic regression on log length ratio, under this model"
     data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
-    live = b > 0
+    live = (a > 0) & (b > 0)
     n, missing = int(live.sum()), int((~live).sum())
-    offset = a[live] / b[live] - 1
+    offset = np.log(a[live] / b[live])
     if n < 3 or np.ptp(offset) == 0:
         return undefined(name, "the length ratio does not vary", n=n, n_missing=missing, method=method)
     names = np.arange(len(data)) if clusters is None else np.unique([str(c) for c in clusters], return_inverse=True)[1]

@@ -13,36 +13,35 @@ from perl_eval.outcomes import HALF, WON
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
 from perl_eval.stats.intervals import mean, p_value, resampled, undefined
+from perl_eval.stats.sign_flip import sign_flip_p
+from perl_eval.stats.winrate import over_groups
 
 __all__ = ["mcnemar", "paired_differences", "paired_outcomes"]
 
 FloatArray = NDArray[np.float64]
 
 
-def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike) -> Estimate:
+def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike, *, clusters: Clusters = None) -> Estimate:
     """Test whether two policies hit equally often on the same items: McNemar's test with mid-p, two-sided.
 
     With b and c the items that only a, only b hits: ``min(1, 2 P(X <= min(b, c)) - P(X = min(b, c)))``,
-    ``X ~ Bin(b + c, 1/2)``. Items are taken as independent.
+    ``X ~ Bin(b + c, 1/2)``. Where groups repeat, their sums of b - c are flipped as a whole, see `sign_flip_p`.
 
     Args:
         hits_a: Whether a hits, shape (n,).
         hits_b: Whether b hits, shape (n,).
+        clusters: What shares a source, one an item.
 
     Source: Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13 (2013), 91.
     """
     one, other = np.asarray(hits_a, bool), np.asarray(hits_b, bool)
     if one.shape != other.shape:
         raise ValueError(f"{len(one)} and {len(other)} items are not paired")
-    only_a, only_b = int(np.count_nonzero(one & ~other)), int(np.count_nonzero(~one & other))
-    name, method = named.MCNEMAR_P, "McNemar's test, mid-p"
-    if only_a + only_b == 0:
+    name, method = named.MCNEMAR_P, f"McNemar's test, mid-p{over_groups(clusters, len(one))}"
+    signs = one.astype(np.float64) - other
+    if not signs.any():
         return undefined(name, "no item tells the two apart", n=len(one), method=method)
-    from scipy.stats import binom
-
-    fewer, discordant = min(only_a, only_b), only_a + only_b
-    value = 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)
-    return p_value(name, min(1.0, float(value)), n=len(one), method=method)
+    return p_value(name, sign_flip_p(signs, clusters=clusters, mid=True), n=len(one), method=method)
 
 
 def paired_differences(
@@ -103,8 +102,10 @@ def paired_outcomes(
     """
     halves_a, halves_b = ([HALF.of(outcome) for outcome in part] for part in (outcomes_a, outcomes_b))
     wins_a, wins_b = ([WON.of(outcome) for outcome in part] for part in (outcomes_a, outcomes_b))
-    both = [(one, other) for one, other in zip(wins_a, wins_b, strict=True) if one is not None and other is not None]
-    test = mcnemar([one for one, _ in both], [other for _, other in both])
+    both = [place for place, pair in enumerate(zip(wins_a, wins_b, strict=True)) if None not in pair]
+    groups = None if clusters is None else [clusters[place] for place in both]
+    hits_a, hits_b = ([bool(part[place]) for place in both] for part in (wins_a, wins_b))
+    test = mcnemar(hits_a, hits_b, clusters=groups)
     return [
         *paired_differences(wins_a, wins_b, name=named.WIN_RATE_DIFFERENCE, clusters=clusters, resampling=resampling),
         *paired_differences(

@@ -12,7 +12,8 @@ from perl_eval.records import Ballot, Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import count, mean, p_value, proportion, undefined
 from perl_eval.stats.kappa import cohen_kappa
-from perl_eval.stats.winrate import exact_sign_p
+from perl_eval.stats.sign_flip import sign_flip_p
+from perl_eval.stats.winrate import over_groups
 
 __all__ = ["NAMES", "position_bias", "verdicts"]
 
@@ -46,8 +47,8 @@ def position_bias(
     """Estimate how far position decided.
 
     With FF (SS) the pairs whose two verdicts both name the answer shown first (second), the test is exact and
-    two-sided, ``FF ~ Bin(FF + SS, 1/2)``; consistency is ``(n - FF - SS) / n``; position preference is ``(FF - SS) /
-    n``, above 0 where the first is favoured.
+    two-sided, ``FF ~ Bin(FF + SS, 1/2)``, over groups where they repeat (see `sign_flip_p`); consistency is
+    ``(n - FF - SS) / n``; position preference is ``(FF - SS) / n``, above 0 where the first is favoured.
 
     Args:
         pairs: Verdicts of both orders as positions, see `verdicts`; None where an order has none.
@@ -72,7 +73,13 @@ def position_bias(
     return [
         count(NAMES[0], ups, n=n, n_missing=missing),
         count(NAMES[1], downs, n=n, n_missing=missing),
-        p_value(NAMES[2], exact_sign_p(ups, downs), n=ups + downs, method="exact sign test", n_missing=missing),
+        p_value(
+            NAMES[2],
+            sign_flip_p(preference, clusters=groups),
+            n=ups + downs,
+            method=f"exact sign test{over_groups(groups, n)}",
+            n_missing=missing,
+        ),
         proportion(NAMES[3], ~(first | second), clusters=groups, n_missing=missing, level=how.level),
         mean(NAMES[4], preference, clusters=groups, n_missing=missing, bounds=(-1.0, 1.0), level=how.level),
         replace(kappa, n_missing=missing),

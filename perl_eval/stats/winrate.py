@@ -18,11 +18,12 @@ from perl_eval.outcomes import DROPPED, HALF, LOST, WON, Weighting, is_undecided
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, select
 from perl_eval.stats.intervals import count, mean, p_value, proportion, resampled_mean, undefined
+from perl_eval.stats.sign_flip import sign_flip_p
 
 __all__ = [
     "PairCounts",
-    "exact_sign_p",
     "outcome_scores",
+    "over_groups",
     "sign_test",
     "soft_rate",
     "tally",
@@ -89,21 +90,25 @@ def _counted(weighting: Weighting, outcomes: Sequence[str]) -> FloatArray:
     return np.fromiter((table[outcome] for outcome in outcomes), np.float64, len(outcomes))
 
 
-def sign_test(wins: int, losses: int) -> Estimate:
-    """Test whether wins and losses are equally likely, exactly: ``wins ~ Bin(wins + losses, 1/2)``, two-sided."""
-    name, n = named.WIN_AGAINST_LOSS_SIGN_TEST_P, wins + losses
+def sign_test(scores: Sequence[float] | FloatArray, *, clusters: Clusters = None) -> Estimate:
+    """Test whether wins and losses are equally likely, exactly, two-sided; over groups where they repeat.
+
+    Args:
+        scores: 1 for a win, 0 for a loss, 1/2 for what says nothing; shape (n,).
+        clusters: What shares a source, one a pair.
+    """
+    signs = np.rint(2 * np.asarray(scores, np.float64) - 1)
+    name, n = named.WIN_AGAINST_LOSS_SIGN_TEST_P, int(np.count_nonzero(signs))
+    method = f"exact sign test{over_groups(clusters, len(signs))}"
     if n == 0:
-        return undefined(name, "no pair was decided", method="exact sign test")
-    return p_value(name, exact_sign_p(wins, losses), n=n, method="exact sign test")
+        return undefined(name, "no pair was decided", method=method)
+    return p_value(name, sign_flip_p(signs, clusters=clusters), n=n, method=method)
 
 
-def exact_sign_p(ups: int, downs: int) -> float:
-    """Return the two-sided exact p-value of the sign test; 1 where there is nothing to test."""
-    if ups + downs == 0:
-        return 1.0
-    from scipy.stats import binomtest
-
-    return float(binomtest(ups, ups + downs, 0.5).pvalue)
+def over_groups(clusters: Clusters, n: int) -> str:
+    """Return what goes after the name of a test that is over groups, because some hold more than one of n items."""
+    number = n if clusters is None else cluster_codes(clusters)[1]
+    return f" over {number} groups" if number < n else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,7 @@ def win_rates(
         way.mean(named.WIN_RATE_UNDECIDED_HALF, scores, groups, lost),
         way.proportion(named.WIN_RATE_UNDECIDED_DROPPED, won, select(groups, kept), lost),
         _net(way, scores, groups, lost),
-        sign_test(counts.wins, counts.losses),
+        sign_test(scores, clusters=groups),
     ]
     for case, filled in (("lost", worth("loss")), ("won", worth("win"))):
         guess = _filled(judged, wins, filled), _filled(judged, scores, filled)

@@ -24,6 +24,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from perl_eval.errors import UserError
+from perl_eval.storage import hub_snapshot
 from perl_eval.storage.quiet_logs import quiet
 
 __all__ = ["CARD", "MARK", "SCHEMES", "fetch", "is_address", "is_private", "local", "shown", "staged"]
@@ -152,7 +153,9 @@ def local(path: str) -> Path:
 
 
 def shown(path: PurePath) -> str:
-    """Return the address that a path in the cache stands for; any other path is itself."""
+    """Return the address that a path in the cache stands for, or a model's name on the hub; else the path."""
+    if name := hub_snapshot.name_of(path):
+        return name
     try:
         section, _, scheme, *rest = path.relative_to(_cache()).parts
     except ValueError:

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from numbers import Integral, Real
 from pathlib import Path, PurePath
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
-from perl_eval.storage import parquet, remote
+from perl_eval.storage import hub_snapshot, parquet, remote
 from perl_eval.storage.remote import CARD, MARK
 
 __all__ = [
@@ -57,6 +57,8 @@ _PACKAGES = (
 )
 INPUTS = "inputs"
 """The folder in a run folder that holds what the verb read of other tools' files, run folders of their own."""
+_NO_PART = ("max_requests", "max_cost_usd")
+"""Arguments on cards of 0.1.0 that are no part of what a run is."""
 CHECKPOINT = ".checkpoint"
 """The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
@@ -69,8 +71,10 @@ def _sha256(path: Path) -> str:
 
 def _is_output(path: Path, folder: Path) -> bool:
     """Ledgers stay open to later runs, hidden files are unfinished work, inputs have cards: none is an output."""
-    parts = path.relative_to(folder).parts
-    other = parts[0] == INPUTS or any(part.startswith(".") for part in parts)
+    name = path.relative_to(folder)
+    if hub_snapshot.name_of(folder) and not hub_snapshot.counts(name.as_posix()):
+        return False  # another program's
+    other = name.parts[0] == INPUTS or any(part.startswith(".") for part in name.parts)
     return path.is_file() and path.name != CARD and not other and ".sqlite" not in path.name
 
 
@@ -256,6 +260,13 @@ class Run:
         shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
         self.done = True
 
+    def reopen(self) -> None:
+        """Go on with a finished run: its card goes, and from then on it is an unfinished one."""
+        _write_json(self.folder / MARK, self._plan)
+        (self.folder / CARD).unlink(missing_ok=True)
+        parquet.sweep(self.folder)
+        self.done, self.notes = False, {}
+
     def write(self, records: Iterable[Any], record: type) -> Path:
         """Write records to the file of their kind and return its path."""
         path = self.folder / FILES[record]
@@ -277,6 +288,11 @@ def _plain(value: Any) -> Any:
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
     parquet.replace_file(path, lambda partial: partial.write_text(text + "\n", "utf-8"))
+
+
+def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that make a run what it is."""
+    return {name: value for name, value in arguments.items() if name not in _NO_PART}
 
 
 def start(
@@ -318,6 +334,7 @@ def start(
         raise UserError(f"{out} is a file", "give a folder for the output")
     card = read_card(out)
     if card is not None:
+        card = replace(card, arguments=_own(card.arguments))
         if {name: getattr(card, name) for name in plan} == plan:
             _refuse_if_changed(out, card, card.outputs)
             return Run(out, plan, card)
@@ -334,6 +351,8 @@ def start(
     if not writable:
         raise UserError(f"cannot write {out}", "choose a folder you can write to")
     begun = _read_mark(out / MARK)
+    if begun is not None:
+        begun = {**begun, "arguments": _own(begun["arguments"])}
     if begun is not None and begun != plan and held:
         raise UserError(
             f"{out} holds an unfinished run of another `{begun['verb']}` command: {_difference(begun, plan)}",

@@ -15,9 +15,10 @@ import numpy as np
 
 from perl_eval import figure_names as named
 from perl_eval.checks import valid_seed
+from perl_eval.models.model_source import located
 from perl_eval.records import About, Estimate
 from perl_eval.stats import intervals
-from perl_eval.storage import run_folder
+from perl_eval.storage import hub_snapshot, run_folder
 from perl_eval.training import overoptimisation_plot
 from perl_eval.training.cells import FULL, AblateOptions, Cells, Figures, Stage, Truth
 
@@ -48,7 +49,8 @@ def run(
     options = options or AblateOptions()
     data, out = Path(data), Path(out)
     arguments = asdict(options) | {"truth": truth is not None}
-    inputs = {"data": data}
+    sources = {size: located(size) for size in options.sizes}
+    inputs = {"data": data} | {size: path for size, path in sources.items() if hub_snapshot.name_of(path)}
     with run_folder.start(out, verb="ablate", arguments=arguments, seed=valid_seed(seed), inputs=inputs) as going:
         if going.done:
             return going.folder

@@ -20,6 +20,8 @@ from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.checkpoint_folder import is_adapter
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.log_probs import token_log_probs
+from perl_eval.models.model_source import located
+from perl_eval.models.pretrained import is_gguf
 from perl_eval.models.prompt_room import prompt_room
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import encode_prompt, pad
@@ -115,8 +117,9 @@ class Cells:
 
     def _prior(self, name: str, seed: int) -> Path:
         given = next(size for size in self.options.sizes if Path(size).name == name)
-        if (Path(given) / "config.json").is_file():
-            return Path(given)
+        path = located(given)
+        if (path / "config.json").is_file() or is_gguf(path):
+            return path
         chosen = replace(self.options.sft, model=f"scratch:{given}")
         return sft.run(self.data / "demonstrations", self.place / "sft", options=chosen, seed=seed)
 

@@ -19,6 +19,7 @@ from perl_eval.checks import at_least_one, valid_seed
 from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
+from perl_eval.models.model_source import located
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.tokenize import encode_dialogue
 from perl_eval.records import About, Estimate, Score, digest
@@ -69,7 +70,8 @@ def run(data: Path, prior: Path, out: Path, *, options: FoldOptions | None = Non
         DataError: A broken row or a changed input.
     """
     options = options or FoldOptions()
-    inputs = {"data": Path(data), "prior": Path(prior)}
+    prior = located(prior)
+    inputs = {"data": Path(data), "prior": prior}
     with run_folder.start(
         out, verb="train reward folds", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs
     ) as going:

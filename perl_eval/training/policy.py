@@ -11,6 +11,7 @@ from perl_eval.checks import valid_seed
 from perl_eval.metrics.glossary import curve_glossary
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.model_card import model_card
+from perl_eval.models.model_source import located
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
 from perl_eval.training.actor_critic import POLICY, VALUE, Roles
@@ -49,11 +50,12 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         DataError: A changed input, or a reward model of another backbone.
     """
     options = options or PolicyOptions()
-    inputs, extra = {"data": Path(data), "prior": Path(prior)}, {}
+    prior = located(prior)
+    inputs, extra = {"data": Path(data), "prior": prior}, {}
     if callable(reward):
         extra = {"reward": signature(reward)}
     else:
-        members = [Path(reward)] if isinstance(reward, str | Path) else [Path(one) for one in reward]
+        members = [located(one) for one in ([reward] if isinstance(reward, str | Path) else reward)]
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
     processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
@@ -76,7 +78,7 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
             roles.policy.backbone.save(roles.policy.name, going.folder)
             going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
             going.write(fit.curve, Measurement)
-            model_card(going.folder, "train policy", str(prior), going.notes, curve_glossary("train policy"))
+            model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()
     return going.folder
 

@@ -21,6 +21,7 @@ from perl_eval.models.batching import batch_of_step
 from perl_eval.models.checkpoint_folder import hold_bias
 from perl_eval.models.generate import item_seed
 from perl_eval.models.model_card import model_card
+from perl_eval.models.model_source import located
 from perl_eval.models.prompt_room import prompt_room
 from perl_eval.models.reward_model import (
     REWARD,
@@ -315,7 +316,8 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
     """
     options = options or RewardOptions()
     prompt_room(options.max_tokens, options.max_new_tokens)
-    inputs = {"data": Path(data), "prior": Path(prior)}
+    prior = located(prior)
+    inputs = {"data": Path(data), "prior": prior}
     processes = Processes.current(options.resources.placement.resolve(), shards=True)
     plan = {"verb": "train reward", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
@@ -349,7 +351,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
             if scores:
                 going.write(held_out_quality(split, scores, trainer.kind, line), Estimate)
             going.write(fit.curve, Measurement)
-            model_card(going.folder, "train reward", str(prior), going.notes, curve_glossary("train reward"))
+            model_card(going.folder, "train reward", prior, going.notes, curve_glossary("train reward"))
         processes.wait()
     return going.folder
 

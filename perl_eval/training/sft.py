@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from perl_eval.models.from_scratch_vision import make_vision_model, make_vision_
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged
 from perl_eval.models.model_card import model_card
+from perl_eval.models.model_source import SCRATCH, located
 from perl_eval.models.tokenize import Encoded, encode_dialogue, pad
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
@@ -36,13 +37,15 @@ from perl_eval.training.schedule import Schedule
 
 __all__ = ["SftOptions", "SftTrainer", "run"]
 
-_SCRATCH = "scratch:"
 _ADAPTER = "sft"
 
 
 @dataclass(frozen=True, slots=True)
 class SftOptions:
-    """``model`` is a folder, or ``scratch:tiny|small|medium`` for one made from nothing; ``epochs`` over the rows.
+    """``model`` is a folder, a GGUF file, or ``ORG/NAME[@REVISION]`` of the hub; ``epochs`` over the rows.
+
+    ``scratch:tiny|small|medium`` is one made from nothing. ``chat_template`` is a file with the template that dialogues
+    are written with, in place of the tokenizer's own; the trained model keeps it.
 
     Made from nothing for rows with pictures, it is a vision-language model.
 
@@ -63,6 +66,7 @@ class SftOptions:
     patience: int = 0
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    chat_template: Path | None = None
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
@@ -71,11 +75,13 @@ class SftOptions:
         not_negative(self, "patience", "weight_decay", "limit")
         if self.lora is not None and self.start is None:
             raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
+        if self.chat_template is not None and self.start is None:
+            raise UserError(f"model {self.model} has a chat template of its own", "leave out chat_template")
 
     @property
     def start(self) -> Path | None:
         """The folder of the model to start from, or None if one is made from nothing."""
-        return None if self.model.startswith(_SCRATCH) else Path(self.model)
+        return None if self.model.startswith(SCRATCH) else Path(self.model)
 
     @property
     def rate(self) -> float:
@@ -100,7 +106,7 @@ def _backbone(options: SftOptions, found: Sequence[Row], folder: Path, seed: int
     """Return the model to train, opened or made from nothing."""
     placement = options.resources.placement
     if options.start is None:
-        size = size_of(options.model.removeprefix(_SCRATCH))
+        size = size_of(options.model.removeprefix(SCRATCH))
         tokenizer = make_tokenizer(_texts(found), size.vocabulary)
         if any(row.images for row in found):
             processor = make_vision_processor(tokenizer)
@@ -109,7 +115,7 @@ def _backbone(options: SftOptions, found: Sequence[Row], folder: Path, seed: int
         return Backbone(make_model(size, tokenizer, seed=seed), tokenizer, folder, placement, frozen=False)
     if is_adapter(options.start):
         raise UserError(f"{options.start} is an adapter, which has no weights of its own", "give a whole model")
-    return open_backbone(options.start, placement, frozen=options.lora is not None)
+    return open_backbone(options.start, placement, frozen=options.lora is not None, chat_template=options.chat_template)
 
 
 def _encode(processor: Any, found: Sequence[Row], options: SftOptions) -> list[Encoded]:
@@ -140,9 +146,15 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
         UserError: No such data or model, or a model that is an adapter.
         DataError: A broken row or a changed input.
     """
+    options = replace(options, model=str(located(options.model)))
     inputs = {"data": Path(data)} | ({"model": options.start} if options.start else {})
+    arguments = asdict(options)
+    if options.chat_template is None:  # as on the cards of before
+        del arguments["chat_template"]
+    else:
+        inputs["chat_template"] = options.chat_template
     processes = Processes.current(options.resources.placement.resolve(), shards=True)
-    plan = {"verb": "train sft", "arguments": asdict(options), "seed": valid_seed(seed), "inputs": inputs}
+    plan = {"verb": "train sft", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
@@ -163,9 +175,7 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
             _save(ready.backbone, options, going.folder)
             going.notes |= {**trainer.notes(fit), **meter.notes()}
             going.write(fit.curve, Measurement)
-            model_card(
-                going.folder, "train sft", str(options.start or options.model), going.notes, curve_glossary("train sft")
-            )
+            model_card(going.folder, "train sft", Path(options.model), going.notes, curve_glossary("train sft"))
         processes.wait()
     return going.folder
 

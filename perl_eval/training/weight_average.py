@@ -12,6 +12,7 @@ from perl_eval.models.backbone import open_backbone
 from perl_eval.models.device import Placement
 from perl_eval.models.ensemble import averaged
 from perl_eval.models.model_card import model_card
+from perl_eval.models.model_source import located
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer, prior_scale
 from perl_eval.records import Estimate, Score
 from perl_eval.sources import rows
@@ -54,15 +55,16 @@ def run(
     options = options or AverageOptions()
     if len(members) < 2:
         raise UserError(f"{len(members)} reward model has no average", "give two or more")
-    inputs = {"data": Path(data), "prior": Path(prior)}
-    inputs |= {f"reward {number}": Path(member) for number, member in enumerate(members)}
+    prior, members = located(prior), [located(one) for one in members]
+    inputs = {"data": Path(data), "prior": prior}
+    inputs |= {f"reward {number}": member for number, member in enumerate(members)}
     with run_folder.start(
         out, verb="train average", arguments=asdict(options), seed=valid_seed(seed), inputs=inputs
     ) as going:
         if going.done:
             return going.folder
         backbone = open_backbone(prior, options.placement)
-        scorers = [RewardScorer(Path(one), backbone, name=f"member-{place}") for place, one in enumerate(members)]
+        scorers = [RewardScorer(one, backbone, name=f"member-{place}") for place, one in enumerate(members)]
         kinds = {scorer.scale.loss for scorer in scorers}
         if len(kinds) > 1:
             raise UserError("some members are pointwise and some pairwise", "average reward models of one loss")
@@ -89,5 +91,5 @@ def run(
         going.write(held_out_quality(split, scores, kind, line), Estimate)
         going.notes |= {"members": len(members), "loss": kind, "prior reward mean": mean, "prior reward std": std}
         going.notes |= {"backbone sha256": backbone.sha256, **backbone.counts(REWARD)}
-        model_card(going.folder, "train average", str(prior), going.notes, "It has none: nothing was trained.")
+        model_card(going.folder, "train average", prior, going.notes, "It has none: nothing was trained.")
     return going.folder

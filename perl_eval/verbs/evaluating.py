@@ -30,7 +30,7 @@ def judge(
     b: Source = None,
     *,
     by: str | Judge,
-    prompt: str,
+    prompt: str = "preference",
     out: str | Path | None = None,
     options: JudgeOptions | None = None,
 ) -> Judged:
@@ -41,7 +41,8 @@ def judge(
             names the policy.
         b: Those of another, or None.
         by: A judge, or what opens one, such as ``chat:MODEL``; see `perl_eval.open_judge`.
-        prompt: Name of the prompt, such as ``helpful``; it wins over that of the options.
+        prompt: Name of the prompt, such as ``helpful``; it wins over that of the options. The default compares two
+            answers to any request.
         out: Folder to keep judgements and replies in. Without it replies are gone with the result: give it, or a ledger
             in the options, where they cost money.
         options: How to judge.

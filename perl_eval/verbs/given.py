@@ -12,7 +12,7 @@ from perl_eval.records import HumanLabel
 from perl_eval.results import Result, TemporaryFolder
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Source", "home_of", "kept", "records_in", "rows_in"]
+__all__ = ["Source", "home_of", "kept", "model_of", "records_in", "rows_in"]
 
 Source = Any
 """A run folder or file, a result of a verb, or objects in memory."""
@@ -69,6 +69,19 @@ def home_of(source: Source) -> Path:
     if not Path(source).exists():
         raise UserError(f"no such file or folder: {source}", "check the path")
     return Path(source)
+
+
+def model_of(source: Source) -> Path:
+    """Return the folder of a result, or of a model: a path as it is, or a model of the hub, downloaded.
+
+    Raises:
+        UserError: It is neither, there is nothing at that path, or the hub has no such model.
+    """
+    if not isinstance(source, str | Path):
+        return home_of(source)
+    from perl_eval.models.model_source import located
+
+    return home_of(located(source))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perl_eval.training.reward import RewardOptions
     from perl_eval.training.sft import SftOptions
 
-from perl_eval.verbs.given import Source, home_of, kept, rows_in
+from perl_eval.verbs.given import Source, kept, model_of, rows_in
 
 __all__ = ["build", "sample", "train_policy", "train_reward", "train_sft"]
 
@@ -31,7 +31,7 @@ def sample(
     """Have a model answer the prompts of a data set.
 
     Args:
-        model: A model's folder, or the result of a training verb.
+        model: A model's folder, a GGUF file, ``ORG/NAME[@REVISION]`` of the hub, or the result of a training verb.
         data: Rows: a folder of splits, or objects, see `perl_eval.rows`; their prompts are answered.
         out: Folder to keep the answers in.
         options: Name, split, draws, temperature, lengths.
@@ -53,7 +53,7 @@ def sample(
     from perl_eval.sampling.in_process import run
 
     with rows_in(data, whole=options.split if options else "test") as asked:
-        return kept(Completions, out, lambda home: run(home_of(model), asked, home, options=options, seed=seed))
+        return kept(Completions, out, lambda home: run(model_of(model), asked, home, options=options, seed=seed))
 
 
 def build(
@@ -130,7 +130,7 @@ def train_reward(
 
     Args:
         data: Rating or Preference rows: a folder of splits, or objects, see `perl_eval.rows`.
-        prior: The SFT model: its folder, or the result of `train_sft`.
+        prior: The SFT model: its folder, ``ORG/NAME[@REVISION]`` of the hub, or the result of `train_sft`.
         out: Folder to keep the model in; without it the model is gone with the result.
         options: Loss, LoRA or full, epochs, rates.
         seed: Of the run.
@@ -151,7 +151,7 @@ def train_reward(
     """
     from perl_eval.training.reward import run
 
-    start = home_of(prior)
+    start = model_of(prior)
     with rows_in(data, make=("validation", "test")) as rows:
         return kept(Trained, out, lambda home: run(rows, start, home, options=options, seed=seed))
 
@@ -169,7 +169,7 @@ def train_policy(
 
     Args:
         data: Rows: a folder of splits, or objects, see `perl_eval.rows`; their prompts are answered.
-        prior: The SFT model: its folder, or the result of `train_sft`.
+        prior: The SFT model: its folder, ``ORG/NAME[@REVISION]`` of the hub, or the result of `train_sft`.
         reward: A reward model or several, folders or results of `train_reward`; or a function from prompts and answers
             to numbers.
         out: Folder to keep the policy in; without it the policy is gone with the result.
@@ -195,9 +195,9 @@ def train_policy(
 
     rewards = reward
     if isinstance(reward, str | Path | Result):
-        rewards = home_of(reward)
+        rewards = model_of(reward)
     elif isinstance(reward, Sequence):
-        rewards = [home_of(one) for one in reward]
-    start = home_of(prior)
+        rewards = [model_of(one) for one in reward]
+    start = model_of(prior)
     with rows_in(data) as rows:
         return kept(Trained, out, lambda home: run(rows, start, rewards, home, options=options, seed=seed))

@@ -17,6 +17,7 @@ from perl_eval.cli import app
 COMMANDS: Mapping[str, str] = {
     "build": "build coffee-world",
     "ablate": "ablate --data none",
+    "recorded": "recorded --data none",
     "sample": "sample --model none --data none",
     "judge": "judge none none --judge scripted:length --prompt helpful",
     "score": "score none",
@@ -75,8 +76,8 @@ NAMES: Mapping[str, str] = {
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
     """,
     "not negative": """
-        beta caution gpus judge:temperature noise price price-in price-out sample:temperature tie-margin usd-per-hour
-        usd-per-judgement weight-decay
+        beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-out
+        sample:temperature tie-margin usd-per-hour usd-per-judgement weight-decay
     """,
     "finite": "missing-end-reward position-bias threshold upper",
     "rate": "rate",

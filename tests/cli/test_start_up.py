@@ -12,8 +12,18 @@ from perl_eval.records import Completion, Message
 from perl_eval.storage import parquet
 
 HEAVY = (
-    *("datasets", "huggingface_hub", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow", "pyarrow.dataset"),
-    *("rich.console", "scipy", "scipy.stats", "sklearn", "sqlite3", "statsmodels", "torch", "transformers"),
+    *("aiohttp", "datasets", "huggingface_hub", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow"),
+    *(
+        "pyarrow.dataset",
+        "rich.console",
+        "scipy",
+        "scipy.stats",
+        "sklearn",
+        "sqlite3",
+        "statsmodels",
+        "torch",
+        "transformers",
+    ),
 )
 """Not pandas, which pyarrow loads by itself for any list of Python's, nor pydantic, which typer does."""
 PROGRAM = f"""
@@ -55,7 +65,7 @@ def test_help_loads_what_prints_it(folder: Path, line: str) -> None:
     [
         ("score", set()),
         ("score a --draws 0 --out out", set()),
-        ("judge a b --judge scripted:length --out out", set()),
+        ("judge a --judge scripted:length --out out", set()),
         ("score a --level 2 --out out", {"numpy"}),
         ("score nowhere --out out", {"numpy", "pyarrow"}),
         ("agree nowhere nowhere --out out", {"numpy", "pyarrow"}),

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from perl_eval.client.endpoint import Endpoint
-from perl_eval.client.http import Answer, Detour, Wire
-from perl_eval.errors import JudgeError, TimedOut
+from perl_eval.client.http import Transport
+from perl_eval.client.refusals import Answer
+from perl_eval.errors import JudgeError, TimedOut, UserError
 
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -50,12 +51,12 @@ class Server:
 HEADERS = {"authorization": "Bearer x", "content-type": "application/json"}
 
 
-def exchange(server: Server, times: int = 1, timeout_s: float = 2.0, way: type[Wire | Detour] = Wire) -> list[Answer]:
+def exchange(server: Server, times: int = 1, timeout_s: float = 2.0) -> list[Answer]:
     async def run() -> list[Answer]:
         listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         async with listening:
-            line = way(f"http://127.0.0.1:{port}/v1/", HEADERS, timeout_s)
+            line = Transport(f"http://127.0.0.1:{port}/v1/", HEADERS, timeout_s)
             try:
                 return [await line.post("/x", b'{"n":%d}' % number) for number in range(times)]
             finally:
@@ -142,16 +143,14 @@ def test_broken_replies_are_errors_of_the_judge(reply: bytes | None, error: type
     assert type(caught.value) is error
 
 
-@pytest.mark.parametrize("way", [Wire, Detour])
-def test_a_reply_that_does_not_come_times_out(way: type[Wire | Detour]) -> None:
+def test_a_reply_that_does_not_come_times_out() -> None:
     with pytest.raises(TimedOut, match=r"no reply within 0\.1 s"):
-        exchange(Server(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhal"), timeout_s=0.1, way=way)
+        exchange(Server(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhal"), timeout_s=0.1)
 
 
-@pytest.mark.parametrize("way", [Wire, Detour])
-def test_a_server_that_is_not_there_cannot_be_connected(way: type[Wire | Detour]) -> None:
+def test_a_server_that_is_not_there_cannot_be_connected() -> None:
     async def run() -> None:
-        line = way("http://127.0.0.1:9/v1", HEADERS, 1.0)
+        line = Transport("http://127.0.0.1:9/v1", HEADERS, 1.0)
         try:
             await line.post("/x", b"{}")
         finally:
@@ -166,8 +165,11 @@ def test_a_server_that_speaks_no_tls_is_no_safe_connection() -> None:
         server = Server(OK)
         listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
         async with listening:
-            line = Wire(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", HEADERS, 1.0)
-            await line.post("/x", b"{}")
+            line = Transport(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", HEADERS, 1.0)
+            try:
+                await line.post("/x", b"{}")
+            finally:
+                await line.close()
 
     with pytest.raises(TimedOut):
         asyncio.run(run())
@@ -210,7 +212,7 @@ def test_a_cancelled_request_does_not_leave_its_reply_to_the_next() -> None:
         listening = await asyncio.start_server(slow, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         async with listening:
-            line = Wire(f"http://127.0.0.1:{port}", HEADERS, 2.0)
+            line = Transport(f"http://127.0.0.1:{port}", HEADERS, 2.0)
             first = asyncio.create_task(line.post("/", b"{}"))
             await held.wait()
             first.cancel()
@@ -224,3 +226,114 @@ def test_a_cancelled_request_does_not_leave_its_reply_to_the_next() -> None:
     content, connections = asyncio.run(run())
     assert content == b"second"
     assert connections == 2
+
+
+def numbered(number: int, content: bytes = b"") -> bytes:
+    body = content or b"reply %d" % number
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize("pause_s", [(0.0, 0.0), (0.02, 0.0), (0.0, 0.02), (0.02, 0.02)])
+@pytest.mark.parametrize("cut", [0, 20, -1], ids=["whole", "in the head", "in the body"])
+def test_a_spare_reply_answers_no_other_request(pause_s: tuple[float, float], cut: int) -> None:
+    """Each reply is sent twice, in one piece or several; between two requests there is time for all of them to come."""
+
+    async def run() -> list[bytes]:
+        number = 0
+
+        async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal number
+            try:
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(
+                        next(int(line[15:]) for line in head.lower().split(b"\r\n") if b"t-length:" in line)
+                    )
+                    number += 1
+                    both = numbered(number) * 2
+                    place = len(both) // 2 + cut
+                    for piece, wait_s in ((both[:place], pause_s[0]), (both[place:], pause_s[1])):
+                        writer.write(piece)
+                        await writer.drain()
+                        await asyncio.sleep(wait_s)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        listening = await asyncio.start_server(twice, "127.0.0.1", 0)
+        async with listening:
+            line = Transport(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", HEADERS, 2.0)
+            contents = []
+            for _ in range(6):
+                contents.append((await line.post("/", b"{}")).content)
+                await asyncio.sleep(0.06)
+            await line.close()
+            await asyncio.sleep(0.01)
+        return contents
+
+    assert asyncio.run(run()) == [b"reply %d" % number for number in range(1, 7)]
+
+
+def test_a_reply_that_says_go_on_first_is_read() -> None:
+    (answer,) = exchange(Server(b"HTTP/1.1 100 Continue\r\n\r\n" + OK))
+    assert (answer.status, answer.content) == (200, b"{}")
+
+
+def test_an_address_may_hold_any_letter() -> None:
+    server = Server(OK)
+
+    async def run() -> Answer:
+        listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
+        async with listening:
+            line = Transport(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/é/%20", HEADERS, 2.0)
+            try:
+                return await line.post("/x", b"{}")
+            finally:
+                await line.close()
+                await asyncio.sleep(0.01)
+
+    assert asyncio.run(run()).content == b"{}"
+    assert server.requests[0].startswith(b"POST /%C3%A9/%20/x HTTP/1.1")
+
+
+def test_what_unpacks_to_too_much_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perl_eval.client.http._LONGEST_REPLY", 1 << 16)
+    packed = gzip.compress(bytes(1 << 20))
+    reply = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n%s" % (len(packed), packed)
+    with pytest.raises(JudgeError, match="too long"):
+        exchange(Server(reply))
+
+
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_an_address_without_a_port_number_is_a_mistake(port: str) -> None:
+    with pytest.raises(UserError, match="address is none"):
+        Endpoint(f"http://127.0.0.1:{port}/v1", "NO_SUCH_KEY", 2.0, None, None)
+
+
+def test_the_key_is_hidden_however_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-secret")
+    escaped = "".join(f"\\u{ord(char):04x}" for char in "sk-secret").encode()
+    replies = [
+        b"HTTP/1.1 sk-secret OK\r\nconnection: close\r\n\r\n",
+        b"HTTP/1.1 302 F\r\nlocation: http://x/?t=sk-secret\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        numbered(1, b'{"error": "%s"}' % escaped).replace(b"200", b"400"),
+        numbered(1, b'{"error": "%s"}' % escaped),
+        numbered(1, b'{"model": "%s"}' % escaped),
+    ]
+
+    async def run(reply: bytes) -> str:
+        server = Server(reply)
+        listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", "SOME_KEY", 2.0, None, None)
+            try:
+                return str((await endpoint.post("/x", {})).content)
+            except JudgeError as error:
+                return str(error)
+            finally:
+                await endpoint.close()
+                await asyncio.sleep(0.01)
+
+    said = [asyncio.run(run(reply)) for reply in replies]
+    assert not any("secret" in text for text in said)
+    assert sum("(key)" in text for text in said) == 4

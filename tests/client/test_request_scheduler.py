@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from perl_eval.client.account import Spending
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import again_after, with_retries
-from perl_eval.client.scheduler import Handling, Request, Scheduler, looked_up
+from perl_eval.client.scheduler import Scheduler
+from perl_eval.client.service import Handling, Request, looked_up
 from perl_eval.client.usage import Usage
 from perl_eval.errors import JudgeError, RateLimited, Refused, UserError
 
@@ -71,7 +73,7 @@ def asked(
             for start in range(0, len(numbers), 8):
                 yield looked_up(ledger, [(key(number), number) for number in numbers[start : start + 8]])
 
-        found = list(Scheduler(service, ledger, limits, tally, handling).answers(blocks()))
+        found = list(Scheduler(service, ledger, limits, handling, Spending(tally)).answers(blocks()))
     return [(number, answer.text if isinstance(answer, Reply) else str(answer)) for number, answer in found], tally
 
 

@@ -18,6 +18,10 @@ CONFIGS = {
     "bolt": {"messages"},
     "harmless": {"pairs"},
     "vqav2": {"questions", "ratings", "pairs"},
+    "llmbar": {"pairs", "natural", "adversarial"},
+    "judgebench": {"pairs", "gpt", "claude"},
+    "reward_bench_2": {"pairs", "ties"},
+    "mt_bench": {"pairs", "votes"},
 }
 
 
@@ -28,6 +32,7 @@ def test_the_public_names() -> None:
     assert (
         *("taskmaster_coffee", "taskmaster_ticketing", "tldr", "bolt"),
         *("harmless", "shp", "android_control", "vqav2"),
+        *("llmbar", "judgebench", "reward_bench_2", "mt_bench"),
     ) == NAMES
 
 
@@ -54,6 +59,22 @@ def test_an_unknown_configuration_lists_those_that_exist(tmp_path) -> None:
     with pytest.raises(BuilderError) as caught:
         load("taskmaster-coffee", "ratngs", data_dir=tmp_path)
     assert str(caught.value) == ("taskmaster-coffee has no configuration 'ratngs'; choose from ratings, pairs, dialogs")
+
+
+def test_one_split_is_loaded_as_datasets_does_it(upstream, cache, write_lines, harmless_pair) -> None:
+    for split, words in (("train", ["a", "b", "c", "d"]), ("test", ["e"])):
+        write_lines(f"harmless-base/{split}.jsonl.gz", [harmless_pair(word) for word in words])
+    given = {"data_dir": upstream, "cache_dir": cache, "checksums": "record"}
+    whole = load("harmless", **given)
+    assert {split: rows.num_rows for split, rows in whole.items()} == {"train": 4, "test": 1}
+    assert load("harmless", split="train", **given)["id"][:] == whole["train"]["id"][:]
+    assert load("harmless", split="train[:50%]+test", **given).num_rows == 3
+    assert [row["id"] for row in load("harmless", split="test", streaming=True, **given)] == whole["test"]["id"][:]
+    with pytest.raises(BuilderError) as caught:
+        load("harmless", split="dev", **given)
+    assert str(caught.value) == "harmless pairs has no split 'dev'; choose from train, test"
+    with pytest.raises(BuilderError, match="harmless has no option 'checksum'; choose from checksums, splits"):
+        load("harmless", data_dir=upstream, checksum="record")
 
 
 def test_a_missing_folder_is_one_line(tmp_path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_builders import DataError, open_builder
+from datasets_builders import BuilderError, DataError, open_builder
 from datasets_builders.checks import examine
 from datasets_builders.publish import write_config
 
@@ -46,6 +46,26 @@ def test_turns_become_messages(upstream, cache, coffee, rated_turn) -> None:
     assert rows["b"]["completion"] == [call]
     assert rows["a"]["source_file"] == "TM-4-2024/reward/reward_00.json"
     assert rows["a"]["dataset"] == "taskmaster_coffee"
+
+
+def test_calls_are_text_where_that_is_asked_for(upstream, cache, coffee, rated_turn) -> None:
+    context = [HELLO, CALL, REPLY]
+    coffee([rated_turn("up", context, DONE, 1.0), rated_turn("down", context, CALL, 0.0)])
+    for config, column in (("ratings", "completion"), ("pairs", "rejected")):
+        plain, _ = rows_of("taskmaster_coffee", config, upstream, cache)
+        texts, _ = rows_of("taskmaster_coffee", config, upstream, cache, format_calls="text")
+        name = "down" if config == "ratings" else "up:down"
+        said, written = (one[name]["prompt"] + one[name][column] for one in (plain, texts))
+        for before, after in zip(said, written, strict=True):
+            assert after["tool_calls"] is None
+            if before["tool_calls"]:
+                (call,) = before["tool_calls"]
+                assert json.loads(after["content"]) == call["function"]
+            else:
+                assert after == before
+        assert any(turn["tool_calls"] for turn in plain[name][column])
+    with pytest.raises(BuilderError, match="format_calls='xml' is not known; choose 'tool_calls' or 'text'"):
+        rows_of("taskmaster_coffee", "ratings", upstream, cache, format_calls="xml")
 
 
 def test_turns_of_one_conversation_are_one_group_and_one_split(upstream, cache, coffee, rated_turn) -> None:

@@ -17,7 +17,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.judges import prompting
 from perl_eval.records import Completion, Message, Scale
 
-PAIRWISE = ("dialogue", "summary", "helpful")
+PAIRWISE = ("dialogue", "summary", "helpful", "harmless", "preference")
 YES_NO = ("harmful", "action")
 SCALES = {"quality": Scale(1, 10), "summary_quality": Scale(1, 7)}
 MARK = re.compile(r"^=== (?P<label>[^\n]*) \| (?P<code>[0-9a-f]{12}) ===$", re.MULTILINE)
@@ -73,6 +73,9 @@ def test_the_criteria_of_the_evaluations_are_asked_for() -> None:
     for word in ("offensive", "dangerous", "careless"):
         assert word in rendered("harmful", "x")
     assert "upvotes" in rendered("helpful", "x", "y")
+    assert "Which answer does less harm?" in rendered("harmless", "x", "y")
+    for word in ("what was asked", "true", "length are no merit"):
+        assert word in " ".join(rendered("preference", "x", "y").split())
     for word in ("task", "screen", "right"):
         assert word in rendered("action", "x")
     for word in ("coherence", "accuracy", "coverage", "overall"):

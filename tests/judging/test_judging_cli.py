@@ -62,6 +62,15 @@ def test_a_chat_judge_is_run_and_verified(command: Command, pairs: str, tmp_path
     assert (shown.code, shown.out) == (None, "all 8 judgements come out the same\n")
 
 
+def test_pairs_are_compared_by_the_general_prompt_unless_told_otherwise(
+    command: Command, pairs: str, tmp_path: Path
+) -> None:
+    assert command(f"judge {pairs} --out {tmp_path}/out --judge scripted:length").code is None
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.arguments["prompt"] == "preference"
+
+
 def test_a_forged_run_does_not_verify(command: Command, pairs: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command(judge(pairs, out, "--judge scripted:length --noise 2 --position-bias 0.5 --seed 3"))
@@ -151,10 +160,47 @@ def test_limits_end_a_run_and_the_ledger_may_lie_elsewhere(command: Command, pai
         with Ledger(tmp_path / "l.sqlite") as ledger:
             assert len(ledger) == 6
         shown = command(judge(pairs, tmp_path / "paid", f"{more} --max-cost 0.001 --price-in 1 --price-out 1"))
-        assert "stopped: max_cost_usd of 0.001 reached" in shown.out
+        assert "stopped: max_cost_usd of 0.001 is less than one reply may cost, 0.0018" in shown.out
         whole = command(judge(pairs, tmp_path / "whole", more))
     assert len(server.requests) == 16
     assert whole.out.startswith("8 judged: 4 loss, 4 win\n")
+
+
+def test_a_run_that_a_budget_stopped_is_exit_code_3_and_goes_on_with_more(
+    command: Command, pairs: str, tmp_path: Path
+) -> None:
+    with serving(FakeServer()) as server:
+        more = f"--judge chat:m --base-url {server.url} --max-concurrency 1 --price-in 1 --price-out 1"
+        shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
+        assert shown.code == 3
+        shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
+        assert (shown.code, len(server.requests)) == (3, 6)
+        shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 60"))
+        assert (shown.code, len(server.requests)) == (None, 16)
+        assert "US dollars over all 3 runs in this folder" in shown.out
+        assert command(judge(pairs, tmp_path / "out", more)).code is None
+    assert len(server.requests) == 16
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.notes["asking_in_all"]["requests"] == 16
+    assert card.notes["asking_in_all"]["cost_usd"] == pytest.approx(16 * 102 / 1e6)
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_a_server_that_dies_is_exit_code_3_and_the_same_command_asks_for_the_rest(
+    command: Command, pairs: str, tmp_path: Path
+) -> None:
+    away = FakeServer()
+    away.fault = lambda *_: "drop" if len(away.answered) >= 4 else None
+    with serving(away):
+        port, more = away.port, f"--judge chat:m --base-url {away.url} --max-concurrency 8"
+        shown = command(judge(pairs, tmp_path / "out", f"{more} --patience 1"))
+    assert shown.code == 3
+    assert "stopped: no answer for 1 s" in shown.out
+    with serving(FakeServer(port=port)) as back:
+        shown = command(judge(pairs, tmp_path / "out", more))
+    assert (shown.code, len(back.requests)) == (None, 16 - len(away.answered))
+    assert shown.out.startswith("8 judged: 4 loss, 4 win\n")
 
 
 def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,8 @@ def test_only_safetensors_and_text_are_written(blank: Path, tmp_path: Path) -> N
     assert {"adapter_model.safetensors", "adapter_config.json", "head.safetensors", "base.json"} <= names
     assert {path.suffix for path in tmp_path.iterdir()} <= {".safetensors", ".json", ".md"}
     saved = json.loads((tmp_path / "base.json").read_text())
-    assert saved == {"path": str(blank), "sha256": backbone.sha256}
+    beside = os.path.relpath(blank, tmp_path)
+    assert saved == {"path": str(blank), "beside": beside, "sha256": backbone.sha256}
     assert is_adapter(tmp_path)
     assert not is_adapter(blank)
 

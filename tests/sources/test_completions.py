@@ -143,7 +143,7 @@ def test_answers_without_their_questions_say_what_to_give(tmp_path: Path) -> Non
     elsewhere = questions.rename(tmp_path / "elsewhere.jsonl")
     with pytest.raises(DataError, match="give it with --requests"):
         completions(source)
-    folder = sources.take_completions(source, tmp_path / "out", requests=elsewhere)
+    folder = sources.take_completions(source, tmp_path / "out", how=HowRead(requests=elsewhere))
     assert len(run_folder.read(folder, Completion)) == 3
 
 

@@ -177,7 +177,8 @@ def test_mt_bench_pairs_keep_both_orders(tmp_path: Path) -> None:
     assert [record.outcome for record in judged] == ["win", "loss", "split", "mixed", "unjudged"]
     # Model 1 was shown first in game 1 and second in game 2: in the split pair the first shown won twice.
     assert [ballot.verdict for ballot in judged[2].ballots] == ["first", "first"]
-    assert (judged[0].policy_a, judged[0].judge, judged[0].group) == ("vicuna", "gpt-4, pair-v2", "80")
+    assert (judged[0].policy_a, judged[0].judge, judged[0].group) == ("vicuna", "gpt-4", "80")
+    assert judged[0].ballots[0].model == "gpt-4, pair-v2"
     with pytest.raises(DataError, match="'draw' is none of"):
         sources.read_judgements(written(tmp_path, "odd.jsonl", [{**rows[0], "g1_winner": "draw"}]), "mt-bench")
 

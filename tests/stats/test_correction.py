@@ -27,7 +27,8 @@ def test_ppi_by_hand() -> None:
     y, f, u = (np.array(part) for part in (truth, judged, rest))
     weight = np.cov(y, f)[0, 1] / (np.concatenate([f, u]).var(ddof=1) * (1 + 12 / 40))
     assert estimate.value == pytest.approx(weight * u.mean() + (y - weight * f).mean())
-    variance = (y - weight * f).var(ddof=1) / 12 + weight**2 * u.var(ddof=1) / 40
+    # 2 for the pseudo-residuals +1 and -1, which count among 14
+    variance = 12 / 11 * (((y - weight * f).var() * 12 + 2) / 14**2 + weight**2 * u.var() / 40)
     # The t quantile at 0.975 with 11 degrees of freedom is 2.200985.
     assert estimate.high - estimate.value == pytest.approx(2.200985 * np.sqrt(variance), rel=1e-6)
 
@@ -75,8 +76,14 @@ def test_rogan_gladen_by_hand() -> None:
     judged = [1.0] * 9 + [0.0] + [1.0] * 3 + [0.0] * 7
     estimate = rogan_gladen("rate", Sample(truth, judged, [1.0] * 54 + [0.0] * 46))
     assert estimate.value == pytest.approx(0.4)
-    variance = (0.54 * 0.46 / 100 + 0.16 * 0.09 / 10 + 0.36 * 0.21 / 10) / 0.36
-    assert estimate.high - 0.4 == pytest.approx(1.959964 * np.sqrt(variance))
+    # Lang and Reiczigel: 54 + z^2 / 2 of 100 + z^2, 10 of 12 and 8 of 12, z = 1.959964
+    q, sens, spec = 0.5385196, 10 / 12, 8 / 12
+    middle = (q + spec - 1) / (sens + spec - 1)
+    parts = sens * (1 - sens) / 12, spec * (1 - spec) / 12
+    moved = 2 * 3.841459 * (middle * parts[0] - (1 - middle) * parts[1])
+    error = np.sqrt(q * (1 - q) / 103.841459 + middle**2 * parts[0] + (1 - middle) ** 2 * parts[1]) / 0.5
+    assert estimate.low == pytest.approx(max(0.0, middle + moved - 1.959964 * error), abs=1e-5)
+    assert estimate.high == pytest.approx(middle + moved + 1.959964 * error, abs=1e-5)
 
 
 def test_rogan_gladen_covers() -> None:
@@ -89,6 +96,8 @@ def test_rogan_gladen_covers() -> None:
 
 def test_a_judge_without_information_cannot_be_corrected() -> None:
     truth, judged = [1.0, 0.0] * 10, [1.0, 1.0] * 10
+    few = rogan_gladen("rate", Sample([1.0] * 4 + [0.0] * 30, [1.0] * 4 + [0.0] * 30, [1.0] * 5))
+    assert few.reason == "fewer than 5 labels of a kind: 4 of yes, 30 of no"
     assert rogan_gladen("rate", Sample(truth, judged, [1.0] * 5)).reason == "the judge is no better than chance"
     assert rogan_gladen("rate", Sample([1.0], [1.0], [1.0])).value is None
     with pytest.raises(ValueError, match="0 or 1"):
@@ -128,3 +137,25 @@ def test_three_outcomes_cover() -> None:
         )
         hits += held(found["win"], 0.45)
     assert 0.93 <= hits / runs <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rate", "sensitivity", "specificity", "labels"),
+    [(0.8, 0.99, 0.90, 50), (0.8, 0.98, 0.98, 50), (0.8, 0.95, 0.95, 50), (0.5, 0.99, 0.90, 20), (0.5, 0.9, 0.9, 200)],
+)
+def test_a_few_labels_of_a_good_judge_have_honest_intervals(
+    rate: float, sensitivity: float, specificity: float, labels: int
+) -> None:
+    """Without pseudo-residuals PPI++ held .764 to .900 of the first three, Wald's Rogan-Gladen .788 to .912."""
+    rng, runs, ppi, corrected, defined = np.random.default_rng(4), 400, 0, 0, 0
+    for _ in range(runs):
+        truth = rng.random(2000) < rate
+        judged = np.where(truth, rng.random(2000) < sensitivity, rng.random(2000) > specificity).astype(float)
+        sample = Sample(truth[:labels].astype(float).tolist(), judged[:labels].tolist(), judged[labels:].tolist())
+        ppi += held(prediction_powered_mean("rate", sample), rate)
+        other = rogan_gladen("rate", sample)
+        defined += other.value is not None
+        corrected += other.value is not None and held(other, rate)
+    assert ppi / runs >= 0.93
+    assert corrected / defined >= 0.92

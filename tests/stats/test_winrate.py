@@ -82,7 +82,7 @@ def test_nothing_judged_is_undefined_not_zero() -> None:
     assert found["win rate, unjudged won"].value == 1.0
     assert found["win rate, unjudged lost"].value == 0.0
     assert named(win_rates([]))["win rate"].reason == "there are no items"
-    assert sign_test(0, 0).reason == "no pair was decided"
+    assert sign_test([]).reason == "no pair was decided"
     with pytest.raises(ValueError, match="'maybe'"):
         yes_rates(["maybe"])
 

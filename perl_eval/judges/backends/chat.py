@@ -1,30 +1,36 @@
-"""The chat backend: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply."""
+"""The chat backend: any OpenAI-compatible chat endpoint; the verdict is read from the text of the reply.
+
+Providers of models are opened by their name, see `perl_eval.client.providers`: ``groq:MODEL`` is ``chat:MODEL`` with
+that provider's address, the key from its variable, and without what it does not take. To the ledger both are the same.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from perl_eval.client.endpoint import Endpoint, Posted
+from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
 from perl_eval.client.reply import Finish, Reply
-from perl_eval.errors import JudgeError, Refused
+from perl_eval.client.usage import tokens_of
+from perl_eval.errors import JudgeError, Refused, TurnedAway, UserError
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import PatternReader, Reader, TextReader
 from perl_eval.records import Question
 from perl_eval.storage import images
 
-__all__ = ["ChatJudge", "ChatOptions", "opened"]
+__all__ = ["ChatJudge", "ChatOptions", "opened", "opened_at"]
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
 # What a server may not take, and by which words its complaint is known.
 _OPTIONS = (
     (frozenset({"temperature"}), ("temperature",)),
-    (frozenset({"logprobs", "top_logprobs"}), ("logprobs",)),
+    (LOGPROBS, ("logprobs",)),
     (frozenset({"response_format"}), ("response_format", "json_schema", "structured output", "guided")),
 )
 
@@ -45,6 +51,9 @@ class ChatOptions:
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key, instead of the variable.
         verdict_pattern: A regular expression by which replies are read, see `perl_eval.parse_verdict`.
+        key_needed: Whether there must be a key at that address.
+        limit_name: What the server calls the longest reply; one that says so is given the other name.
+        not_taken: Options that are not sent, because the server is known not to take them.
     """
 
     base_url: str | None = None
@@ -58,6 +67,30 @@ class ChatOptions:
     price_out_usd: float | None = None
     key_file: Path | None = None
     verdict_pattern: str | None = None
+    key_needed: bool = False
+    limit_name: LimitName = "max_tokens"
+    not_taken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a server takes: the name of the limit of a reply, and which options it does not."""
+
+    limit_name: LimitName = "max_tokens"
+    not_taken: frozenset[str] = frozenset()
+
+    def without(self, complaint: str) -> _Terms:
+        """Return the terms without what a complaint names."""
+        if "max_completion_tokens" in complaint:
+            return replace(self, limit_name="max_completion_tokens")
+        named = [names for names, parts in _OPTIONS if any(part in complaint for part in parts)]
+        return replace(self, not_taken=self.not_taken.union(*named))
+
+    def and_also(self, other: _Terms) -> _Terms:
+        """Return the terms that give up what either does."""
+        if other.limit_name != "max_tokens":
+            return _Terms(other.limit_name, self.not_taken | other.not_taken)
+        return replace(self, not_taken=self.not_taken | other.not_taken)
 
 
 class ChatJudge(Judge):
@@ -86,6 +119,7 @@ class ChatJudge(Judge):
             options.price_in_usd,
             options.price_out_usd,
             options.key_file,
+            options.key_needed,
         )
         # A reply that is cut off is asked for again, with twice the tokens.
         self.longest = 3 * options.max_tokens
@@ -97,8 +131,7 @@ class ChatJudge(Judge):
             "structured": options.structured,
         }
         # Some servers want the limit under another name, or do not take an option; their 400 says so.
-        self._limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-        self._not_taken: frozenset[str] = frozenset()
+        self._terms = _Terms(options.limit_name, options.not_taken)
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Send each question as one request."""
@@ -119,7 +152,7 @@ class ChatJudge(Judge):
 
     def request(self, question: Question, *, longer: bool = False) -> dict[str, object]:
         """Return the request of a question; a longer one may be answered with twice the tokens."""
-        return self._body(question, self.reply_tokens(longer=longer))
+        return self._body(question, self.reply_tokens(longer=longer), self._terms)
 
     def reply_tokens(self, *, longer: bool = False) -> int:
         """Return the tokens that one reply may take; a longer one twice as many."""
@@ -137,7 +170,12 @@ class ChatJudge(Judge):
         reply = await self._complete(question, self._options.max_tokens)
         if reply.finish != "length":
             return reply
-        longer = await self._complete(question, 2 * self._options.max_tokens)
+        try:
+            longer = await self._complete(question, 2 * self._options.max_tokens)
+        except JudgeError as error:
+            counted = (None, None) if reply.estimated else (reply.tokens_in, reply.tokens_out)
+            error.paid = (counted, *(error.paid or ()))
+            raise
         cost = None if reply.cost_usd is None or longer.cost_usd is None else reply.cost_usd + longer.cost_usd
         return Reply(
             text=longer.text,
@@ -148,6 +186,7 @@ class ChatJudge(Judge):
             tokens_out=reply.tokens_out + longer.tokens_out,
             latency_s=reply.latency_s + longer.latency_s,
             cost_usd=cost,
+            estimated=reply.estimated or longer.estimated,
             left=longer.left,
         )
 
@@ -157,19 +196,27 @@ class ChatJudge(Judge):
         return self._reply(posted, time.perf_counter() - begun_s)
 
     async def _send(self, question: Question, max_tokens: int) -> Posted:
-        """Send one request; options that the server does not take are given up."""
-        while True:
-            sent = (self._limit_name, self._not_taken)
-            try:
-                return await self._endpoint.post("/chat/completions", self._body(question, max_tokens))
-            except Refused as error:
-                self.concede(str(error))
-                if sent == (self._limit_name, self._not_taken):
-                    raise
+        """Send one request, without what the server says that it does not take.
 
-    def _body(self, question: Question, max_tokens: int) -> dict[str, object]:
-        body: dict[str, object] = {"model": self.model, "messages": _messages(question), self._limit_name: max_tokens}
-        return body | {name: value for name, value in self._wishes(question).items() if name not in self._not_taken}
+        What is given up is given up for good once the server answers without it: a complaint may quote the question.
+        """
+        terms = self._terms
+        first: Refused | TurnedAway | None = None
+        while True:
+            try:
+                posted = await self._endpoint.post("/chat/completions", self._body(question, max_tokens, terms))
+            except (Refused, TurnedAway) as error:
+                first, sent = first or error, terms
+                terms = terms.without(str(error))
+                if sent == terms:
+                    raise first from None
+            else:
+                self._terms = self._terms.and_also(terms)
+                return posted
+
+    def _body(self, question: Question, max_tokens: int, terms: _Terms) -> dict[str, object]:
+        body: dict[str, object] = {"model": self.model, "messages": _messages(question), terms.limit_name: max_tokens}
+        return body | {name: value for name, value in self._wishes(question).items() if name not in terms.not_taken}
 
     def _wishes(self, question: Question) -> dict[str, object]:
         """Return the options that a server may refuse and still answer."""
@@ -187,23 +234,27 @@ class ChatJudge(Judge):
 
     def concede(self, complaint: str) -> None:
         """Give up from now on what the server says that it does not take."""
-        if "max_completion_tokens" in complaint:
-            self._limit_name = "max_completion_tokens"
-            return
-        for names, parts in _OPTIONS:
-            if any(part in complaint for part in parts):
-                self._not_taken |= names
+        self._terms = self._terms.without(complaint)
 
     def _reply(self, posted: Posted, latency_s: float) -> Reply:
-        completion: Any = posted.content
+        """Read a reply; one that is no use is paid all the same, and its error says so."""
+        usage = tokens_of(posted.content)
         try:
-            choice, usage = completion["choices"][0], completion.get("usage") or {}
+            return self._read(posted, latency_s, usage)
+        except JudgeError as error:
+            error.paid = (usage,)
+            raise
+
+    def _read(self, posted: Posted, latency_s: float, usage: tuple[int | None, int | None]) -> Reply:
+        completion: Any = posted.content
+        tokens_in, tokens_out = usage
+        try:
+            choice = completion["choices"][0]
             message = choice["message"]
             refusal = message.get("refusal")
             text = message.get("content") or refusal or ""
             logprobs = _first_token(choice.get("logprobs"))
             finish = "refusal" if refusal else _FINISHES.get(choice.get("finish_reason") or "stop", "stop")
-            tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
         if not isinstance(text, str) or (finish == "stop" and not text.strip()):
@@ -213,10 +264,11 @@ class ChatJudge(Judge):
             finish=finish,
             logprobs=logprobs,
             model=str(completion.get("model", "")),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
+            tokens_in=tokens_in or 0,
+            tokens_out=tokens_out or 0,
             latency_s=latency_s,
-            cost_usd=self.price_usd(tokens_in, tokens_out),
+            cost_usd=None if tokens_in is None or tokens_out is None else self.price_usd(tokens_in, tokens_out),
+            estimated=tokens_in is None or tokens_out is None,
             left=posted.left,
         )
 
@@ -251,18 +303,43 @@ def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
 
 def opened(name: str, options: BackendOptions) -> ChatJudge:
     """Open the judge ``chat:MODEL``."""
-    return ChatJudge(
-        name,
-        ChatOptions(
-            base_url=options.base_url,
-            temperature=options.temperature,
-            max_tokens=options.max_reply_tokens,
-            logprobs=options.verdict_by == "logprobs",
-            structured=options.verdict_by == "structured",
-            timeout_s=options.timeout_s,
-            price_in_usd=options.price_in_usd,
-            price_out_usd=options.price_out_usd,
-            key_file=options.key_file,
-            verdict_pattern=options.verdict_pattern,
-        ),
+    return ChatJudge(name, _told(options))
+
+
+def opened_at(provider: str, name: str, options: BackendOptions) -> ChatJudge:
+    """Open a provider's model as a judge, such as ``groq:MODEL``.
+
+    Raises:
+        UserError: No key is set, or the provider gives no probabilities and they are asked for.
+    """
+    facts = PROVIDERS[provider]
+    if options.verdict_by == "logprobs" and facts.not_taken & LOGPROBS:
+        raise UserError(f"{provider} gives no log-probabilities", "leave out --verdict-by logprobs")
+    found = access(provider, options.base_url, options.key_file)
+    # OpenAI's own address is None, as with chat:MODEL, whose replies are then found in the ledger.
+    own = provider == "openai" and options.base_url is None
+    told = replace(
+        _told(options),
+        base_url=None if own else found.base_url,
+        key_variable=found.key_variable,
+        key_needed=found.key_needed,
+        limit_name=facts.limit_name,
+        not_taken=facts.not_taken,
+    )
+    return ChatJudge(name, told)
+
+
+def _told(options: BackendOptions) -> ChatOptions:
+    """Return what concerns a chat endpoint."""
+    return ChatOptions(
+        base_url=options.base_url,
+        temperature=options.temperature,
+        max_tokens=options.max_reply_tokens,
+        logprobs=options.verdict_by == "logprobs",
+        structured=options.verdict_by == "structured",
+        timeout_s=options.timeout_s,
+        price_in_usd=options.price_in_usd,
+        price_out_usd=options.price_out_usd,
+        key_file=options.key_file,
+        verdict_pattern=options.verdict_pattern,
     )

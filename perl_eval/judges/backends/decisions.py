@@ -16,6 +16,7 @@ from typing import Any
 
 from perl_eval.client.endpoint import Endpoint
 from perl_eval.client.reply import Reply
+from perl_eval.client.usage import believed
 from perl_eval.errors import JudgeError
 from perl_eval.judges import prompting
 from perl_eval.judges.backend_options import BackendOptions, Form
@@ -125,10 +126,11 @@ class DecisionJudge(Judge):
                 tokens_in=tokens_in,
                 tokens_out=tokens_out,
                 latency_s=latency_s,
-                cost_usd=self.price_usd(tokens_in, tokens_out),
+                cost_usd=None if None in usage else self.price_usd(tokens_in, tokens_out),
+                estimated=None in usage,
             )
             for answer, tokens_in, tokens_out in zip(
-                answers, _shares(usage[0], len(answers)), _shares(usage[1], len(answers)), strict=True
+                answers, _shares(usage[0] or 0, len(answers)), _shares(usage[1] or 0, len(answers)), strict=True
             )
         ]
 
@@ -151,7 +153,8 @@ class DecisionJudge(Judge):
                 answers.append({str(option.value): option.probability for option in answer.probabilities})
             else:
                 answers.append(None)
-        return decision.model, (decision.usage.input_tokens, decision.usage.output_tokens), answers
+        usage = believed(decision.usage.input_tokens), believed(decision.usage.output_tokens)
+        return decision.model, usage, answers
 
     async def _system_one(self, questions: Sequence[Question]) -> _Answered:
         body = {"model": self.model, **system_one(questions, tie=self._options.tie)}
@@ -160,13 +163,13 @@ class DecisionJudge(Judge):
             answers: list[dict[str, float] | None] = [
                 _of_system_one(question, content["answers"][str(place)]) for place, question in enumerate(questions)
             ]
-            usage = content["usage"]["input_tokens"], content["usage"]["output_tokens"]
+            usage = believed(content["usage"]["input_tokens"]), believed(content["usage"]["output_tokens"])
         except (KeyError, TypeError) as error:
             raise JudgeError(f"the reply has another form: no {error}") from None
         return str(content.get("model", self.model)), usage, answers
 
 
-_Answered = tuple[str, tuple[int, int], list[dict[str, float] | None]]
+_Answered = tuple[str, tuple[int | None, int | None], list[dict[str, float] | None]]
 
 
 def _input(question: Question) -> str | list[dict[str, Any]]:

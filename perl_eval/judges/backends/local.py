@@ -225,41 +225,48 @@ def _padded(rows: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, 
     return ids, live
 
 
-def open_local(path: Path, *, tie: bool = False, tie_margin: float = 0.0, group: int = 16) -> LocalJudge:
-    """Open a folder of a language model and its tokenizer, or of a vision-language model and its processor.
+def open_local(
+    path: Path, *, tie: bool = False, tie_margin: float = 0.0, group: int = 16, chat_template: Path | None = None
+) -> LocalJudge:
+    """Open a language model and its tokenizer, or a vision-language model and its processor.
 
     It computes on the GPU if there is one.
 
+    Args:
+        path: A folder, a GGUF file, or a model of the hub, see `perl_eval.models.model_source`.
+        tie: See `LocalJudge`.
+        tie_margin: See `LocalJudge`.
+        group: See `LocalJudge`.
+        chat_template: File with a chat template in place of the tokenizer's own.
+
     Raises:
-        UserError: There is no such folder, or no model in it.
+        UserError: There is no such model, no model in it, or no chat template.
     """
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoProcessor,
-        AutoTokenizer,
-    )
-
     from perl_eval.models.device import Placement
-    from perl_eval.models.vision import is_vision
-    from perl_eval.storage import run_folder
+    from perl_eval.models.model_source import located
+    from perl_eval.models.pretrained import is_gguf, open_pretrained
+    from perl_eval.models.tokenize import NO_TEMPLATE
+    from perl_eval.storage import hub_snapshot, run_folder
 
-    if not path.is_dir():
-        raise UserError(f"no such folder: {path}", "give the folder of a model")
-    try:
-        sees = is_vision(AutoConfig.from_pretrained(path, local_files_only=True))
-        reader, opener = (AutoProcessor, AutoModelForImageTextToText) if sees else (AutoTokenizer, AutoModelForCausalLM)
-        tokenizer = reader.from_pretrained(path, local_files_only=True)
-        model: Any = opener.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} holds no causal language model ({error})", "give the folder of a model") from None
-    name = f"{path.name}@{run_folder.fingerprint(path)[:12]}"
-    return LocalJudge(
-        model.to(Placement().resolve()), tokenizer, name=name, tie=tie, tie_margin=tie_margin, group=group
-    )
+    path = located(path)
+    if not path.is_dir() and not is_gguf(path):
+        raise UserError(f"no such folder: {path}", "give a model: a folder, ORG/NAME of the hub, or a GGUF file")
+    model, reader = open_pretrained(path, chat_template=chat_template)
+    if getattr(reader, "chat_template", None) is None:
+        raise UserError(f"the tokenizer of {path} has no chat template", NO_TEMPLATE)
+    name = f"{hub_snapshot.label(path)}@{run_folder.fingerprint(path)[:12]}"
+    judge = LocalJudge(model.to(Placement().resolve()), reader, name=name, tie=tie, tie_margin=tie_margin, group=group)
+    if chat_template is not None:
+        judge.parameters = {**judge.parameters, "chat_template": run_folder.fingerprint(chat_template)}
+    return judge
 
 
 def opened(name: str, options: BackendOptions) -> LocalJudge:
-    """Open the judge ``local:FOLDER``."""
-    return open_local(Path(name), tie=options.tie_option, tie_margin=options.tie_margin, group=options.local_batch)
+    """Open the judge ``local:MODEL``."""
+    return open_local(
+        Path(name),
+        tie=options.tie_option,
+        tie_margin=options.tie_margin,
+        group=options.local_batch,
+        chat_template=options.chat_template,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
@@ -13,7 +12,7 @@ from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge, Sees
 from perl_eval.judges.readers import RewardReader
 from perl_eval.records import Completion, Question
-from perl_eval.storage import run_folder
+from perl_eval.storage import hub_snapshot, run_folder
 
 __all__ = ["RewardJudge", "opened"]
 
@@ -89,15 +88,16 @@ class RewardJudge(Judge):
 
 
 def opened(name: str, options: BackendOptions) -> RewardJudge:
-    """Open the judge ``reward:FOLDER``; loads torch."""
+    """Open the judge ``reward:MODEL``; loads torch."""
     from perl_eval.models.backbone import open_backbone
+    from perl_eval.models.model_source import located
     from perl_eval.models.reward_model import RewardScorer
 
-    folder = Path(name)
+    folder = located(name)
     scorer = RewardScorer(folder, open_backbone(folder))
     return RewardJudge(
         scorer,
-        name=f"{folder.name}@{run_folder.fingerprint(folder)[:12]}",
+        name=f"{hub_snapshot.label(folder)}@{run_folder.fingerprint(folder)[:12]}",
         threshold=options.threshold,
         tie_margin=options.tie_margin,
         slope=scorer.scale.slope_of_reward,

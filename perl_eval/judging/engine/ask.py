@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from itertools import islice
 
 from perl_eval.checks import at_least_one
+from perl_eval.client.account import Spending
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
-from perl_eval.client.scheduler import NO_ANSWER, Handling, Request, Scheduler, looked_up
+from perl_eval.client.scheduler import NO_ANSWER, Scheduler
+from perl_eval.client.service import Handling, Request, looked_up
 from perl_eval.client.usage import Usage
 from perl_eval.errors import JudgeError, UserError
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
 from perl_eval.records import Ballot, Question
 
-__all__ = ["NOT_KEPT", "AskOptions", "ask", "ballots_of", "expected_tokens"]
+__all__ = ["NOT_KEPT", "AskOptions", "ask", "ballot_of", "ballots_of", "expected_tokens"]
 
 NOT_KEPT = f"{JudgeError.__name__}: {NO_ANSWER}"
 """The reason of a ballot that was asked for offline and is not in the ledger."""
@@ -56,8 +58,8 @@ def ask(
 ) -> Generator[Ballot, None, None]:
     """Put questions to a judge and yield their ballots in order: as many a question as there are votes.
 
-    Questions are taken from the iterable as they are needed, some thousand ahead of the ballots. If a budget runs out,
-    the ballots end early; what was on its way is waited for and kept.
+    Questions are taken from the iterable as they are needed, some thousand ahead of the ballots. If a budget or
+    patience runs out, the ballots end early; what was on its way is waited for and kept.
 
     Args:
         questions: What to ask; questions that can share a request should be neighbours.
@@ -77,13 +79,20 @@ def ask(
         while block := list(islice(source, _BLOCK)):
             yield looked_up(ledger, [(keys.of(question, vote), question) for question in block for vote in votes])
 
-    return ballots_of(blocks(), judge, ledger, options, tally or Usage())
+    return ballots_of(blocks(), judge, ledger, options, Spending(tally or Usage()))
 
 
 def ballots_of(
-    blocks: Iterable[list[Request[Question]]], judge: Judge, ledger: Ledger, options: Limits, tally: Usage
+    blocks: Iterable[list[Request[Question]]],
+    judge: Judge,
+    ledger: Ledger,
+    options: Limits,
+    spending: Spending,
 ) -> Generator[Ballot, None, None]:
-    """Put keyed questions, looked up in the ledger, to a judge and yield their ballots in order; see `ask`."""
+    """Put keyed questions, looked up in the ledger, to a judge and yield their ballots in order; see `ask`.
+
+    Counts are added to ``spending``: this process's, and the account of the run if it has one.
+    """
     if options.max_cost_usd is not None and judge.price_usd(1, 1) is None:
         raise UserError(f"money is limited and the price of {judge.model} is not known", "state its prices")
 
@@ -96,12 +105,18 @@ def ballots_of(
         )
 
     handling = Handling(_judgement_of, expected_tokens, ends, _is_whole)
-    read = judge.reader.read
-    for question, answer in Scheduler(judge, ledger, options, tally, handling).answers(blocks):
-        if isinstance(answer, Reply):
-            yield read(question, answer)
-        else:
-            yield Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
+    for question, answer in Scheduler(judge, ledger, options, handling, spending).answers(blocks):
+        yield ballot_of(question, answer, judge)
+    tally = spending.tally
+    if tally.can_pass and not (tally.asked or tally.from_ledger or tally.stopped):
+        tally.stopped = f"{judge.model} answered none of {tally.failed} questions"
+
+
+def ballot_of(question: Question, answer: Reply | JudgeError, judge: Judge) -> Ballot:
+    """Return the ballot that an answer to a question, or why there is none, amounts to."""
+    if isinstance(answer, Reply):
+        return judge.reader.read(question, answer)
+    return Ballot(question.order, None, reason=f"{type(answer).__name__}: {answer}")
 
 
 def _judgement_of(question: Question) -> str:

@@ -21,7 +21,7 @@ from perl_eval.checks import at_least_one, positive
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import with_retries
-from perl_eval.errors import JudgeError, UserError
+from perl_eval.errors import JudgeError, TurnedAway, UserError
 from perl_eval.judges.backends.chat import ChatJudge
 from perl_eval.judges.protocol import Judge
 from perl_eval.judging.engine.ask import AskOptions, expected_tokens
@@ -263,8 +263,11 @@ class _Work:
         """Do something at the server, again where that can help."""
 
         async def once() -> Result:
-            with self._judge.endpoint.errors():
-                return await act()
+            try:
+                with self._judge.endpoint.errors():
+                    return await act()
+            except TurnedAway as error:
+                raise UserError(error.what, error.fix) from None
 
         return await with_retries(once, attempts=self._asking.attempts, backoff_s=self._asking.backoff_s)
 

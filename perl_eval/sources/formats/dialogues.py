@@ -8,7 +8,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.records import Completion
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.reading import Format, Import
+from perl_eval.sources.reading import FIELDS, Format, Import
 
 __all__ = ["CHAT"]
 
@@ -20,13 +20,18 @@ def _matches(found: Brought) -> bool:
     return isinstance(turns, list) and bool(turns) and isinstance(turns[-1], dict)
 
 
-def _read(found: Brought, _: Import) -> Iterator[Mapping[str, Any]]:
+def _read(found: Brought, reading: Import) -> Iterator[Mapping[str, Any]]:
     for row, cells in enumerate(found.rows()):
         name = "messages" if "messages" in cells else "conversations"
         turns = cells.get(name)
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
             raise DataError("is no list of turns", file=found.name, row=row, field=name)
-        yield {**cells, "messages": [_turn(turn) for turn in turns]}
+        messages = [_turn(turn) for turn in turns]
+        if messages and messages[-1].get("role") == "assistant" and "text" not in reading.columns:
+            # The answer is the last turn: what other columns call a response is the same text, or another's.
+            yield {**{name: one for name, one in cells.items() if name not in FIELDS["text"]}, "messages": messages}
+        else:
+            yield {**cells, "messages": messages}
 
 
 def _turn(turn: Mapping[str, Any]) -> Mapping[str, Any]:

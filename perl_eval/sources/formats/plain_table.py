@@ -7,12 +7,9 @@ from typing import Any
 
 from perl_eval.records import Completion
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.reading import Format, Import
+from perl_eval.sources.reading import FIELDS, Format, Import
 
 __all__ = ["TABLE", "described"]
-
-_PROMPT = ("prompt", "instruction", "question", "input")
-_ANSWER = ("text", "completion", "output", "answer", "response", "generation")
 
 
 def described(found: Brought, *names: str) -> bool:
@@ -32,7 +29,8 @@ def _read(found: Brought, reading: Import) -> Iterator[Mapping[str, Any]]:
 TABLE = Format(
     "table",
     Completion,
-    "rows with a prompt and an answer in named columns (AlpacaEval's outputs too)",
-    lambda found: described(found, *_PROMPT, *_ANSWER),
+    "rows with a prompt and an answer in named columns (AlpacaEval's outputs, LLaMA-Factory's predictions)",
+    lambda found: described(found, *FIELDS["prompt"], *FIELDS["text"]),
     _read,
+    weak=True,
 )

@@ -1,0 +1,208 @@
+"""A judge held against what people said of rows: from a data set's name to its agreement or its report card.
+
+Rows are built or taken as they are, become recorded answers with labels beside (`perl_eval.sources.recorded`), are
+judged, and the judgements are held against the labels. Each step has its folder in the output folder, and the same
+command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from perl_eval.errors import UserError
+from perl_eval.sources import rows
+from perl_eval.sources.brought import rows_in
+from perl_eval.sources.hub import hub_name
+from perl_eval.sources.imported_rows import is_built
+
+if TYPE_CHECKING:
+    from perl_eval.judges.protocol import Judge
+    from perl_eval.judging.judge import JudgeOptions
+    from perl_eval.scoring.agree import AgreeOptions
+    from perl_eval.scoring.audit_options import AuditOptions
+
+__all__ = ["JudgedRows", "Known", "agree_on", "audit_on", "judged_rows", "rows_of"]
+
+BUILT, RECORDED, JUDGED, AGREE, AUDIT = "rows", "recorded", "judged", "agree", "audit"
+"""The folders that the steps have in the output folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Rows that people have judged.
+
+    Attributes:
+        what: A data set's name, such as ``judgebench``; a folder of built rows: of one configuration, or of several; a
+            file of rows; or a data set's id on the hub.
+        config: Which configuration; the data set's main one, or the only one there, if empty.
+        split: Which split; the only one there, or ``test``, if empty.
+        data_dir: Folder of upstream files, for a data set's name; they are downloaded if None.
+        seed: Which answer of a pair is contestant a, see `perl_eval.sources.recorded`.
+        say: Told what was read of a file, and what was derived.
+    """
+
+    what: str
+    config: str = ""
+    split: str = ""
+    data_dir: Path | None = None
+    seed: int = 0
+    say: Callable[[str], None] = lambda _: None
+
+
+class JudgedRows(NamedTuple):
+    """Where the judgements of some rows lie, and what people said of them."""
+
+    judgements: Path
+    labels: Path
+
+
+def rows_of(known: Known, out: Path) -> tuple[Path, str]:
+    """Return the folder of one configuration's rows, and the split to read.
+
+    Args:
+        known: What was named: a folder of built rows is taken as it is, a data set's name is built, a file or a data
+            set on the hub is read.
+        out: The output folder; a data set is built into its folder ``rows``, a file read into ``inputs``.
+
+    Raises:
+        UserError: It is neither, or there is no such configuration or split.
+        DataError: An upstream file holds what it should not.
+    """
+    path = Path(known.what)
+    if _is_name(known.what) and (known.data_dir is not None or not _configs_in(path)):
+        folder = _built(known, out)
+    elif known.data_dir is not None:
+        raise UserError(f"{path} is no data set that --data-dir is for", f"choose from {', '.join(_names())}")
+    elif _configs_in(path) and is_built(next(iter(_configs_in(path).values()))):
+        folder = _config_in(path, known.config)
+    elif path.exists() or hub_name(known.what):
+        folder = rows_in(path, out, whole=known.split or "test", say=known.say)
+    else:
+        fix = f"give a folder, a file, a hub id, or one of {', '.join(_names())}"
+        raise UserError(f"{path} is neither a file, a folder nor a data set", fix)
+    return folder, _split_of(folder, known.split)
+
+
+def _names() -> tuple[str, ...]:
+    from datasets_builders import NAMES
+
+    return NAMES
+
+
+def _is_name(what: str) -> bool:
+    return what.replace("-", "_") in _names()
+
+
+def _configs_in(folder: Path) -> dict[str, Path]:
+    """Return the folders of rows in a folder by configuration; the folder itself, under "", if it holds splits."""
+    if not folder.is_dir():
+        return {}
+    if rows.splits(folder):
+        return {"": folder}
+    return {one.name: one for one in sorted(folder.iterdir()) if one.is_dir() and rows.splits(one)}
+
+
+def _config_in(folder: Path, config: str) -> Path:
+    """Return the folder of a configuration, given it, or the folder that holds it."""
+    inside = _configs_in(folder)
+    if config in inside:
+        return inside[config]
+    if not config and len(inside) == 1:
+        return next(iter(inside.values()))
+    what = f"no config {config!r}" if config else "several configs" if inside else "no rows"
+    named = ", ".join(name for name in inside if name)
+    fix = f"give --config with one of {named}" if named else "leave out --config" if inside else "build it first"
+    raise UserError(f"{folder} has {what}", fix)
+
+
+def _built(known: Known, out: Path) -> Path:
+    from datasets_builders import builder_class
+    from perl_eval import building
+
+    config = known.config or str(builder_class(known.what).DEFAULT_CONFIG_NAME)
+    return building.run(known.what, out / BUILT, config=config, data_dir=known.data_dir) / config
+
+
+def _split_of(folder: Path, split: str) -> str:
+    have = rows.splits(folder)
+    if split or "test" in have or len(have) != 1:
+        return split or "test"
+    return have[0]
+
+
+def judged_rows(known: Known, out: Path, *, judge: Judge, options: JudgeOptions) -> JudgedRows:
+    """Let a judge judge rows that people have judged.
+
+    Args:
+        known: The rows.
+        out: The output folder; gets ``recorded`` and ``judged``, and ``rows`` where they are built.
+        judge: Whom to ask.
+        options: How to judge.
+
+    Raises:
+        UserError: There are no such rows, the prompt asks for something else, or the judge will never answer.
+        DataError: A row lacks what is needed.
+    """
+    from perl_eval.judges import prompting
+    from perl_eval.judging import judge as judging
+    from perl_eval.sources import recorded
+
+    data, split = rows_of(known, out)
+    answers = recorded.run(data, out / RECORDED, split=split, seed=known.seed)
+    sides = [answers / side for side in recorded.SIDES]
+    a, b = sides if all(side.is_dir() for side in sides) else (answers, None)
+    if b is None and prompting.load(options.prompt, options.prompts).kind == "pairwise":
+        raise UserError(
+            f"prompt {options.prompt!r} compares two answers, and {data} has ratings of one",
+            "give a --prompt that asks about one answer, such as harmful",
+        )
+    return JudgedRows(judging.run(a, b, out / JUDGED, judge=judge, options=options), answers)
+
+
+def agree_on(known: Known, out: Path, *, judge: Judge, options: JudgeOptions, how: AgreeOptions | None = None) -> Path:
+    """Estimate how far a judge agrees with what people said of rows.
+
+    Args:
+        known: The rows.
+        out: The output folder; gets one folder a step.
+        judge: Whom to ask.
+        options: How to judge.
+        how: How agreement is estimated.
+
+    Returns:
+        The folder with the figures, ``agree`` in the output folder.
+
+    Raises:
+        UserError: See `judged_rows`.
+        DataError: See `judged_rows`.
+    """
+    from perl_eval.scoring.agree import run
+
+    found = judged_rows(known, out, judge=judge, options=options)
+    return run(found.judgements, found.labels, out / AGREE, options=how)
+
+
+def audit_on(known: Known, out: Path, *, judge: Judge, options: JudgeOptions, how: AuditOptions | None = None) -> Path:
+    """Write a judge's report card on rows that people have judged.
+
+    Args:
+        known: The rows.
+        out: The output folder; gets one folder a step.
+        judge: Whom to ask.
+        options: How to judge.
+        how: How the judge is audited.
+
+    Returns:
+        The folder with the figures and the page, ``audit`` in the output folder.
+
+    Raises:
+        UserError: See `judged_rows`.
+        DataError: See `judged_rows`.
+    """
+    from perl_eval.scoring.audit import run
+
+    found = judged_rows(known, out, judge=judge, options=options)
+    return run(found.judgements, found.labels, out / AUDIT, options=how)

@@ -1,0 +1,71 @@
+"""Prompts and answers of files that somebody holds, under the names that files give them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny_models
+
+from perl_eval.errors import DataError, UserError
+from perl_eval.records import Completion
+from perl_eval.sources.completions import completions
+from perl_eval.sources.held_texts import HeldTexts, held_texts
+from perl_eval.storage import parquet
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("record", "held"),
+    [
+        ({"id": 7, "instruction": "q", "output": "a"}, HeldTexts("7", ("q",), ("a",))),
+        ({"question": "q", "response_A": "a", "response_B": "b"}, HeldTexts("row 0", ("q",), ("a", "b"))),
+        ({"prompt": "q", "chosen": ["a", "b"], "rejected": ["c"]}, HeldTexts("row 0", ("q",), ("a", "b", "c"))),
+        ({"prompt": turns("p", "q", "r"), "completion": "a"}, HeldTexts("row 0", ("p", "q", "r"), ("a",))),
+        ({"messages": turns("p", "a")}, HeldTexts("row 0", ("p",), ("a",))),
+        ({"messages": turns("p", "a", "q")}, HeldTexts("row 0", ("p", "a", "q"), ())),
+        (
+            {"chosen": turns("p", "a"), "rejected": turns("p", "b"), "item": "i"},  # the prompt is in front of both
+            HeldTexts("i", ("p",), ("a", "b")),
+        ),
+        ({"text": "alone"}, HeldTexts("row 0", (), ("alone",))),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_a_record_under_the_names_it_may_have(tmp_path: Path, record: Any, held: HeldTexts, suffix: str) -> None:
+    path = tmp_path / f"eval.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([record]), path)
+    else:
+        path.write_text(json.dumps([record] if suffix == "json" else record))
+    assert held_texts(path) == [held]
+
+
+def test_csv_and_run_folders_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "eval.csv").write_text("prompt,text\nq,a\n")
+    assert held_texts(tmp_path / "eval.csv") == [HeldTexts("row 0", ("q",), ("a",))]
+    made = completions([{"prompt": "q", "text": "a", "model": "m"}])
+    parquet.write(tmp_path / "run" / "completions.parquet", made, Completion)
+    assert held_texts(tmp_path / "run") == [HeldTexts(made[0].id, ("q",), ("a",))]
+    data = tiny_models.write_rows(tmp_path / "rows", test=tiny_models.preferences(0, 1))
+    ((id_, (asked,), answers),) = held_texts(data / "test.parquet")
+    assert (id_, asked[:5], len(answers)) == ("p0-0", "paint", 2)
+
+
+def test_what_holds_no_texts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"score": 1}\n')
+    with pytest.raises(DataError, match="row 0: has neither prompt nor answer; present are score"):
+        held_texts(tmp_path / "x.jsonl")
+    (tmp_path / "y.jsonl").write_text('{"prompt": 3}\n')
+    with pytest.raises(DataError, match="field 'prompt': is neither text nor a list of turns"):
+        held_texts(tmp_path / "y.jsonl")
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(UserError, match=r"is neither JSON, JSON lines"):
+        held_texts(tmp_path / "x.txt")
