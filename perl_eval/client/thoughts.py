@@ -47,18 +47,38 @@ _BARE_HARMONY = re.compile(r"\s*analysis(?=[\sA-Z])", re.ASCII)
 _FINAL = "assistantfinal"
 
 
-def split(text: str) -> Split:
+def split(text: str, *, leading: bool = False) -> Split:
     """Return what a reply says, and what it thinks.
 
     A mark that closes thoughts which none opened ends thoughts that began with the reply: a chat template may hold the
     opening one.
+
+    Args:
+        text: The reply.
+        leading: Whether thoughts stand at its beginning only, as in an answer that may itself write such tags.
     """
     if "<|channel|>" in text:
         return _channels(text)
     if _BARE_HARMONY.match(text) and _FINAL in text:
         thought, _, said = text.rpartition(_FINAL)
         return Split(said, thought.strip().removeprefix("analysis"))
+    if leading:
+        first = _TAG.search(text)
+        if first is None or (text[: first.start()].strip() and not _kind(first)[1]):
+            return Split(text)
+        return _after_first(text, *_kind(first))
     return _tagged(text)
+
+
+def _after_first(text: str, name: str, ends: bool) -> Split:
+    """Split a reply where the thoughts that it begins with end."""
+    first = None
+    for tag in _TAG.finditer(text):
+        first = first or tag
+        if _kind(tag) == (name, True):
+            thought = text[0 if ends else first.end() : tag.start()]
+            return Split(text[tag.end() :], thought.strip())
+    return Split("", text[first.end() :].strip() if first else "", open=True)
 
 
 def _tagged(text: str) -> Split:

@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from perl_eval.checks import at_least_one, not_negative, positive
+from perl_eval.client import thoughts
 from perl_eval.client.account import Spending
+from perl_eval.client.chat_replies import content_of, finish_of, summed
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
@@ -170,7 +172,7 @@ def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Promp
 
 
 def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
-    row = request.row
+    row, parts = request.row, thoughts.split(reply.text, leading=True)
     return Completion(
         id=digest("completion", row.id, name, str(request.draw)),
         item=row.id,
@@ -178,7 +180,8 @@ def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
         dataset=row.dataset,
         policy=name,
         prompt=row.prompt,
-        text=reply.text.strip(),
+        text=parts.said.strip(),
+        thought=parts.thought,
         finish="length" if reply.finish == "length" else "stop",
         draw=request.draw,
         logprob=reply.logprobs[0][1] if reply.logprobs else None,
@@ -255,21 +258,23 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
     tokens_in, tokens_out = tokens_of(content)
     try:
         choice = content["choices"][0]
-        message, ended = choice["message"], choice.get("finish_reason") or "stop"
-        text = message.get("refusal") or Message.of({"role": "assistant", **message}).content
-        listed = (choice.get("logprobs") or {}).get("content") or []
-        summed = sum(float(entry["logprob"]) for entry in listed)
+        message, ended = choice["message"], finish_of(choice)
+        text = _text(message)
+        logprob = summed(choice.get("logprobs"), tokens_out)
+    except JudgeError as error:
+        error.paid = ((tokens_in, tokens_out),)
+        raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         failure = JudgeError(f"the reply has another form: {type(error).__name__} {error}")
         failure.paid = ((tokens_in, tokens_out),)
         raise failure from None
-    if ended == "content_filter":
+    if ended == "refusal" and not message.get("refusal"):
         raise Refused("the server's filter cut the completion off")
     return Reply(
         text=text,
         finish="length" if ended == "length" else "stop",
         # One sum for the whole completion; a list that leaves tokens out is none.
-        logprobs=(("", summed),) if listed and len(listed) == tokens_out else (),
+        logprobs=() if logprob is None else (("", logprob),),
         model=str(content.get("model", "")),
         tokens_in=tokens_in or 0,
         tokens_out=tokens_out or 0,
@@ -277,6 +282,13 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
         estimated=tokens_in is None or tokens_out is None,
         left=posted.left,
     )
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """Return what a message says, its thoughts before it in the tag that `thoughts.split` knows."""
+    content = content_of(message)
+    said = message.get("refusal") or Message.of({**message, "role": "assistant", "content": content.text}).content
+    return f"<think>{content.thought.replace('</think>', '')}</think>\n{said}" if content.thought else said
 
 
 def _ends(sampler: _Sampler, attempts: int) -> Callable[[JudgeError, Usage], UserError | None]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from perl_eval.client.chat_replies import content_of, finish_of, first_token
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
-from perl_eval.client.reply import Finish, Reply
+from perl_eval.client.reply import Reply
 from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, Refused, TurnedAway, UserError
 from perl_eval.judges.backend_options import BackendOptions
@@ -25,7 +26,6 @@ from perl_eval.storage import images
 
 __all__ = ["ChatJudge", "ChatOptions", "opened", "opened_at"]
 
-_FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
 # What a server may not take, and by which words its complaint is known.
 _OPTIONS = (
@@ -252,13 +252,14 @@ class ChatJudge(Judge):
             choice = completion["choices"][0]
             message = choice["message"]
             refusal = message.get("refusal")
-            text = message.get("content") or refusal or ""
-            logprobs = _first_token(choice.get("logprobs"))
-            finish = "refusal" if refusal else _FINISHES.get(choice.get("finish_reason") or "stop", "stop")
+            content = content_of(message)
+            text = content.text or refusal or ""
+            logprobs = first_token(choice.get("logprobs"))
+            finish = "refusal" if refusal else finish_of(choice)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
         if not isinstance(text, str) or (finish == "stop" and not text.strip()):
-            raise JudgeError("the reply is empty")
+            raise JudgeError("the reply is thoughts without an answer" if content.thought else "the reply is empty")
         return Reply(
             text=text,
             finish=finish,
@@ -292,13 +293,6 @@ def _schema(question: Question) -> dict[str, object]:
         verdict = ("verdict", {"type": "string", "enum": words})
     properties = dict([("reasons", {"type": "string"}), verdict] if question.reasoning else [verdict])
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
-    """Return what could have stood first in the reply, each with its log-probability."""
-    if not logprobs or not logprobs.get("content"):
-        return ()
-    return tuple((str(entry["token"]), float(entry["logprob"])) for entry in logprobs["content"][0]["top_logprobs"])
 
 
 def opened(name: str, options: BackendOptions) -> ChatJudge:

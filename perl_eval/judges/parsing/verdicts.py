@@ -11,7 +11,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +21,10 @@ from perl_eval.judges.parsing import patterns, prose
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
-__all__ = ["Reading", "Spoken", "p_first", "parse_verdict", "read", "read_by", "spoken"]
+__all__ = ["UNCOMMITTED", "Reading", "Spoken", "likelier", "p_first", "parse_verdict", "read", "read_by", "spoken"]
+
+
+UNCOMMITTED = "the reply commits to no verdict"
 
 
 class Reading(NamedTuple):
@@ -78,6 +81,7 @@ _STARTS = 100
 _LITERAL = 1000
 _LINE = 300
 _LEAST_MASS = 0.5
+_LEAST_MASS_UNSAID = 0.01
 _SHORT = 64
 _ALL = 3
 """How many verdicts of a pair there are: first, second and tie."""
@@ -167,7 +171,7 @@ def _read(text: str, kind: Kind) -> Reading:
         said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
         found += [said_last] if said_last else []
     if not found:
-        return Reading(None, "the reply commits to no verdict")
+        return Reading(None, UNCOMMITTED)
     return Reading(max(found, key=lambda place: place[0])[1])
 
 
@@ -249,15 +253,43 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
         logprobs: Tokens with their log-probabilities, in nats.
         kind: What was asked.
     """
+    mass = _mass(logprobs, kind)
+    return _share(mass) if sum(mass.values()) >= _LEAST_MASS else None
+
+
+def likelier(logprobs: Sequence[tuple[str, float]], kind: Kind) -> tuple[Verdict, float] | None:
+    """Return the likeliest option of a reply that commits to none, and the probability of the first option.
+
+    Both options must be among the tokens that could have stood first, with a hundredth of the mass at least: a small
+    model that begins "I think" still says which of A and B it would rather have written.
+
+    Args:
+        logprobs: Tokens with their log-probabilities, in nats.
+        kind: What was asked.
+    """
+    mass = _mass(logprobs, kind)
+    one, other = ("first", "second") if kind == "pairwise" else ("yes", "no")
+    if not mass.keys() >= {one, other} or sum(mass.values()) < _LEAST_MASS_UNSAID:
+        return None
+    best = max(mass, key=lambda verdict: mass[verdict])
+    even = kind == "pairwise" and mass["first"] == mass["second"] == mass[best]
+    return "tie" if even else best, _share(mass)
+
+
+def _share(mass: Mapping[Verdict, float]) -> float:
+    return sum(worth(of_verdict(verdict)) * part for verdict, part in mass.items()) / sum(mass.values())
+
+
+def _mass(logprobs: Sequence[tuple[str, float]], kind: Kind) -> dict[Verdict, float]:
+    """Return the probability of each option; nothing if a log-probability is none."""
     mass: dict[Verdict, float] = {}
     for token, logprob in logprobs:
+        if math.isnan(logprob):
+            return {}
         verdict = _line(" ".join(token.split()), kind)
         if verdict:
             mass[verdict] = mass.get(verdict, 0.0) + math.exp(min(logprob, 0.0))
-    total = sum(mass.values())
-    if total < _LEAST_MASS:
-        return None
-    return sum(worth(of_verdict(verdict)) * part for verdict, part in mass.items()) / total
+    return mass
 
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
