@@ -307,8 +307,17 @@ def _show_outcomes(folder: Path) -> bool:
             if asking["stopped"]:
                 typer.echo(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
+        _show_noted(notes.get("noted", {}))
     done(folder)
     return stopped
+
+
+def _show_noted(noted: Mapping[str, Any]) -> None:
+    """Print what the server did not take, and what it did otherwise than asked, a line each."""
+    if given_up := noted.get("not_taken"):
+        typer.echo(f"the server does not take {', '.join(given_up)}: not sent", err=True)
+    for line in noted.get("server", []):
+        typer.echo(line, err=True)
 
 
 def _cost(notes: Mapping[str, Any]) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from perl_eval.client import thoughts
 from perl_eval.client.chat_replies import content_of, finish_of, first_token
 from perl_eval.client.endpoint import Endpoint, Posted
+from perl_eval.client.oddities import oddities
 from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
 from perl_eval.client.reply import Reply
 from perl_eval.client.usage import tokens_of
@@ -130,6 +132,7 @@ class ChatJudge(Judge):
             "logprobs": options.logprobs,
             "structured": options.structured,
         }
+        self._odd: dict[str, str] = {}
         # Some servers want the limit under another name, or do not take an option; their 400 says so.
         self._terms = _Terms(options.limit_name, options.not_taken)
 
@@ -212,7 +215,30 @@ class ChatJudge(Judge):
                     raise first from None
             else:
                 self._terms = self._terms.and_also(terms)
+                self._watch(question, max_tokens, posted)
                 return posted
+
+    def _watch(self, question: Question, max_tokens: int, posted: Posted) -> None:
+        """Note what the server does otherwise than asked, each kind once."""
+        completion: Any = posted.content
+        try:
+            text = content_of(completion["choices"][0]["message"]).text
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return
+        body = self._body(question, max_tokens, self._terms)
+        seen = oddities(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
+        self._odd = {**seen, **self._odd}
+
+    @property
+    def noted(self) -> Mapping[str, object]:
+        """What the server did not take, and what it did otherwise than asked."""
+        given_up = sorted(self._terms.not_taken - self._options.not_taken)
+        if self._terms.limit_name != self._options.limit_name:
+            given_up.append(self._options.limit_name)
+        return {
+            **({"not_taken": given_up} if given_up else {}),
+            **({"server": list(self._odd.values())} if self._odd else {}),
+        }
 
     def _body(self, question: Question, max_tokens: int, terms: _Terms) -> dict[str, object]:
         body: dict[str, object] = {"model": self.model, "messages": _messages(question), terms.limit_name: max_tokens}
