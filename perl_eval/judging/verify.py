@@ -61,7 +61,8 @@ def reread(run: Path, out: Path, *, judge: Judge, prompts: Path | None = None) -
 
         started.write(again(), Judgement)
         started.notes.update({"judged": counts.total(), "changed": changed, "outcomes": dict(counts)})
-        started.notes[offline.READING] = offline.described(judge)
+        if pattern_of(judge):
+            started.notes[offline.READING] = offline.described(judge)
         return started.folder
 
 
