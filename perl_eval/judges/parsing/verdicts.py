@@ -7,17 +7,15 @@ but" holds none.
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from perl_eval.client import thoughts
 from perl_eval.errors import UserError
-from perl_eval.judges.parsing import patterns, prose
+from perl_eval.judges.parsing import patterns, prose, structured
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
@@ -77,8 +75,6 @@ _AFTER = (
     rf"(?= ?$| ?[.;!(—–]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] )"
 )
 # Bounds on the work a hostile reply can make.
-_STARTS = 100
-_LITERAL = 1000
 _LINE = 300
 _LEAST_MASS = 0.5
 _LEAST_MASS_UNSAID = 0.01
@@ -122,22 +118,8 @@ _ATTRIBUTED = re.compile(
     re.IGNORECASE,
 )
 _LISTED = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
-_NUMBERED = re.compile(r"\d{1,2}[.)]")
+_NUMBERED = re.compile(r"(?P<number>\d{1,2})(?:[.)](?P<words> .*)?)?")
 _OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
-_JSON_KEYS = (
-    "verdict",
-    "winner",
-    "answer",
-    "choice",
-    "decision",
-    "preference",
-    "preferred",
-    "better",
-    "best",
-    "judgement",
-    "judgment",
-    "result",
-)
 # alpaca_eval's ranking prompts name the outputs m and M; only the case tells them apart.
 _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
 
@@ -166,7 +148,7 @@ def _read(text: str, kind: Kind) -> Reading:
     if said.reason is not None:
         return Reading(None, said.reason)
     text = _without_menu(said.text) if kind == "pairwise" else said.text
-    found = [*_structured(text, kind), *_worded(text, kind)]
+    found = [*structured.values(text, kind, _named), *_worded(text, kind)]
     if kind == "pairwise":
         said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
         found += [said_last] if said_last else []
@@ -295,7 +277,7 @@ def _mass(logprobs: Sequence[tuple[str, float]], kind: Kind) -> dict[Verdict, fl
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
     place = 0
     alone: list[tuple[int, Verdict | None]] = []
-    heading = False
+    heading, entry = False, 0
     for line in text.splitlines(keepends=True):
         # A verdict stands near the start of its line or near its end: the middle of a long line is prose.
         shown = " ".join(line.split())
@@ -303,8 +285,11 @@ def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
         place += len(line)
         if shown:
             own = _line(shown, kind)
-            if own and _NUMBERED.fullmatch(shown) and alone:
-                own = None  # the number of a list's next entry
+            numbered = _NUMBERED.fullmatch(shown[:_LINE])
+            if own and numbered and entry and int(numbered["number"]) == entry + 1:
+                own = None  # the list goes on, and the reply was cut off
+            if numbered and numbered["words"]:
+                entry = int(numbered["number"])
             if heading and own:
                 yield place, own
             heading = bool(_HEADING.fullmatch(shown[:_LINE]))
@@ -389,70 +374,3 @@ def _meaning(match: re.Match[str], kind: Kind) -> Verdict | None:
             return "tie"
         return left if parts["sign"][0] in ">≻" else right
     return _WORDS[kind][parts["word"].lower()]
-
-
-def _structured(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
-    """Read JSON values and python lists of ranks, wherever they stand in the text."""
-    decoder, done = json.JSONDecoder(), 0
-    starts = [match.start() for match in re.finditer(r"[{\[]", text)]
-    for start in starts[-_STARTS:]:
-        if start < done:
-            continue
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            value, end = _python_literal(text, start)
-        verdict = _of_value(value, kind)
-        if verdict:
-            yield end, verdict
-            done = end
-
-
-def _python_literal(text: str, start: int) -> tuple[Any, int]:
-    """Read a list of ranks as Python prints it: with single quotes."""
-    end = text.find("]" if text[start] == "[" else "}", start) + 1
-    if not 0 < end - start < _LITERAL:
-        return None, start
-    try:
-        return ast.literal_eval(text[start:end]), end
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None, start
-
-
-def _of_value(value: Any, kind: Kind) -> Verdict | None:
-    if isinstance(value, dict):
-        named = {str(key).lower(): part for key, part in value.items()}
-        for key in _JSON_KEYS:
-            if key in named:
-                return _of_scalar(named[key], kind)
-        return None
-    if kind == "pairwise" and isinstance(value, list) and len(value) == 2:
-        return _of_ranks(value)
-    return None
-
-
-def _of_scalar(value: Any, kind: Kind) -> Verdict | None:
-    if isinstance(value, bool):
-        return ("yes" if value else "no") if kind == "yes_no" else None
-    if isinstance(value, int):
-        value = str(value)
-    if not isinstance(value, str):
-        return None
-    return _named(" ".join(value[:_LINE].split()), kind)
-
-
-def _of_ranks(value: list[Any]) -> Verdict | None:
-    """Read two ranks, of the first and the second answer; rank 1 is the better."""
-    ranks: list[Any] = value
-    if all(isinstance(part, dict) and "rank" in part for part in value):
-        ranks = [part["rank"] for part in sorted(value, key=lambda part: _place(str(part.get("model", ""))))]
-    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank in (1, 2) for rank in ranks):
-        return None
-    if ranks[0] == ranks[1]:
-        return "tie"
-    return "first" if ranks[0] < ranks[1] else "second"
-
-
-def _place(model: str) -> tuple[bool, str]:
-    """Order model names by the position they stand for: m before M, model_1 before model_2."""
-    return (model == "M", model)
