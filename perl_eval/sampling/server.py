@@ -27,7 +27,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.client.scheduler import Scheduler
 from perl_eval.client.service import Handling, looked_up
 from perl_eval.client.usage import Usage, tokens_of
-from perl_eval.errors import JudgeError, Refused, Unfinished, UserError
+from perl_eval.errors import JudgeError, Refused, TurnedAway, Unfinished, UserError
 from perl_eval.records import Completion, Message, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
@@ -223,25 +223,27 @@ class _Sampler:
             UserError: None will ever be had.
         """
         begun_s = time.perf_counter()
+        limit_name, not_taken = self._limit_name, self.not_taken
+        first: Refused | TurnedAway | None = None
         while True:
-            before = (self._limit_name, self.not_taken)
             body = self.body(request.row, request.seed)
-            body[self._limit_name] = body.pop("max_tokens")
+            body[limit_name] = body.pop("max_tokens")
             if self.options.temperature == 1:
                 body["logprobs"] = True
-            sent = {name: value for name, value in body.items() if name not in self.not_taken}
+            sent = {name: value for name, value in body.items() if name not in not_taken}
             try:
                 posted = await self._endpoint.post("/chat/completions", sent)
+            except (Refused, TurnedAway) as error:
+                first, before = first or error, (limit_name, not_taken)
+                if "max_completion_tokens" in str(error):
+                    limit_name = "max_completion_tokens"
+                not_taken |= {name for name in _DISPENSABLE if name in str(error)}
+                if before == (limit_name, not_taken):
+                    raise first from None
+            else:
+                # Given up for good once the server answers without it: a complaint may quote the prompt.
+                self._limit_name, self.not_taken = limit_name, self.not_taken | not_taken
                 return _reply(posted, time.perf_counter() - begun_s)
-            except Refused as error:
-                self._concede(str(error))
-                if before == (self._limit_name, self.not_taken):
-                    raise
-
-    def _concede(self, complaint: str) -> None:
-        if "max_completion_tokens" in complaint:
-            self._limit_name = "max_completion_tokens"
-        self.not_taken |= {name for name in _DISPENSABLE if name in complaint}
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return None: prices are not asked for."""

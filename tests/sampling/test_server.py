@@ -276,3 +276,21 @@ def test_thoughts_are_kept_apart_from_what_is_said(data: Path, tmp_path: Path) -
 def test_a_completion_cut_off_is_cut_off_whatever_the_server_calls_it(data: Path, tmp_path: Path, reason: str) -> None:
     with running(Answering(finish=lambda _: reason)) as fake:
         assert {one.finish for one in sampled(fake, data, tmp_path / "out")} == {"length"}
+
+
+def test_a_server_that_forbids_log_probabilities_is_asked_without_them(data: Path, tmp_path: Path) -> None:
+    class Forbidding(Answering):
+        async def _write(self, writer: Any, status: int, body: Body, headers: dict[str, str]) -> bool:
+            if status == 200 and "logprobs" in self.requests[-1]:
+                error = {"message": "You are not allowed to request logprobs from this model"}
+                return await super()._write(writer, 403, {"error": error}, headers)
+            return await super()._write(writer, status, body, headers)
+
+    with running(Forbidding()) as fake:
+        found = sampled(fake, data, tmp_path / "out", replace(QUICK, max_concurrency=1))
+    assert len(found) == 60
+    assert {one.logprob for one in found} == {None}
+    assert sum("logprobs" in body for body in fake.requests) == 1
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.notes["not_taken"] == ["logprobs"]
