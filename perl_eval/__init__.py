@@ -34,6 +34,7 @@ from perl_eval.records import (
 
 if TYPE_CHECKING:
     from perl_eval.judges.backends.scripted import ScriptedJudge
+    from perl_eval.judges.parsing.verdicts import parse_verdict
     from perl_eval.judges.protocol import Judge
     from perl_eval.judges.registry import open_judge
     from perl_eval.sources.completions import completions
@@ -76,6 +77,7 @@ __all__ = [
     "jury",
     "labels",
     "open_judge",
+    "parse_verdict",
     "power",
     "read",
     "report",
@@ -96,6 +98,7 @@ _WHERE = {
     "Judge": "perl_eval.judges.protocol",
     "ScriptedJudge": "perl_eval.judges.backends.scripted",
     "open_judge": "perl_eval.judges.registry",
+    "parse_verdict": "perl_eval.judges.parsing.verdicts",
     "completions": "perl_eval.sources.completions",
     "labels": "perl_eval.sources.labels",
     "rows": "perl_eval.sources.rows",

@@ -121,7 +121,8 @@ class Completion:
     ``token_ids`` are the ids as sampled, end-of-sequence included; empty when the text did not come from a
     model here. ``logprob`` and ``prior_logprob`` are summed over the tokens, in nats, at the sampling temperature.
     ``images`` names the pictures that belong to the prompt, in order: files in the folder ``images`` beside the table,
-    each called by its sha256 (see ``perl_eval.storage.images``).
+    each called by its sha256 (see ``perl_eval.storage.images``). ``thought`` is what a reasoning model thought before
+    it answered; it is no part of the answer: no judge sees it and no length counts it.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Completion:
     logprob: float | None = None
     prior_logprob: float | None = None
     images: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
+    thought: str = field(default="", metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True, slots=True)

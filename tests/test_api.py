@@ -30,6 +30,7 @@ SIGNATURES = {
     "jury": "(members, *, labels=None, out=None)",
     "labels": "(source, *, columns=None, format='')",
     "open_judge": "(spec, options=None)",
+    "parse_verdict": "(text, kind='pairwise', pattern=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",
     "read": "(path, kind=None)",
     "report": "(*sources, out=None, title='perl-eval report', format='html', what='estimates')",

@@ -125,7 +125,10 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
         "JudgeError": "PerlEvalError",
         "RateLimited": "JudgeError",
         "TimedOut": "JudgeError",
+        "OutOfCredit": "JudgeError",
+        "TurnedAway": "JudgeError",
         "Refused": "JudgeError",
+        "Unfinished": "PerlEvalError",
     }
     assert {name: getattr(errors, name).__base__.__name__ for name in drawn} == drawn
     assert sorted([*drawn, "PerlEvalError"]) == sorted(errors.__all__)

@@ -30,6 +30,7 @@ from perl_eval.cli.verify import finished
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from perl_eval.judges.protocol import Judge
     from perl_eval.judging.engine.batch_api import BatchOptions
     from perl_eval.judging.judge import Forecast
     from perl_eval.sources.brought import HowRead
@@ -61,6 +62,7 @@ def judge(
     base_url: asked.BaseUrl = None,
     key_file: asked.KeyFile = None,
     verdict_by: asked.VerdictBy = "structured",
+    verdict_pattern: asked.VerdictPattern = None,
     temperature: asked.Temperature = 0.0,
     max_reply_tokens: asked.ReplyTokens = 512,
     form: asked.Form = "openai",
@@ -94,9 +96,10 @@ def judge(
     if stop_when_decided and (dry_run or attack or look or reread is not None):
         raise UserError("--stop-when-decided is for judging", "leave it out")
     if reread is not None:
-        _reread(reread, out, prompts, given=a is not None or bool(judges or prompt))
+        _reread(reread, out, prompts, verdict_pattern, given=a is not None or bool(judges or prompt))
         return
     specs = judges or []
+    _refuse_pattern(specs, verdict_pattern)
     prompt = prompt or (asked.PAIRS_PROMPT if b is not None else "")
     a = _given(a, specs, prompt)
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
@@ -120,6 +123,7 @@ def judge(
         threshold=threshold,
         base_url=base_url,
         seed=seed,
+        verdict_pattern=verdict_pattern,
         temperature=temperature,
         max_reply_tokens=max_reply_tokens,
         tie_option=tie_option,
@@ -231,6 +235,19 @@ def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> 
         )
 
 
+def _refuse_pattern(specs: Sequence[str], pattern: str | None) -> None:
+    """Refuse an expression that reads nothing, or that is none."""
+    from perl_eval.judges.parsing.patterns import checked
+    from perl_eval.judges.registry import is_chat
+
+    if pattern is None:
+        return
+    checked(pattern)
+    for spec in specs:
+        if not is_chat(spec):
+            raise UserError(f"--verdict-pattern reads text, and {spec} answers in none", "leave it out")
+
+
 def _folders(out: Path, specs: Sequence[str]) -> list[Path]:
     """Return each judge's own folder: the output folder, or numbered ones in it."""
     if len(specs) == 1:
@@ -239,13 +256,24 @@ def _folders(out: Path, specs: Sequence[str]) -> list[Path]:
     return [out / f"{place}-{name}" for place, name in enumerate(plain, 1)]
 
 
-def _reread(run: Path, out: Path, prompts: Path | None, *, given: bool) -> None:
+def _reread(run: Path, out: Path, prompts: Path | None, pattern: str | None, *, given: bool) -> None:
     from perl_eval.judges.backends.offline import reopen
     from perl_eval.judging import judge as verb
 
     if given:
         raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
-    _show_outcomes(verb.reread(run, out, judge=reopen(finished(run)), prompts=prompts))
+    _show_outcomes(verb.reread(run, out, judge=_read_by(pattern, reopen(finished(run))), prompts=prompts))
+
+
+def _read_by(pattern: str | None, judge: Judge) -> Judge:
+    """Return a judge whose text is read by an expression, if one is given."""
+    from perl_eval.judges.readers import PatternReader, TextReader
+
+    if pattern is not None:
+        if not isinstance(judge.reader, TextReader | PatternReader):
+            raise UserError(f"--verdict-pattern reads text, and {judge.model} answered in none", "leave it out")
+        judge.reader = PatternReader(pattern)
+    return judge
 
 
 def _show_outcomes(folder: Path) -> bool:
@@ -279,8 +307,17 @@ def _show_outcomes(folder: Path) -> bool:
             if asking["stopped"]:
                 typer.echo(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
+        _show_noted(notes.get("noted", {}))
     done(folder)
     return stopped
+
+
+def _show_noted(noted: Mapping[str, Any]) -> None:
+    """Print what the server did not take, and what it did otherwise than asked, a line each."""
+    if given_up := noted.get("not_taken"):
+        typer.echo(f"the server does not take {', '.join(given_up)}: not sent", err=True)
+    for line in noted.get("server", []):
+        typer.echo(line, err=True)
 
 
 def _cost(notes: Mapping[str, Any]) -> str:

@@ -89,6 +89,14 @@ KeyFile = Annotated[
     typer.Option(help="File with the key; else OPENAI_API_KEY, or the provider's variable.", rich_help_panel=_SERVER),
 ]
 VerdictBy = Annotated[str, typer.Option(help="Of a chat judge: structured, text or logprobs.", rich_help_panel=_SERVER)]
+VerdictPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Read verdicts by this regular expression: one group around A, B or tie, or groups of these names.",
+        rich_help_panel=_SERVER,
+    ),
+]
 Temperature = Annotated[float, typer.Option(help="Of a chat judge.", rich_help_panel=_SERVER)]
 ReplyTokens = Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=_SERVER)]
 Form = Annotated[str, typer.Option(help="Of a decisions server: openai or systemone.", rich_help_panel=_SERVER)]

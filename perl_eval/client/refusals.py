@@ -16,6 +16,7 @@ from perl_eval.errors import JudgeError, OutOfCredit, RateLimited, Refused, Turn
 __all__ = ["Answer", "refusal_of", "said_in_reply"]
 
 _LONGEST_MESSAGE = 300
+_LONGEST_PARAM = 60
 _QUOTA = ("insufficient_quota", "exceeded your current quota", "billing_hard_limit", "insufficient balance")
 _TURNED_AWAY = (401, 403, 404)
 _TRY_AGAIN = (408, 409, 425)
@@ -36,7 +37,7 @@ def refusal_of(answer: Answer, hide: Callable[[str], str]) -> JudgeError:
         answer: What the server sent.
         hide: Takes our key out of what it says.
     """
-    return _error(answer, hide(_message(answer.content)), hide)
+    return _error(answer, _with_param(answer.content, hide(_message(answer.content))), hide)
 
 
 def said_in_reply(answer: Answer, reply: Any) -> JudgeError | None:
@@ -63,6 +64,20 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
     if status in _TRY_AGAIN or status >= 500 or status < 300:
         return JudgeError(said)
     return Refused(said)
+
+
+def _with_param(content: bytes, message: str) -> str:
+    """Return a message, short enough to be shown, that names the parameter at fault if the server names it apart."""
+    try:
+        said: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return message
+    error = said.get("error") if isinstance(said, dict) else None
+    param = error.get("param") if isinstance(error, dict) else None
+    if not isinstance(param, str) or not 0 < len(param) <= _LONGEST_PARAM or not param.isprintable():
+        return message
+    kept = message[: _LONGEST_MESSAGE - _LONGEST_PARAM - 20]
+    return kept if param in kept else f"{kept} (param: {param})"
 
 
 def _message(content: bytes) -> str:

@@ -28,6 +28,7 @@ class BackendOptions:
         seed: Of a scripted judge's errors.
         verdict_by: How a chat judge is read: ``structured`` (JSON by a schema where the server takes one, else text),
             ``text``, or ``logprobs`` (text, and the probabilities of its first token).
+        verdict_pattern: A regular expression by which a chat judge is read instead, see `perl_eval.parse_verdict`.
         temperature: Of a chat judge's sampling.
         max_reply_tokens: Longest reply of a chat judge.
         form: How a decisions server is spoken to: ``openai``, or ``systemone`` (``transformers serve``).
@@ -48,6 +49,7 @@ class BackendOptions:
     base_url: str | None = None
     seed: int = 0
     verdict_by: VerdictBy = "structured"
+    verdict_pattern: str | None = None
     temperature: float = 0.0
     max_reply_tokens: int = 512
     form: Form = "openai"

@@ -44,6 +44,11 @@ class Judge(Protocol):
     longest: int = 0
     sees: Sees = "messages"
 
+    @property
+    def noted(self) -> Mapping[str, object]:
+        """What was seen while asking and belongs on the run card; see `perl_eval.client.oddities`."""
+        return {}
+
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer 1 to ``group`` questions, in order, one reply a question.
 

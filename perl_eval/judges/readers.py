@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
 from perl_eval.judges.backends.choices import options_of
+from perl_eval.judges.parsing import patterns
 from perl_eval.judges.parsing.replies import read_reply
 from perl_eval.judges.parsing.scores import mean_score
 from perl_eval.outcomes import worth
@@ -22,6 +23,7 @@ from perl_eval.records import Ballot, Question, Verdict
 
 __all__ = [
     "MarginReader",
+    "PatternReader",
     "ProbabilityReader",
     "Reader",
     "RewardReader",
@@ -59,6 +61,28 @@ class TextReader:
     def read(self, question: Question, reply: Reply) -> Ballot:
         """Read a reply in text, with or without the probabilities of its first token."""
         return read_reply(question, reply)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternReader:
+    """Reads the verdict that the last match of a regular expression names.
+
+    Attributes:
+        pattern: The expression, see `perl_eval.parse_verdict`.
+
+    Raises:
+        UserError: It is no such expression.
+    """
+
+    name: ClassVar[str] = "pattern"
+    pattern: str
+
+    def __post_init__(self) -> None:
+        patterns.checked(self.pattern)
+
+    def read(self, question: Question, reply: Reply) -> Ballot:
+        """Read a reply in text; a score on a scale is read as without an expression."""
+        return read_reply(question, reply, self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +199,7 @@ def sigmoid(logit: float) -> float:
 
 
 _READERS: dict[str, type[Any]] = {
-    reader.name: reader for reader in (TextReader, ProbabilityReader, RewardReader, MarginReader)
+    reader.name: reader for reader in (TextReader, PatternReader, ProbabilityReader, RewardReader, MarginReader)
 }
 ReaderClass = TypeVar("ReaderClass", bound=type[Any])
 

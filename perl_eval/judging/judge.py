@@ -128,6 +128,8 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             started.notes.update(referee.notes())
         started.notes["ledger"] = str(options.ledger or LEDGER)
         started.notes[offline.READING] = offline.described(judge)
+        if noted := dict(judge.noted):
+            started.notes["noted"] = noted
         if count < len(queue):
             started.notes["not_asked"] = len(queue) - count
     if not _has_more(started.notes):

@@ -10,13 +10,14 @@ from perl_eval.checks import at_least_one, between
 from perl_eval.errors import UserError
 from perl_eval.judges import prompting
 from perl_eval.judges.protocol import Judge
+from perl_eval.judges.readers import PatternReader
 from perl_eval.judging import context
 from perl_eval.judging.engine.ask import AskOptions
 
 if TYPE_CHECKING:
     from perl_eval.judging.engine.batch_api import BatchOptions
 
-__all__ = ["JudgeOptions", "arguments_of", "inputs_of", "template_of"]
+__all__ = ["JudgeOptions", "arguments_of", "inputs_of", "pattern_of", "template_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,13 @@ def arguments_of(judge: Judge, template: prompting.Template, options: JudgeOptio
         "votes": options.asking.votes,
         "stop_when_decided": options.stop_when_decided,
         "half_width": options.half_width,
+        **pattern_of(judge),
     }
+
+
+def pattern_of(judge: Judge) -> dict[str, object]:
+    """Return the user's own expression for verdicts, for the run card; nothing where there is none."""
+    return {"verdict_pattern": judge.reader.pattern} if isinstance(judge.reader, PatternReader) else {}
 
 
 def inputs_of(a: Path, b: Path | None, options: JudgeOptions) -> dict[str, Path]:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from perl_eval.client.ledger import Ledger
 from perl_eval.errors import UserError
 from perl_eval.judges import prompting
+from perl_eval.judges.backends import offline
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.question_keys import Keys
 from perl_eval.judging.asking import Asking
 from perl_eval.judging.engine.ask import NOT_KEPT, AskOptions
-from perl_eval.judging.options import JudgeOptions, arguments_of, template_of
+from perl_eval.judging.options import JudgeOptions, arguments_of, pattern_of, template_of
 from perl_eval.judging.outcome_of import plan
 from perl_eval.judging.queue import queue_of
 from perl_eval.judging.run import LEDGER
@@ -41,7 +42,11 @@ def reread(run: Path, out: Path, *, judge: Judge, prompts: Path | None = None) -
     """
     card = _card(run)
     with run_folder.start(
-        out, verb="reread", arguments=dict(card.arguments), inputs={"run": run}, simulated=judge.simulated
+        out,
+        verb="reread",
+        arguments={**card.arguments, **pattern_of(judge)},
+        inputs={"run": run},
+        simulated=judge.simulated,
     ) as started:
         if started.done:
             return started.folder
@@ -56,6 +61,8 @@ def reread(run: Path, out: Path, *, judge: Judge, prompts: Path | None = None) -
 
         started.write(again(), Judgement)
         started.notes.update({"judged": counts.total(), "changed": changed, "outcomes": dict(counts)})
+        if pattern_of(judge):
+            started.notes[offline.READING] = offline.described(judge)
         return started.folder
 
 

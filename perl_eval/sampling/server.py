@@ -11,13 +11,15 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from perl_eval.checks import at_least_one, not_negative, positive
+from perl_eval.client import thoughts
 from perl_eval.client.account import Spending
+from perl_eval.client.chat_replies import content_of, finish_of, summed
 from perl_eval.client.endpoint import Endpoint, Posted
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
@@ -26,7 +28,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.client.scheduler import Scheduler
 from perl_eval.client.service import Handling, looked_up
 from perl_eval.client.usage import Usage, tokens_of
-from perl_eval.errors import JudgeError, Refused, Unfinished, UserError
+from perl_eval.errors import JudgeError, Refused, TurnedAway, Unfinished, UserError
 from perl_eval.records import Completion, Message, digest
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
@@ -176,7 +178,7 @@ def _requests(sampler: _Sampler, asked: Sequence[Row], seed: int) -> list[_Promp
 
 
 def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
-    row = request.row
+    row, parts = request.row, thoughts.split(reply.text, leading=True)
     return Completion(
         id=digest("completion", row.id, name, str(request.draw)),
         item=row.id,
@@ -184,7 +186,8 @@ def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
         dataset=row.dataset,
         policy=name,
         prompt=row.prompt,
-        text=reply.text.strip(),
+        text=parts.said.strip(),
+        thought=parts.thought,
         finish="length" if reply.finish == "length" else "stop",
         draw=request.draw,
         logprob=reply.logprobs[0][1] if reply.logprobs else None,
@@ -226,25 +229,27 @@ class _Sampler:
             UserError: None will ever be had.
         """
         begun_s = time.perf_counter()
+        limit_name, not_taken = self._limit_name, self.not_taken
+        first: Refused | TurnedAway | None = None
         while True:
-            before = (self._limit_name, self.not_taken)
             body = self.body(request.row, request.seed)
-            body[self._limit_name] = body.pop("max_tokens")
+            body[limit_name] = body.pop("max_tokens")
             if self.options.temperature == 1:
                 body["logprobs"] = True
-            sent = {name: value for name, value in body.items() if name not in self.not_taken}
+            sent = {name: value for name, value in body.items() if name not in not_taken}
             try:
                 posted = await self._endpoint.post("/chat/completions", sent)
+            except (Refused, TurnedAway) as error:
+                first, before = first or error, (limit_name, not_taken)
+                if "max_completion_tokens" in str(error):
+                    limit_name = "max_completion_tokens"
+                not_taken |= {name for name in _DISPENSABLE if name in str(error)}
+                if before == (limit_name, not_taken):
+                    raise first from None
+            else:
+                # Given up for good once the server answers without it: a complaint may quote the prompt.
+                self._limit_name, self.not_taken = limit_name, self.not_taken | not_taken
                 return _reply(posted, time.perf_counter() - begun_s)
-            except Refused as error:
-                self._concede(str(error))
-                if before == (self._limit_name, self.not_taken):
-                    raise
-
-    def _concede(self, complaint: str) -> None:
-        if "max_completion_tokens" in complaint:
-            self._limit_name = "max_completion_tokens"
-        self.not_taken |= {name for name in _DISPENSABLE if name in complaint}
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return None: prices are not asked for."""
@@ -261,21 +266,23 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
     tokens_in, tokens_out = tokens_of(content)
     try:
         choice = content["choices"][0]
-        message, ended = choice["message"], choice.get("finish_reason") or "stop"
-        text = message.get("refusal") or Message.of({"role": "assistant", **message}).content
-        listed = (choice.get("logprobs") or {}).get("content") or []
-        summed = sum(float(entry["logprob"]) for entry in listed)
+        message, ended = choice["message"], finish_of(choice)
+        text = _text(message)
+        logprob = summed(choice.get("logprobs"), tokens_out)
+    except JudgeError as error:
+        error.paid = ((tokens_in, tokens_out),)
+        raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         failure = JudgeError(f"the reply has another form: {type(error).__name__} {error}")
         failure.paid = ((tokens_in, tokens_out),)
         raise failure from None
-    if ended == "content_filter":
+    if ended == "refusal" and not message.get("refusal"):
         raise Refused("the server's filter cut the completion off")
     return Reply(
         text=text,
         finish="length" if ended == "length" else "stop",
         # One sum for the whole completion; a list that leaves tokens out is none.
-        logprobs=(("", summed),) if listed and len(listed) == tokens_out else (),
+        logprobs=() if logprob is None else (("", logprob),),
         model=str(content.get("model", "")),
         tokens_in=tokens_in or 0,
         tokens_out=tokens_out or 0,
@@ -283,6 +290,13 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
         estimated=tokens_in is None or tokens_out is None,
         left=posted.left,
     )
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """Return what a message says, its thoughts before it in the tag that `thoughts.split` knows."""
+    content = content_of(message)
+    said = message.get("refusal") or Message.of({**message, "role": "assistant", "content": content.text}).content
+    return f"<think>{content.thought.replace('</think>', '')}</think>\n{said}" if content.thought else said
 
 
 def _ends(sampler: _Sampler, attempts: int) -> Callable[[JudgeError, Usage], UserError | None]:

@@ -244,3 +244,71 @@ def test_concurrency_reaches_its_limit_and_not_more(tmp_path: Path) -> None:
     with serving(FakeServer(latency_s=0.05)) as server:
         put(server, tmp_path, 64)
     assert server.most_at_once == QUICK.max_concurrency
+
+
+class Reporting(FakeServer):
+    """Refuses what ``refuses`` names, and names it as servers do: in ``param`` alone."""
+
+    def __init__(self, refuses: str, **more: Any) -> None:
+        super().__init__(**more)
+        self.refuses = refuses
+
+    async def _write(self, writer: Any, status: int, body: Any, headers: dict[str, str]) -> bool:
+        if status == 200 and self.refuses in self.requests[-1]:
+            error = {"message": "Bad request. " + "See the page on parameters. " * 20, "param": self.refuses}
+            return await super()._write(writer, 400, {"error": error}, headers)
+        return await super()._write(writer, status, body, headers)
+
+
+def test_an_option_that_the_error_s_param_names_is_given_up_and_noted(tmp_path: Path) -> None:
+    with serving(Reporting("temperature")) as server, Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = judge_of(server)
+        one_by_one = AskOptions(max_concurrency=1, attempts=2, backoff_s=0.01)
+        assert [b.verdict for b in ask(questions(4), judge, ledger, options=one_by_one)] == expected(4)
+    assert ["temperature" in body for body in server.requests] == [True, False, False, False, False]
+    assert judge.noted == {"not_taken": ["temperature"]}
+
+
+def test_what_a_server_does_otherwise_is_noted_once(tmp_path: Path) -> None:
+    with serving(FakeServer()) as server, Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = judge_of(server, structured=True)
+        list(ask(questions(9), judge, ledger, options=QUICK))
+    assert judge.noted == {
+        "server": ["the server takes response_format and does not follow it: replies are read as text"]
+    }
+
+
+@pytest.mark.parametrize("answer", ["I think that", "Both are polite"])
+def test_options_in_the_log_probabilities_are_read_where_the_text_commits_to_nothing(
+    tmp_path: Path, answer: str
+) -> None:
+    """By hand: of A and B, with 0.06 and 0.02, A has 3/4."""
+    tokens = {"I": 0.9, "A": 0.06, "B": 0.02}
+    with serving(FakeServer(answer=lambda _: answer, first_tokens=tokens)) as server:
+        (ballot,) = put(server, tmp_path, logprobs=True)
+    assert (ballot.verdict, ballot.p_first) == ("first", pytest.approx(0.75))
+
+
+@pytest.mark.parametrize("tokens", [{"I": 0.9, "A": 0.06}, {"I": 0.99, "A": 0.004, "B": 0.001}])
+def test_an_option_alone_or_hardly_any_mass_is_no_verdict(tmp_path: Path, tokens: dict[str, float]) -> None:
+    with serving(FakeServer(answer=lambda _: "I think that", first_tokens=tokens)) as server:
+        (ballot,) = put(server, tmp_path, logprobs=True)
+    assert (ballot.verdict, ballot.p_first) == (None, None)
+
+
+def test_a_log_probability_that_is_no_number_costs_the_probability_only(tmp_path: Path) -> None:
+    class Broken(FakeServer):
+        def _logprobs(self, body: Any) -> Any:  # noqa: ARG002  # the shape of what it stands for
+            tops = [{"token": "A", "logprob": -0.1}, {"token": "B", "logprob": float("nan")}]
+            return {"content": [{"token": "A", "logprob": -0.1, "top_logprobs": tops}]}
+
+    with serving(Broken(answer=lambda _: "A")) as server:
+        (ballot,) = put(server, tmp_path, logprobs=True)
+    assert (ballot.verdict, ballot.p_first) == ("first", None)
+
+
+def test_a_draft_before_the_cut_is_no_verdict(tmp_path: Path) -> None:
+    cut = "At first sight:\nVerdict: A\nBut on a closer look at what was asked, the"
+    with serving(FakeServer(answer=lambda _: cut, finish=lambda _: "max_tokens")) as server:
+        (ballot,) = put(server, tmp_path)
+    assert (ballot.verdict, ballot.reason) == (None, "the reply was cut off, even with twice the tokens")

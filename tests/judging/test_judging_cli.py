@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import Command
-from fake_server import FakeServer, serving
+from fake_server import FakeServer, prefer_shorter, serving
 
 from perl_eval.client.ledger import Ledger
 from perl_eval.records import Completion, Estimate, Judgement, Message
@@ -257,6 +257,27 @@ def test_kept_replies_are_read_again_without_a_server(command: Command, pairs: s
     assert run_folder.read(tmp_path / "again", Judgement) == run_folder.read(tmp_path / "out", Judgement)
 
 
+def test_a_pattern_of_ones_own_reads_replies_and_reads_them_again_for_nothing(
+    command: Command, pairs: str, tmp_path: Path
+) -> None:
+    server = FakeServer(answer=lambda body: f"Take <{prefer_shorter(body)}>")
+    with serving(server):
+        more = f"--judge chat:m --base-url {server.url} --verdict-by text"
+        assert "unjudged" in command(judge(pairs, tmp_path / "out", more)).out
+    asked = len(server.requests)
+    shown = command(f"judge --reread {tmp_path}/out --out {tmp_path}/again --verdict-pattern 'Take.<(.*?)>'")
+    assert shown.out.splitlines()[:2] == ["8 judged: 4 loss, 4 win", "8 changed"]
+    card = run_folder.read_card(tmp_path / "again")
+    assert card is not None
+    assert card.arguments["verdict_pattern"] == "Take.<(.*?)>"
+    assert card.notes["reading"]["reader"] == {"name": "pattern", "pattern": "Take.<(.*?)>"}
+    more = f"{more} --ledger {tmp_path}/out/ledger.sqlite --verdict-pattern 'Take.<(.*?)>'"
+    shown = command(judge(pairs, tmp_path / "new", more))
+    assert shown.out.splitlines()[0] == "8 judged: 4 loss, 4 win"
+    assert len(server.requests) == asked
+    assert command(f"verify {tmp_path}/new").code is None
+
+
 def without_reading(run: Path) -> None:
     """Take from a run card what versions before 0.2 did not write."""
     card = json.loads((run / "run.json").read_text())
@@ -402,6 +423,11 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("{j} --judge scripted:world --half-width 0.1", "a half-width ends nothing by itself"),
         ("judge {a} --reread {a} --out {o}", "--reread takes completions, judge and prompt from the run"),
         ("judge --reread {a} --judge scripted:length --out {o}", "--reread takes completions, judge and prompt"),
+        (
+            "{j} --judge chat:m --verdict-pattern (",
+            "--verdict-pattern '(' is no reg",
+        ),
+        ("{j} --judge scripted:length --verdict-pattern (A)", "answers in none"),
         ("judge --reread {a} --prompt dialogue --out {o}", "--reread takes completions, judge and prompt from the run"),
         ("judge --reread {a} --out {o}", "a run of `sample` has no judge"),
         ("judge --reread nowhere --out {o}", "nowhere is no finished run"),

@@ -108,7 +108,7 @@ def compared(folder: Path) -> Iterator[Path]:
     ]
     put(folder, "both", both)
     given: Any = [
-        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if (place % 5) != 0 else "no")
+        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if place % (5 if place < 80 else 4) else "no")
         for place, one in enumerate(both)
         if place % 80 < 60
     ]

@@ -251,3 +251,46 @@ def test_transformers_serve_answers_as_the_model_does_here(data: Path, tmp_path:
     assert [one.text for one in found[0]] != [one.text for one in found[2]]
     assert len({one.text for one in found[0]}) > 6
     assert {one.logprob for one in found[0]} == {None}
+
+
+def test_thoughts_are_kept_apart_from_what_is_said(data: Path, tmp_path: Path) -> None:
+    """In a tag of the text, or in a field of their own: either way an answer is what was said."""
+
+    class Thinking(Answering):
+        def _completion(self, body: Body, *, empty: bool) -> Body:
+            reply = super()._completion(body, empty=empty)
+            message = reply["choices"][0]["message"]
+            if int(body["seed"]) % 2:
+                message["content"] = f"<think>hm, {body['seed']}?</think>\n\nWe open at <b>nine</b>."
+            else:
+                message |= {"content": "We open at <b>nine</b>.", "reasoning_content": f"hm, {body['seed']}?"}
+            return reply
+
+    with running(Thinking()) as fake:
+        found = sampled(fake, data, tmp_path / "out")
+    assert {one.text for one in found} == {"We open at <b>nine</b>."}
+    assert {one.thought for one in found} == {f"hm, {body['seed']}?" for body in fake.requests}
+
+
+@pytest.mark.parametrize("reason", ["MAX_TOKENS", "max_tokens", "model_length"])
+def test_a_completion_cut_off_is_cut_off_whatever_the_server_calls_it(data: Path, tmp_path: Path, reason: str) -> None:
+    with running(Answering(finish=lambda _: reason)) as fake:
+        assert {one.finish for one in sampled(fake, data, tmp_path / "out")} == {"length"}
+
+
+def test_a_server_that_forbids_log_probabilities_is_asked_without_them(data: Path, tmp_path: Path) -> None:
+    class Forbidding(Answering):
+        async def _write(self, writer: Any, status: int, body: Body, headers: dict[str, str]) -> bool:
+            if status == 200 and "logprobs" in self.requests[-1]:
+                error = {"message": "You are not allowed to request logprobs from this model"}
+                return await super()._write(writer, 403, {"error": error}, headers)
+            return await super()._write(writer, status, body, headers)
+
+    with running(Forbidding()) as fake:
+        found = sampled(fake, data, tmp_path / "out", replace(QUICK, max_concurrency=1))
+    assert len(found) == 60
+    assert {one.logprob for one in found} == {None}
+    assert sum("logprobs" in body for body in fake.requests) == 1
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    assert card.notes["not_taken"] == ["logprobs"]

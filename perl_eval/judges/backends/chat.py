@@ -12,20 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from perl_eval.client import thoughts
+from perl_eval.client.chat_replies import content_of, finish_of, first_token
 from perl_eval.client.endpoint import Endpoint, Posted
+from perl_eval.client.oddities import oddities
 from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
-from perl_eval.client.reply import Finish, Reply
+from perl_eval.client.reply import Reply
 from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, Refused, TurnedAway, UserError
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
-from perl_eval.judges.readers import TextReader
+from perl_eval.judges.readers import PatternReader, Reader, TextReader
 from perl_eval.records import Question
 from perl_eval.storage import images
 
 __all__ = ["ChatJudge", "ChatOptions", "opened", "opened_at"]
 
-_FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _TOP_LOGPROBS = 20
 # What a server may not take, and by which words its complaint is known.
 _OPTIONS = (
@@ -50,6 +52,7 @@ class ChatOptions:
         price_in_usd: Price of a million tokens in, if known.
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key, instead of the variable.
+        verdict_pattern: A regular expression by which replies are read, see `perl_eval.parse_verdict`.
         key_needed: Whether there must be a key at that address.
         limit_name: What the server calls the longest reply; one that says so is given the other name.
         not_taken: Options that are not sent, because the server is known not to take them.
@@ -65,6 +68,7 @@ class ChatOptions:
     price_in_usd: float | None = None
     price_out_usd: float | None = None
     key_file: Path | None = None
+    verdict_pattern: str | None = None
     key_needed: bool = False
     limit_name: LimitName = "max_tokens"
     not_taken: frozenset[str] = frozenset()
@@ -103,11 +107,13 @@ class ChatJudge(Judge):
     """
 
     backend = "chat"
-    reader = TextReader()
 
     def __init__(self, model: str, options: ChatOptions | None = None) -> None:
         self.model = model
         self._options = options = options or ChatOptions()
+        self.reader: Reader = (
+            TextReader() if options.verdict_pattern is None else PatternReader(options.verdict_pattern)
+        )
         self._endpoint = Endpoint(
             options.base_url,
             options.key_variable,
@@ -126,6 +132,7 @@ class ChatJudge(Judge):
             "logprobs": options.logprobs,
             "structured": options.structured,
         }
+        self._odd: dict[str, str] = {}
         # Some servers want the limit under another name, or do not take an option; their 400 says so.
         self._terms = _Terms(options.limit_name, options.not_taken)
 
@@ -208,7 +215,30 @@ class ChatJudge(Judge):
                     raise first from None
             else:
                 self._terms = self._terms.and_also(terms)
+                self._watch(question, max_tokens, posted)
                 return posted
+
+    def _watch(self, question: Question, max_tokens: int, posted: Posted) -> None:
+        """Note what the server does otherwise than asked, each kind once."""
+        completion: Any = posted.content
+        try:
+            text = content_of(completion["choices"][0]["message"]).text
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return
+        body = self._body(question, max_tokens, self._terms)
+        seen = oddities(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
+        self._odd = {**seen, **self._odd}
+
+    @property
+    def noted(self) -> Mapping[str, object]:
+        """What the server did not take, and what it did otherwise than asked."""
+        given_up = sorted(self._terms.not_taken - self._options.not_taken)
+        if self._terms.limit_name != self._options.limit_name:
+            given_up.append(self._options.limit_name)
+        return {
+            **({"not_taken": given_up} if given_up else {}),
+            **({"server": list(self._odd.values())} if self._odd else {}),
+        }
 
     def _body(self, question: Question, max_tokens: int, terms: _Terms) -> dict[str, object]:
         body: dict[str, object] = {"model": self.model, "messages": _messages(question), terms.limit_name: max_tokens}
@@ -248,13 +278,14 @@ class ChatJudge(Judge):
             choice = completion["choices"][0]
             message = choice["message"]
             refusal = message.get("refusal")
-            text = message.get("content") or refusal or ""
-            logprobs = _first_token(choice.get("logprobs"))
-            finish = "refusal" if refusal else _FINISHES.get(choice.get("finish_reason") or "stop", "stop")
+            content = content_of(message)
+            text = content.text or refusal or ""
+            logprobs = first_token(choice.get("logprobs"))
+            finish = "refusal" if refusal else finish_of(choice)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
         if not isinstance(text, str) or (finish == "stop" and not text.strip()):
-            raise JudgeError("the reply is empty")
+            raise JudgeError("the reply is thoughts without an answer" if content.thought else "the reply is empty")
         return Reply(
             text=text,
             finish=finish,
@@ -288,13 +319,6 @@ def _schema(question: Question) -> dict[str, object]:
         verdict = ("verdict", {"type": "string", "enum": words})
     properties = dict([("reasons", {"type": "string"}), verdict] if question.reasoning else [verdict])
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
-    """Return what could have stood first in the reply, each with its log-probability."""
-    if not logprobs or not logprobs.get("content"):
-        return ()
-    return tuple((str(entry["token"]), float(entry["logprob"])) for entry in logprobs["content"][0]["top_logprobs"])
 
 
 def opened(name: str, options: BackendOptions) -> ChatJudge:
@@ -337,4 +361,5 @@ def _told(options: BackendOptions) -> ChatOptions:
         price_in_usd=options.price_in_usd,
         price_out_usd=options.price_out_usd,
         key_file=options.key_file,
+        verdict_pattern=options.verdict_pattern,
     )

@@ -95,6 +95,8 @@ def expected(logprobs: Sequence[tuple[str, float]], scale: Scale) -> float | Non
     """
     mass: dict[str, float] = {}
     for token, logprob in logprobs:
+        if math.isnan(logprob):
+            return None
         number = token.strip()
         if number.isascii() and number.isdigit() and str(int(number)) == number and int(number) in scale.levels:
             mass[number] = mass.get(number, 0.0) + math.exp(min(logprob, 0.0))

@@ -7,18 +7,22 @@ but" holds none.
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from perl_eval.client import thoughts
+from perl_eval.errors import UserError
+from perl_eval.judges.parsing import patterns, prose, structured
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
-__all__ = ["Reading", "Spoken", "p_first", "read", "spoken"]
+__all__ = ["UNCOMMITTED", "Reading", "Spoken", "likelier", "p_first", "parse_verdict", "read", "read_by", "spoken"]
+
+
+UNCOMMITTED = "the reply commits to no verdict"
 
 
 class Reading(NamedTuple):
@@ -34,8 +38,6 @@ class Spoken(NamedTuple):
     text: str
     reason: str | None = None
 
-
-_THOUGHT_TAG = re.compile(r"<(?P<end>/?)(?:think|thinking)>", re.IGNORECASE)
 
 _NOUN = r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion)"
 _WORDS: dict[Kind, dict[str, Verdict]] = {
@@ -73,11 +75,12 @@ _AFTER = (
     rf"(?= ?$| ?[.;!(—–]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] )"
 )
 # Bounds on the work a hostile reply can make.
-_STARTS = 100
-_LITERAL = 1000
 _LINE = 300
 _LEAST_MASS = 0.5
+_LEAST_MASS_UNSAID = 0.01
 _SHORT = 64
+_ALL = 3
+"""How many verdicts of a pair there are: first, second and tie."""
 
 
 def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
@@ -87,35 +90,46 @@ def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
 _LABELLED = _compiled(_LABEL, _AFTER)
 _BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
 _ALONE = _compiled(rf"[ >#-]*{_QUOTES} ?", rf"(?:{_BETTER})? ?[.!]? ?{_QUOTES}[.!]?")
-_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
-_JSON_KEYS = (
-    "verdict",
-    "winner",
-    "answer",
-    "choice",
-    "decision",
-    "preference",
-    "preferred",
-    "better",
-    "best",
-    "judgement",
-    "judgment",
-    "result",
+_MARKED = {
+    kind: re.compile(
+        r"(?:<(?P<tag>verdict|answer|final_answer|choice|winner|preference|decision|judge?ment)> ?"
+        rf"{_QUOTES}{choice}{_QUOTES}"
+        rf" ?</(?P=tag)>|\[(?:RESULT|VERDICT|JUDGE?MENT)\]:? ?"
+        rf"{_QUOTES}{choice.replace('?P<', '?P<result_')}{_QUOTES}(?= ?$| ?[.;,!(<]))",
+        re.IGNORECASE,
+    )
+    for kind, choice in _CHOICE.items()
+}
+_BOXED = {
+    kind: re.compile(rf"(?:.*[ $*]|^[$*]*)\\boxed\{{(?:\\text\{{)?{choice}\}}?\}}[$*.]*", re.IGNORECASE)
+    for kind, choice in _CHOICE.items()
+}
+# A label with nothing after it: what stands alone on the next line is its verdict.
+_HEADING = re.compile(
+    rf"[ >#-]*{_QUOTES}(?:(?:my|the|our) )?(?:final |overall )?"
+    rf"(?:verdict|winner|decision|judge?ment|preference|choice|better (?:answer|output|response|one)|"
+    rf"final answer){_QUOTES} ?:? ?{_QUOTES}",
+    re.IGNORECASE,
 )
+_CONDITION = re.compile(r" ?[\"'”`*]{0,3},? (?:if|when|for an?|means)\b", re.IGNORECASE)
+_ATTRIBUTED = re.compile(
+    r"\b(?:says?|said|writes?|wrote|contains?|states?|includ\w+|examples?|format|claim\w*|tells?|asks?|instruct\w*|"
+    r"prompt|inject\w*|reads?|ends? with|adds?|inserts?|phrase|text)\b[^.!?]{0,80}$",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
+_NUMBERED = re.compile(r"(?P<number>\d{1,2})(?:[.)](?P<words> .*)?)?")
+_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
 # alpaca_eval's ranking prompts name the outputs m and M; only the case tells them apart.
 _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
 
 
 def spoken(text: str) -> Spoken:
     """Return what a reply says after its thinking."""
-    thinking, end = False, 0
-    for tag in _THOUGHT_TAG.finditer(text):
-        thinking, end = not tag["end"], tag.end()
-    if thinking:
-        return Spoken("", "the reply ends inside its thinking")
-    if not text[end:].strip():
-        return Spoken("", "the reply is empty")
-    return Spoken(text[end:])
+    parts = thoughts.split(text)
+    if parts.said.strip():
+        return Spoken(parts.said)
+    return Spoken("", "the reply ends inside its thinking" if parts.open else "the reply is empty")
 
 
 def read(text: str, kind: Kind) -> Reading:
@@ -133,14 +147,82 @@ def _read(text: str, kind: Kind) -> Reading:
     said = spoken(text)
     if said.reason is not None:
         return Reading(None, said.reason)
-    text = said.text
-    found = [*_structured(text, kind), *_worded(text, kind)]
+    text = _without_menu(said.text) if kind == "pairwise" else said.text
+    found = [*structured.values(text, kind, _named), *_worded(text, kind)]
+    if kind == "pairwise":
+        said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
+        found += [said_last] if said_last else []
     if not found:
-        return Reading(None, "the reply commits to no verdict")
+        return Reading(None, UNCOMMITTED)
     return Reading(max(found, key=lambda place: place[0])[1])
 
 
 _read_short = lru_cache(maxsize=4096)(_read)
+
+
+def parse_verdict(text: str, kind: Kind = "pairwise", pattern: str | None = None) -> Reading:
+    """Return the verdict that a judge's reply commits to last, and why there is none if there is none.
+
+    Thoughts are left out first. Verdicts in double brackets, after a label, in JSON, alone on a line and in sentences
+    that commit to one are known; hedged prose is no verdict.
+
+    Args:
+        text: The reply.
+        kind: What was asked: ``pairwise`` (``first``, ``second`` or ``tie``) or ``yes_no``.
+        pattern: A regular expression to read by instead. Its last match binds: the text of its one group is the verdict
+            (``A``, ``b``, ``1``, ``second``, ``tie``), or groups have the names of verdicts.
+
+    Raises:
+        UserError: Another kind, or no such expression.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> pe.parse_verdict("Output (b) is shorter. Therefore, Output (a) is better.")
+        Reading(verdict='first', reason=None)
+        >>> pe.parse_verdict("Output (a) might be better if it were shorter.").reason
+        'the reply commits to no verdict'
+        >>> pe.parse_verdict("Take: B!", pattern=r"Take: ([AB])").verdict
+        'second'
+    """
+    if kind not in _WORDS:
+        raise UserError(f"kind is {kind!r}", f"choose from {', '.join(_WORDS)}")
+    return read(text, kind) if pattern is None else read_by(patterns.checked(pattern), text, kind)
+
+
+def read_by(pattern: str, text: str, kind: Kind) -> Reading:
+    """Read the verdict that the last match of an expression names.
+
+    Args:
+        pattern: The expression, see `patterns.checked`.
+        text: The reply.
+        kind: What was asked.
+    """
+    said = spoken(text)
+    if said.reason is not None:
+        return Reading(None, said.reason)
+    try:
+        groups = patterns.last_match(pattern, said.text)
+    except patterns.TooSlow as error:
+        return Reading(None, str(error))
+    if groups is None:
+        return Reading(None, "the verdict pattern does not match the reply")
+    words = _WORDS[kind]
+    for name, part in groups.items():
+        if name and part is not None and name.lower().strip("_") in words:
+            return Reading(words[name.lower().strip("_")])
+    named = groups.get("verdict") or groups[""]
+    if named is None:
+        return Reading(None, "the verdict pattern matches without a verdict")
+    verdict = _named(" ".join(named[:_LINE].split()), kind)
+    return Reading(verdict, None if verdict else f"{named[:40]!r} is no verdict")
+
+
+def _named(words: str, kind: Kind) -> Verdict | None:
+    """Return the verdict that a few words name, and nothing else."""
+    if kind == "pairwise" and words in _CASED:
+        return _CASED[words]
+    match = _ALONE[kind].fullmatch(words)
+    return _meaning(match, kind) if match else None
 
 
 def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
@@ -153,41 +235,121 @@ def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
         logprobs: Tokens with their log-probabilities, in nats.
         kind: What was asked.
     """
+    mass = _mass(logprobs, kind)
+    return _share(mass) if sum(mass.values()) >= _LEAST_MASS else None
+
+
+def likelier(logprobs: Sequence[tuple[str, float]], kind: Kind) -> tuple[Verdict, float] | None:
+    """Return the likeliest option of a reply that commits to none, and the probability of the first option.
+
+    Both options must be among the tokens that could have stood first, with a hundredth of the mass at least: a small
+    model that begins "I think" still says which of A and B it would rather have written.
+
+    Args:
+        logprobs: Tokens with their log-probabilities, in nats.
+        kind: What was asked.
+    """
+    mass = _mass(logprobs, kind)
+    one, other = ("first", "second") if kind == "pairwise" else ("yes", "no")
+    if not mass.keys() >= {one, other} or sum(mass.values()) < _LEAST_MASS_UNSAID:
+        return None
+    best = max(mass, key=lambda verdict: mass[verdict])
+    even = kind == "pairwise" and mass["first"] == mass["second"] == mass[best]
+    return "tie" if even else best, _share(mass)
+
+
+def _share(mass: Mapping[Verdict, float]) -> float:
+    return sum(worth(of_verdict(verdict)) * part for verdict, part in mass.items()) / sum(mass.values())
+
+
+def _mass(logprobs: Sequence[tuple[str, float]], kind: Kind) -> dict[Verdict, float]:
+    """Return the probability of each option; nothing if a log-probability is none."""
     mass: dict[Verdict, float] = {}
     for token, logprob in logprobs:
+        if math.isnan(logprob):
+            return {}
         verdict = _line(" ".join(token.split()), kind)
         if verdict:
             mass[verdict] = mass.get(verdict, 0.0) + math.exp(min(logprob, 0.0))
-    total = sum(mass.values())
-    if total < _LEAST_MASS:
-        return None
-    return sum(worth(of_verdict(verdict)) * part for verdict, part in mass.items()) / total
+    return mass
 
 
 def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
-    place, alone = 0, []
+    place = 0
+    alone: list[tuple[int, Verdict | None]] = []
+    heading, entry = False, 0
     for line in text.splitlines(keepends=True):
         # A verdict stands near the start of its line or near its end: the middle of a long line is prose.
         shown = " ".join(line.split())
-        for offset in {0, max(0, len(shown) - _LINE)}:
-            for match in _BRACKETED[kind].finditer(shown[offset : offset + _LINE]):
-                if verdict := _meaning(match, kind):
-                    yield place + offset + match.end(), verdict
-        labelled = _LABELLED[kind].match(shown[:_LINE])
-        if labelled and (verdict := _meaning(labelled, kind)):
-            yield place + labelled.end(), verdict
+        yield from _in_line(shown, place, kind)
         place += len(line)
         if shown:
-            alone.append((place, _line(shown, kind)))
+            own = _line(shown, kind)
+            numbered = _NUMBERED.fullmatch(shown[:_LINE])
+            if own and numbered and entry and int(numbered["number"]) == entry + 1:
+                own = None  # the list goes on, and the reply was cut off
+            if numbered and numbered["words"]:
+                entry = int(numbered["number"])
+            if heading and own:
+                yield place, own
+            heading = bool(_HEADING.fullmatch(shown[:_LINE]))
+            alone.append((place, own))
     opening = _OPENING.match(text) if kind == "yes_no" else None
     if opening:
         yield opening.end(), _WORDS[kind][opening["word"].lower()]
+    boxed = _BOXED[kind].match(" ".join(text[-_LINE:].rstrip().rpartition("\n")[2].split()))
+    if boxed and (verdict := _meaning(boxed, kind)):
+        yield len(text), verdict
     yield from _alone(alone)
+
+
+def _without_menu(text: str) -> str:
+    """Blank lists whose entries name all verdicts, as an echo of the question does: nothing is chosen in them."""
+    if text.count("[[") < _ALL:
+        return text
+    lines = text.splitlines(keepends=True)
+    begun, named = 0, set[Verdict]()
+    for number, line in enumerate([*lines, ""]):
+        shown = " ".join(line.split())
+        marked = [verdict for _, verdict in _in_line(shown, 0, "pairwise")] if _LISTED.match(shown) else []
+        if marked:
+            begun = begun if named else number
+            named |= set(marked)
+            continue
+        if len(named) == _ALL:
+            lines[begun:number] = [
+                " " * len(entry.rstrip()) + entry[len(entry.rstrip()) :] for entry in lines[begun:number]
+            ]
+        named = set()
+    return "".join(lines)
+
+
+def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]]:
+    """Read what a line marks as a verdict: in brackets, in a tag, or after a label."""
+    for offset in {0, max(0, len(shown) - _LINE)}:
+        part = shown[offset : offset + _LINE]
+        if "[" not in part and "<" not in part:
+            continue
+        for match in (*_BRACKETED[kind].finditer(part), *_MARKED[kind].finditer(part)):
+            verdict = _meaning(match, kind)
+            if verdict and not _CONDITION.match(part[match.end() :]) and not _quoted(part, match.start()):
+                yield place + offset + match.end(), verdict
+    labelled = _LABELLED[kind].match(shown[:_LINE])
+    if labelled and (verdict := _meaning(labelled, kind)):
+        yield place + labelled.end(), verdict
+
+
+def _quoted(line: str, place: int) -> bool:
+    """Say whether a place lies in a quotation of somebody's words."""
+    begun = max((line.rfind(mark, 0, place) for mark in '"“`'), default=-1)
+    opened = line.count('"', 0, place) % 2 or line.count("“", 0, place) > line.count("”", 0, place)
+    opened = opened or line.count("`", 0, place) % 2
+    return bool(opened and begun >= 0 and _ATTRIBUTED.search(line[:begun]))
 
 
 def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdict]]:
     """Choose among verdicts alone on a line: the last line's, and the first's if no other contradicts it."""
-    for place, verdict in (lines[-1], lines[0]):
+    for place, verdict in lines[:1] + lines[-1:]:
         others = {other for _, other in lines} - {None, verdict}
         if verdict and (place == lines[-1][0] or not others):
             yield place, verdict
@@ -203,7 +365,7 @@ def _line(line: str, kind: Kind) -> Verdict | None:
 
 
 def _meaning(match: re.Match[str], kind: Kind) -> Verdict | None:
-    parts = match.groupdict()
+    parts = {name.removeprefix("result_"): part for name, part in match.groupdict().items() if part is not None}
     if parts.get("sign"):
         left, right = (_WORDS["pairwise"][parts[side].lower()] for side in ("left", "right"))
         if left == right:
@@ -212,73 +374,3 @@ def _meaning(match: re.Match[str], kind: Kind) -> Verdict | None:
             return "tie"
         return left if parts["sign"][0] in ">≻" else right
     return _WORDS[kind][parts["word"].lower()]
-
-
-def _structured(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
-    """Read JSON values and python lists of ranks, wherever they stand in the text."""
-    decoder, done = json.JSONDecoder(), 0
-    starts = [match.start() for match in re.finditer(r"[{\[]", text)]
-    for start in starts[-_STARTS:]:
-        if start < done:
-            continue
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            value, end = _python_literal(text, start)
-        verdict = _of_value(value, kind)
-        if verdict:
-            yield end, verdict
-            done = end
-
-
-def _python_literal(text: str, start: int) -> tuple[Any, int]:
-    """Read a list of ranks as Python prints it: with single quotes."""
-    end = text.find("]" if text[start] == "[" else "}", start) + 1
-    if not 0 < end - start < _LITERAL:
-        return None, start
-    try:
-        return ast.literal_eval(text[start:end]), end
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None, start
-
-
-def _of_value(value: Any, kind: Kind) -> Verdict | None:
-    if isinstance(value, dict):
-        named = {str(key).lower(): part for key, part in value.items()}
-        for key in _JSON_KEYS:
-            if key in named:
-                return _of_scalar(named[key], kind)
-        return None
-    if kind == "pairwise" and isinstance(value, list) and len(value) == 2:
-        return _of_ranks(value)
-    return None
-
-
-def _of_scalar(value: Any, kind: Kind) -> Verdict | None:
-    if isinstance(value, bool):
-        return ("yes" if value else "no") if kind == "yes_no" else None
-    if isinstance(value, int):
-        value = str(value)
-    if not isinstance(value, str):
-        return None
-    if kind == "pairwise" and value in _CASED:
-        return _CASED[value]
-    match = _ALONE[kind].fullmatch(" ".join(value[:_LINE].split()))
-    return _meaning(match, kind) if match else None
-
-
-def _of_ranks(value: list[Any]) -> Verdict | None:
-    """Read two ranks, of the first and the second answer; rank 1 is the better."""
-    ranks: list[Any] = value
-    if all(isinstance(part, dict) and "rank" in part for part in value):
-        ranks = [part["rank"] for part in sorted(value, key=lambda part: _place(str(part.get("model", ""))))]
-    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank in (1, 2) for rank in ranks):
-        return None
-    if ranks[0] == ranks[1]:
-        return "tie"
-    return "first" if ranks[0] < ranks[1] else "second"
-
-
-def _place(model: str) -> tuple[bool, str]:
-    """Order model names by the position they stand for: m before M, model_1 before model_2."""
-    return (model == "M", model)

@@ -1,0 +1,124 @@
+"""What a chat completion holds, whichever server sent it: text, thoughts, why it ended, and log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from perl_eval.client.reply import Finish
+from perl_eval.errors import JudgeError
+
+__all__ = ["Content", "content_of", "finish_of", "first_token", "summed"]
+
+_STOP = (
+    "stop eos eos_token end end_turn stop_sequence stop_str complete completed finished "
+    "tool_calls tool_call tool_use function_call"
+)
+_LENGTH = (
+    "length max_tokens max_length max_output_tokens max_new_tokens max_completion_tokens model_length token_limit "
+    "context_length context_length_exceeded model_context_window_exceeded incomplete truncated"
+)
+_REFUSAL = (
+    "content_filter content_filtered content-filter refusal refused safety recitation blocklist prohibited_content "
+    "spii language image_safety sensitive guardrail_intervened moderation"
+)
+_FINISHES: dict[str, Finish] = {
+    **dict.fromkeys(_STOP.split(), "stop"),
+    **dict.fromkeys(_LENGTH.split(), "length"),
+    **dict.fromkeys(_REFUSAL.split(), "refusal"),
+}
+_TEXTS = ("text", "output_text")
+_THOUGHTS = ("thinking", "reasoning", "reasoning_text", "redacted_thinking", "summary_text")
+
+
+class Content(NamedTuple):
+    """What a message says.
+
+    Attributes:
+        text: The answer, as it came; it may hold thoughts of its own, see `perl_eval.client.thoughts`.
+        thought: What the server set apart as thoughts.
+    """
+
+    text: str
+    thought: str = ""
+
+
+def finish_of(choice: Mapping[str, Any]) -> Finish:
+    """Return why a reply ended.
+
+    Raises:
+        JudgeError: For a reason that is none of the known ones, such as ``error``: the reply may be half of one.
+    """
+    reason = choice.get("finish_reason")
+    if reason is None:
+        return "stop"
+    found = _FINISHES.get(str(reason).lower().removeprefix("finish_reason_"))
+    if found is None:
+        raise JudgeError(f"the reply ended for a reason that is not known: {str(reason)[:40]}")
+    return found
+
+
+def content_of(message: Mapping[str, Any]) -> Content:
+    """Return the text and the thoughts of a message, whose content is text or a list of parts.
+
+    Raises:
+        TypeError: The content is neither.
+    """
+    content = message.get("content")
+    apart = next((message[name] for name in ("reasoning_content", "reasoning") if message.get(name)), "")
+    thought = apart if isinstance(apart, str) else ""
+    if content is None or isinstance(content, str):
+        return Content(content or "", thought)
+    if not isinstance(content, list):
+        raise TypeError(f"content is a {type(content).__name__}")
+    said = "".join(_words(part) for part in content if _type(part) in _TEXTS)
+    thoughts = [_words(part) for part in content if _type(part) in _THOUGHTS]
+    return Content(said, "\n".join([*([thought] if thought else []), *thoughts]))
+
+
+def _type(part: Any) -> str:
+    if isinstance(part, str):
+        return "text"
+    return str(part.get("type", "text")) if isinstance(part, dict) else ""
+
+
+def _words(part: Any) -> str:
+    """Return the words of a part; thoughts may be a list of parts in their turn."""
+    if isinstance(part, str):
+        return part
+    held = next((part[name] for name in ("text", "thinking", "reasoning", "content") if part.get(name)), "")
+    if isinstance(held, list):
+        return "".join(own if isinstance(own, str) else str(own.get("text", "")) for own in held)
+    return str(held)
+
+
+def first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """Return what could have stood first in a reply, each with its log-probability in nats; nothing if one is none.
+
+    Servers send null or NaN for what they do not know; a probability made of the others would be wrong.
+    """
+    listed = logprobs.get("content") if isinstance(logprobs, dict) else None
+    tops = (
+        listed[0].get("top_logprobs") if isinstance(listed, list) and listed and isinstance(listed[0], dict) else None
+    )
+    found = []
+    for entry in tops or []:
+        logprob = entry.get("logprob")
+        if not _known(logprob):
+            return ()
+        found.append((str(entry["token"]), float(logprob)))
+    return tuple(found)
+
+
+def summed(logprobs: Any, tokens: int | None) -> float | None:
+    """Return the log-probability of a whole reply, in nats; None if not every token's is known."""
+    listed = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not listed or len(listed) != tokens:
+        return None
+    own = [entry.get("logprob") if isinstance(entry, dict) else None for entry in listed]
+    return math.fsum(float(one) for one in own if one is not None) if all(map(_known, own)) else None
+
+
+def _known(logprob: Any) -> bool:
+    return isinstance(logprob, int | float) and not isinstance(logprob, bool) and not math.isnan(logprob)
