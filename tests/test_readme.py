@@ -66,10 +66,15 @@ def test_commands_use_options_that_exist(words: list[str]) -> None:
 
 def test_two_files_and_a_server_become_a_page(tmp_path: Path) -> None:
     """The README's second example, letter for letter but for the server's address."""
-    (example,) = [block for block in blocks(README, "bash") if "pe.completions" in block]
-    for name, text in (("ours", "one"), ("theirs", "one, two, three")):
-        rows = [{"prompt": f"Count to {n}.", "text": text} for n in range(4)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (example,) = [block for block in blocks(README, "bash") if "ours.json theirs.jsonl" in block]
+    asked = [f"Count to {n}." for n in range(30)]
+    (tmp_path / "ours.json").write_text(
+        json.dumps([{"instruction": one, "output": "one", "generator": "ours"} for one in asked])
+    )
+    turns = [[{"role": "user", "content": one}, {"role": "assistant", "content": "one, two, three"}] for one in asked]
+    (tmp_path / "theirs.jsonl").write_text("".join(f"{json.dumps({'messages': part})}\n" for part in turns))
+    people = [f"{one},ours,theirs,ours,ann" for one in asked[:25]]
+    (tmp_path / "people.csv").write_text("\n".join(["prompt,policy_a,policy_b,winner,annotator", *people]))
     python = shlex.quote(sys.executable)
     start = f'python() {{ {python} "$@"; }}\nperl-eval() {{ {python} -m perl_eval.cli "$@"; }}\nset -e\n'
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "none"}
@@ -85,8 +90,9 @@ def test_two_files_and_a_server_become_a_page(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert "4 judged: 4 win" in done.stdout
-    assert "win rate" in (tmp_path / "report.html").read_text("utf-8")
+    assert "30 judged: 30 win" in done.stdout
+    assert "ours is better than theirs by 1.00" in done.stdout
+    assert "difference, corrected by labels" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_the_two_commands_are_one_line_each() -> None:
