@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -102,7 +106,7 @@ def main() -> None:
     3; an interrupt is exit code 130. A bug is a traceback.
     """
     try:
-        with default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
+        with _as_interrupts(), default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
             code = app(words, prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
         _fail(error.typed())
@@ -124,6 +128,24 @@ def main() -> None:
 
         end(code or 0)
     sys.exit(code)
+
+
+@contextmanager
+def _as_interrupts() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does; a signal that is ignored, as under nohup, stays so."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before: dict[int, Any] = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:

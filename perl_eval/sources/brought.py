@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ def completions_in(
         if completions.is_ours(source):
             found.append(source)
             continue
-        home = out / run_folder.INPUTS / "ab"[place] if len(sources) <= 2 else out / run_folder.INPUTS / str(place + 1)
+        home = _place(out, "ab"[place] if len(sources) <= 2 else str(place + 1))
         imported.take_completions(source, home, how=how, policy=name)
         say(f"{source}: {told(home)}")
         found.append(home)
@@ -76,7 +77,7 @@ def rows_in(
 
     if imported_rows.is_built(source) or not (source.exists() or hub.hub_name(str(source))):
         return source  # of one that is not there, the verb says so
-    home = out / run_folder.INPUTS / "data"
+    home = _place(out, "data")
     imported_rows.take_rows(source, home, columns=(how or HowRead()).columns, make=make, whole=whole)
     say(f"{source}: {told(home)}")
     return home
@@ -105,7 +106,7 @@ def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say =
     if labels.is_ours(source):
         return source
     asked = how or HowRead()
-    home = out / run_folder.INPUTS / "labels"
+    home = _place(out, "labels")
     label_files.take_labels(source, home, format=asked.format, columns=asked.columns)
     say(f"{source}: {label_files.told_labels(home)}")
     return home
@@ -130,9 +131,17 @@ def judgements_in(
     if judgement_files.is_ours(source):
         return source
     asked = how or HowRead()
-    home = out / run_folder.INPUTS / place
+    home = _place(out, place)
     judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
     say(f"{source}: {judgement_files.told_judgements(home)}")
+    return home
+
+
+def _place(out: Path, name: str) -> Path:
+    """Return where something is read into; what lies there of a command that never began is taken away."""
+    home = out / run_folder.INPUTS / name
+    if home.is_dir() and not (out / run_folder.CARD).exists() and not (out / run_folder.MARK).exists():
+        shutil.rmtree(home)
     return home
 
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
 from perl_eval.storage import hub_snapshot, parquet, remote
+from perl_eval.storage.folder_lock import FolderLock
 from perl_eval.storage.remote import CARD, MARK
 
 __all__ = [
@@ -230,6 +231,7 @@ class Run:
         self.done = finished is not None
         self.notes: dict[str, Any] = dict(finished.notes) if finished else {}
         self._plan = plan
+        self._lock = FolderLock(folder)
         self._begun_s = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="microseconds")
 
@@ -239,13 +241,26 @@ class Run:
         return bool(self._plan["simulated"])
 
     def __enter__(self) -> Run:
+        """Take the folder for this process.
+
+        Raises:
+            UserError: Another process is writing in it.
+        """
+        if not self.done:
+            self._lock.take()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.done or kind is not None:
-            return
+        try:
+            if not self.done and kind is None:
+                self._finish()
+        finally:
+            self._lock.release()
+
+    def _finish(self) -> None:
+        """Write the card, the last of a run's files."""
         card = RunCard(
             **self._plan,
             outputs=_outputs(self.folder),
@@ -262,6 +277,7 @@ class Run:
 
     def reopen(self) -> None:
         """Go on with a finished run: its card goes, and from then on it is an unfinished one."""
+        self._lock.take()
         _write_json(self.folder / MARK, self._plan)
         (self.folder / CARD).unlink(missing_ok=True)
         parquet.sweep(self.folder)

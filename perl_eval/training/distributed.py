@@ -153,6 +153,9 @@ class _Bystander(run_folder.Run):
         super().__init__(folder, {}, None)
         self.done = done
 
+    def __enter__(self) -> _Bystander:
+        return self  # the process that writes has the lock
+
     def __exit__(self, *_: object) -> None:
         self.done = True
 
