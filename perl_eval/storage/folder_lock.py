@@ -16,9 +16,9 @@ try:
 except ImportError:  # no POSIX system: folders are not locked there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FolderLock"]
+__all__ = ["HOLDER", "FolderLock"]
 
-_HOLDER = ".held-by.json"
+HOLDER = ".held-by.json"
 """The hidden file that says who writes in a folder; it is only read while the folder is locked."""
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 
@@ -55,19 +55,19 @@ class FolderLock:
         self._descriptor = descriptor
         holder = {"process": os.getpid(), "machine": socket.gethostname()}
         with contextlib.suppress(OSError):
-            (self._folder / _HOLDER).write_text(json.dumps(holder), "utf-8")
+            (self._folder / HOLDER).write_text(json.dumps(holder), "utf-8")
 
     def release(self) -> None:
         """Let the folder go."""
         if self._descriptor is None:
             return
-        (self._folder / _HOLDER).unlink(missing_ok=True)
+        (self._folder / HOLDER).unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
 
     def _holder(self) -> str:
         try:
-            found = json.loads((self._folder / _HOLDER).read_text("utf-8"))
+            found = json.loads((self._folder / HOLDER).read_text("utf-8"))
             return f"process {int(found['process'])} on {found['machine']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
 from perl_eval.storage import hub_snapshot, parquet, remote
-from perl_eval.storage.folder_lock import FolderLock
+from perl_eval.storage.folder_lock import HOLDER, FolderLock
 from perl_eval.storage.remote import CARD, MARK
 
 __all__ = [
@@ -360,7 +360,7 @@ def start(
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in out.iterdir()} - {MARK, INPUTS}
+        held = {path.name for path in out.iterdir()} - {MARK, INPUTS, HOLDER}
         writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder you can write to") from None

@@ -21,6 +21,7 @@ import pytest
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Measurement, RunCard
 from perl_eval.storage import run_folder
+from perl_eval.storage.folder_lock import HOLDER
 
 LABELS = [HumanLabel("u", "i", "g", "p1", "win"), HumanLabel("v", "i", "g", "p1", "tie")]
 MARK = ".unfinished.json"
@@ -56,7 +57,7 @@ def test_the_card_is_written_last(tmp_path: Path) -> None:
         assert not run.done
         path = run.write(LABELS, HumanLabel)
         assert path == out / "labels.parquet"
-        assert sorted(os.listdir(out)) == [MARK, "labels.parquet"]
+        assert sorted(os.listdir(out)) == [HOLDER, MARK, "labels.parquet"]
         assert run_folder.read_card(out) is None
     assert sorted(os.listdir(out)) == ["labels.parquet", "run.json"]
     assert run_folder.read(out, HumanLabel) == LABELS
@@ -170,7 +171,7 @@ def test_a_killed_run_has_no_card_and_goes_on(tmp_path: Path) -> None:
         assert process.stdout.readline() == "midway\n"
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    assert sorted(os.listdir(out)) == [MARK, "labels.parquet"]
+    assert sorted(os.listdir(out)) == [HOLDER, MARK, "labels.parquet"]
     assert finish(out) == out
     assert run_folder.read(out, HumanLabel) == LABELS
 
