@@ -36,15 +36,16 @@ def completions_in(
         DataError: A file is of no known format, or a row lacks what is needed.
     """
     how, found = how or HowRead(), []
-    if _only_some_name_items(sources, how):
-        how = replace(how, by_prompt=True)
-        say("only some of the files name their items, so items are told by their prompts, letter by letter")
-    for place, (source, name) in enumerate(zip(sources, _names_apart(sources), strict=True)):
+    ways = _by_file(sources, how)
+    if why := _why_by_prompt(sources, ways):
+        ways = [replace(way, by_prompt=True) for way in ways]
+        say(f"{why}, so items are told by their prompts, letter by letter")
+    for place, (source, name, way) in enumerate(zip(sources, _names_apart(sources), ways, strict=True)):
         if completions.is_ours(source):
             found.append(source)
             continue
         home = _place(out, "ab"[place] if len(sources) <= 2 else str(place + 1))
-        imported.take_completions(source, home, how=how, policy=name)
+        imported.take_completions(source, home, how=way, policy=name)
         say(f"{source}: {told(home)}")
         found.append(home)
     return found
@@ -83,11 +84,28 @@ def rows_in(
     return home
 
 
-def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
-    """Return whether of several files some name their items, and others do not, so that no two would meet."""
+def _by_file(sources: Sequence[Path], how: HowRead) -> list[HowRead]:
+    """Return how each file is read: without a column that it has not, where another of the files has it."""
+    if len(sources) < 2 or not how.columns:
+        return [how] * len(sources)
+    present = [
+        {} if completions.is_ours(one) else {name for row in opened(one).head for name in row} for one in sources
+    ]
+    anywhere = set().union(*present)
+    return [
+        replace(how, columns={f: name for f, name in how.columns.items() if name in has or name not in anywhere})
+        for has in present
+    ]
+
+
+def _why_by_prompt(sources: Sequence[Path], ways: Sequence[HowRead]) -> str:
+    """Return why items of several files are told by their prompts, if they are: else too few answers would meet."""
     if len(sources) < 2 or any(completions.is_ours(source) for source in sources):
-        return False
-    return len({completions.names_items(opened(one), how) for one in sources}) > 1
+        return ""
+    named = [completions.names_items(opened(one), way) for one, way in zip(sources, ways, strict=True)]
+    if "some" in named:
+        return f"only some rows of {sources[named.index('some')]} name their items"
+    return "only some of the files name their items" if len(set(named)) > 1 else ""
 
 
 def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:

@@ -59,6 +59,7 @@ class Import:
         by_prompt: Items are told by their prompts, whatever the rows call them: for two files of which one has no ids.
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
+        again: How many equal answers there are, by the derived id of the first, where there is more than one.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Import:
     by_prompt: bool = False
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    again: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
