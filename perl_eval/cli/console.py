@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-
 _BREAKS = "\n\t"
 
 

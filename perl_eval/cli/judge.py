@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import UNFINISHED, _show_estimates, done, say
+from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -298,9 +298,8 @@ def _show_outcomes(folder: Path) -> bool:
                 what = counted(left, "question")
                 say(f"{what} without an answer for a reason that can pass: the same command asks again")
             if batches := notes.get("batch"):
-                sent = counted(batches["requests"], "request")
-                say(
-                    f"{counted(batches['batches'], 'batch', 'batches')}, {sent} in {'it' if batches['batches'] == 1 else 'them'}"
+                sent, where = counted(batches["requests"], "request"), "it" if batches["batches"] == 1 else "them"
+                say(f"{counted(batches['batches'], 'batch', 'batches')}, {sent} in {where}")
                 )
                 for reason, count in batches["without_answer"].items():
                     say(f"  {count:,} without an answer at first or at all: {reason}")

@@ -144,8 +144,8 @@ def _as_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for taken, handler in before.items():
+            signal.signal(taken, handler)
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:

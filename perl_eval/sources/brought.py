@@ -12,6 +12,7 @@ from perl_eval.sources import completions, imported, judgement_files, label_file
 from perl_eval.sources.containers import opened
 from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
+from perl_eval.storage.remote import MARK
 
 __all__ = ["HowRead", "completions_in", "judgements_in", "labels_in", "rows_in", "told"]
 
@@ -158,7 +159,7 @@ def judgements_in(
 def _place(out: Path, name: str) -> Path:
     """Return where something is read into; what lies there of a command that never began is taken away."""
     home = out / run_folder.INPUTS / name
-    if home.is_dir() and not (out / run_folder.CARD).exists() and not (out / run_folder.MARK).exists():
+    if home.is_dir() and not (out / run_folder.CARD).exists() and not (out / MARK).exists():
         shutil.rmtree(home)
     return home
 

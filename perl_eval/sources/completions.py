@@ -107,7 +107,7 @@ def names_items(found: Brought, how: HowRead) -> Literal["all", "some", "none"]:
     Raises:
         DataError: It is of no known format, or a row lacks what is needed.
     """
-    reading, rows = Import(how.columns, "any", how.requests), 0
+    reading, rows = Import(how.columns, requests=how.requests), 0
     for rows, _ in enumerate(read(found, reading, how.format), 1):
         if 0 < reading.derived["item"] < rows:
             return "some"
@@ -141,10 +141,11 @@ def settle(path: Path, again: Mapping[str, int]) -> None:
         start = 0
         with pq.ParquetFile(path) as source, pq.ParquetWriter(partial, schema) as target:
             for batch in source.iter_batches(1024):
+                settled = batch
                 for name, values in (("id", ids), ("draw", draws)):
                     part, kept = values[start : start + len(batch)], schema.field(name)
-                    batch = batch.set_column(schema.get_field_index(name), kept, pa.array(part, kept.type))
-                target.write_batch(batch)
+                    settled = settled.set_column(schema.get_field_index(name), kept, pa.array(part, kept.type))
+                target.write_batch(settled)
                 start += len(batch)
 
     parquet.replace_file(path, write)
