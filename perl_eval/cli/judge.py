@@ -300,7 +300,6 @@ def _show_outcomes(folder: Path) -> bool:
             if batches := notes.get("batch"):
                 sent, where = counted(batches["requests"], "request"), "it" if batches["batches"] == 1 else "them"
                 say(f"{counted(batches['batches'], 'batch', 'batches')}, {sent} in {where}")
-                )
                 for reason, count in batches["without_answer"].items():
                     say(f"  {count:,} without an answer at first or at all: {reason}")
             if notes.get("decided after"):
