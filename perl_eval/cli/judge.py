@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,6 +85,8 @@ def judge(
     format: FileFormat = "",
     column: Columns = None,
     requests: Requests = None,
+    policy_a: Annotated[str, typer.Option(help="The policy to judge, where the file of a holds several.")] = "",
+    policy_b: Annotated[str, typer.Option(help="The policy to judge, where the file of b holds several.")] = "",
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -163,7 +165,7 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    a, b = _brought(a, b, out, how_read(format, column, requests))
+    a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     folders = _folders(out, specs)
     stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
@@ -185,12 +187,12 @@ def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> No
         jury(list(folders), out / "jury")
 
 
-def _brought(a: Path, b: Path | None, out: Path, how: HowRead) -> tuple[Path, Path | None]:
+def _brought(a: Path, b: Path | None, out: Path, how: HowRead, only: tuple[str, str]) -> tuple[Path, Path | None]:
     """Return contestants as run folders; files of other tools are read into the output folder first."""
     from perl_eval.sources.brought import completions_in
 
     sources = [a] if b is None else [a, b]
-    found = completions_in(sources, out, how=how, say=lambda line: say(line, err=True))
+    found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
     return found[0], found[1] if b is not None else None
 
 

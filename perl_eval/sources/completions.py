@@ -85,7 +85,20 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[Completi
         raise OptionError("column", named, f"choose from {', '.join(FIELDS)}")
     kind = layout_of(found, reading.columns, format)
     make = Maker(found, reading)
-    return (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
+    made = (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
+    return _of_one(made, reading) if reading.only else made
+
+
+def _of_one(made: Iterator[Completion], reading: Import) -> Iterator[Completion]:
+    """Pass on the answers of the policy that is asked for; what was derived of others does not count."""
+    before = reading.derived.copy()
+    for one in made:
+        if one.policy == reading.only:
+            before = reading.derived.copy()
+            yield one
+        else:
+            reading.left_out["answers of other policies"] += 1
+            reading.derived = before.copy()
 
 
 def layout_of(found: Brought, columns: Mapping[str, str], format: str = "") -> Format:

@@ -111,11 +111,13 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
     arguments["columns"] = dict(asked.columns)
     if asked.by_prompt:
         arguments["by_prompt"] = True
+    if asked.only:
+        arguments["only"] = asked.only
     inputs = {"source": Path(source), **({"requests": Path(asked.requests)} if asked.requests else {})}
     with run_folder.start(out, verb="import", arguments=arguments, inputs=inputs) as going:
         if going.done:
             return going.folder
-        found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt)
+        found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt, asked.only)
         made = completions.read(found, reading, asked.format)
         going.write(_some(_counted(made, going.notes), found, reading), Completion)
         completions.settle(going.folder / run_folder.FILES[Completion], reading.again)

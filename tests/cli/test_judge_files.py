@@ -91,3 +91,15 @@ def test_names_in_files_do_not_steer_the_terminal(command: Callable[[str], Any])
         written = shown.out + shown.err
         assert not [part for part in ("\x1b[2J", "\u202e", "\u2028", "\nw") if part in written]
         assert "x\\x1b[2J" in written
+
+
+def test_one_file_of_two_policies_is_judged_against_itself(command: Callable[[str], Any]) -> None:
+    rows = [{"prompt": asked, "text": name * 3, "model": name} for asked in ASKED for name in ("x", "yy")]
+    Path("both.json").write_text(json.dumps(rows), "utf-8")
+    refused = command(f"judge both.json both.json {JUDGING}")
+    assert refused.code == 2
+    assert "error: both.json holds several policies: x, yy; choose one with --policy-a NAME" in refused.err
+    shown = command(f"judge both.json both.json --policy-a yy --policy-b x {JUDGING}")
+    assert "8 judged: 8 win" in shown.out
+    assert "yy against x" in shown.out
+    assert "8 answers of yy; derived: dataset, group, id, item; left out: 8 answers of other policies" in shown.err
