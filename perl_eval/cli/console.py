@@ -8,6 +8,31 @@ from typing import Any
 
 import typer
 
+_BREAKS = "\n\t"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return text in which what cannot be seen is written out: text of the user's files must not steer the terminal.
+
+    Args:
+        text: Any text.
+        lines: Line feeds and tabs stay.
+    """
+    kept = _BREAKS if lines else ""
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def say(text: str, *, err: bool = False, lines: bool = False) -> None:
+    """Print a line as `printable` gives it, on standard output or standard error."""
+    typer.echo(printable(text, lines=lines), err=err)
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return how many there are of something: 1 request, 2 requests."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
 
 def show(folder: Path) -> None:
     """Print the estimates of a run folder."""
@@ -23,16 +48,19 @@ def table(title: str, estimates: Sequence[Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), header_style="bold")
+    def seen(text: str) -> str:
+        return escape(printable(text))
+
+    table = Table(title=seen(title), header_style="bold")
     for column in ("subject", "figure", "value", "interval", "n"):
         table.add_column(column, justify="left" if column in ("subject", "figure") else "right")
     subject = None
     for estimate in estimates:
         interval = "" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
         places = 0 if estimate.kind == "count" or _is_whole(estimate.value) else 3
-        value = escape(f"none: {estimate.reason}") if estimate.value is None else f"{estimate.value:,.{places}f}"
-        shown = "" if estimate.subject == subject else escape(estimate.subject)
-        table.add_row(shown, escape(estimate.name), value, interval, str(estimate.n), end_section=False)
+        value = seen(f"none: {estimate.reason}") if estimate.value is None else f"{estimate.value:,.{places}f}"
+        shown = "" if estimate.subject == subject else seen(estimate.subject)
+        table.add_row(shown, seen(estimate.name), value, interval, str(estimate.n), end_section=False)
         subject = estimate.subject
     Console().print(table)
 
@@ -47,7 +75,7 @@ UNFINISHED = 3
 
 def done(path: Path) -> None:
     """Print where the result is: the last line of every verb."""
-    typer.echo(str(path))
+    say(str(path))
 
 
 def _show_estimates(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perl_eval.cli.console import done
+from perl_eval.cli.console import done, say
 from perl_eval.cli.shared_options import Columns, FileFormat, Requests, how_read, one_of
 from perl_eval.errors import UserError
 
@@ -59,7 +59,7 @@ def import_(
         return
     folder = sources.take(source, out, how=how_read(format, column, requests), policy=policy)
     if said := sources.told(folder):
-        typer.echo(f"{source}: {said}", err=True)
+        say(f"{source}: {said}", err=True)
     done(folder)
 
 
@@ -69,5 +69,5 @@ def _by_form(source: Path, out: Path, form: str, column: Sequence[str] | None) -
     chosen: Any = form
     folder = sources.run(source, out, form=chosen, columns=how_read("", column, None).columns)
     if said := sources.told(folder):
-        typer.echo(f"{source}: {said}", err=True)
+        say(f"{source}: {said}", err=True)
     return folder

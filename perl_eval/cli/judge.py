@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import UNFINISHED, _show_estimates, done
+from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -85,6 +85,8 @@ def judge(
     format: FileFormat = "",
     column: Columns = None,
     requests: Requests = None,
+    policy_a: Annotated[str, typer.Option(help="The policy to judge, where the file of a holds several.")] = "",
+    policy_b: Annotated[str, typer.Option(help="The policy to judge, where the file of b holds several.")] = "",
     engine: Engine = "here",
     address: Address = "",
     workers: Workers = 2,
@@ -163,7 +165,7 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    a, b = _brought(a, b, out, how_read(format, column, requests))
+    a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     folders = _folders(out, specs)
     stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
@@ -185,12 +187,12 @@ def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> No
         jury(list(folders), out / "jury")
 
 
-def _brought(a: Path, b: Path | None, out: Path, how: HowRead) -> tuple[Path, Path | None]:
+def _brought(a: Path, b: Path | None, out: Path, how: HowRead, only: tuple[str, str]) -> tuple[Path, Path | None]:
     """Return contestants as run folders; files of other tools are read into the output folder first."""
     from perl_eval.sources.brought import completions_in
 
     sources = [a] if b is None else [a, b]
-    found = completions_in(sources, out, how=how, say=lambda line: typer.echo(line, err=True))
+    found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
     return found[0], found[1] if b is not None else None
 
 
@@ -198,7 +200,7 @@ def _batches(batch_poll: float) -> BatchOptions:
     """Return how the Batch API is used."""
     from perl_eval.judging.engine.batch_api import BatchOptions
 
-    return BatchOptions(batch_poll_s=batch_poll, say=lambda line: typer.echo(line, err=True))
+    return BatchOptions(batch_poll_s=batch_poll, say=lambda line: say(line, err=True))
 
 
 def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
@@ -285,39 +287,67 @@ def _show_outcomes(folder: Path) -> bool:
     if card is not None:
         notes = card.notes
         outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
-        typer.echo(f"{notes['judged']:,} judged: {outcomes or 'none'}")
+        say(f"{notes['judged']:,} judged: {outcomes or 'none'}")
         if "changed" in notes:
-            typer.echo(f"{notes['changed']:,} changed")
+            say(f"{notes['changed']:,} changed")
         if asking := notes.get("asking"):
-            typer.echo(
-                f"{asking['requests']:,} requests, {asking['from_ledger']:,} answers from the ledger{_cost(notes)}"
-            )
+            ledger = counted(asking["from_ledger"], "answer")
+            say(f"{counted(asking['requests'], 'request')}, {ledger} from the ledger{_cost(notes)}")
             if estimated := asking.get("estimated"):
-                typer.echo(f"{estimated:,} replies did not say, or not credibly, how many tokens they took")
+                replies = counted(estimated, "reply", "replies")
+                say(f"{replies} did not say, or not credibly, how many tokens they took")
             if left := asking.get("can_pass"):
-                typer.echo(
-                    f"{left:,} questions without an answer for a reason that can pass: the same command asks again"
-                )
+                what = counted(left, "question")
+                say(f"{what} without an answer for a reason that can pass: the same command asks again")
             if batches := notes.get("batch"):
-                typer.echo(f"{batches['batches']:,} batches, {batches['requests']:,} requests in them")
+                sent, where = counted(batches["requests"], "request"), "it" if batches["batches"] == 1 else "them"
+                say(f"{counted(batches['batches'], 'batch', 'batches')}, {sent} in {where}")
                 for reason, count in batches["without_answer"].items():
-                    typer.echo(f"  {count:,} without an answer at first or at all: {reason}")
+                    say(f"  {count:,} without an answer at first or at all: {reason}")
             if notes.get("decided after"):
-                typer.echo(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
+                say(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
             if asking["stopped"]:
-                typer.echo(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
+                say(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
         _show_noted(notes.get("noted", {}))
+        _show_rate(folder, unmatched=(notes.get("unmatched_a", 0), notes.get("unmatched_b", 0)))
     done(folder)
     return stopped
+
+
+def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
+    """Print the win rate of pairs with its interval, and on standard error how many answers had no partner."""
+    from perl_eval.figure_names import WIN_RATE
+    from perl_eval.records import Judgement
+    from perl_eval.stats.winrate import win_rates
+    from perl_eval.storage import parquet, run_folder
+
+    columns, found = ("kind", "policy_a", "policy_b", "outcome", "group"), []
+    for batch in parquet.batches(run_folder.locate(folder, Judgement), Judgement, columns):
+        found += batch.select(columns).to_pylist()
+    pairs = [one for one in found if one["kind"] == "pairwise"]
+    policies = {(one["policy_a"], one["policy_b"]) for one in pairs}
+    names = next(iter(policies)) if len(policies) == 1 else ("a", "b")
+    for name, count in zip(names, unmatched, strict=True):
+        if count:
+            verb = "has" if count == 1 else "have"
+            say(f"{counted(count, 'answer')} of {name} {verb} no partner", err=True)
+    if len(policies) != 1:
+        return
+    rates = win_rates([one["outcome"] for one in pairs], clusters=[one["group"] for one in pairs])
+    rate = next(one for one in rates if one.name == WIN_RATE)
+    if rate.value is not None:
+        between = f" ({rate.low:.2f} to {rate.high:.2f})" if rate.low is not None else ""
+        told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, n = {rate.n:,}"
+        say(f"{told}; see `perl-eval score {folder}`")
 
 
 def _show_noted(noted: Mapping[str, Any]) -> None:
     """Print what the server did not take, and what it did otherwise than asked, a line each."""
     if given_up := noted.get("not_taken"):
-        typer.echo(f"the server does not take {', '.join(given_up)}: not sent", err=True)
+        say(f"the server does not take {', '.join(given_up)}: not sent", err=True)
     for line in noted.get("server", []):
-        typer.echo(line, err=True)
+        say(line, err=True)
 
 
 def _cost(notes: Mapping[str, Any]) -> str:
@@ -347,7 +377,7 @@ def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:
         "cost": cost,
     }
     for name, value in lines.items():
-        typer.echo(f"{name:<11}{value}")
-    typer.echo("\nOne request:")
+        say(f"{name:<11}{value}")
+    say("\nOne request:", lines=True)
     for turn in found.example:
-        typer.echo(f"\n[{turn.role}]\n{turn.content}")
+        say(f"\n[{turn.role}]\n{turn.content}", lines=True)

@@ -37,7 +37,7 @@ from perl_eval.cli import (
 )
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
-from perl_eval.cli.console import UNFINISHED
+from perl_eval.cli.console import UNFINISHED, say
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
 __all__ = ["app", "main"]
@@ -151,7 +151,5 @@ def _as_interrupts() -> Iterator[None]:
 def _fail(message: str, *, code: int = 2) -> NoReturn:
     line = " ".join(message.split())
     if line:
-        # Text of the user's files must not steer the terminal.
-        shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
-        typer.echo(f"error: {shown}", err=True)
+        say(f"error: {line}", err=True)
     sys.exit(code)

@@ -8,6 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from perl_eval.errors import UserError
+from perl_eval.records import Completion
 from perl_eval.sources import completions, imported, judgement_files, label_files, labels
 from perl_eval.sources.containers import opened
 from perl_eval.sources.reading import HowRead
@@ -21,7 +25,12 @@ Say = Callable[[str], None]
 
 
 def completions_in(
-    sources: Sequence[Path], out: Path, *, how: HowRead | None = None, say: Say = lambda _: None
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    how: HowRead | None = None,
+    only: Sequence[str] = (),
+    say: Say = lambda _: None,
 ) -> list[Path]:
     """Return a run folder (or the file of one) for each source; what is none is read into one.
 
@@ -30,25 +39,44 @@ def completions_in(
             the file is, with as many folders before as tell the sources apart.
         out: The verb's output folder; what is read goes into ``inputs`` there.
         how: How files are read.
+        only: The policy whose answers are read, by source; empty for all of a source.
         say: Told what was read of each file, and what was derived.
 
     Raises:
-        UserError: There is no such file or format.
+        UserError: There is no such file or format; or a policy of a run folder is asked for; or one of two files has
+            the answers of several policies to the same items.
         DataError: A file is of no known format, or a row lacks what is needed.
     """
     how, found = how or HowRead(), []
-    if _only_some_name_items(sources, how):
-        how = replace(how, by_prompt=True)
-        say("only some of the files name their items, so items are told by their prompts, letter by letter")
-    for place, (source, name) in enumerate(zip(sources, _names_apart(sources), strict=True)):
+    ways = _by_file(sources, how)
+    ways = [replace(way, only=name) for way, name in zip(ways, only or [""] * len(ways), strict=True)]
+    if why := _why_by_prompt(sources, ways):
+        ways = [replace(way, by_prompt=True) for way in ways]
+        say(f"{why}, so items are told by their prompts, letter by letter")
+    for place, (source, name, way) in enumerate(zip(sources, _names_apart(sources), ways, strict=True)):
         if completions.is_ours(source):
+            if way.only:
+                raise UserError(f"{source} is a run folder, and one policy is read of other files only", "leave it out")
             found.append(source)
             continue
         home = _place(out, "ab"[place] if len(sources) <= 2 else str(place + 1))
-        imported.take_completions(source, home, how=how, policy=name)
+        imported.take_completions(source, home, how=way, policy=name)
         say(f"{source}: {told(home)}")
+        if len(sources) == 2:
+            _refuse_several(source, home, "ab"[place])
         found.append(home)
     return found
+
+
+def _refuse_several(source: Path, home: Path, side: str) -> None:
+    """Refuse a contestant that is several policies which answer the same."""
+    card = run_folder.read_card(home)
+    if card is None or len(card.notes["policies"]) < 2:
+        return
+    table = pq.read_table(home / run_folder.FILES[Completion], columns=["item", "draw"])
+    if table.group_by(["item", "draw"]).aggregate([]).num_rows < len(table):
+        fix = f"choose one with --policy-{side} NAME"
+        raise UserError(f"{source} holds several policies: {_few(card.notes['policies'])}", fix)
 
 
 def rows_in(
@@ -84,11 +112,28 @@ def rows_in(
     return home
 
 
-def _only_some_name_items(sources: Sequence[Path], how: HowRead) -> bool:
-    """Return whether of several files some name their items, and others do not, so that no two would meet."""
+def _by_file(sources: Sequence[Path], how: HowRead) -> list[HowRead]:
+    """Return how each file is read: without a column that it has not, where another of the files has it."""
+    if len(sources) < 2 or not how.columns:
+        return [how] * len(sources)
+    present = [
+        {} if completions.is_ours(one) else {name for row in opened(one).head for name in row} for one in sources
+    ]
+    anywhere = set().union(*present)
+    return [
+        replace(how, columns={f: name for f, name in how.columns.items() if name in has or name not in anywhere})
+        for has in present
+    ]
+
+
+def _why_by_prompt(sources: Sequence[Path], ways: Sequence[HowRead]) -> str:
+    """Return why items of several files are told by their prompts, if they are: else too few answers would meet."""
     if len(sources) < 2 or any(completions.is_ours(source) for source in sources):
-        return False
-    return len({completions.names_items(opened(one), how) for one in sources}) > 1
+        return ""
+    named = [completions.names_items(opened(one), way) for one, way in zip(sources, ways, strict=True)]
+    if "some" in named:
+        return f"only some rows of {sources[named.index('some')]} name their items"
+    return "only some of the files name their items" if len(set(named)) > 1 else ""
 
 
 def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say = lambda _: None) -> Path:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,11 @@ import pyarrow as pa
 from perl_eval.errors import OptionError
 from perl_eval.records import Completion
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
-from perl_eval.sources.maker import Maker
-from perl_eval.sources.reading import FIELDS, HowRead, Import
+from perl_eval.sources.maker import Maker, nth_id
+from perl_eval.sources.reading import FIELDS, Format, HowRead, Import
 from perl_eval.storage import run_folder
 
-__all__ = ["FIELDS", "completions", "is_ours", "names_items", "read", "settle"]
+__all__ = ["FIELDS", "completions", "is_ours", "layout_of", "names_items", "read", "settle"]
 
 
 def completions(
@@ -61,6 +61,8 @@ def completions(
         return list(source)
     reading = Import(columns or {}, policy)
     made = list(read(opened(source), reading, format))
+    ids = _ids([one.id for one in made], reading.again, _said(asdict(one) for one in made))
+    made = [replace(one, id=name) for one, name in zip(made, ids, strict=True)]
     draws = _draws(
         [one.policy for one in made],
         [one.item for one in made],
@@ -77,34 +79,63 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[Completi
         OptionError: No completion has a column of that name, or there is no such format.
         DataError: It is of no known format, or a row lacks what is needed.
     """
-    from perl_eval.sources.recognition import format_of
-
     unknown = set(reading.columns) - set(FIELDS)
     if unknown:
         named = f"{sorted(unknown)[0]!r}, which no completion has"
         raise OptionError("column", named, f"choose from {', '.join(FIELDS)}")
-    named_by_hand = "prompt" in reading.columns or "messages" in reading.columns
-    kind = format_of(found, Completion, format or ("table" if named_by_hand else ""))
+    kind = layout_of(found, reading.columns, format)
     make = Maker(found, reading)
-    return (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
+    made = (make(row, cells) for row, cells in enumerate(kind.read(found, reading)))
+    return _of_one(made, reading) if reading.only else made
 
 
-def names_items(found: Brought, how: HowRead) -> bool:
-    """Return whether the first row says which item it is about, so that items need not be told by their prompts.
+def _of_one(made: Iterator[Completion], reading: Import) -> Iterator[Completion]:
+    """Pass on the answers of the policy that is asked for; what was derived of others does not count."""
+    before = reading.derived.copy()
+    for one in made:
+        if one.policy == reading.only:
+            before = reading.derived.copy()
+            yield one
+        else:
+            reading.left_out["answers of other policies"] += 1
+            reading.derived = before.copy()
+
+
+def layout_of(found: Brought, columns: Mapping[str, str], format: str = "") -> Format:
+    """Return the format of answers that something is of; where somebody names the columns of prompts, it is a table.
 
     Raises:
-        DataError: It is of no known format, or its first row lacks what is needed.
+        OptionError: There is no format of that name.
+        DataError: It is of no known format.
     """
-    reading = Import(how.columns, "any", how.requests)
-    first = next(read(found, reading, how.format), None)
-    return first is not None and not reading.derived["item"]
+    from perl_eval.sources.recognition import format_of
+
+    named_by_hand = "prompt" in columns or "messages" in columns
+    return format_of(found, Completion, format or ("table" if named_by_hand else ""))
 
 
-def settle(path: Path) -> None:
-    """Number the draws of a file of completions by policy and item, sorted by id, unless they are told apart already.
+def names_items(found: Brought, how: HowRead) -> Literal["all", "some", "none"]:
+    """Return how many rows say which item they are about; reading stops where that is plain.
+
+    Raises:
+        DataError: It is of no known format, or a row lacks what is needed.
+    """
+    reading, rows = Import(how.columns, requests=how.requests), 0
+    for rows, _ in enumerate(read(found, reading, how.format), 1):
+        if 0 < reading.derived["item"] < rows:
+            return "some"
+    return "none" if not rows or reading.derived["item"] else "all"
+
+
+def settle(path: Path, again: Mapping[str, int]) -> None:
+    """Make ids and draws of a file of completions what they are in any order of its rows.
+
+    Equal answers get their ids in the order of all that they say; answers of one policy to one item that do not say
+    which draw they are get numbers in the order of their ids.
 
     Args:
-        path: The file; it is written anew where a policy answers an item more than once as the same draw.
+        path: The file; it is written anew where ids or draws are not so yet.
+        again: `Import.again`.
     """
     import pyarrow.parquet as pq
 
@@ -112,37 +143,75 @@ def settle(path: Path) -> None:
 
     table = pq.read_table(path, columns=["policy", "item", "id", "draw"])
     given = table["draw"].to_numpy()
-    policies, items, ids = (table[name].to_pylist() for name in ("policy", "item", "id"))
+    policies, items, before = (table[name].to_pylist() for name in ("policy", "item", "id"))
+    ids = _ids(before, again, _said(_cells(path)) if again else iter(()))
     draws = _draws(policies, items, ids, given)
-    if np.array_equal(draws, given):
+    if np.array_equal(draws, given) and ids == before:
         return
     schema = pq.read_schema(path)
-    place = schema.get_field_index("draw")
 
     def write(partial: Path) -> None:
         start = 0
         with pq.ParquetFile(path) as source, pq.ParquetWriter(partial, schema) as target:
             for batch in source.iter_batches(1024):
-                numbers = pa.array(draws[start : start + len(batch)], pa.int64())
-                target.write_batch(batch.set_column(place, schema.field("draw"), numbers))
+                settled = batch
+                for name, values in (("id", ids), ("draw", draws)):
+                    part, kept = values[start : start + len(batch)], schema.field(name)
+                    settled = settled.set_column(schema.get_field_index(name), kept, pa.array(part, kept.type))
+                target.write_batch(settled)
                 start += len(batch)
 
     parquet.replace_file(path, write)
 
 
+def _said(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield all that each completion says but its id, as text."""
+    return (repr([(name, row[name]) for name in sorted(row) if name != "id"]) for row in rows)
+
+
+def _cells(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as source:
+        for batch in source.iter_batches(1024):
+            yield from batch.to_pylist()
+
+
+def _ids(ids: Sequence[str], again: Mapping[str, int], said: Iterator[str]) -> list[str]:
+    """Return ids of which those of equal answers go by all that the answers say.
+
+    Args:
+        ids: As they were given, or derived in the order of rows; (n,).
+        again: How many equal answers there are, by the first one's id.
+        said: What each completion says; (n,). It is read only where there are equal answers.
+    """
+    if not again:
+        return list(ids)
+    first = {nth_id(key, times): key for key, count in again.items() for times in range(count)}
+    equal: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for place, (name, words) in enumerate(zip(ids, said, strict=True)):
+        if name in first:
+            equal[first[name]].append((words, place))
+    settled = list(ids)
+    for key, places in equal.items():
+        for times, (_, place) in enumerate(sorted(places)):
+            settled[place] = nth_id(key, times)
+    return settled
+
+
 def _draws(
     policies: Sequence[str], items: Sequence[str], ids: Sequence[str], given: Sequence[int]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the draws that are given if they tell all answers apart, else ranks of ids in policy and item; (n,)."""
-    if len(set(zip(policies, items, given, strict=True))) == len(ids):
-        return np.asarray(given, np.int64)
-    draws = np.zeros(len(ids), np.int64)
+    """Return the draws of an item that are given where they tell its answers apart, else ranks of ids; (n,)."""
+    draws = np.array(given, np.int64)
     together: Counter[tuple[str, str]] = Counter(zip(policies, items, strict=True))
     several = defaultdict(list)
     for place, key in enumerate(zip(policies, items, strict=True)):
         if together[key] > 1:
             several[key].append(place)
     for places in several.values():
+        if len({int(given[place]) for place in places}) == len(places):
+            continue
         for rank, place in enumerate(sorted(places, key=lambda one: ids[one])):
             draws[place] = rank
     return draws

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from perl_eval.errors import OptionError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources import completions, judgement_files, label_files
 from perl_eval.sources.containers import Brought, opened
@@ -111,15 +111,18 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
     arguments["columns"] = dict(asked.columns)
     if asked.by_prompt:
         arguments["by_prompt"] = True
+    if asked.only:
+        arguments["only"] = asked.only
     inputs = {"source": Path(source), **({"requests": Path(asked.requests)} if asked.requests else {})}
     with run_folder.start(out, verb="import", arguments=arguments, inputs=inputs) as going:
         if going.done:
             return going.folder
-        found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt)
-        going.write(_counted(completions.read(found, reading, asked.format), going.notes), Completion)
-        completions.settle(going.folder / run_folder.FILES[Completion])
+        found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt, asked.only)
+        made = completions.read(found, reading, asked.format)
+        going.write(_some(_counted(made, going.notes), found, reading), Completion)
+        completions.settle(going.folder / run_folder.FILES[Completion], reading.again)
         going.notes |= {
-            "format": asked.format or format_of(found, Completion).name,
+            "format": completions.layout_of(found, asked.columns, asked.format).name,
             "derived": dict(reading.derived),
             "left_out": dict(reading.left_out),
         }
@@ -161,7 +164,21 @@ def _layout(found: Brought, asked: HowRead) -> Format:
         named = [one for one in FORMATS if one.name == asked.format]
         return next((one for one in named if one.matches(found)), None) or format_named(asked.format)
     told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
-    return next(told, None) or format_of(found, Completion)
+    return next(told, None) or completions.layout_of(found, asked.columns)
+
+
+def _some(made: Iterator[Completion], found: Brought, reading: Import) -> Iterator[Completion]:
+    """Pass records on.
+
+    Raises:
+        DataError: There are none.
+    """
+    first = next(made, None)
+    if first is None:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reading.left_out.items())
+        raise DataError(f"gives no answers ({f'left out: {why}' if why else 'it has no rows'})", file=found.name)
+    yield first
+    yield from made
 
 
 def _counted(made: Iterator[Completion], notes: dict[str, Any]) -> Iterator[Completion]:

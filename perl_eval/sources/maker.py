@@ -11,7 +11,10 @@ from perl_eval.records import Completion, Message, digest
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import FIELDS, Import
 
-__all__ = ["Maker"]
+__all__ = ["Maker", "nth_id"]
+
+_DIGITS = len(str(2**63 - 1))
+"""Numbers of as many digits may not fit a column of whole numbers."""
 
 
 class Maker:
@@ -25,6 +28,8 @@ class Maker:
             field: (reading.columns[field],) if field in reading.columns else names for field, names in FIELDS.items()
         }
         self._seen: defaultdict[int, int] = defaultdict(int)
+        self._drawn: set[int] = set()
+        self._tells: dict[int, bool] = {}
 
     def __call__(self, row: int, cells: Mapping[str, Any]) -> Completion:
         """Return the completion that a row is.
@@ -34,7 +39,8 @@ class Maker:
             cells: Its cells, by `FIELDS`.
 
         Raises:
-            DataError: It has no prompt, answer or policy, or a column that was named is not there.
+            DataError: It has no prompt, answer or policy, a column that was named is not there, or its draw is none or
+                that of another answer.
         """
 
         def cell(field: str) -> Any:
@@ -56,7 +62,7 @@ class Maker:
         spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
         item = digest("item", *spoken) if self._reading.by_prompt else told("item", digest("item", *spoken))
         return Completion(
-            id=told("id", self._id(who, item, text)),
+            id=told("id", "") or self._id(who, item, text),
             item=item,
             group=told("group", digest("group", *spoken[: _opening(prompt)])),
             dataset=told("dataset", self._dataset),
@@ -64,15 +70,32 @@ class Maker:
             prompt=prompt,
             text=text,
             finish="length" if cell("finish") in ("length", "max_tokens", "MAX_TOKENS") else "stop",
-            draw=self._draw(cell("draw"), row),
+            draw=self._draw(cell("draw"), row, who, item),
         )
 
-    def _draw(self, given: Any, row: int) -> int:
-        if given is None or given == "":
+    def _draw(self, given: Any, row: int, who: str, item: str) -> int:
+        """Return the draw that a row says, 0 if it says none; see `perl_eval.sources.completions.settle`."""
+        known = given is not None and given != ""
+        place = int(digest(who, item), 16)
+        if self._tells.setdefault(place, known) != known:
+            what = f"of the answers of {who!r} to item {item!r} some say which draw they are, and others do not"
+            raise self._wrong_draw(what, row, "say it for all, or for none")
+        if not known:
             return 0
         if not str(given).isdecimal():
-            raise DataError(f"{given!r} is no whole number", file=self._file, row=row, field="draw", fix="count from 0")
-        return int(given)
+            raise self._wrong_draw(f"{given!r} is no whole number", row, "count from 0")
+        if len(str(given)) >= _DIGITS:
+            raise self._wrong_draw(f"{given} is too large", row, "count from 0")
+        draw = int(given)
+        number = int(digest(who, item, str(draw)), 16)
+        if number in self._drawn:
+            what = f"a second answer of {who!r} to item {item!r} is draw {draw}"
+            raise self._wrong_draw(what, row, "leave one out, or number them from 0")
+        self._drawn.add(number)
+        return draw
+
+    def _wrong_draw(self, what: str, row: int, fix: str) -> DataError:
+        return DataError(what, file=self._file, row=row, field="draw", fix=fix)
 
     def _refuse_missing_columns(self, cells: Mapping[str, Any], row: int) -> None:
         for field, column in self._reading.columns.items():
@@ -81,11 +104,22 @@ class Maker:
                 raise DataError(what, file=self._file, row=row, field=column, fix=f"name the column of {field}")
 
     def _id(self, who: str, item: str, text: str) -> str:
-        """Return an id that says what the answer is; the second of two equal answers gets another."""
+        """Return an id that says what the answer is; the second of two equal answers gets another.
+
+        Which of them is the second depends on the order of rows here, and is settled later: `Import.again` has it.
+        """
         key = digest("completion", who, item, text)
         number = int(key, 16)
         times, self._seen[number] = self._seen[number], self._seen[number] + 1
-        return key if not times else digest(key, str(times))
+        if not times:
+            return key
+        self._reading.again[key] = times + 1
+        return nth_id(key, times)
+
+
+def nth_id(key: str, times: int) -> str:
+    """Return the id of an answer before which there are as many equal ones."""
+    return key if not times else digest(key, str(times))
 
 
 def _opening(prompt: Sequence[Message]) -> int:
@@ -100,18 +134,22 @@ def _dialogue(
     present = f"present are {', '.join(map(str, cells))}"
     if prompt is None and messages is None:
         raise DataError(f"has no prompt; {present}", file=file, row=row, field="prompt", fix="name its column")
-    try:
-        turns = Message.sequence(prompt if prompt is not None else messages)
-        if prompt is None and text is None:
-            *asked, answer = turns
-            if answer.role != "assistant" or not asked:
-                raise DataError("does not end with an assistant's turn", file=file, row=row, field="messages")
-            return tuple(asked), answer.content
-        if text is None:
-            raise DataError(f"has no answer; {present}", file=file, row=row, field="text", fix="name its column")
-        said = text if isinstance(text, str) else "\n".join(turn.content for turn in Message.sequence(text))
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise DataError(
-            "is neither text nor a list of turns with role and content", file=file, row=row, field="prompt"
-        ) from None
+    turns = _turns(
+        prompt if prompt is not None else messages, "prompt" if prompt is not None else "messages", file, row
+    )
+    if prompt is None and text is None:
+        if len(turns) < 2 or turns[-1].role != "assistant":
+            raise DataError("does not end with an assistant's turn", file=file, row=row, field="messages")
+        return turns[:-1], turns[-1].content
+    if text is None:
+        raise DataError(f"has no answer; {present}", file=file, row=row, field="text", fix="name its column")
+    said = text if isinstance(text, str) else "\n".join(turn.content for turn in _turns(text, "text", file, row))
     return turns, said
+
+
+def _turns(given: Any, field: str, file: str, row: int) -> tuple[Message, ...]:
+    try:
+        return Message.sequence(given)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        what = "is neither text nor a list of turns with role and content"
+        raise DataError(what, file=file, row=row, field=field) from None

@@ -40,12 +40,14 @@ class HowRead:
         columns: The names that the rows use, by the names used here.
         requests: File of the requests or questions that answers belong to, where they do not repeat them.
         by_prompt: Items are told by their prompts, whatever the rows call them.
+        only: The policy whose answers are read, where a file holds several; all if empty.
     """
 
     format: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     requests: Path | None = None
     by_prompt: bool = False
+    only: str = ""
 
 
 @dataclass
@@ -57,16 +59,20 @@ class Import:
         policy: What the policy is called where rows do not say.
         requests: File of the requests or questions that the rows answer, where they do not repeat them.
         by_prompt: Items are told by their prompts, whatever the rows call them: for two files of which one has no ids.
+        only: The policy whose answers are read, where there are several; all if empty.
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
+        again: How many equal answers there are, by the derived id of the first, where there is more than one.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     policy: str = ""
     requests: Path | None = None
     by_prompt: bool = False
+    only: str = ""
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    again: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from numbers import Integral, Real
 from pathlib import Path, PurePath
@@ -85,7 +85,7 @@ def _outputs(folder: Path) -> dict[str, str]:
 
 
 def read_card(folder: Path) -> RunCard | None:
-    """Return the run card of a folder, or None if it has none.
+    """Return the run card of a folder, or None if it has none; another program's file of that name is none.
 
     Raises:
         DataError: The card is not a card.
@@ -94,7 +94,10 @@ def read_card(folder: Path) -> RunCard | None:
     if not path.is_file():
         return None
     try:
-        card = RunCard(**json.loads(path.read_text("utf-8")))
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict) and content and not content.keys() & {one.name for one in fields(RunCard)}:
+            return None
+        card = RunCard(**content)
         for name in ("arguments", "inputs", "outputs", "versions", "notes"):
             if not isinstance(getattr(card, name), dict):
                 raise TypeError(f"{name} is no object")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perl_eval.records import Judgement
+from perl_eval.records import Estimate, Judgement
 from perl_eval.storage import run_folder
 
 ASKED = [f"Name {n} colours." for n in range(1, 9)]
@@ -49,3 +49,57 @@ def test_a_prompt_of_another_kind_is_said_before_weights_are_loaded(fails: Calla
 )
 def test_mistakes_about_files_are_told_as_typed(fails: Callable[[str], str], typed: str, said: str) -> None:
     assert said in fails(f"judge one.json two.jsonl --judge scripted:length --prompt helpful --out judged {typed}")
+
+
+JUDGING = "--judge scripted:length --prompt helpful --out judged"
+
+
+def test_columns_that_no_format_knows(command: Callable[[str], Any]) -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text(f"my prompt,the text\nq,{name * 3}\n", "utf-8")
+    columns = "--column 'prompt=my prompt' --column 'text=the text'"
+    assert command(f"import a.csv {columns} --out taken").code is None
+    assert command(f"judge a.csv b.csv {columns} {JUDGING}").code is None
+
+
+def test_a_column_is_for_the_files_that_have_it(command: Callable[[str], Any]) -> None:
+    Path("a.csv").write_text("prompt,reply\nq,a long answer\n", "utf-8")
+    Path("b.csv").write_text("prompt,text\nq,b\n", "utf-8")
+    assert "1 judged: 1 win" in command(f"judge a.csv b.csv --column text=reply {JUDGING}").out
+
+
+def test_the_end_names_policies_and_rate_and_who_had_no_partner(command: Callable[[str], Any]) -> None:
+    few = json.loads(Path("one.json").read_text("utf-8"))[:5]
+    Path("few.json").write_text(json.dumps(few), "utf-8")
+    shown = command(f"judge few.json two.jsonl {JUDGING}")
+    assert "3 answers of two have no partner" in shown.err
+    assert "one against two: win rate 1.00 (" in shown.out
+    assert ", n = 5; see `perl-eval score judged`" in shown.out
+    assert "1 request, 0 answers" in shown.out
+    command("score judged --out scored")
+    rate = next(one for one in run_folder.read(Path("scored"), Estimate) if one.name == "win rate")
+    assert f"win rate {rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})" in shown.out
+
+
+def test_names_in_files_do_not_steer_the_terminal(command: Callable[[str], Any]) -> None:
+    rows = json.loads(Path("one.json").read_text("utf-8"))
+    evil = "x\x1b[2J\u202ey\u2028z\nw"
+    Path("evil.json").write_text(json.dumps([{**row, "generator": evil} for row in rows]), "utf-8")
+    typed = (f"judge evil.json two.jsonl {JUDGING}", "score judged --out scored", "import evil.json --out taken")
+    for shown in map(command, typed):
+        assert shown.code is None
+        written = shown.out + shown.err
+        assert not [part for part in ("\x1b[2J", "\u202e", "\u2028", "\nw") if part in written]
+        assert "x\\x1b[2J" in written
+
+
+def test_one_file_of_two_policies_is_judged_against_itself(command: Callable[[str], Any]) -> None:
+    rows = [{"prompt": asked, "text": name * 3, "model": name} for asked in ASKED for name in ("x", "yy")]
+    Path("both.json").write_text(json.dumps(rows), "utf-8")
+    refused = command(f"judge both.json both.json {JUDGING}")
+    assert refused.code == 2
+    assert "error: both.json holds several policies: x, yy; choose one with --policy-a NAME" in refused.err
+    shown = command(f"judge both.json both.json --policy-a yy --policy-b x {JUDGING}")
+    assert "8 judged: 8 win" in shown.out
+    assert "yy against x" in shown.out
+    assert "8 answers of yy; derived: dataset, group, id, item; left out: 8 answers of other policies" in shown.err

@@ -324,7 +324,7 @@ def test_a_batch_is_asked_for_with_one_word(command: Command, pairs: str, tmp_pa
         line = f"--judge chat:m --base-url {server.url} --batch --batch-poll 0.001"
         shown = command(judge(pairs, tmp_path / "out", line))
     assert shown.out.startswith("8 judged: 4 loss, 4 win\n")
-    assert "1 batches, 16 requests in them\n" in shown.out
+    assert "1 batch, 16 requests in it\n" in shown.out
     assert "batch batch-0: 16 requests submitted\n" in shown.err
     assert "batch batch-0: completed" in shown.err
     assert server.requests == []

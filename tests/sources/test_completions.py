@@ -180,3 +180,93 @@ def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         completions(tmp_path / "none.jsonl")
+
+
+def drawn(*draws: int | str | None, prompt: str = "q") -> list[dict[str, Any]]:
+    return [{"prompt": prompt, "text": f"{prompt} {n}", "draw": draw} for n, draw in enumerate(draws)]
+
+
+@pytest.mark.parametrize(
+    ("draws", "said"),
+    [
+        ((1, 0, 1), r"row 2, field 'draw': a second answer of 'x' to item '\w+' is draw 1"),
+        ((0, None), r"row 1, field 'draw': of the answers of 'x' .* some say which draw they are"),
+        (("12345678901234567890123",), "row 0, field 'draw': 12345678901234567890123 is too large"),
+    ],
+)
+def test_draws_that_cannot_be_kept_are_refused(tmp_path: Path, draws: tuple[int | str | None, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        completions(lines(tmp_path / "x.jsonl", drawn(*draws)))
+
+
+def test_given_draws_stay_beside_answers_that_say_none(tmp_path: Path) -> None:
+    source = lines(tmp_path / "x.jsonl", [*drawn(3, 1), *drawn(None, None, prompt="other")])
+    for found in (
+        completions(source),
+        run_folder.read(sources.take_completions(source, tmp_path / "out"), Completion),
+    ):
+        assert [one.draw for one in found[:2]] == [3, 1]
+        assert {one.draw for one in found[2:]} == {0, 1}
+
+
+def test_equal_answers_get_the_same_ids_in_any_order(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "text": "t", "group": f"g{n}"} for n in range(20)]
+    mixed = random.Random(0).sample(rows, len(rows))
+    read = []
+    for name, part in (("1", rows), ("2", mixed)):
+        source = lines(tmp_path / name / "x.jsonl", part)
+        kept = run_folder.read(sources.take_completions(source, tmp_path / name / "out"), Completion)
+        assert kept == completions(source)
+        read.append({(one.id, one.group, one.draw) for one in kept})
+    assert read[0] == read[1]
+    assert len({name for name, _, _ in read[0]}) == 20
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_row_without_its_item_has_items_told_by_prompts(tmp_path: Path, *, backwards: bool) -> None:
+    rows = [{"prompt": f"p{n}", "text": f"t{n}", "item": f"i{n}"} for n in range(40)]
+    partly = [{name: cell for name, cell in row.items() if name != "item" or row["prompt"] != "p30"} for row in rows]
+    first = lines(tmp_path / "a.jsonl", rows)
+    second = lines(tmp_path / "b.jsonl", partly[::-1] if backwards else partly)
+    said: list[str] = []
+    folders = completions_in([first, second], tmp_path / "out", say=said.append)
+    assert said[0] == (
+        f"only some rows of {second} name their items, so items are told by their prompts, letter by letter"
+    )
+    one, other = ({row.item for row in run_folder.read(folder, Completion)} for folder in folders)
+    assert one == other
+
+
+def test_a_file_that_gives_no_answers_says_why(tmp_path: Path) -> None:
+    failed = {"custom_id": "1", "response": {"status_code": 500, "body": {}}, "error": None}
+    source = lines(tmp_path / "x.jsonl", [failed])
+    lines(tmp_path / "asked.jsonl", [{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "q"}]}}])
+    with pytest.raises(DataError, match=r"gives no answers \(left out: 1 requests that failed\)"):
+        sources.take_completions(source, tmp_path / "out")
+
+
+def test_broken_files_beside_a_batch_are_passed_over(tmp_path: Path) -> None:
+    body = {"model": "m", "choices": [{"message": {"content": "yes"}}]}
+    source = lines(tmp_path / "x.jsonl", [{"custom_id": "1", "response": {"status_code": 200, "body": body}}])
+    lines(tmp_path / "asked.jsonl", [{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "q"}]}}])
+    (tmp_path / "a.jsonl").write_bytes(b'{"custom_id": "1", "body": {}}\n{"custom')
+    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe broken")
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    assert [one.text for one in completions(source)] == ["yes"]
+
+
+def test_anothers_run_json_is_no_card(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"project": "x", "lr": 0.1}', "utf-8")
+    source = lines(tmp_path / "x.jsonl", [{"prompt": "q", "text": "a"}])
+    assert len(run_folder.read(sources.take_completions(source, tmp_path / "out"), Completion)) == 1
+    (tmp_path / "run.json").write_text('{"verb": "sample"}', "utf-8")
+    with pytest.raises(DataError, match="is not a run card"):
+        sources.take_completions(source, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("row", "field"), [({"prompt": "q", "text": 7}, "text"), ({"prompt": 7, "text": "a"}, "prompt")]
+)
+def test_the_field_that_is_no_text_is_named(row: dict[str, Any], field: str) -> None:
+    with pytest.raises(DataError, match=f"field '{field}': is neither text nor a list of turns"):
+        completions([row])

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import DataError
+from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion
 from perl_eval.sources.containers import Brought, opened
 from perl_eval.sources.reading import Format, Import, cell
@@ -140,17 +140,20 @@ def _beside(found: Brought) -> Path | None:
     own = found.path.resolve()
     names = {str(cells.get("custom_id")) for cells in found.head}
     others = [path for path in islice(sorted(own.parent.glob("*.jsonl")), _SIBLINGS) if path != own]
-    shared = {path: len(names & _asked_in(path)) for path in others if path.stat().st_size}
+    shared = {path: len(names & _asked_in(path)) for path in others}
     best = max(shared, key=lambda path: shared[path], default=None)
     return best if best and shared[best] else None
 
 
 def _asked_in(path: Path) -> set[str]:
-    """Return the ids of the requests in a file; none if it is no file of requests."""
-    other = opened(path)
-    if other.container != "jsonl" or not other.has("custom_id", "body"):
+    """Return the ids of the requests in a file; none if it is no file of requests, or cannot be read."""
+    try:
+        other = opened(path)
+        if other.container != "jsonl" or not other.has("custom_id", "body"):
+            return set()
+        return {str(cells.get("custom_id")) for cells in other.rows()}
+    except (UserError, OSError):
         return set()
-    return {str(cells.get("custom_id")) for cells in other.rows()}
 
 
 OPENAI_BATCH = Format(
