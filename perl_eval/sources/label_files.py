@@ -85,7 +85,8 @@ def _said(notes: dict[str, Any] | Any) -> Iterator[str]:
         yield f"{notes['repeated']:,} labels twice of the same unit by the same person, of which the last counts"
     if (unused := notes.get("unused")) is not None:
         there = f"unused are {', '.join(unused)}; " if unused else ""
-        yield f"no column says who labelled; {there}if several people did, type --column annotator={(unused or ['NAME'])[0]}"
+        typed = f"--column annotator={unused[0] if unused else 'NAME'}"
+        yield f"no column says who labelled; {there}if several people did, type {typed}"
 
 
 _NAMED = 8
