@@ -171,6 +171,8 @@ def _refuse_repeated(table: pa.Table, sources: Sequence[Path], counts: Sequence[
     Raises:
         DataError: There are such two; the row is that of the second.
     """
+    if pc.count_distinct(table["a"]).as_py() == table.num_rows:
+        return
     codes = [np.asarray(pc.dictionary_encode(table[name]).combine_chunks().indices, np.int64) for name in ("a", "b")]
     keys = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
     firsts = np.unique(keys, return_index=True)[1]
@@ -249,7 +251,7 @@ def _labels(table: pa.Table, sources: Sequence[Path], labels: Path | None) -> tu
     for label in last.values():
         said.setdefault(label.unit, []).append(label)
     met = 0
-    for row, (a, b) in enumerate(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)):
+    for row, (a, b) in enumerate(_pairs(table)):
         here = said.get(unit_of(a, b))
         if here:
             met += 1
@@ -269,6 +271,12 @@ class _Unit:
     b: str
     policy_a: str
     policy_b: str
+
+
+def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the ids of the completions of each row, a batch at a time in memory."""
+    for batch in table.select(["a", "b"]).to_batches(65_536):
+        yield from zip(batch["a"].to_pylist(), batch["b"].to_pylist(), strict=True)
 
 
 def _units_labelled(table: pa.Table, sources: Sequence[Path], items: set[str]) -> Sequence[Unit]:
