@@ -155,14 +155,17 @@ def _first_labels(found: Decided, how: DecideOptions) -> int:
 def _units(sources: Sequence[Path], labels: Path | None) -> Units:
     """Read judged units in columns, with people's labels."""
     tables = [_table(source) for source in sources]
-    table = pa.concat_tables(tables)
+    table, counts = pa.concat_tables(tables), [one.num_rows for one in tables]
+    del tables  # or else all is in memory twice once the unjudged are left out
     for name, what in (("judge", "judges"), ("prompt_sha256", "prompts")):
         several = pc.unique(table[name]).to_pylist()
         if len(several) > 1:
             raise UserError(f"there are judgements of {len(several)} {what}: {', '.join(several)}", "give those of one")
-    _refuse_repeated(table, sources, [one.num_rows for one in tables])
+    _refuse_repeated(table, sources, counts)
     table = _voted(table)
-    return _columns(table, *_labels(table, sources, labels))
+    said = _labels(table, sources, labels)
+    table = table.drop_columns(["a", "b"])
+    return _columns(table, *said)
 
 
 def _refuse_repeated(table: pa.Table, sources: Sequence[Path], counts: Sequence[int]) -> None:
