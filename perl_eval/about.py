@@ -73,6 +73,11 @@ class About:
     bin_mean: float | None = None
     text: str = ""
 
+    def __repr__(self) -> str:
+        """Return what is set, as Python."""
+        given = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return f"About({', '.join(f'{name}={value!r}' for name, value in given if value not in ('', None))})"
+
     @property
     def sentence(self) -> str:
         """The fields as people read them."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from perl_eval.about import About
@@ -310,6 +310,11 @@ class Estimate:
         """What it is about, as a sentence for people."""
         return self.about.sentence
 
+    def __repr__(self) -> str:
+        """Return name, value, and what else is not as usual, as Python."""
+        shown = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if _is_told(self, one)]
+        return f"Estimate({', '.join(shown)})"
+
     def __str__(self) -> str:
         """Return value, interval and count: ``0.62 (0.55 to 0.68), n = 200``."""
         if self.value is None:
@@ -317,6 +322,11 @@ class Estimate:
         form = {"count": ",.0f", "p-value": ".2g"}.get(self.kind, ".2f")
         interval = "" if self.low is None or self.high is None else f" ({self.low:{form}} to {self.high:{form}})"
         return f"{self.value:{form}}{interval}, n = {self.n:,}"
+
+
+def _is_told(estimate: Estimate, part: Field[Any]) -> bool:
+    """Return whether a field of an estimate is needed, or not as usual."""
+    return part.default is MISSING or getattr(estimate, part.name) != part.default
 
 
 @dataclass(frozen=True, slots=True)

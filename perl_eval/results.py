@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from perl_eval import figure_names as named
 from perl_eval.errors import UserError
@@ -123,6 +123,20 @@ class Result(Generic[Record]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
+class _Listed(Result[Record]):
+    """A result whose records have no names, but places."""
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, place: int | slice) -> Record | Sequence[Record]:
+        """Return the record at a place, or those of a slice."""
+        return self.records[place]
+
+
 def _more(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"... and {len(rows) - _SHOWN:,} more; see to_pandas()"] if len(rows) > _SHOWN else []
 
@@ -206,7 +220,7 @@ def _figures(estimates: Sequence[Estimate]) -> tuple[Sequence[str], list[Sequenc
     ]
 
 
-class Judged(Result[Judgement]):
+class Judged(_Listed[Judgement]):
     """Judgements, both ballots kept, and the rates that they come to."""
 
     record = Judgement
@@ -242,7 +256,7 @@ class Judged(Result[Judgement]):
         return ("a", "b", "judge", "outcome", "judgements"), rows
 
 
-class Completions(Result[Completion]):
+class Completions(_Listed[Completion]):
     """Completions of a policy."""
 
     record = Completion
@@ -259,7 +273,7 @@ def _short(text: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
 
 
-class Trained(Result[Measurement]):
+class Trained(_Listed[Measurement]):
     """A model in its folder, and the curves of its training."""
 
     record = Measurement
@@ -269,7 +283,7 @@ class Trained(Result[Measurement]):
         return ("metric", "value", "step"), [(name, f"{one.value:.4g}", str(one.step)) for name, one in last.items()]
 
 
-class Built(Result[Any]):
+class Built(_Listed[Any]):
     """A built data set: one folder a configuration, read back by ``datasets.load_dataset``."""
 
     @cached_property

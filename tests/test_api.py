@@ -244,3 +244,31 @@ def test_the_root_has_what_it_lists() -> None:
         assert getattr(importlib.import_module("perl_eval"), name) is not None
     with pytest.raises(AttributeError, match="no attribute 'judges_'"):
         pe.judges_  # noqa: B018
+
+
+@pytest.mark.parametrize("by", [None, 3, ["scripted:length"]])
+def test_what_is_no_judge_is_refused(by: Any) -> None:
+    with pytest.raises(pe.UserError, match="is no judge; give a judge's name"):
+        pe.judge({"ours": OURS}, {"theirs": THEIRS}, by=by)
+
+
+def test_nothing_where_records_are_needed_is_refused() -> None:
+    judged = pe.judge({"ours": OURS}, {"theirs": THEIRS}, by="scripted:length", prompt="dialogue")
+    with pytest.raises(pe.UserError, match="labels is None; give human labels"):
+        pe.agree(judged, None)
+    with pytest.raises(pe.UserError, match="judgements is None; give judgements"):
+        pe.agree(None, [])
+    with pytest.raises(pe.UserError, match="labels is None; give human labels"):
+        pe.audit(judged, None)
+    with pytest.raises(pe.UserError, match="a is None; give completions"):
+        pe.judge(None, {"theirs": THEIRS}, by="scripted:length", prompt="dialogue")
+
+
+def test_a_figure_is_shown_by_what_is_set_and_a_judgement_is_had_by_its_place() -> None:
+    judged = pe.judge({"ours": OURS}, {"theirs": THEIRS}, by="scripted:length", prompt="dialogue")
+    assert (judged[0], judged[-1], len(judged[2:4])) == (judged.records[0], judged.records[-1], 2)
+    shown = repr(judged.win_rate)
+    assert shown.startswith("Estimate(name='win rate', value=")
+    assert "=''" not in shown
+    assert "None" not in shown
+    assert shown.endswith("about=About(policy='ours', against='theirs', judge='length'))")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
-from perl_eval.errors import UserError
+from perl_eval.errors import DataError, UserError
 from perl_eval.outcomes import mirror
-from perl_eval.records import HumanLabel, unit_of
+from perl_eval.records import HumanLabel, Judgement, digest, unit_of
 
-__all__ = ["Unit", "with_units"]
+__all__ = ["Unit", "refuse_repeated", "with_units"]
 
+_LOG = logging.getLogger(__name__)
+_NAMED = 8
 Sides = frozenset[str]
 """The completions, or the policies, of a unit, whichever came first."""
 
@@ -70,7 +74,9 @@ def with_units(
 
     A label that has a unit keeps it. One that has none gets that of the judgement of the same item and policies; where
     the judgement has them the other way round, the label is mirrored. A label without policies is of the one unit
-    judged of its item, its a that of the judgement. What belongs to nothing judged keeps its empty unit.
+    judged of its item, its a that of the judgement. A label whose item is none of those judged, but a judged prompt or
+    what is derived from one, is of that prompt's item; a warning is logged then. What belongs to nothing judged keeps
+    its empty unit.
 
     Args:
         labels: Labels, read from any file.
@@ -78,20 +84,90 @@ def with_units(
         refuse_doubt: Whether a label that could be of several units is refused, or else belongs to none.
 
     Raises:
-        UserError: An item has several judged units that a label could be of.
+        UserError: An item has several judged units that a label could be of; items are the same, but no policies; or
+            judgements of several items are of the same completions.
     """
+    known = _refuse_shared_completions(judgements, refuse_doubt=refuse_doubt)
     if all(label.unit for label in labels):
         return list(labels)
     items: dict[str, dict[Sides, Unit]] = {}
-    for record in judgements:
+    for record in known:
         items.setdefault(record.item, {}).setdefault(frozenset((record.a, record.b)), record)
     judged = {item: _Judged(units) for item, units in items.items()}
+    missing = {label.item for label in labels if not label.unit} - judged.keys()
+    by_prompt = _by_prompt(known, missing) if missing else {}
     placed = []
     for label in labels:
-        here = None if label.unit else judged.get(label.item)
+        here = None if label.unit else judged.get(label.item) or by_prompt.get(label.item)
         policies = (label.policy_a, label.policy_b)
         placed.append(_placed(label, here.of(policies, label.item, refuse_doubt=refuse_doubt) if here else None))
+    if refuse_doubt and not any(label.unit for label in placed):
+        _refuse_other_policies([label for label in labels if label.item in judged or label.item in by_prompt], known)
+    if by_prompt:
+        joined = sum(label.item in by_prompt for label in labels if not label.unit)
+        _LOG.warning("%s labels are of no judged item by id; joined by their prompt, letter by letter", f"{joined:,}")
     return placed
+
+
+def refuse_repeated(judgements: Iterable[Judgement], file: Path) -> None:
+    """Refuse two judgements of the same completions by one judge that was asked the same.
+
+    Args:
+        judgements: The judgements of one file.
+        file: What to call it in the error.
+
+    Raises:
+        DataError: There are such two; the row is that of the second.
+    """
+    seen: dict[tuple[str, ...], int] = {}
+    for row, one in enumerate(judgements):
+        before = seen.setdefault((one.kind, one.judge, one.prompt_sha256, one.a, one.b), row)
+        if before != row:
+            what = f"judgement {one.id} of the same completions by the same judge occurs twice, first in row {before}"
+            raise DataError(what, file=file, row=row, fix="judge answers that have an id each")
+
+
+def _refuse_shared_completions(judgements: Iterable[Unit], *, refuse_doubt: bool) -> Sequence[Unit]:
+    """Return the judgements, whose completions are each of one item, or else a label would count for several."""
+    known = judgements if isinstance(judgements, Sequence) else list(judgements)
+    item_of: dict[tuple[str, str], str] = {}
+    for row, one in enumerate(known):
+        item = item_of.setdefault((one.a, one.b), one.item)
+        if item != one.item and refuse_doubt:
+            ids = " and ".join(filter(None, (one.a, one.b)))
+            what = f"judgement {row}: items {item!r} and {one.item!r} have the same completions by their ids, {ids}"
+            raise UserError(what, "give each answer an id of its own, for a label would count for both")
+    return known
+
+
+def _by_prompt(known: Iterable[Unit], wanted: set[str]) -> dict[str, _Judged]:
+    """Return what is judged by its prompt, as text or as the item that readers derive of it."""
+    found: dict[str, dict[Sides, Unit]] = {}
+    for one in known:
+        turns = getattr(one, "prompt", ())
+        if not turns:
+            continue
+        names = {digest("item", *[f"{turn.role}:{turn.content}" for turn in turns])}
+        if len(turns) == 1:
+            names |= {turns[0].content, turns[0].content.strip(), digest("item", turns[0].content)}
+        for name in names & wanted:
+            found.setdefault(name, {}).setdefault(frozenset((one.a, one.b)), one)
+    return {name: _Judged(units) for name, units in found.items()}
+
+
+def _refuse_other_policies(labels: Sequence[HumanLabel], known: Iterable[Unit]) -> None:
+    """Refuse labels whose items are judged, but of other policies."""
+    theirs = sorted({name for label in labels for name in (label.policy_a, label.policy_b) if name})
+    if not theirs:
+        return
+    ours = sorted({name for one in known for name in (one.policy_a, one.policy_b) if name})
+    what = f"the items match; the labels name policies {_few(theirs)}, the judgements {_few(ours)}"
+    raise UserError(what, "write the policies alike, or name the policies of the judged answers as the labels do")
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _placed(label: HumanLabel, record: Unit | None) -> HumanLabel:

@@ -10,7 +10,7 @@ from typing import Any
 from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
-from perl_eval.metrics.label_join import with_units
+from perl_eval.metrics.label_join import refuse_repeated, with_units
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources.rating_table import RatingColumns, ratings_of
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
@@ -63,6 +63,7 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
     """
     how = options or AgreeOptions()
     judged = run_folder.read(judgements, Judgement)
+    refuse_repeated(judged, judgements)
     given = with_units(run_folder.read(labels, HumanLabel), judged)
     cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
     simulated_input = any(card is not None and card.simulated for card in cards)

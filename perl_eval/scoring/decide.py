@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.checks import between
-from perl_eval.errors import UserError
-from perl_eval.metrics.label_join import with_units
+from perl_eval.errors import DataError, UserError
+from perl_eval.metrics.label_join import Unit, with_units
 from perl_eval.metrics.policy_comparisons import Decided, JudgeSkill, Units, comparisons, decided
 from perl_eval.outcomes import HALF, worth
 from perl_eval.records import About, Estimate, HumanLabel, Judgement, unit_of
@@ -154,13 +154,46 @@ def _first_labels(found: Decided, how: DecideOptions) -> int:
 
 def _units(sources: Sequence[Path], labels: Path | None) -> Units:
     """Read judged units in columns, with people's labels."""
-    table = pa.concat_tables([_table(source) for source in sources])
+    tables = [_table(source) for source in sources]
+    table, counts = pa.concat_tables(tables), [one.num_rows for one in tables]
+    del tables  # or else all is in memory twice once the unjudged are left out
     for name, what in (("judge", "judges"), ("prompt_sha256", "prompts")):
         several = pc.unique(table[name]).to_pylist()
         if len(several) > 1:
             raise UserError(f"there are judgements of {len(several)} {what}: {', '.join(several)}", "give those of one")
+    _refuse_repeated(table, sources, counts)
     table = _voted(table)
-    return _columns(table, *_labels(table, sources, labels))
+    said = _labels(table, sources, labels)
+    table = table.drop_columns(["a", "b"])
+    return _columns(table, *said)
+
+
+def _refuse_repeated(table: pa.Table, sources: Sequence[Path], counts: Sequence[int]) -> None:
+    """Refuse two judgements of the same completions: a label would count for both.
+
+    Raises:
+        DataError: There are such two; the row is that of the second.
+    """
+    if pc.count_distinct(table["a"]).as_py() == table.num_rows:
+        return
+    codes = [np.asarray(pc.dictionary_encode(table[name]).combine_chunks().indices, np.int64) for name in ("a", "b")]
+    keys = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
+    firsts = np.unique(keys, return_index=True)[1]
+    if len(firsts) == len(keys):
+        return
+    again = np.ones(len(keys), np.bool_)
+    again[firsts] = False
+    place = int(np.flatnonzero(again)[0])
+    ends = np.cumsum(counts)
+    which = int(np.searchsorted(ends, place, side="right"))
+    before = int(np.flatnonzero(keys == keys[place])[0])
+    items = {table["item"][where].as_py() for where in (before, place)}
+    of = f"items {' and '.join(map(repr, sorted(items)))}" if len(items) > 1 else "the same item"
+    what = f"judgement of the same completions by the same judge occurs twice, of {of}"
+    row = place - int(ends[which] - counts[which])
+    raise DataError(
+        what, file=sources[which], row=row, fix="give each answer an id of its own, and each judgement once"
+    )
 
 
 def units_of(records: Sequence[Judgement]) -> Units:
@@ -215,13 +248,13 @@ def _labels(table: pa.Table, sources: Sequence[Path], labels: Path | None) -> tu
         return truth, weight
     given = run_folder.read(labels, HumanLabel)
     if not all(label.unit for label in given):
-        given = with_units(given, [one for source in sources for one in run_folder.read(source, Judgement)])
+        given = with_units(given, _units_labelled(table, sources, {label.item for label in given if not label.unit}))
     last = {(label.unit, label.annotator): label for label in given}
     said: dict[str, list[HumanLabel]] = {}
     for label in last.values():
         said.setdefault(label.unit, []).append(label)
     met = 0
-    for row, (a, b) in enumerate(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)):
+    for row, (a, b) in enumerate(_pairs(table)):
         here = said.get(unit_of(a, b))
         if here:
             met += 1
@@ -230,6 +263,32 @@ def _labels(table: pa.Table, sources: Sequence[Path], labels: Path | None) -> tu
     if not met:
         raise UserError("nobody labelled what was judged", "give labels of these units")
     return truth, weight
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What of a judgement tells which labels are of it."""
+
+    item: str
+    a: str
+    b: str
+    policy_a: str
+    policy_b: str
+
+
+def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the ids of the completions of each row, a batch at a time in memory."""
+    for batch in table.select(["a", "b"]).to_batches(65_536):
+        yield from zip(batch["a"].to_pylist(), batch["b"].to_pylist(), strict=True)
+
+
+def _units_labelled(table: pa.Table, sources: Sequence[Path], items: set[str]) -> Sequence[Unit]:
+    """Return the units of some items; all judgements, with their prompts, where an item is none of the judged."""
+    rows = table.filter(pc.is_in(table["item"], pa.array(sorted(items), pa.string())))
+    if pc.count_distinct(rows["item"]).as_py() == len(items):
+        names = ("item", "a", "b", "policy_a", "policy_b")
+        return [_Unit(*cells) for cells in zip(*[rows[name].to_pylist() for name in names], strict=True)]
+    return [one for source in sources for one in run_folder.read(source, Judgement)]
 
 
 def _estimates(found: Decided, how: DecideOptions, simulated: bool) -> Iterator[Estimate]:

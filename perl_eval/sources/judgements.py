@@ -12,7 +12,7 @@ from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import decide, of_verdict
 from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Order, Verdict, digest
 from perl_eval.sources.containers import Brought, opened
-from perl_eval.sources.label_rows import LabelColumns
+from perl_eval.sources.label_rows import LabelColumns, not_given
 from perl_eval.sources.reading import Import
 
 __all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
@@ -70,22 +70,24 @@ def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None 
 
 def has_verdicts(found: Brought) -> bool:
     """Return whether rows have an outcome or verdicts, as a table of judgements has."""
-    return any(found.has(name) for name in _SAID)
+    return any(name in cells for cells in found.head for name in _SAID)
 
 
 def read_table(found: Brought, reading: Import) -> Iterator[Judgement]:
     """Yield the judgements of a table; see `read_outcomes`."""
-    make = _Maker(found, reading)
     rows = list(found.rows())
+    make = _Maker(found.name, rows, reading)
     _refuse_positions(make, rows, found.name)
     single = _is_of_single_answers([make.said(cells) for cells in rows])
     for row, cells in enumerate(rows):
         try:
-            yield make(row, cells, single=single)
+            made = make(row, cells, single=single)
         except ValueError as error:
             if isinstance(error, OptionError):
                 raise
             raise DataError(str(error), file=found.name, row=row) from None
+        make.refuse_again(row, made)
+        yield made
 
 
 def _is_of_single_answers(said: Sequence[str]) -> bool:
@@ -107,19 +109,19 @@ class _Row:
 class _Maker:
     """Makes judgements of rows."""
 
-    def __init__(self, found: Brought, reading: Import) -> None:
+    def __init__(self, file: str, rows: Sequence[Mapping[str, Any]], reading: Import) -> None:
         for name in reading.columns:
             if name not in OUTCOME_FIELDS:
                 what = f"{name!r}, which no table of judgements has"
                 raise OptionError("column", what, f"choose from {', '.join(OUTCOME_FIELDS)}")
-        self._file, self._reading = found.name, reading
-        present = found.head[0] if found.head else {}
+        self._file, self._reading = file, reading
+        present = dict.fromkeys(name for cells in rows for name in cells)
         self._names: dict[str, str] = {}
         for field, names in OUTCOME_FIELDS.items():
             asked = reading.columns.get(field)
             if asked is not None and asked not in present:
                 what = f"no such column; present are {', '.join(map(str, present))}"
-                raise DataError(what, file=found.name, field=asked, fix=f"name the column of {field}")
+                raise DataError(what, file=file, field=asked, fix=f"name the column of {field}")
             there = asked or next((name for name in names if name in present), None)
             if there is not None:
                 self._names[field] = there
@@ -127,11 +129,50 @@ class _Maker:
         if not any(field in self._names for field in _SAID):
             what = f"no such column; present are {', '.join(map(str, present))}"
             fix = "name the column that holds it: outcome, verdict, or verdict_ab and verdict_ba"
-            raise DataError(what, file=found.name, field="verdict_ab", fix=fix)
+            raise DataError(what, file=file, field="verdict_ab", fix=fix)
         if "verdict" in self._names and self.orders:
             what = f"stands beside {self.orders[0]}"
-            raise DataError(what, file=found.name, field="verdict", fix="keep one of them")
+            raise DataError(what, file=file, field="verdict", fix="keep one of them")
         self._seen: Counter[tuple[str, ...]] = Counter()
+        self._met: dict[tuple[str, str, str], int] = {}
+        self._use_one_of_outcome_and_verdict(rows)
+
+    def _use_one_of_outcome_and_verdict(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Read the outcome where any row has one, and the verdict else; refuse rows that have only the other.
+
+        Raises:
+            DataError: A row has a verdict where the others have outcomes, or a table lacks what it says in a row.
+        """
+        names = [(field, self._names[field]) for field in _SAID if field in self._names]
+        filled = {field for field, name in names for cells in rows if not not_given(cells.get(name), {})}
+        if "outcome" in self._names and filled and "outcome" not in filled:
+            del self._names["outcome"]
+        used = ["outcome"] if "outcome" in self._names else [field for field, _ in names if field != "outcome"]
+        for row, cells in enumerate(rows):
+            if any(not not_given(cells.get(self._names[field]), {}) for field in used):
+                continue
+            other = next(
+                (name for field, name in names if field not in used and not not_given(cells.get(name), {})), ""
+            )
+            if other:
+                what = f"has {other} and no {used[0]}, which other rows have"
+                raise DataError(what, file=self._file, row=row, field=other, fix=f"give {used[0]} in every row")
+            if not any(self._names[field] in cells for field in used):
+                what = f"no such field, which other rows have; present are {', '.join(map(str, cells))}"
+                fix = "leave it empty where nothing was said"
+                raise DataError(what, file=self._file, row=row, field=self._names[used[0]], fix=fix)
+
+    def refuse_again(self, row: int, made: Judgement) -> None:
+        """Refuse a second judgement of the same completions by the same judge.
+
+        Raises:
+            DataError: There was one before.
+        """
+        before = self._met.setdefault((made.judge, made.a, made.b), row)
+        if before != row:
+            what = f"judgement of the same completions by the same judge occurs twice, first in row {before}"
+            fix = "give each answer an id of its own, or leave the columns a and b out"
+            raise DataError(what, file=self._file, row=row, field=self._names.get("a", "a"), fix=fix)
 
     def row(self, cells: Mapping[str, Any]) -> _Row:
         """Return a row's cells by what they are."""

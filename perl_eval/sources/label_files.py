@@ -9,6 +9,7 @@ from typing import Any
 from perl_eval.records import HumanLabel
 from perl_eval.sources import labels
 from perl_eval.sources.containers import opened
+from perl_eval.sources.label_rows import NAMES
 from perl_eval.sources.reading import Import
 from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
@@ -41,7 +42,7 @@ def write(going: run_folder.Run, source: Path, *, format: str = "", columns: Map
     """Write the labels of a file to a run.
 
     Its card says the format, how many labels there are, whose, what was derived, what was left out and why, and how
-    many labels their annotator gives anew later on.
+    many labels their annotator gives anew later on; where no column says who labelled, also which are not used.
     """
     found, reading = opened(source), Import(columns or {})
     made = list(track(labels.read(found, reading, format), "labels read"))
@@ -54,6 +55,14 @@ def write(going: run_folder.Run, source: Path, *, format: str = "", columns: Map
         "left_out": dict(reading.left_out),
         "repeated": labels.repeated(made),
     }
+    if going.notes["repeated"] and reading.derived["annotator"] == len(made) and found.head:
+        going.notes["unused"] = _unused(found.head[0], reading)
+
+
+def _unused(first: Mapping[str, Any], reading: Import) -> list[str]:
+    """Return the columns that nothing is read from."""
+    used = {*reading.columns.values(), *(name for names in NAMES.values() for name in names)}
+    return [str(name) for name in first if name not in used]
 
 
 def told_labels(folder: Path) -> str:
@@ -74,6 +83,10 @@ def _said(notes: dict[str, Any] | Any) -> Iterator[str]:
         yield f"left out: {count:,} {reason}"
     if notes["repeated"]:
         yield f"{notes['repeated']:,} labels twice of the same unit by the same person, of which the last counts"
+    if (unused := notes.get("unused")) is not None:
+        there = f"unused are {', '.join(unused)}; " if unused else ""
+        typed = f"--column annotator={unused[0] if unused else 'NAME'}"
+        yield f"no column says who labelled; {there}if several people did, type {typed}"
 
 
 _NAMED = 8

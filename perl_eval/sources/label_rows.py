@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
-from typing import Any
+from math import isfinite, isnan
+from typing import Any, TypeVar
 
 from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import mirror, people_labels
 from perl_eval.records import HumanLabel, Message, digest, unit_of
 from perl_eval.sources.reading import Import
 
-__all__ = ["NAMES", "LabelColumns", "LabelMaker", "meaning_of", "named"]
+__all__ = ["NAMES", "LabelColumns", "LabelMaker", "meaning_of", "named", "not_given"]
 
 _MEANINGS = {
     **{name: name for name in people_labels()},
@@ -21,12 +22,31 @@ _MEANINGS = {
     **{"tie (bothbad)": "tie", "tie (inconsistent)": "tie", "both_bad": "tie", "bothbad": "tie", "both bad": "tie"},
     **{"true": "yes", "false": "no", "thumbs_up": "yes", "thumbs_down": "no", "good": "yes", "bad": "no"},
 }
+_THING = "answer|response|model|option|completion|reply|output|candidate|assistant|text"
+_SIDE = re.compile(
+    rf"(?:the )?(?:(?:{_THING})[ _-]*)?(?P<side>a|b|1|2|one|two|left|right|first|second)"
+    rf"(?: (?:one|{_THING}))?(?: is)?(?: much| slightly)?(?: better| wins)?"
+)
+"""A side in the words of a choice: Answer 1, Response B, left is better."""
+_SECOND = frozenset({"b", "2", "two", "right", "second"})
+_SHOWN = {
+    "": "",
+    **dict.fromkeys(("first", "1", "1.0", "a"), "first"),
+    **dict.fromkeys(("second", "2", "2.0", "b"), "second"),
+}
+_BOOLEANS = {
+    **dict.fromkeys(("true", "1", "1.0", "yes", "y"), True),
+    **dict.fromkeys(("", "false", "0", "0.0", "no", "n"), False),
+}
 NAMES: Mapping[str, tuple[str, ...]] = {
     "a": ("a",),
     "b": ("b",),
     "unit": ("unit",),
     "label": ("label", "winner"),
-    "annotator": ("annotator", "judge", "rater"),
+    "annotator": (
+        *("annotator", "judge", "rater", "annotator_id", "rater_id", "worker", "worker_id", "user", "user_id"),
+        *("labeler", "labeler_id", "labeller", "labeller_id", "evaluator", "evaluator_id"),
+    ),
     "group": ("group",),
     "item": ("item", "question_id", "prompt_id", "uid"),
     "weight": ("weight",),
@@ -55,11 +75,11 @@ class LabelColumns:
         item: Id of the prompt; the unit itself where the file has neither it nor the prompt.
         weight: How many units the labelled one stands for; 1 where the file does not say.
         note: What the annotator added; in Label Studio and Argilla the name of a text question.
-        a_is: ``second`` in rows that showed b first, so that ``first`` there means b.
+        a_is: ``second`` (or 2, or b) in rows that showed b first, so that ``first`` there means b.
         policy_a: Who wrote answer a, where the file does not know the completions' ids.
         policy_b: Who wrote answer b.
         prompt: The prompt, from which the item is derived as it is for completions.
-        yes_from: No column: the number from which on a rating is a yes.
+        yes_from: No column: the number from which on a rating is a yes; a rating that is no finite number is left out.
     """
 
     a: str = "a"
@@ -93,7 +113,23 @@ def meaning_of(label: Any, columns: Mapping[str, str]) -> str | None:
     """Return what a label as written means: win, tie or loss of a, yes or no; None if nothing."""
     if "yes_from" in columns and isinstance(number := _number(label), float):
         return "yes" if number >= float(columns["yes_from"]) else "no"
-    return _MEANINGS.get(str(label).strip().lower())
+    said = " ".join(str(label).lower().split())
+    if said in _MEANINGS:
+        return _MEANINGS[said]
+    side = _SIDE.fullmatch(said)
+    return None if side is None else "loss" if side["side"] in _SECOND else "win"
+
+
+def not_given(label: Any, columns: Mapping[str, str]) -> str:
+    """Return why a cell holds no label: it is empty, or no finite number where ratings are read; "" if it holds one."""
+    if label is None or label == "" or (isinstance(label, float) and isnan(label)):
+        return "is empty"
+    if "yes_from" in columns and isinstance(number := _number(label), float) and not isfinite(number):
+        return "is empty" if isnan(number) else "is no finite number"
+    return ""
+
+
+Known = TypeVar("Known")
 
 
 def _number(value: Any) -> float | None:
@@ -101,6 +137,11 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _is_finite(value: Any) -> bool:
+    number = _number(value)
+    return number is not None and isfinite(number)
 
 
 class LabelMaker:
@@ -124,7 +165,7 @@ class LabelMaker:
                 raise OptionError("column", f"{name!r}, which no label has", f"choose from {', '.join(known)}")
         if "unit" in columns and {"a", "b"} & set(columns):
             raise OptionError("column", "unit beside a or b", "give the unit, or the completions")
-        if "yes_from" in columns and _number(columns["yes_from"]) is None:
+        if "yes_from" in columns and not _is_finite(columns["yes_from"]):
             raise OptionError("column", f"yes_from={columns['yes_from']}", "give a number, such as yes_from=4")
         self._names = {field: named(columns, field) for field in NAMES}
         if contestants:
@@ -133,7 +174,7 @@ class LabelMaker:
 
     def cell(self, cells: Mapping[str, Any], field: str) -> str:
         """Return a field of a row as text, empty where it is not there."""
-        found = next((cells[name] for name in self._names[field] if cells.get(name) not in (None, "")), "")
+        found = next((cells[name] for name in self._names[field] if not not_given(cells.get(name), {})), "")
         return str(found)
 
     def __call__(self, row: int, cells: Mapping[str, Any], label: Any, annotator: str, note: str = "") -> HumanLabel:
@@ -150,10 +191,11 @@ class LabelMaker:
             DataError: The label means nothing here, or nothing says what it is of.
         """
         policies = self.cell(cells, "policy_a"), self.cell(cells, "policy_b")
+        turned = self._known(row, cells, "a_is", _SHOWN, "first or second") == "second"
         meaning: Any = _winner(str(label).strip(), policies, self._file, row)
         if meaning is None:
             meaning = self._meaning(row, label, policies)
-            meaning = mirror(meaning) if self.cell(cells, "a_is") == "second" else meaning
+            meaning = mirror(meaning) if turned else meaning
         unit, item = self._of(row, cells, policies)
         if not annotator:
             self._reading.derived["annotator"] += 1
@@ -163,23 +205,36 @@ class LabelMaker:
             self.cell(cells, "group") or item,
             annotator or "unnamed",
             meaning,
-            simulated=self.cell(cells, "simulated").lower() in ("true", "1"),
+            simulated=self._known(row, cells, "simulated", _BOOLEANS, "true or false"),
             note=note,
             weight=self._weight(row, cells),
             policy_a=policies[0],
             policy_b=policies[1],
         )
 
+    def _known(self, row: int, cells: Mapping[str, Any], field: str, words: Mapping[str, Known], fix: str) -> Known:
+        """Return what a cell means that can say few things.
+
+        Raises:
+            DataError: It says another one.
+        """
+        given = self.cell(cells, field)
+        if given.strip().lower() in words:
+            return words[given.strip().lower()]
+        what = f"{given!r} is none of {', '.join(filter(None, words))}"
+        raise DataError(what, file=self._file, row=row, field=self._names[field][0], fix=f"give {fix}")
+
     def _meaning(self, row: int, label: Any, policies: tuple[str, str]) -> str:
         meaning = meaning_of(label, self._reading.columns)
         if meaning is None:
-            known = ", ".join([*filter(None, policies), *_MEANINGS])
-            more = "; a rating needs yes_from=NUMBER" if _number(label) is not None else ""
+            known = ", ".join([*filter(None, policies), *_MEANINGS, "Answer 1", "Response B", "left is better"])
+            rating = _number(label) is not None
             raise DataError(
-                f"label {label!r} means nothing here; known are {known}{more}",
+                f"label {label!r} means nothing here; known are {known}",
                 file=self._file,
                 row=row,
                 field=self._names["label"][0],
+                fix="a rating needs yes_from=NUMBER" if rating else "write one of these in its place",
             )
         return meaning
 

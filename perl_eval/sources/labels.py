@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ __all__ = ["LabelColumns", "is_ours", "labels", "read", "read_labels", "repeated
 
 
 def labels(
-    source: str | Path | Iterable[Any], *, columns: LabelColumns | None = None, format: str = ""
+    source: str | Path | Iterable[Any],
+    *,
+    columns: LabelColumns | Mapping[str, str] | None = None,
+    format: str = "",
 ) -> list[HumanLabel]:
     """Return what somebody brought as human labels.
 
     Args:
         source: A run folder or its file; a file of any known format (a table, an export of Label Studio or Argilla,
             votes of MT-bench or Chatbot Arena); or HumanLabel records, a list of dicts, a DataFrame or a Dataset.
-        columns: Where the file keeps what.
+        columns: Where the file keeps what: LabelColumns, or a dict such as ``{"label": "preferred"}``.
         format: The format, where it cannot be told from the content.
 
     Raises:
@@ -44,12 +47,16 @@ def labels(
     given = source if isinstance(source, str | Path) or hasattr(source, "__len__") else list(source)
     if isinstance(given, list | tuple) and all(isinstance(one, HumanLabel) for one in given):
         return list(given)
-    return list(read(opened(given), Import((columns or LabelColumns()).given()), format))
+    return list(read(opened(given), Import(_given(columns)), format))
+
+
+def _given(columns: LabelColumns | Mapping[str, str] | None) -> Mapping[str, str]:
+    return columns.given() if isinstance(columns, LabelColumns) else dict(columns or {})
 
 
 def read_labels(source: Path, form: str = "table", columns: LabelColumns | None = None) -> list[HumanLabel]:
     """Read human labels of a format that was named, ``table``, ``label-studio`` or ``argilla``."""
-    return list(read(opened(source), Import((columns or LabelColumns()).given()), form))
+    return list(read(opened(source), Import(_given(columns)), form))
 
 
 def read(found: Brought, reading: Import, format: str = "") -> Iterator[HumanLabel]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perl_eval.errors import UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
 
-from perl_eval.verbs.given import Source, home_of, kept, records_in
+from perl_eval.verbs.given import Source, home_of, kept, needed, records_in
 
 __all__ = ["agree", "audit", "decide", "judge", "jury", "power", "report", "score"]
+
+_JUDGEMENTS = "judgements: a result or run folder of `judge`, or a table of verdicts"
+_LABELS = "human labels: a file, a run folder, HumanLabel records, or rows"
 
 
 def judge(
@@ -67,10 +70,23 @@ def judge(
 
     how = replace(options, prompt=prompt) if options else JudgeOptions(prompt=prompt)
     template_of(None if b is None else Path("b"), how)  # before weights are loaded
-    who = open_judge(by) if isinstance(by, str) else by
+    who = open_judge(by) if isinstance(by, str) else _judge(by)
+    needed(a, "a", "completions: a file, a run folder, a result of `sample`, or rows")
     with records_in(a, Completion, "a") as ours, records_in(b, Completion, "b") as theirs:
         assert ours is not None
         return kept(Judged, out, lambda home: run(ours, theirs, home, judge=who, options=how))
+
+
+def _judge(by: Any) -> Judge:
+    """Return a judge.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not callable(getattr(by, "ask", None)):
+        raise UserError(f"by={by!r} is no judge", "give a judge's name, such as by='chat:MODEL', or an opened judge")
+    opened: Judge = by
+    return opened
 
 
 def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | None = None) -> Estimates:
@@ -168,6 +184,8 @@ def agree(
     """
     from perl_eval.scoring.agree import run
 
+    needed(judgements, "judgements", _JUDGEMENTS)
+    needed(labels, "labels", _LABELS)
     with records_in(judgements, Judgement, out=out) as judged, records_in(labels, HumanLabel, out=out) as people:
         assert judged is not None
         assert people is not None
@@ -243,6 +261,8 @@ def audit(
     from perl_eval.scoring.audit import run
     from perl_eval.scoring.audit_options import Sources
 
+    needed(judgements, "judgements", _JUDGEMENTS)
+    needed(labels, "labels", _LABELS)
     sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
     with records_in(judgements, Judgement, out=out) as given, records_in(labels, HumanLabel, out=out) as people:
         assert given is not None

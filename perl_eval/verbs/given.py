@@ -12,7 +12,7 @@ from perl_eval.records import HumanLabel, Judgement
 from perl_eval.results import Result, TemporaryFolder
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Source", "home_of", "kept", "model_of", "records_in", "rows_in"]
+__all__ = ["Source", "home_of", "kept", "model_of", "needed", "records_in", "rows_in"]
 
 Source = Any
 """A run folder or file, a result of a verb, or objects in memory."""
@@ -25,6 +25,21 @@ def kept(kind: type[Kind], out: str | Path | None, run: Callable[[Path], Path]) 
         return kind(run(Path(out)))
     keeper = TemporaryFolder()
     return kind(run(keeper.path / "run"), keeper)
+
+
+def needed(given: Source, name: str, what: str) -> None:
+    """Refuse None where records are needed.
+
+    Args:
+        given: What was given.
+        name: The argument.
+        what: What to give.
+
+    Raises:
+        UserError: It is None.
+    """
+    if given is None:
+        raise UserError(f"{name} is None", f"give {what}")
 
 
 @contextmanager

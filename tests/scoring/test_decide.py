@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,10 +11,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from perl_eval.errors import UserError
+from perl_eval.errors import DataError, UserError
 from perl_eval.metrics.policy_comparisons import comparisons, decided
 from perl_eval.records import Estimate, HumanLabel, Judgement, digest
-from perl_eval.scoring import decide
+from perl_eval.scoring import agree, decide
 from perl_eval.scoring.decide import DecideOptions, sentence
 from perl_eval.storage import parquet, run_folder
 
@@ -172,3 +173,32 @@ def test_exit_codes_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert command("decide judged --out out2").code == 3
     assert command("decide judged --labels people --baseline rl --fail-under 0.05 --out out3").code is None
     assert command("decide judged --labels people --baseline rl --fail-under 0.5 --out out4").code == 1
+
+
+def test_completions_of_several_items_are_refused_with_the_row(tmp_path: Path) -> None:
+    records = [replace(judgement(f"i{place}", "rl", "sft", "win"), a="1", b="2") for place in range(4)]
+    people = [HumanLabel(records[0].unit, "i0", "i0", "ann", "win")]
+    judged, labelled = written(tmp_path, records, people)
+    with pytest.raises(DataError, match=r"row 1: judgement of the same completions .* twice, of items 'i0' and 'i1'"):
+        decide.run(judged, tmp_path / "out", labels=labelled)
+    with pytest.raises(DataError, match=r"row 1: judgement .* occurs twice"):
+        agree.run(judged, labelled, tmp_path / "out2")
+
+
+def test_a_source_given_twice_is_refused(tmp_path: Path) -> None:
+    judged, _ = written(tmp_path, [judgement("i0", "rl", "sft", "win"), judgement("i1", "rl", "sft", "win")])
+    with pytest.raises(DataError, match=r"row 0: judgement .* twice, of the same item"):
+        decide.run([judged, judged], tmp_path / "out")
+
+
+@pytest.mark.parametrize("more", [[], ["elsewhere"]])
+def test_labels_by_item_and_policies_are_those_by_unit(tmp_path: Path, more: list[str]) -> None:
+    records = [judgement(f"i{place}", "rl", "sft", "win" if place % 3 else "loss") for place in range(60)]
+    by_unit = [HumanLabel(one.unit, one.item, one.item, "ann", one.outcome) for one in records[:40]]
+    by_item = [replace(one, unit="", policy_a="rl", policy_b="sft") for one in by_unit]
+    by_item += [replace(by_item[0], item=item, group=item) for item in more]
+    found = []
+    for name, people in (("unit", by_unit), ("item", by_item)):
+        judged, labelled = written(tmp_path / name, records, people)
+        found.append(decide.run(judged, tmp_path / name / "out", labels=labelled)[1])
+    assert found[0] == found[1]

@@ -132,3 +132,34 @@ def test_score_takes_a_table_of_verdicts(tmp_path: Path) -> None:
     assert found["win rate"].value == pytest.approx(2 / 3)
     assert found["win rate"].about.judge == "g"
     assert len(run_folder.read(out / "inputs" / "judgements", Judgement)) == 3
+
+
+def test_a_row_without_the_column_of_the_others_is_refused_not_unjudged() -> None:
+    about = {"policy_a": "rl", "policy_b": "sft"}
+    rows = [{"item": "q0", **about, "outcome": "win"}, {"item": "q1", **about, "verdict": "b"}]
+    with pytest.raises(DataError, match=r"row 1, field 'verdict': has verdict and no outcome"):
+        read_outcomes(rows)
+    with pytest.raises(DataError, match=r"row 0, field 'verdict': has verdict and no outcome"):
+        read_outcomes(rows[::-1])
+    with pytest.raises(DataError, match=r"row 1, field 'outcome': no such field, which other rows have"):
+        read_outcomes([rows[0], {"item": "q1", **about}])
+
+
+def test_a_table_reads_the_column_that_any_row_fills() -> None:
+    about = {"policy_a": "rl", "policy_b": "sft"}
+    rows = [{"item": f"q{n}", **about, "outcome": None, "verdict": said} for n, said in enumerate(["", "b", "a"])]
+    assert [one.outcome for one in read_outcomes(rows)] == ["unjudged", "loss", "win"]
+    late = [{"item": "q0", **about, "verdict": None}, {"item": "q1", **about, "verdict": "a"}]
+    assert [one.outcome for one in read_outcomes(late)] == ["unjudged", "win"]
+
+
+def test_the_first_row_alone_may_lack_a_column_of_something_else() -> None:
+    rows = once(["a", "b"])
+    assert [one.judge for one in read_outcomes([rows[0], {**rows[1], "judge": "mine"}])] == ["unnamed", "mine"]
+
+
+def test_the_same_completions_twice_by_one_judge_are_refused() -> None:
+    rows = [{**cells, "a": "1", "b": "2"} for cells in once(["a", "b"])]
+    with pytest.raises(DataError, match=r"row 1, field 'a': .* occurs twice, first in row 0"):
+        read_outcomes(rows)
+    assert len(read_outcomes([rows[0], {**rows[1], "judge": "another"}])) == 2

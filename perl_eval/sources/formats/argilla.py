@@ -14,7 +14,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.json_files import parts
-from perl_eval.sources.label_rows import LabelMaker, named
+from perl_eval.sources.label_rows import LabelMaker, named, not_given
 from perl_eval.sources.questions import QuestionsMet
 from perl_eval.sources.reading import Format, Import
 
@@ -53,7 +53,7 @@ def _read(found: Brought, reading: Import) -> Iterator[HumanLabel]:
             status, user = one.get("status") or "submitted", one.get("user_id")
             if status != "submitted":
                 reading.left_out[f"responses that are {status}"] += 1
-            elif one.get("value") is None:
+            elif one.get("value") is None or not_given(one["value"], reading.columns):
                 reading.left_out["responses without a value"] += 1
             else:
                 if one.get("status") is None:

@@ -14,7 +14,7 @@ from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.json_files import parts
-from perl_eval.sources.label_rows import NAMES, LabelMaker, named
+from perl_eval.sources.label_rows import NAMES, LabelMaker, named, not_given
 from perl_eval.sources.questions import QuestionsMet
 from perl_eval.sources.reading import Format, Import
 
@@ -62,6 +62,9 @@ def _tasks(found: Brought, reading: Import) -> Iterator[HumanLabel]:
             who = _said(results, person) or str(by.get("id", by.get("email")) if isinstance(by, dict) else by)
             for one in answers:
                 label = _chosen(one.get("value"))
+                if label is not None and (why := not_given(label, reading.columns)):
+                    reading.left_out[f"answers to {question!r} of which the value {why}"] += 1
+                    continue
                 yield make(row, data, label, "" if who == "None" else who, _said(results, note))
     asked.refuse_unless_answered()
 
@@ -78,7 +81,7 @@ def _rows(found: Brought, reading: Import) -> Iterator[HumanLabel]:
         values = {name: _parsed(cell) for name, cell in cells.items()}
         asked.met((name, kind) for name, value in values.items() if name not in _NO_QUESTION and (kind := _kind(value)))
         label = _chosen(values.get(question))
-        if label in (None, ""):
+        if not_given(label, reading.columns):
             reading.left_out[f"annotations without an answer to {question!r}"] += 1
             continue
         data = {**cells, **{name[6:]: cell for name, cell in cells.items() if name.startswith("_data_")}}

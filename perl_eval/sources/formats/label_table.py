@@ -8,7 +8,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.label_rows import NAMES, LabelMaker, meaning_of, named
+from perl_eval.sources.label_rows import NAMES, LabelMaker, meaning_of, named, not_given
 from perl_eval.sources.reading import FIELDS, Format, Import
 
 __all__ = ["TABLE", "WIDE"]
@@ -41,8 +41,8 @@ def _read(found: Brought, reading: Import) -> Iterator[HumanLabel]:
         if column is None:
             what = f"no such column; present are {', '.join(map(str, cells))}"
             raise DataError(what, file=found.name, row=row, field=names["label"][0], fix="name it: label=NAME")
-        if cells[column] in (None, ""):
-            reading.left_out[f"rows whose {column} is empty"] += 1
+        if why := not_given(cells[column], reading.columns):
+            reading.left_out[f"rows whose {column} {why}"] += 1
             continue
         yield make(row, cells, cells[column], make.cell(cells, "annotator"), make.cell(cells, "note"))
 
@@ -78,8 +78,12 @@ def _raters(found: Brought, reading: Import) -> Sequence[str]:
     taken = {*_KNOWN, *reading.columns.values()}
     raters = []
     for name in found.head[0]:
-        filled = [cells[name] for cells in found.head if name in cells and cells[name] not in (None, "")]
-        meant = sum(_means(cell, cells, reading) for cells in found.head if (cell := cells.get(name)) not in (None, ""))
+        filled = [cells[name] for cells in found.head if not not_given(cells.get(name), reading.columns)]
+        meant = sum(
+            _means(cells[name], cells, reading)
+            for cells in found.head
+            if not not_given(cells.get(name), reading.columns)
+        )
         if name not in taken and filled and 2 * meant > len(filled):
             raters.append(name)
     return raters
@@ -104,7 +108,7 @@ def _read_wide(found: Brought, reading: Import) -> Iterator[HumanLabel]:
     for row, cells in enumerate(found.rows()):
         _refuse_missing({**columns, **{rater: rater for rater in raters}}, cells, found.name, row)
         for rater in raters:
-            if cells[rater] in (None, ""):
+            if not_given(cells[rater], columns):
                 reading.left_out["empty cells: units that a rater did not label"] += 1
             else:
                 yield make(row, cells, cells[rater], rater, make.cell(cells, "note"))
