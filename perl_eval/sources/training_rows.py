@@ -428,8 +428,11 @@ class _Held:
         first: dict[str, Place] = {}
         for place, cells in self._waiting:
             for name, value in cells.items():
-                if value is not None:
-                    first.setdefault(name, place)
+                if value is not None and name not in first:
+                    first[name] = place
+                    if _is_half(name):
+                        what = f"a column is called {ascii(name)}, with half a character (a lone surrogate)"
+                        raise place.wrong(what, None, "call it otherwise")
         table = pa.table({name: _column(name, self._waiting) for name in first})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -441,15 +444,18 @@ class _Held:
         self._waiting = []
 
 
+def _is_half(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _column(name: str, rows: Sequence[tuple[Place, Mapping[str, Any]]]) -> pa.Array:
     """Return the cells of a column; one that does not go with those before it is told."""
     cells = [row.get(name) for _, row in rows]
     try:
-        name.encode("utf-8")
         return _array(cells, _KINDS.get(name))
     except _NO_ARRAY as error:
         place, why = _to_blame(cells, _KINDS.get(name), error)
-        raise rows[place][0].wrong(why, ascii(name)[1:-1], "give the column one type, or leave it out") from None
+        raise rows[place][0].wrong(why, name, "mend the cell, or leave the column out") from None
 
 
 def _array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
