@@ -86,7 +86,8 @@ def _write_ratings(data: Path, split: str, annotator: str, seed: int, going: run
     ]
     going.write(labels, HumanLabel)
     going.notes |= {"answers": len(found), "yes": sum(label.label == "yes" for label in labels)}
-    going.notes |= {"dropped": dict(+dropped)}
+    if +dropped:
+        going.notes["dropped"] = dict(dropped)
 
 
 @dataclass(frozen=True, slots=True)

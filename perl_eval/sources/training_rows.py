@@ -45,8 +45,8 @@ _TURN = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string(
 _TURNS = pa.list_(_TURN)
 _SIDES = ("completion", "chosen", "rejected")
 _BATCH = 4096
-_MOST = 0.9
-"""Answers repeat their prompts if at least this share of the rows does."""
+_MOST = 10
+"""Answers repeat their prompts if at most one row in so many does not."""
 _KINDS: Mapping[str, pa.DataType] = {
     **dict.fromkeys(("prompt", *_SIDES), _TURNS),
     "label": pa.bool_(),
@@ -122,7 +122,7 @@ def surveyed(parts: Iterable[Brought], columns: Mapping[str, str]) -> Survey:
 
 
 def _are_most(repeated: int, asked: int) -> bool:
-    return asked > 0 and repeated >= _MOST * asked
+    return asked > 0 and _MOST * (asked - repeated) <= asked
 
 
 def cells_of(found: Brought, state: Import, survey: Survey) -> Iterator[tuple[Place, dict[str, Any]]]:
@@ -291,7 +291,7 @@ def repeats_prompts(rows: Iterable[Mapping[str, Any]], whole: int) -> bool:
     for cells in rows:
         if cells.get("prompt"):
             asked, repeated = asked + 1, repeated + _repeats(cells)
-            if asked - repeated > (1 - _MOST) * whole:
+            if _MOST * (asked - repeated) > whole:
                 return False
     return _are_most(repeated, asked)
 
@@ -431,7 +431,7 @@ class _Held:
                 if value is not None and name not in first:
                     first[name] = place
                     if _is_half(name):
-                        what = f"a column is called {ascii(name)}, with half a character (a lone surrogate)"
+                        what = f"a column is called {name!a}, with half a character (a lone surrogate)"
                         raise place.wrong(what, None, "call it otherwise")
         table = pa.table({name: _column(name, self._waiting) for name in first})
         sink = pa.BufferOutputStream()
