@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.shared_options import one_of, require_torch
+from perl_eval.cli.shared_options import how_read, one_of, require_torch
 from perl_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ class Judging:
         )
 
 
-def known(on: str, config: str, split: str, data_dir: Path | None, seed: int) -> Known:
-    """Return the rows that are named."""
+def known(on: str, config: str, split: str, data_dir: Path | None, seed: int, column: Sequence[str] = ()) -> Known:
+    """Return the rows that are named; `column` has NAME=COLUMN as typed."""
     from perl_eval.verbs.on_rows import Known
 
-    return Known(on, config, split, data_dir, seed, lambda line: typer.echo(line, err=True))
+    columns = how_read("", column, None).columns
+    return Known(on, config, split, data_dir, seed, lambda line: typer.echo(line, err=True), columns)
 
 
 def refuse_without_on(judging: Judging, config: str, split: str, data_dir: Path | None) -> None:

@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import Any, Literal, TextIO
 from perl_eval.errors import DataError, UserError
 from perl_eval.sources.objects import mappings
 
-__all__ = ["Brought", "Container", "is_saved_dataset", "opened"]
+__all__ = ["TURN_COLUMNS", "Brought", "Container", "is_saved_dataset", "opened", "turns_in"]
 
 Container = Literal["json", "jsonl", "document", "csv", "parquet", "arrow", "zip", "objects"]
 Cells = Mapping[str, Any]
@@ -35,6 +36,13 @@ _MARKS: Sequence[tuple[bytes, Container]] = (
 )
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _GZIP = b"\x1f\x8b"
+TURN_COLUMNS = frozenset(
+    {
+        *("messages", "prompt", "completion", "chosen", "rejected"),
+        *("conversations", "conversation", "conversation_a", "conversation_b"),
+    }
+)
+"""The columns whose cells are turns; delimited text holds them as JSON."""
 _decoder = json.JSONDecoder()
 
 
@@ -48,6 +56,7 @@ class Brought:
         rows: Yields the rows from the first on, each time that it is called.
         path: The file, if it is one.
         document: The object that a JSON file is, if it is one object; its only row.
+        parts: The files, if they are several.
     """
 
     name: str
@@ -55,6 +64,7 @@ class Brought:
     rows: Callable[[], Iterator[Cells]]
     path: Path | None = None
     document: Cells | None = None
+    parts: tuple[Brought, ...] = ()
 
     @cached_property
     def head(self) -> tuple[Cells, ...]:
@@ -167,7 +177,7 @@ class _Reader:
         self._handle.close()
         if isinstance(error, UnicodeDecodeError):
             raise DataError("is not UTF-8", file=self._path, fix="save it as UTF-8") from None
-        if isinstance(error, EOFError | gzip.BadGzipFile):
+        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
             raise DataError(f"is damaged ({error})", file=self._path, fix="pack it again") from None
 
 
@@ -268,28 +278,32 @@ def _past_comma(text: str, handle: TextIO) -> tuple[str, bool]:
 def _delimited(path: Path, delimiter: str) -> Iterator[Cells]:
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # its own is 131,072, less than a long answer
     with _reading(path, newline="") as handle:
-        table = csv.DictReader(handle, delimiter=delimiter)
-        names = table.fieldnames or []
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if list(names).count(name) > 1)
-            raise DataError("stands twice in the header", file=path, field=str(twice), fix="name each column once")
+        table = csv.DictReader(handle, delimiter=delimiter, strict=True)
         row = 0
         try:
-            for row, cells in enumerate(table):
+            names = table.fieldnames or []
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if list(names).count(name) > 1)
+                raise DataError("stands twice in the header", file=path, field=str(twice), fix="name each column once")
+            for cells in table:
                 if None in cells:
                     raise DataError(f"has more cells than the {len(names)} of the header", file=path, row=row)
-                yield {name: _turns_in(cell) for name, cell in cells.items()}
+                yield {name: turns_in(cell) if name in TURN_COLUMNS else cell for name, cell in cells.items()}
+                row += 1
         except csv.Error as error:
-            raise DataError(f"is not CSV ({error})", file=path, row=row) from None
+            why = f"is not CSV ({error}): a quote in it is not closed, or not doubled"
+            raise DataError(why, file=path, row=row, fix="put cells with quotes into quotes, and double each") from None
 
 
-def _turns_in(cell: Any) -> Any:
-    """Return a cell of text that holds a JSON list of objects as that list."""
+def turns_in(cell: Any) -> Any:
+    """Return a cell of text that holds a JSON list of turns, each with role and content, as that list."""
     if isinstance(cell, str) and cell.startswith("[{"):
         try:
-            return json.loads(cell)
-        except ValueError:
+            found = json.loads(cell)
+        except (ValueError, RecursionError):
             return cell
+        if all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in found):
+            return found
     return cell
 
 

@@ -19,6 +19,7 @@ __all__ = ["is_built", "parts_of", "take_rows"]
 
 _ENDINGS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz")
 _SEED = 0
+_NO_SPLIT = "split train, for no file's name begins with a split's"
 
 
 def is_built(source: Path) -> bool:
@@ -34,9 +35,16 @@ def is_built(source: Path) -> bool:
     try:
         if not all({"id", "group", "prompt"} <= set(pq.read_schema(file).names) for file in files):
             return False
-        return not any(repeats_prompts(opened(file).head) for file in files)
+        return not any(_repeats_prompts(file) for file in files)
     except (pa.ArrowInvalid, OSError):
         return True
+
+
+def _repeats_prompts(file: Path) -> bool:
+    with pq.ParquetFile(file) as table:
+        names = [name for name in ("prompt", "completion", "chosen", "rejected") if name in table.schema_arrow.names]
+        found = (cells for batch in table.iter_batches(1024, columns=names) for cells in batch.to_pylist())
+        return repeats_prompts(found, table.metadata.num_rows)
 
 
 def take_rows(
@@ -60,16 +68,18 @@ def take_rows(
         UserError: There is no such file or data set, or there are no rows.
         DataError: A row lacks what is needed.
     """
-    parts, commit = parts_of(Path(source), whole or "train")
+    state = Import(columns or {})
+    parts, commit = parts_of(Path(source), whole or "train", state)
     named = {"source": str(source), "revision": commit} if commit else {}
     arguments = {"kind": "rows", "columns": dict(columns or {}), "make": list(make), "whole": whole, **named}
     inputs = {} if commit else {"source": Path(source)}
     with run_folder.start(out, verb="import", arguments=arguments, seed=_SEED, inputs=inputs) as going:
         if going.done:
             return going.folder
-        state = Import(columns or {})
         missing = [split for split in make if split not in parts] if "train" in parts else []
         counts = write_splits(parts, going.folder, state, make=missing, seed=_SEED)
+        for name in state.derived.keys() & {_NO_SPLIT}:
+            state.derived[name] = sum(counts.values())
         going.notes |= {
             "format": "hub" if commit else next(iter(parts.values())).container,
             "rows": sum(counts.values()),
@@ -81,12 +91,25 @@ def take_rows(
     return going.folder
 
 
-def parts_of(source: Path, whole: str) -> tuple[Mapping[str, Brought], str]:
-    """Return what was brought by split, and the commit of a data set on the hub."""
+def parts_of(source: Path, whole: str, state: Import) -> tuple[Mapping[str, Brought], str]:
+    """Return what was brought by split, and the commit of a data set on the hub.
+
+    Args:
+        source: A file, a folder of files, or a data set's id on the hub.
+        whole: The split that all rows are, where they come without splits.
+        state: Gets the files that are left out, or that none has the name of a split.
+    """
     if source.is_dir():
         found = _files(source)
         if not found:
             raise UserError(f"{source} holds no files of rows", f"give files that end with {', '.join(_ENDINGS)}")
+        others = found.pop("", [])
+        if not found:
+            state.derived[_NO_SPLIT] += 1
+            return {"train": _joined(others)}, ""
+        if others:
+            names = ", ".join(file.name for file in others)
+            state.left_out[f"files whose names begin with no split, such as train or test: {names}"] += len(others)
         return {split: _joined(files) for split, files in found.items()}, ""
     name = None if source.exists() else hub.hub_name(str(source))
     if name is None:
@@ -98,15 +121,21 @@ def parts_of(source: Path, whole: str) -> tuple[Mapping[str, Brought], str]:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of rows in a folder, or in its folder ``data``, by the split that their names begin with."""
+    """Return the files of rows in a folder, or in its folder ``data``, by the split that their names begin with.
+
+    Files whose names begin with none are under "".
+    """
+    places = [_by_split(place) for place in (folder, folder / "data")]
+    named = next((found for found in places if found.keys() - {""}), None)
+    return named or next((found for found in places if found), {})
+
+
+def _by_split(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for place in (folder, folder / "data"):
-        for file in sorted(place.iterdir()) if place.is_dir() else ():
-            if file.is_file() and file.suffix in _ENDINGS and file.name != run_folder.CARD:
-                word = file.name.replace("-", ".").replace("_", ".").split(".")[0].lower()
-                found.setdefault(NAMES.get(word, "train"), []).append(file)
-        if found:
-            break
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.is_file() and file.suffix in _ENDINGS and file.name != run_folder.CARD:
+            word = file.name.replace("-", ".").replace("_", ".").split(".")[0].lower()
+            found.setdefault(NAMES.get(word, ""), []).append(file)
     return found
 
 
@@ -116,5 +145,9 @@ def _joined(files: Sequence[Path]) -> Brought:
     if len(parts) == 1:
         return parts[0]
     return Brought(
-        str(files[0].parent), parts[0].container, lambda: (cells for part in parts for cells in part.rows()), files[0]
+        str(files[0].parent),
+        parts[0].container,
+        lambda: (cells for part in parts for cells in part.rows()),
+        files[0],
+        parts=tuple(parts),
     )

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from perl_eval.errors import DataError
+from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, HumanLabel, Message, digest, unit_of
 from perl_eval.sources import rows
 from perl_eval.storage import images, parquet, run_folder
@@ -29,6 +29,7 @@ pairs."""
 SIDES = ("a", "b")
 """The folders of the contestants of a recorded comparison."""
 _SAME = "both answers are the same text"
+_AGAIN = "all is the same as in an earlier row"
 
 
 def run(data: Path, out: Path, *, split: str = "test", annotator: str = "", seed: int = 0) -> Path:
@@ -65,7 +66,9 @@ def run(data: Path, out: Path, *, split: str = "test", annotator: str = "", seed
 
 def _write_ratings(data: Path, split: str, annotator: str, seed: int, going: run_folder.Run) -> None:
     del seed
-    found = rows.read(data, split, need=("completion", "label"))
+    read = rows.read(data, split, need=("completion", "label"))
+    found = list({(row.id, row.prompt, row.images, row.completion, row.label): row for row in read}.values())
+    dropped = Counter({_AGAIN: len(read) - len(found)})
     completions = [
         _completion(row, row.id, row.completion or (), POLICY, digest("recorded", row.id), going.folder)
         for row in found
@@ -83,6 +86,8 @@ def _write_ratings(data: Path, split: str, annotator: str, seed: int, going: run
     ]
     going.write(labels, HumanLabel)
     going.notes |= {"answers": len(found), "yes": sum(label.label == "yes" for label in labels)}
+    if +dropped:
+        going.notes["dropped"] = dict(dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,17 @@ def _write_pairs(data: Path, split: str, annotator: str, seed: int, going: run_f
     pairs: dict[str, _Pair] = {}
     labels: list[HumanLabel] = []
     dropped = Counter[str]()
+    seen: set[tuple[Any, ...]] = set()
     for place, row in enumerate(rows.read(data, split, need=("chosen", "rejected"))):
         chosen, rejected = _said(row.chosen or ()), _said(row.rejected or ())
         if chosen == rejected:
             dropped[_SAME] += 1
             continue
+        vote = (row.id, row.more.get("voter"), row.more.get("tie"), row.prompt, chosen, rejected)
+        if not row.more.get("pair") and vote in seen:
+            dropped[_AGAIN] += 1
+            continue
+        seen.add(vote)
         item = str(row.more.get("pair") or row.id)
         pair = pairs.get(item)
         if pair is None:
@@ -133,6 +144,9 @@ def _write_pairs(data: Path, split: str, annotator: str, seed: int, going: run_f
                 label=_label(row, a_wins=pair.a.text == chosen),
             )
         )
+    if not pairs:
+        why = "; ".join(f"in {count:,} {reason}" for reason, count in dropped.items()) or "there are none"
+        raise UserError(f"{data} has no rows to judge: {why}", "give rows with two answers to choose from")
     for side in SIDES:
         path = going.folder / side / run_folder.FILES[Completion]
         parquet.write(path, [getattr(pair, side) for pair in pairs.values()], Completion)

@@ -114,19 +114,19 @@ def rows(
     """
     from perl_eval.sources.imported_rows import is_built, parts_of
     from perl_eval.sources.reading import Import
-    from perl_eval.sources.training_rows import cells_of
+    from perl_eval.sources.training_rows import cells_of, surveyed
 
     if isinstance(source, str | Path) and is_built(Path(source)):
         return read(Path(source), split)
+    state = Import(columns or {})
     if isinstance(source, str | Path):
-        parts, _ = parts_of(Path(source), split)
+        parts, _ = parts_of(Path(source), split, state)
         if split not in parts:
             raise UserError(f"{source} has no split {split!r}", f"it has {', '.join(parts)}")
-        found = parts[split]
     else:
-        found = opened(source)
-    made = enumerate(cells_of(found, Import(columns or {})))
-    return [_row(cells, Path(found.name), row, ()) for row, cells in made]
+        parts = {split: opened(source)}
+    survey = surveyed(parts.values(), state.columns)
+    return [_row(cells, Path(place.file), place.row, ()) for place, cells in cells_of(parts[split], state, survey)]
 
 
 def asked(folder: Path, split: str, *, limit: int = 0, counts: Counter[str] | None = None) -> list[Row]:

@@ -7,8 +7,8 @@ command goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,8 @@ from perl_eval.sources import rows
 from perl_eval.sources.brought import rows_in
 from perl_eval.sources.hub import hub_name
 from perl_eval.sources.imported_rows import is_built
+from perl_eval.sources.reading import HowRead
+from perl_eval.storage import run_folder
 
 if TYPE_CHECKING:
     from perl_eval.judges.protocol import Judge
@@ -41,7 +43,8 @@ class Known:
         split: Which split; the only one there, or ``test``, if empty.
         data_dir: Folder of upstream files, for a data set's name; they are downloaded if None.
         seed: Which answer of a pair is contestant a, see `perl_eval.sources.recorded`.
-        say: Told what was read of a file, and what was derived.
+        say: Told what was read of a file, what was derived, and what was left out.
+        columns: The names that the rows of a file use, by `perl_eval.sources.training_rows.COLUMNS`.
     """
 
     what: str
@@ -50,6 +53,7 @@ class Known:
     data_dir: Path | None = None
     seed: int = 0
     say: Callable[[str], None] = lambda _: None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 class JudgedRows(NamedTuple):
@@ -79,10 +83,12 @@ def rows_of(known: Known, out: Path) -> tuple[Path, str]:
     elif _configs_in(path) and is_built(next(iter(_configs_in(path).values()))):
         folder = _config_in(path, known.config)
     elif path.exists() or hub_name(known.what):
-        folder = rows_in(path, out, whole=known.split or "test", say=known.say)
+        folder = rows_in(path, out, how=HowRead(columns=known.columns), whole=known.split or "test", say=known.say)
     else:
         fix = f"give a folder, a file, a hub id, or one of {', '.join(_names())}"
         raise UserError(f"{path} is neither a file, a folder nor a data set", fix)
+    if known.columns and not (folder.parent.name == run_folder.INPUTS and folder.is_relative_to(out)):
+        raise UserError(f"--column is for rows of a file, and {known.what} is read as it is", "leave it out")
     return folder, _split_of(folder, known.split)
 
 
@@ -151,15 +157,53 @@ def judged_rows(known: Known, out: Path, *, judge: Judge, options: JudgeOptions)
     from perl_eval.sources import recorded
 
     data, split = rows_of(known, out)
-    answers = recorded.run(data, out / RECORDED, split=split, seed=known.seed)
+    _check_shape(known, data, split)
+    try:
+        answers = recorded.run(data, out / RECORDED, split=split, seed=known.seed)
+    except UserError as error:
+        raise _in_own_words(error, known, data, split) from None
+    _say_dropped(known, answers)
     sides = [answers / side for side in recorded.SIDES]
     a, b = sides if all(side.is_dir() for side in sides) else (answers, None)
     if b is None and prompting.load(options.prompt, options.prompts).kind == "pairwise":
         raise UserError(
-            f"prompt {options.prompt!r} compares two answers, and {data} has ratings of one",
+            f"prompt {options.prompt!r} compares two answers, and {known.what} has ratings of one",
             "give a --prompt that asks about one answer, such as harmful",
         )
     return JudgedRows(judging.run(a, b, out / JUDGED, judge=judge, options=options), answers)
+
+
+def _check_shape(known: Known, data: Path, split: str) -> None:
+    """Refuse rows without what people said of them, in the words of the file that was named."""
+    have = rows.columns(data, split)
+    if have and not any({*shape} <= have for shape in (("chosen", "rejected"), ("completion", "label"))):
+        present = ", ".join(sorted(have - {"id", "group", "dataset"}))
+        raise UserError(
+            f"{known.what} says of no answer what people said: it has neither chosen and rejected, nor completion and "
+            f"label; present are {present}",
+            "give rows with two answers, or one and a label",
+        )
+
+
+def _in_own_words(error: UserError, known: Known, data: Path, split: str) -> UserError:
+    """Return an error about rows that were read into the output folder as one about what was named."""
+    if data == Path(known.what) or data.parent.name != run_folder.INPUTS:
+        return error
+    card = run_folder.read_card(data)
+    # Where rows were left out or joined, those of the file have other numbers.
+    same = Path(known.what).is_file() and card is not None and not card.notes["left_out"]
+    named = known.what if same else f"{known.what} (as read)"
+    what = error.what.replace(str(data / f"{split}.parquet"), named).replace(str(data), named)
+    return UserError(what, error.fix)
+
+
+def _say_dropped(known: Known, answers: Path) -> None:
+    card = run_folder.read_card(answers)
+    dropped = card.notes.get("dropped", {}) if card is not None else {}
+    if dropped:
+        known.say(
+            f"{known.what}: left out: " + "; ".join(f"{count:,} rows of which {why}" for why, count in dropped.items())
+        )
 
 
 def agree_on(known: Known, out: Path, *, judge: Judge, options: JudgeOptions, how: AgreeOptions | None = None) -> Path:

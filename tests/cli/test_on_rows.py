@@ -14,8 +14,12 @@ from command_line import Command
 from datasets_builders.judgebench import JudgeBench
 from datasets_builders.sources import Source
 from perl_eval import figure_names
-from perl_eval.records import Estimate, HumanLabel, Judgement
+from perl_eval.cli import on_options
+from perl_eval.errors import UserError
+from perl_eval.records import Estimate, HumanLabel, Judgement, Message
+from perl_eval.sources.rows import read
 from perl_eval.storage import run_folder
+from perl_eval.verbs.on_rows import rows_of
 
 
 def question(place: int) -> dict[str, object]:
@@ -150,3 +154,59 @@ def test_the_seed_decides_which_answers_are_a(command: Command, tmp_path: Path) 
         assert command(line).code is None
         labels.append([one.label for one in run_folder.read(tmp_path / str(seed) / "recorded", HumanLabel)])
     assert labels[0] != labels[1]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_that_are_not_judged_are_said(command: Command, tmp_path: Path) -> None:
+    good = [{"prompt": f"q{n}", "chosen": "x" * (n + 2), "rejected": "x"} for n in range(8)]
+    same = {"prompt": "q", "chosen": "a", "rejected": "a"}
+    file = write(tmp_path / "p.jsonl", [*good, good[0], same, same])
+    shown = command(f"agree --on {file} --judge scripted:length --draws 20 --out {tmp_path}/out")
+    assert shown.code is None
+    assert "2 rows of which both answers are the same text" in shown.err
+    assert "1 rows of which all is the same as in an earlier row" in shown.err
+    assert len(run_folder.read(tmp_path / "out" / "recorded", HumanLabel)) == 8
+    votes = write(tmp_path / "v.jsonl", [{**good[0], "pair": "p"}] * 2 + good[1:])
+    assert command(f"agree --on {votes} --judge scripted:length --draws 20 --out {tmp_path}/v").code is None
+    assert len(run_folder.read(tmp_path / "v" / "recorded", HumanLabel)) == 9
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"prompt": "q", "chosen": "a", "rejected": "a"}],
+            "has no rows to judge: in 1 both answers are the same text",
+        ),
+        ([{"prompt": "q", "completion": "a"}], "it has neither chosen and rejected, nor completion and label"),
+        ([{"prompt": "q", "chosen": "a"}], ", row 0, field 'rejected': is missing, and chosen is there"),
+        (
+            [{"prompt": "q", "completion": "a", "label": True}, {"prompt": "r", "completion": "a"}],
+            ", row 1, field 'label': is empty",
+        ),
+    ],
+)
+def test_what_rows_lack_is_told_of_the_file_that_was_named(
+    command: Command, tmp_path: Path, rows: list[dict[str, object]], said: str
+) -> None:
+    file = write(tmp_path / "p.jsonl", rows)
+    shown = command(f"agree --on {file} --judge scripted:length --out {tmp_path}/out")
+    assert shown.code == 2
+    assert said in shown.err
+    assert f"error: {file}" in shown.err
+    assert f"{tmp_path}/out" not in shown.err
+
+
+def test_columns_of_any_name_are_judged(tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "good": "a" * (n + 2), "bad": "b"} for n in range(3)]
+    file = str(write(tmp_path / "p.jsonl", list(rows)))
+    known = on_options.known(file, "", "", None, 0, ["prompt=question", "chosen=good", "rejected=bad"])
+    folder, split = rows_of(known, tmp_path / "out")
+    assert [row.rejected for row in read(folder, split)] == [(Message("assistant", "b"),)] * 3
+    data = tiny_models.write_rows(tmp_path / "data", test=tiny_models.preferences(0, 4))
+    with pytest.raises(UserError, match="--column is for rows of a file"):
+        rows_of(on_options.known(str(data), "", "", None, 0, ["prompt=question"]), tmp_path / "out2")

@@ -53,6 +53,10 @@ def test_every_container_is_told_by_its_content_and_read_twice(tmp_path: Path, n
     assert found.head == tuple(ROWS[:16])
 
 
+# A whole part, then one that has a head and no block after it that there could be.
+DAMAGED = gzip.compress(b'{"a": 1}\n' * 9, mtime=0) + gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.none() | st.integers()), max_size=5),
@@ -84,6 +88,14 @@ def test_a_list_is_read_alike_however_its_pieces_fall(
         ("a.jsonl", '{"a": "\u00e4"}\n'.encode("latin-1"), "is not UTF-8"),
         ("a.csv", b"a,a\n1,2\n", "stands twice in the header"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "row 1: has more cells than the 2"),
+        (
+            "a.csv",
+            b'a,b\n1,2\n3,"4\n5,6\n7,8\n',
+            "row 1: is not CSV .unexpected end of data.*a quote in it is not closed",
+        ),
+        ("a.csv", b'a,b\n1,"2\n3,4\n5,"6"\n', "row 0: is not CSV"),
+        ("a.csv", b'a,"b\n1,2\n', "row 0: is not CSV"),
+        ("a.jsonl.gz", DAMAGED, "is damaged"),
         ("a.txt", b"some text\n", "is neither JSON, JSON lines, CSV"),
         ("a.parquet", b"PAR1 and no more", "is not a parquet file"),
         ("a.zip", b"PK\x03\x04 and no more", "is a damaged zip archive"),
@@ -111,3 +123,14 @@ def test_what_is_not_there_and_what_holds_no_rows(tmp_path: Path) -> None:
         containers.opened(tmp_path)
     with pytest.raises(UserError, match="holds no rows"):
         containers.opened(3)
+
+
+def test_only_turns_in_columns_of_turns_are_read_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    turns = [{"role": "user", "content": "q"}]
+    deep = '[{"a":' * 50_000
+    cells = [json.dumps(turns), '[{"role": "user"}]', deep]
+    pd.DataFrame([{"prompt": one, "text": one} for one in cells]).to_csv(path, index=False)
+    found = list(containers.opened(path).rows())
+    assert [row["prompt"] for row in found] == [turns, *cells[1:]]
+    assert [row["text"] for row in found] == cells

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import perl_eval as pe
@@ -16,7 +19,7 @@ from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Message
 from perl_eval.sources import rows
 from perl_eval.sources.brought import HowRead, rows_in
-from perl_eval.sources.imported_rows import take_rows
+from perl_eval.sources.imported_rows import is_built, take_rows
 from perl_eval.storage import run_folder
 
 
@@ -259,3 +262,119 @@ def test_columns_of_any_name(tmp_path: Path) -> None:
 def test_rows_for_one_split_when_they_come_without_any(tmp_path: Path) -> None:
     folder = rows_in(jsonl(tmp_path / "prompts.jsonl", preferences(5)), tmp_path / "out", whole="test")
     assert rows.splits(folder) == ["test"]
+
+
+def in_any_order(tmp_path: Path, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the written rows by id, after a check that the reverse order gives the same ones and columns."""
+    found = []
+    for name, content in (("1", given), ("2", given[::-1])):
+        folder = take_rows(jsonl(tmp_path / name / "p.jsonl", content), tmp_path / f"out{name}")
+        table = pq.read_table(folder / "train.parquet")
+        found.append((table.schema, sorted(table.to_pylist(), key=lambda row: str(row["prompt"]))))
+    assert found[0] == found[1]
+    return found[0][1]
+
+
+@pytest.mark.parametrize("count", [3, 5000])
+def test_columns_that_first_rows_lack_are_kept(tmp_path: Path, count: int) -> None:
+    plain = [{"prompt": f"p{place:05}", "completion": None, "x": 1, "y": {"a": []}, "e": {}} for place in range(count)]
+    last = {"prompt": "z", "completion": "c", "label": True, "x": 1.5, "topic": "late", "y": {"a": ["s"], "b": 2}}
+    written = in_any_order(tmp_path, [*plain, last])
+    assert len(written) == count + 1
+    end = written[-1]
+    assert (end["label"], end["x"], end["topic"], end["y"]) == (True, 1.5, "late", {"a": ["s"], "b": 2})
+    assert end["completion"] == [turn("assistant", "c")]
+    assert (written[0]["completion"], written[0]["x"], written[0]["y"]) == (None, 1.0, {"a": [], "b": None})
+
+
+@pytest.mark.parametrize(
+    ("last", "line"),
+    [
+        (
+            {"prompt": "z", "chosen": "a", "rejected": "b"},
+            "has chosen and rejected, and rows before it have completion",
+        ),
+        ({"prompt": "z", "chosen": "a"}, "field 'rejected': is missing, and chosen is there"),
+        ({"prompt": "z", "completion": "c", "x": "s"}, "field 'x': differs in type from cells"),
+        ({"prompt": "z", "completion": "c", "x": 2**70}, "field 'x': holds a whole number of more than 64 bits"),
+        ({"prompt": "z", "completion": "c", "y": "\ud800"}, "field 'y': holds half a character"),
+        ({"prompt": "z", "completion": "c\ud800"}, "field 'completion': holds half a character"),
+        ({"prompt": "z", "completion": "c", "\ud800": 1}, "with half a character"),
+    ],
+)
+@pytest.mark.parametrize("count", [3, 4096])
+def test_a_row_that_does_not_go_with_the_others_is_named(
+    tmp_path: Path, last: Mapping[str, Any], line: str, count: int
+) -> None:
+    path = jsonl(tmp_path / "p.jsonl", [*({"prompt": f"p{n}", "completion": "c", "x": 1} for n in range(count)), last])
+    with pytest.raises(DataError, match=rf"p\.jsonl, row {count}\b.*{line}"):
+        take_rows(path, tmp_path / "out")
+
+
+def test_half_a_pair_in_memory_is_refused() -> None:
+    with pytest.raises(DataError, match="'rejected': is missing"):
+        pe.rows([{"prompt": "a", "chosen": "b"}])
+
+
+def test_a_column_that_is_named_goes_first_and_must_be_there() -> None:
+    both = [{"question": "Q", "prompt": "P", "completion": "c"}, {"prompt": "P", "question": "Q", "completion": "c"}]
+    assert [row.prompt for row in pe.rows(both, columns={"prompt": "question"})] == [(Message("user", "Q"),)] * 2
+    (swapped,) = pe.rows(both[:1], columns={"prompt": "completion", "completion": "prompt"})
+    assert (swapped.prompt, swapped.completion) == ((Message("user", "c"),), (Message("assistant", "P"),))
+    with pytest.raises(
+        OptionError, match="'completion=nope': no such column; present are question, prompt, completion"
+    ):
+        pe.rows(both, columns={"completion": "nope"})
+    with pytest.raises(OptionError, match="'question' for both"):
+        pe.rows(both, columns={"prompt": "question", "completion": "question"})
+
+
+@pytest.mark.parametrize(("repeating", "taken"), [(18, True), (17, False)])
+def test_whether_answers_repeat_their_prompts_is_decided_over_all_rows(
+    tmp_path: Path, repeating: int, taken: bool
+) -> None:
+    given = [{"prompt": f"p{n:02}", "completion": f"p{n:02} more" if n < repeating else "none"} for n in range(20)]
+    written = in_any_order(tmp_path, given)
+    assert written[0]["completion"] == [turn("assistant", "more" if taken else "p00 more")]
+    built = tmp_path / "built"
+    built.mkdir()
+    for order in (1, -1):
+        cells = [{"id": str(n), "group": "g", **row} for n, row in enumerate(given)][::order]
+        pq.write_table(pa.Table.from_pylist(cells), built / "train.parquet")
+        assert is_built(built) is not taken
+
+
+def test_files_whose_names_are_no_splits_are_left_out_or_all_are_for_training(tmp_path: Path) -> None:
+    said: list[str] = []
+    for name in ("TRAIN", "train_sft", "dev", "holdout", "testing", "test.final"):
+        jsonl(tmp_path / "some" / f"{name}.jsonl", [{"prompt": name}])
+    (tmp_path / "some" / "README.json").write_text('{"prompt": "read me"}')
+    folder = rows_in(tmp_path / "some", tmp_path / "out", say=said.append)
+    prompts = {name: [row.prompt[0].content for row in rows.read(folder, name)] for name in rows.splits(folder)}
+    assert prompts == {"train": ["TRAIN", "train_sft"], "validation": ["dev"], "test": ["test.final"]}
+    assert "left out: 3 files whose names begin with no split" in said[0]
+    assert "README.json, holdout.jsonl, testing.jsonl" in said[0]
+    for name in ("holdout", "more"):
+        jsonl(tmp_path / "none" / f"{name}.jsonl", [{"prompt": name}, {"prompt": f"{name} 2"}])
+    folder = rows_in(tmp_path / "none", tmp_path / "out2", say=said.append)
+    assert (rows.splits(folder), len(rows.read(folder, "train"))) == (["train"], 4)
+    assert "split train, for no file's name begins with a split's" in said[1]
+
+
+def test_rows_of_several_files_are_named_by_their_own(tmp_path: Path) -> None:
+    jsonl(tmp_path / "in" / "train-0.jsonl", [{"prompt": "a"}])
+    jsonl(tmp_path / "in" / "train-1.jsonl", [{"prompt": "b"}, {"question": "c"}])
+    with pytest.raises(DataError, match=r"train-1\.jsonl, row 1"):
+        take_rows(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_answer_in_csv_that_is_json_stays_text(tmp_path: Path) -> None:
+    turns = json.dumps([ASKED])
+    table = tmp_path / "p.csv"
+    pd.DataFrame([{"question": turns, "completion": '[{"a": 1}]'}, {"question": "[{}", "completion": "[{"}]).to_csv(
+        table
+    )
+    first, second = pe.rows(table, columns={"prompt": "question"})
+    assert first.prompt == (Message("user", ASKED["content"]),)
+    assert first.completion == (Message("assistant", '[{"a": 1}]'),)
+    assert second.prompt == (Message("user", "[{}"),)
