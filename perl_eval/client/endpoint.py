@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Posted"]
 
 _NO_KEY = "unused"
-_BYTES_A_TOKEN = 4
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -100,6 +99,8 @@ class Endpoint:
             JudgeError: The server failed, was too slow, or refused this request.
             UserError: The address is none, or the key cannot be read.
         """
+        from perl_eval.client.http import BYTES_A_TOKEN, Transport
+
         if self._line is None:
             headers = {
                 "authorization": f"Bearer {self._key() or _NO_KEY}",
@@ -107,8 +108,6 @@ class Endpoint:
                 "accept": "application/json",
                 "user-agent": "perl-eval",
             }
-            from perl_eval.client.http import Transport
-
             self._line = Transport(self.base_url or _OPENAI, headers, self.timeout_s)
         answer = await self._line.post(path, json.dumps(body).encode("ascii"))
         secret = self._secret()
@@ -121,7 +120,7 @@ class Endpoint:
         except (ValueError, RecursionError):
             error = JudgeError("the reply is no JSON")
             # Somebody wrote it, and will want to be paid for it.
-            error.paid = ((None, len(answer.content) // _BYTES_A_TOKEN),)
+            error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
             raise error from None
         if (said := said_in_reply(answer, reply, _hiding(secret))) is not None:
             raise said
