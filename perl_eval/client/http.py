@@ -32,9 +32,6 @@ _BROKEN = "the connection broke or could not be made"
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 """Whether the request on its way is sent on a connection that another was sent on before."""
 
-_came: ContextVar[int | None] = ContextVar("came", default=None)
-"""How many bytes of the reply came to the request on its way; None as long as it is not sent."""
-
 _sent: ContextVar[bool] = ContextVar("sent", default=False)
 """Whether the request on its way reached a server."""
 
@@ -59,7 +56,7 @@ class _Request(aiohttp.ClientRequest):
             raise _SpoiltError
         _reused.set(protocol in _used)
         _used.add(protocol)
-        _came.set(0)
+        _sent.set(True)
         return await super().send(conn)
 
 
