@@ -15,7 +15,7 @@ from perl_eval.client.account import Account, spent
 from perl_eval.client.limits import Limits
 from perl_eval.client.reply import Reply
 from perl_eval.client.usage import Usage
-from perl_eval.errors import JudgeError
+from perl_eval.errors import JudgeError, TimedOut
 
 __all__ = ["Priced", "Reservation", "SpendingLimit"]
 
@@ -103,11 +103,13 @@ class SpendingLimit:
         for reply in replies:
             self._count(reply.tokens_in, reply.tokens_out, reply.cost_usd, held, estimated=reply.estimated)
         if isinstance(error, JudgeError) and error.paid is not None:
-            tally.unusable += 1
-            for tokens_in, tokens_out in error.paid:
-                known = tokens_in is not None and tokens_out is not None
-                price = self._service.price_usd(tokens_in or 0, tokens_out or 0) if known else None
-                self._count(tokens_in or 0, tokens_out or 0, price, held, estimated=not known)
+            late = isinstance(error, TimedOut)
+            tally.unusable += not late or len(error.paid) > 1
+            for tokens in error.paid:
+                self._count_lost(tokens, held, late=late)
+        elif isinstance(error, asyncio.CancelledError):
+            # It was on its way when asking ended, and is answered all the same.
+            self._count_lost((None, None), held, late=True)
         self._on_way -= 1
         self._most_usd = self._most_usd - held.most_usd if self._on_way else 0.0
         self._likely_usd = self._likely_usd - held.likely_usd if self._on_way else 0.0
@@ -117,6 +119,27 @@ class SpendingLimit:
     def wake(self) -> None:
         """Have those who wait look whether asking stopped."""
         self._settled.set()
+
+    def _count_lost(self, tokens: tuple[int | None, int | None], held: Reservation, *, late: bool) -> None:
+        """Count a request that was paid, or may be, and came to no answer.
+
+        Args:
+            tokens: In and out, None where nobody said; out alone is an estimate.
+            held: What was held for its call.
+            late: True if its reply did not come: it may be the longest there is.
+        """
+        tokens_in, tokens_out = tokens
+        if tokens_in is not None and tokens_out is not None:
+            self._count(tokens_in, tokens_out, self._service.price_usd(tokens_in, tokens_out), held, estimated=False)
+        elif not late or self._priced:
+            price = self._estimate_usd(tokens_out, held, late=late)
+            self._count(tokens_in or 0, 0, price, held, estimated=True)
+
+    def _estimate_usd(self, tokens_out: int | None, held: Reservation, *, late: bool) -> float:
+        if tokens_out is None or not self._priced:
+            return (held.most_usd if late else held.expected_usd) / held.count
+        sent = held.tokens_in * self._ratio / held.count
+        return self._service.price_usd(sent, min(tokens_out, self._service.longest)) or 0.0
 
     def _count(
         self, tokens_in: int, tokens_out: int, cost_usd: float | None, held: Reservation, *, estimated: bool

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from perl_eval.client import hiding
 from perl_eval.client.rate_limit_headers import Allowance, allowance_of
 from perl_eval.client.refusals import Answer, refusal_of, said_in_reply
 from perl_eval.errors import JudgeError, TimedOut, UserError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Posted"]
 
 _NO_KEY = "unused"
-_HIDDEN = "(key)"
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -99,6 +99,8 @@ class Endpoint:
             JudgeError: The server failed, was too slow, or refused this request.
             UserError: The address is none, or the key cannot be read.
         """
+        from perl_eval.client.http import BYTES_A_TOKEN, Transport
+
         if self._line is None:
             headers = {
                 "authorization": f"Bearer {self._key() or _NO_KEY}",
@@ -106,31 +108,33 @@ class Endpoint:
                 "accept": "application/json",
                 "user-agent": "perl-eval",
             }
-            from perl_eval.client.http import Transport
-
             self._line = Transport(self.base_url or _OPENAI, headers, self.timeout_s)
         answer = await self._line.post(path, json.dumps(body).encode("ascii"))
-        hide = self._hiding()
+        secret = self._secret()
         if not 200 <= answer.status < 300:
-            raise refusal_of(answer, hide)
+            raise refusal_of(answer, _hiding(secret))
         try:
             reply = json.loads(answer.content)
-            if not answer.content.isascii() or b"\\u" in answer.content or self._echoes(answer.content):
-                reply = _mended(reply, hide)
+            if not answer.content.isascii() or hiding.may_hold(answer.content, secret):
+                reply = hiding.mended(reply, secret)
         except (ValueError, RecursionError):
-            raise JudgeError("the reply is no JSON") from None
-        if (error := said_in_reply(answer, reply)) is not None:
-            raise error
+            error = JudgeError("the reply is no JSON")
+            # Somebody wrote it, and will want to be paid for it.
+            error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
+            raise error from None
+        if (said := said_in_reply(answer, reply, _hiding(secret))) is not None:
+            raise said
         return Posted(reply, allowance_of(answer.headers))
 
-    def _hiding(self) -> Callable[[str], str]:
-        """Return what takes the key out of what a server says, should it say it back: replies are kept and shown."""
-        key = self._key()
-        return lambda text: text.replace(key, _HIDDEN) if key and key in text else text
+    def mended(self, reply: Any) -> Any:
+        """Return what a server sent without our key in its texts, and with whole letters only."""
+        return hiding.mended(reply, self._secret())
 
-    def _echoes(self, content: bytes) -> bool:
+    def _secret(self) -> str:
+        """Return the key if it is one to hide, or nothing."""
         key = self._key()
-        return bool(key) and key.encode("ascii") in content
+        place = self.key_variable if self.key_file is None else str(self.key_file)
+        return key if hiding.is_secret(key, place) else ""
 
     def client(self) -> openai.AsyncOpenAI:
         """Return the openai client for what it alone speaks, made on first use; loads the openai package."""
@@ -175,18 +179,11 @@ class Endpoint:
         except openai.APIStatusError as error:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
             answer = Answer(error.status_code, headers, error.response.content)
-            raise refusal_of(answer, self._hiding()) from None
+            raise refusal_of(answer, _hiding(self._secret())) from None
         except (json.JSONDecodeError, openai.APIResponseValidationError):
             raise JudgeError("the reply is no JSON") from None
 
 
-def _mended(value: Any, hide: Callable[[str], str]) -> Any:
-    """Put U+FFFD in the place of half surrogate pairs, which JSON can say and no file can hold, and hide the key."""
-    if isinstance(value, str):
-        shown = hide(value)
-        return shown if shown.isascii() else shown.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(part, hide) for part in value]
-    if isinstance(value, dict):
-        return {_mended(name, hide): _mended(part, hide) for name, part in value.items()}
-    return value
+def _hiding(secret: str) -> Callable[[str], str]:
+    """Return what takes a key out of what a server says."""
+    return lambda text: hiding.shown(text, secret)

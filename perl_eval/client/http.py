@@ -20,7 +20,10 @@ from yarl import URL
 from perl_eval.client.refusals import Answer
 from perl_eval.errors import JudgeError, TimedOut, UserError
 
-__all__ = ["Transport"]
+__all__ = ["BYTES_A_TOKEN", "Transport"]
+
+BYTES_A_TOKEN = 4
+"""Of a reply that cannot be read, roughly."""
 
 _LONGEST_LINE = 1 << 16
 _LONGEST_REPLY = 1 << 26
@@ -28,6 +31,12 @@ _BROKEN = "the connection broke or could not be made"
 
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 """Whether the request on its way is sent on a connection that another was sent on before."""
+
+_sent: ContextVar[bool] = ContextVar("sent", default=False)
+"""Whether the request on its way reached a server."""
+
+_came: ContextVar[int | None] = ContextVar("came", default=None)
+"""Bytes that came to it of a reply that says success; None before there is one."""
 
 _used: weakref.WeakSet[Any] = weakref.WeakSet()
 """Connections that something was sent on."""
@@ -47,6 +56,7 @@ class _Request(aiohttp.ClientRequest):
             raise _SpoiltError
         _reused.set(protocol in _used)
         _used.add(protocol)
+        _sent.set(True)
         return await super().send(conn)
 
 
@@ -69,15 +79,24 @@ class Transport:
     async def post(self, path: str, content: bytes) -> Answer:
         """Send one request and read its whole reply.
 
+        What was sent and had no end, or broke inside a reply that says success, may have to be paid. The error's
+        ``paid`` then says so: with a token for four bytes that came, or without a count where nothing tells one.
+
         Raises:
             TimedOut: No connection, a broken one, or no reply in time.
             JudgeError: The reply is no HTTP, or too long.
             UserError: The address, or a proxy's, is none.
         """
+        _sent.set(False)
+        _came.set(None)
         try:
             return await self._post(path, content)
         except TimeoutError:
-            raise TimedOut(f"no reply within {self._timeout_s:g} s") from None
+            late = TimedOut(f"no reply within {self._timeout_s:g} s")
+            late.paid = ((None, None),) if _sent.get() else None
+            raise late from None
+        except JudgeError as error:
+            raise _owed(error) from None
         except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:
             raise TimedOut(f"no safe connection ({type(error).__name__})") from None
         except aiohttp.InvalidURL:
@@ -88,8 +107,8 @@ class Transport:
             if isinstance(error.__cause__, aiohttp.http_exceptions.PayloadEncodingError) and not isinstance(
                 error.__cause__, (aiohttp.http_exceptions.ContentLengthError)
             ):
-                raise JudgeError("the reply is broken") from None
-            raise TimedOut("the connection broke inside the reply") from None
+                raise _owed(JudgeError("the reply is broken")) from None
+            raise _owed(TimedOut("the connection broke inside the reply")) from None
         except aiohttp.ClientResponseError:
             # What was wrong with it is not said: servers send keys back.
             raise JudgeError("the reply is no HTTP") from None
@@ -112,6 +131,8 @@ class Transport:
             _reused.set(False)
             try:
                 async with self._session.post(url, data=content, allow_redirects=False) as response:
+                    if 200 <= response.status < 300:
+                        _came.set(0)
                     body = await _body(response)
                     headers = {name.lower(): value for name, value in response.headers.items()}
                     return Answer(response.status, headers, body)
@@ -164,9 +185,18 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     while part := await response.content.readany():
         parts.append(part)
         total += len(part)
+        if _came.get() is not None:
+            _came.set(total)
         if total > _LONGEST_REPLY:
             raise _too_long(response)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _owed(error: JudgeError) -> JudgeError:
+    """Note in an error what came of a reply that says success, if there was one."""
+    came = _came.get()
+    error.paid = None if came is None else ((None, came // BYTES_A_TOKEN),)
+    return error
 
 
 def _too_long(response: aiohttp.ClientResponse) -> JudgeError:

@@ -89,21 +89,24 @@ class Ledger:
 
     def _prepare(self) -> None:
         execute = self._database.execute
+        # Looked at before anything is set: another program's database is not to be changed.
+        (version,) = execute("PRAGMA user_version").fetchone()
+        theirs = execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+        ours = {name for _, name, *_ in execute("PRAGMA table_info(reply)")} >= set(_COLUMNS.split(", "))
+        if (theirs or version == _VERSION) and not ours:
+            raise DataError("is another program's database", file=self.path, fix="give another file")
+        if version > _VERSION:
+            raise DataError(
+                f"is a ledger of version {version}, newer than {_VERSION}", file=self.path, fix="update perl-eval"
+            )
         execute("PRAGMA journal_mode = WAL")
         # NORMAL: a commit does not wait for the disk; `sync` does.
         execute("PRAGMA synchronous = NORMAL")
         execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
         execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # keys are hashes: looking up goes all over the file
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise DataError(
-                f"is a ledger of version {version}, newer than {_VERSION}", file=self.path, fix="update perl-eval"
-            )
         if version < _VERSION:
             execute(_TABLE)
             execute(f"PRAGMA user_version = {_VERSION}")
-        if execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reply'").fetchone() is None:
-            raise DataError("is another program's database", file=self.path, fix="give another file")
         execute(_ALIASES)
         execute(_REFUSALS)
 

@@ -115,6 +115,11 @@ class Outages:
             self._changed.set()
         return self.known and len(self._who) <= _FEW
 
+    def left_s(self, error: JudgeError, sent_s: float) -> float:
+        """Return how much patience is left, in seconds; see `failed`, which may not be told of the error yet."""
+        since_s = self._since_s if self.failures else sent_s
+        return max(0.0, since_s + self._patience_s(error) - time.monotonic())
+
     def released(self, *, probe: bool) -> None:
         """Say that a request was not sent after all, or its end says nothing about the server."""
         if probe and self._probing:

@@ -37,17 +37,23 @@ def refusal_of(answer: Answer, hide: Callable[[str], str]) -> JudgeError:
         answer: What the server sent.
         hide: Takes our key out of what it says.
     """
-    return _error(answer, _with_param(answer.content, hide(_message(answer.content))), hide)
+    return _error(answer, _with_param(answer.content, hide(_message(answer.content)), hide), hide)
 
 
-def said_in_reply(answer: Answer, reply: Any) -> JudgeError | None:
-    """Return the error that a server reports inside an answer that says success, or None if there is none."""
+def said_in_reply(answer: Answer, reply: Any, hide: Callable[[str], str]) -> JudgeError | None:
+    """Return the error that a server reports inside an answer that says success, or None if there is none.
+
+    Args:
+        answer: What the server sent.
+        reply: Its JSON.
+        hide: Takes our key out of what it says.
+    """
     error = reply.get("error") if isinstance(reply, dict) and not reply.get("choices") else None
     if not error:
         return None
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return _error(answer._replace(status=status), _message_of(reply), str)
+    return _error(answer._replace(status=status), hide(_message_of(reply)), hide)
 
 
 def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeError:
@@ -66,7 +72,7 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
     return Refused(said)
 
 
-def _with_param(content: bytes, message: str) -> str:
+def _with_param(content: bytes, message: str, hide: Callable[[str], str]) -> str:
     """Return a message, short enough to be shown, that names the parameter at fault if the server names it apart."""
     try:
         said: Any = json.loads(content)
@@ -76,6 +82,7 @@ def _with_param(content: bytes, message: str) -> str:
     param = error.get("param") if isinstance(error, dict) else None
     if not isinstance(param, str) or not 0 < len(param) <= _LONGEST_PARAM or not param.isprintable():
         return message
+    param = hide(param)
     kept = message[: _LONGEST_MESSAGE - _LONGEST_PARAM - 20]
     return kept if param in kept else f"{kept} (param: {param})"
 

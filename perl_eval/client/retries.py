@@ -71,18 +71,19 @@ async def again_after(
     return result
 
 
-def pause_s(error: BaseException | None, tries: int, backoff_s: float) -> float:
+def pause_s(error: BaseException | None, tries: int, backoff_s: float, longest_s: float = LONGEST_WAIT_S) -> float:
     """Return how long to wait before something is done again: random, up to a time that doubles with every attempt.
 
     Args:
         error: How it failed; where a server said how long to wait, no less is waited, up to a minute.
         tries: How often it was done.
         backoff_s: Twice the mean of the first wait.
+        longest_s: The most that is waited because the server said so, if that is less than a minute.
     """
     most_s = min(backoff_s * 2.0 ** min(tries - 1, _DOUBLINGS), LONGEST_WAIT_S)
     pause = random.uniform(0.0, most_s)
     if isinstance(error, RateLimited) and error.retry_after_s is not None:
-        return min(error.retry_after_s, LONGEST_WAIT_S) + pause / 4
+        return min(error.retry_after_s, longest_s, LONGEST_WAIT_S) + pause / 4
     return pause
 
 

@@ -87,7 +87,8 @@ class Scheduler(Generic[Content]):
         """Yield every request's content with its reply, or with why it has none, in order.
 
         Blocks are taken as they are needed, so that some thousand requests are ahead of the answers. If a budget or
-        patience runs out, the answers end early; what was on its way is waited for and kept.
+        patience runs out, or nobody takes them any more, the answers end early; what was on its way is waited for and
+        kept.
 
         Args:
             blocks: Requests, each block looked up in the ledger just before it is taken.
@@ -113,7 +114,10 @@ class Scheduler(Generic[Content]):
 
             async def close() -> None:
                 await answers.aclose()
-                await self._service.close()
+                try:
+                    await self._end()
+                finally:
+                    await self._service.close()
 
             try:
                 while (some := runner.run(following())) is not None:
@@ -126,40 +130,46 @@ class Scheduler(Generic[Content]):
     ) -> AsyncGenerator[list[tuple[Content, Reply | JudgeError]]]:
         self._broken = asyncio.get_running_loop().create_future()
         waiting: deque[tuple[Content, Outcome | asyncio.Future[Outcome]]] = deque()
-        try:
-            while True:
-                while len(waiting) < _WINDOW and not self._tally.stopped and (block := next(blocks, None)) is not None:
-                    waiting.extend(self._admit(block))
-                if not waiting:
-                    return
-                await self._until(waiting[0][1])
-                ready: list[tuple[Content, Reply | JudgeError]] = []
-                # Few at a time: while they are taken nothing else runs, and replies wait to be written.
-                while waiting and len(ready) < _READY:
-                    content, answer = waiting[0]
-                    if not isinstance(answer, (Reply, JudgeError)):
-                        if answer is not None and not answer.done():
-                            break
-                        answer = answer.result() if answer is not None else None
-                        if answer is None:
-                            yield ready
-                            await asyncio.gather(*self._tasks)
-                            return
-                    waiting.popleft()
-                    ready.append((content, answer))
-                yield ready
-        finally:
-            if self._landed is not None and self._on_way:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._landed.wait(), _LANDING_S)
-            tasks = [*self._tasks, *([self._sender] if self._sender else []), *self._keeping.tasks()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._keeping.end(answered=bool(self._tally.asked or self._tally.from_ledger))
-            self._tally.waiting = None
-            if self._broken.done() and not self._broken.cancelled():
-                self._broken.exception()
+        while True:
+            while len(waiting) < _WINDOW and not self._tally.stopped and (block := next(blocks, None)) is not None:
+                waiting.extend(self._admit(block))
+            if not waiting:
+                return
+            await self._until(waiting[0][1])
+            ready: list[tuple[Content, Reply | JudgeError]] = []
+            # Few at a time: while they are taken nothing else runs, and replies wait to be written.
+            while waiting and len(ready) < _READY:
+                content, answer = waiting[0]
+                if not isinstance(answer, (Reply, JudgeError)):
+                    if answer is not None and not answer.done():
+                        break
+                    answer = answer.result() if answer is not None else None
+                    if answer is None:
+                        yield ready
+                        await asyncio.gather(*self._tasks)
+                        return
+                waiting.popleft()
+                ready.append((content, answer))
+            yield ready
+
+    async def _end(self) -> None:
+        """Send nothing more, wait for what is on its way, which is paid, and put it on the disk.
+
+        Who interrupts the wait ends it.
+        """
+        self._landed = self._landed or asyncio.Event()
+        self._stopped.set()
+        if self._on_way:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(self._landed.wait(), _LANDING_S)
+        tasks = [*self._tasks, *([self._sender] if self._sender else []), *self._keeping.tasks()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._keeping.end(answered=bool(self._tally.asked or self._tally.from_ledger))
+        self._tally.waiting = None
+        if self._broken is not None and self._broken.done() and not self._broken.cancelled():
+            self._broken.exception()
 
     async def _until(self, answer: Outcome | asyncio.Future[Outcome]) -> None:
         """Wait for an answer, or for whatever ends the asking."""
@@ -264,7 +274,8 @@ class Scheduler(Generic[Content]):
                 if final is not None:
                     self._give_up(group, final)
                     return
-                pause = pause_s(error, tries, self._limits.backoff_s)
+                left_s = self._outages.left_s(error, ticket.turn.sent_s)
+                pause = pause_s(error, tries, self._limits.backoff_s, left_s)
             else:
                 self._outages.heard()
                 for request, reply in zip(group, replies, strict=True):
@@ -333,7 +344,8 @@ class Scheduler(Generic[Content]):
             replies = await self._service.ask([request.content for request in group])
             return replies
         except RateLimited as error:
-            self._pace.complain(ticket.turn, retry_after_s=error.retry_after_s or 0.0)
+            left_s = self._outages.left_s(error, ticket.turn.sent_s)
+            self._pace.complain(ticket.turn, retry_after_s=min(error.retry_after_s or 0.0, left_s))
             failure = error
             raise
         except BaseException as error:

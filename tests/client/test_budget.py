@@ -18,7 +18,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.client.scheduler import Scheduler
 from perl_eval.client.service import Handling, looked_up
 from perl_eval.client.usage import Usage, believed, tokens_of
-from perl_eval.errors import DataError, JudgeError
+from perl_eval.errors import DataError, JudgeError, TimedOut
 
 
 class Till:
@@ -140,6 +140,73 @@ def test_a_reply_that_is_no_use_is_paid(tmp_path: Path) -> None:
     assert tally.unusable == till.requests - 50 > 0
     assert tally.cost_usd == pytest.approx(till.billed_usd)
     assert account.totals.cost_usd == pytest.approx(till.billed_usd)
+
+
+@pytest.mark.parametrize(
+    ("error", "paid", "usd", "unusable"),
+    [
+        (TimedOut("late"), (None, None), 0.020, 0),
+        (TimedOut("late"), (None, 15), 0.015, 0),
+        (TimedOut("cut"), (None, 3), 0.003, 0),
+        (JudgeError("no JSON"), (None, 3), 0.003, 7),
+        (JudgeError("no JSON"), (None, 3_000), 0.020, 7),
+        (JudgeError("no JSON"), (None, None), 0.010, 7),
+        (TimedOut("no connection"), None, 0.0, 0),
+    ],
+)
+def test_what_came_to_no_answer_is_estimated(
+    tmp_path: Path, error: JudgeError, paid: tuple[int | None, int | None] | None, usd: float, unusable: int
+) -> None:
+    class Lossy(Till):
+        async def ask(self, contents: Sequence[int], /) -> list[Reply]:
+            if self.requests == 0 or contents[0] < 20 or contents[0] % 4:
+                return await super().ask(contents)
+            failure = type(error)(str(error))
+            failure.paid = None if paid is None else (paid,)
+            raise failure
+
+    till = Lossy(lambda _: 10, longest=20)
+    limits = Limits(max_concurrency=1, attempts=1, backoff_s=0.001)
+    _, tally, account = put(tmp_path, till, 48, limits)
+    assert (tally.failed, tally.unusable) == (7, unusable)
+    assert tally.estimated == (0 if paid is None else 7)
+    assert tally.estimated_usd == account.totals.estimated_usd == pytest.approx(7 * usd)
+    assert tally.cost_usd == pytest.approx(till.billed_usd + 7 * usd)
+
+
+def test_timeouts_use_up_the_cap(tmp_path: Path) -> None:
+    class Late(Till):
+        async def ask(self, contents: Sequence[int], /) -> list[Reply]:
+            await super().ask(contents)
+            error = TimedOut("no reply within 1 s")
+            error.paid = ((None, None),)
+            raise error
+
+    till = Late(lambda _: 10, longest=20)
+    _, tally, _ = put(tmp_path, till, 500, Limits(max_concurrency=4, backoff_s=0.001, max_cost_usd=0.51))
+    assert tally.stopped == "max_cost_usd of 0.51 reached"
+    assert tally.cost_usd == tally.estimated_usd == pytest.approx(0.5)
+    assert till.requests == 25
+
+
+def test_what_was_on_its_way_when_asking_ended_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perl_eval.client.scheduler._LANDING_S", 0.05)
+
+    class Stuck(Till):
+        async def ask(self, contents: Sequence[int], /) -> list[Reply]:
+            self.latency_s = 0.0 if contents[0] < 20 else 60.0
+            return await super().ask(contents)
+
+    till, tally = Stuck(lambda _: 10, longest=20), Usage()
+    handling: Handling[int] = Handling(unit=lambda number: number, tokens=lambda _: 1.0, ends=lambda *_: None)
+    with Ledger(tmp_path / "l") as ledger:
+        blocks = (looked_up(ledger, [(key(number), number)]) for number in range(200))
+        answers = Scheduler(till, ledger, Limits(max_concurrency=8), handling, Spending(tally)).answers(blocks)
+        for _ in range(20):
+            next(answers)
+        answers.close()
+    assert (tally.asked, tally.requests, tally.estimated) == (20, 28, 8)
+    assert tally.cost_usd == pytest.approx(20 * 0.01 + 8 * 0.02)
 
 
 def test_a_reply_without_a_count_costs_what_others_do_and_is_said_to_be_estimated(tmp_path: Path) -> None:

@@ -148,6 +148,59 @@ def test_a_reply_that_does_not_come_times_out() -> None:
         exchange(Server(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhal"), timeout_s=0.1)
 
 
+@pytest.mark.parametrize(
+    ("reply", "paid"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\nconnection: close\r\n\r\n" + b"x" * 40, ((None, 10),)),
+        (b"HTTP/1.1 500 NO\r\ncontent-length: 90\r\nconnection: close\r\n\r\n" + b"x" * 40, None),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n" + b"x" * 40, ((None, None),)),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n" + b"x" * 40, ((None, 10),)),
+        (b" ", None),
+        (None, None),
+    ],
+)
+def test_what_may_be_paid_is_said(reply: bytes | None, paid: object) -> None:
+    async def run() -> object:
+        server = Server(reply)
+        listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", "NO_SUCH_KEY", 0.5, None, None)
+            try:
+                await endpoint.post("/x", {})
+            except JudgeError as error:
+                return error.paid
+            finally:
+                await endpoint.close()
+                await asyncio.sleep(0.01)
+
+    assert asyncio.run(run()) == paid
+
+
+def test_a_request_that_nobody_answers_may_be_paid_and_one_that_nobody_took_not() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def run(*, there: bool) -> object:
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        if not there:
+            listening.close()
+        endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", "NO_SUCH_KEY", 0.3, None, None)
+        try:
+            await endpoint.post("/x", {})
+        except TimedOut as error:
+            return error.paid
+        finally:
+            await endpoint.close()
+            listening.close()
+            await asyncio.sleep(0.01)
+
+    assert asyncio.run(run(there=True)) == ((None, None),)
+    assert asyncio.run(run(there=False)) is None
+
+
 def test_a_server_that_is_not_there_cannot_be_connected() -> None:
     async def run() -> None:
         line = Transport("http://127.0.0.1:9/v1", HEADERS, 1.0)

@@ -153,13 +153,19 @@ def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "l.sqlite")
 
 
-def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "l.sqlite") as database:
-        database.execute("CREATE TABLE theirs (x)")
-        database.execute("PRAGMA user_version = 1")
+@pytest.mark.parametrize("table", ["theirs (x)", "reply (key, text)"])
+@pytest.mark.parametrize("version", [0, 1, 99])
+def test_another_programs_database_is_left_alone(tmp_path: Path, table: str, version: int) -> None:
+    path = tmp_path / "l.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(f"CREATE TABLE {table}")
+        database.execute(f"PRAGMA user_version = {version}")
     database.close()
+    before = path.read_bytes()
     with pytest.raises(DataError, match="another program's database"):
-        Ledger(tmp_path / "l.sqlite")
+        Ledger(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_two_connections_write_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from perl_eval.client.reply import Reply
 from perl_eval.client.scheduler import Scheduler
 from perl_eval.client.service import Handling, looked_up
 from perl_eval.client.usage import Usage
-from perl_eval.errors import JudgeError, OutOfCredit, Refused, TimedOut, TurnedAway, UserError
+from perl_eval.errors import JudgeError, OutOfCredit, RateLimited, Refused, TimedOut, TurnedAway, UserError
 
 Failing = Callable[[int, int], JudgeError | None]
 
@@ -167,3 +168,19 @@ def test_a_few_questions_at_the_end_are_no_outage(tmp_path: Path) -> None:
     found, tally = put(tmp_path / "l", Server(lambda number, _: TimedOut("slow") if number > 17 else None), 20, limits)
     assert (str(found[18]), str(found[19])) == ("slow", "slow")
     assert (tally.stopped, tally.can_pass) == (None, 2)
+
+
+def test_a_wait_that_the_server_names_is_no_longer_than_patience(tmp_path: Path) -> None:
+    server = Server(lambda _, count: RateLimited("429: slow", 99_999.0) if count > 20 else None)
+    begun_s = time.monotonic()
+    _, tally = put(tmp_path / "l", server, 100, QUICK)
+    assert 0.3 <= time.monotonic() - begun_s < 5.0
+    assert tally.stopped == "no answer for 0.3 s, lastly: 429: slow"
+
+
+def test_a_wait_that_the_server_names_is_kept_while_patience_lasts(tmp_path: Path) -> None:
+    server = Server(lambda _, count: RateLimited("429: slow", 0.5) if count == 20 else None)
+    begun_s = time.monotonic()
+    found, _ = put(tmp_path / "l", server, 40, Limits(max_concurrency=1, backoff_s=0.002, patience_s=5.0))
+    assert len(found) == 40
+    assert time.monotonic() - begun_s >= 0.5

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -104,6 +109,45 @@ def test_an_end_sends_nothing_more_and_keeps_what_was_on_its_way(tmp_path: Path)
     assert len(begun) < 8
     with Ledger(path) as ledger:
         assert set(ledger.find([key(number) for number in begun])) == {key(number) for number in begun}
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import perl_eval.client.scheduler as scheduler
+from test_request_scheduler import Doubler, Limits, asked
+class Told(Doubler):
+    async def ask(self, contents):
+        if contents[0] == 8:
+            print("some", flush=True)
+        return await super().ask(contents)
+numbers = [number for number in range(500) if number % 10 != 7]
+asked(Path(sys.argv[1]), Told(delay_s=float(sys.argv[2])), numbers, Limits(max_concurrency=8))
+"""
+
+
+@pytest.mark.parametrize(("delay_s", "signals"), [(0.3, 1), (3.0, 2)])
+def test_an_interrupt_keeps_what_was_on_its_way_and_a_second_does_not_wait(
+    tmp_path: Path, delay_s: float, signals: int
+) -> None:
+    path = tmp_path / "l.sqlite"
+    command = [sys.executable, "-c", PROGRAM, str(path), str(delay_s)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        begun_s = time.monotonic()
+        for _ in range(signals):
+            time.sleep(0.1)
+            running.send_signal(signal.SIGINT)
+        complaint = running.stderr.read()
+    assert complaint.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert "already running" not in complaint
+    assert time.monotonic() - begun_s < 2.5
+    with Ledger(path) as ledger:
+        # Eight were on their way.
+        assert len(ledger) == (8 if signals == 1 else 0)
 
 
 def test_equal_requests_share_one_answer_also_across_blocks(tmp_path: Path) -> None:

@@ -312,3 +312,12 @@ def test_a_draft_before_the_cut_is_no_verdict(tmp_path: Path) -> None:
     with serving(FakeServer(answer=lambda _: cut, finish=lambda _: "max_tokens")) as server:
         (ballot,) = put(server, tmp_path)
     assert (ballot.verdict, ballot.reason) == (None, "the reply was cut off, even with twice the tokens")
+
+
+def test_a_timeout_is_estimated_at_the_longest_reply(tmp_path: Path) -> None:
+    tally = Usage()
+    with serving(FakeServer(fault=lambda *_: "stall")) as server, Ledger(tmp_path / "l") as ledger:
+        judge = judge_of(server, timeout_s=0.2, max_tokens=100, price_in_usd=0.0, price_out_usd=1e4)
+        list(ask(questions(1), judge, ledger, options=AskOptions(attempts=2, backoff_s=0.001), tally=tally))
+    assert tally.estimated == tally.requests > 0
+    assert tally.cost_usd == tally.estimated_usd == pytest.approx(tally.requests * 1.0)

@@ -19,7 +19,7 @@ from perl_eval.client.oddities import oddities
 from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
 from perl_eval.client.reply import Reply
 from perl_eval.client.usage import tokens_of
-from perl_eval.errors import JudgeError, Refused, TurnedAway, UserError
+from perl_eval.errors import JudgeError, Refused, TimedOut, TurnedAway, UserError
 from perl_eval.judges.backend_options import BackendOptions
 from perl_eval.judges.protocol import Judge
 from perl_eval.judges.readers import PatternReader, Reader, TextReader
@@ -195,7 +195,12 @@ class ChatJudge(Judge):
 
     async def _complete(self, question: Question, max_tokens: int) -> Reply:
         begun_s = time.perf_counter()
-        posted = await self._send(question, max_tokens)
+        try:
+            posted = await self._send(question, max_tokens)
+        except TimedOut as error:
+            if error.paid == ((None, None),):
+                error.paid = ((None, max_tokens),)  # nobody knows how long it is; it is no longer than that
+            raise
         return self._reply(posted, time.perf_counter() - begun_s)
 
     async def _send(self, question: Question, max_tokens: int) -> Posted:

@@ -256,7 +256,10 @@ class _Work:
                 why = "; ".join(dict.fromkeys(str(error.message) for error in errors)) or "no reason given"
                 self._state.chunks.remove(chunk)
                 self._save()
-                raise UserError(f"the server refused batch {batch.id}: {why[:_LONGEST_MESSAGE]}", "see what it says")
+                raise UserError(
+                    f"the server refused batch {batch.id}: {self._judge.endpoint.mended(why)[:_LONGEST_MESSAGE]}",
+                    "see what it says",
+                )
             await asyncio.sleep(self._options.batch_poll_s)
 
     async def _try(self, act: Callable[[], Awaitable[Result]]) -> Result:
@@ -276,7 +279,7 @@ class _Work:
         fresh: list[tuple[bytes, Reply]] = []
         for line in content.splitlines():
             try:
-                entry = json.loads(line)
+                entry = self._judge.endpoint.mended(json.loads(line))
                 key, answer, error = bytes.fromhex(entry["custom_id"]), entry.get("response"), entry.get("error")
                 status = answer["status_code"] if answer else 0
             except (ValueError, KeyError, TypeError, RecursionError):
