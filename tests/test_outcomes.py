@@ -501,6 +501,7 @@ def test_words_that_people_read_come_from_the_table(under: Under, monkeypatch: p
 def test_the_command_line_says_the_word(under: Under, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     under(changed("win", word="preferred twice"))
     with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
+        going.write(judged(["win", "win", "win", "loss", "loss"]), Judgement)
         going.notes |= {"judged": 5, "outcomes": {"win": 3, "loss": 2}}
     _show_outcomes(tmp_path / "run")
     assert capsys.readouterr().out.splitlines()[0] == "5 judged: 2 loss, 3 preferred twice"
@@ -555,6 +556,7 @@ UNTRIED = {
     "judging/outcome_of.py": "only decides",
     "sources/judgements.py": "only decides",
     "sources/verdict_records.py": "only decides",
+    "scoring/decide.py": "reads worths only",
     "reporting/rows_out.py": "says who won in an order",
 }
 """Modules that import `outcomes` and are not changed by the script, and why."""

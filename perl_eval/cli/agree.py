@@ -106,9 +106,9 @@ def agree(
         seed,
     )
     if on is not None:
-        if judgements is not None or column or scale != "nominal":
-            raise UserError("judgements, labels, --scale and --column are not for --on", "leave them out")
-        _agree_on(on_options.known(on, config, split, data_dir, seed), out, judging, how)
+        if judgements is not None or scale != "nominal":
+            raise UserError("judgements, labels and --scale are not for --on", "leave them out")
+        _agree_on(on_options.known(on, config, split, data_dir, seed, column or ()), out, judging, how)
         return
     on_options.refuse_without_on(judging, config, split, data_dir)
     if judgements is None:

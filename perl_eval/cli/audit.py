@@ -108,7 +108,7 @@ def audit(
         from perl_eval.verbs.on_rows import audit_on
 
         judge, options = judging.opened()
-        rows = on_options.known(on, config, split, data_dir, seed)
+        rows = on_options.known(on, config, split, data_dir, seed, column or ())
         _show_page(audit_on(rows, out, judge=judge, options=options, how=how))
         return
     on_options.refuse_without_on(judging, config, split, data_dir)

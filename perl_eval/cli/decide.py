@@ -10,6 +10,7 @@ import typer
 
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Out, how_read, judgements_at, labels_at
+from perl_eval.errors import OptionError
 
 __all__ = ["decide"]
 
@@ -43,6 +44,8 @@ def decide(
     from perl_eval.scoring import decide as verb
 
     options = verb.DecideOptions(baseline, level, power, judge_alone)
+    if fail_under is not None and not -1 <= fail_under <= 1:
+        raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
     found = [judgements_at(source, out) for source in sources]
     people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
     folder, said = verb.run(found, out, labels=people, options=options)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done, say
-from perl_eval.cli.shared_options import Columns, FileFormat, Requests, how_read, one_of
+from perl_eval.cli.shared_options import Columns, FileFormat, Out, Requests, how_read, one_of
 from perl_eval.errors import UserError
 
 __all__ = ["import_"]
@@ -30,7 +30,7 @@ def _show_formats(wanted: bool) -> None:
 
 def import_(
     source: Annotated[Path, typer.Argument(help="The file: answers, judgements or labels of another tool.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Output folder; gets the files and run.json.")] = None,
+    out: Out,
     form: Annotated[
         str,
         typer.Option(
@@ -49,8 +49,6 @@ def import_(
     """Files of other tools to answers, judgements or labels; --formats lists what is read."""
     from perl_eval import sources
 
-    if out is None:
-        raise UserError("--out is missing", "name the output folder")
     if form and format:
         raise UserError(f"--form {form!r} and --format {format!r} say the same thing", "give one of them")
     if form:

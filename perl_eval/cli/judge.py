@@ -208,7 +208,9 @@ def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
     if a is None:
         raise UserError("no completions are given", "give the output folder of `sample`")
     if not specs or not prompt:
-        fix = "see --help for what there is; pairs need none" if specs else "see --help for what there is"
+        fix = "see --help for what there is"
+        if specs:
+            fix = "give a second file of answers, or --prompt with a question about one answer, such as harmful"
         raise UserError(f"--{'prompt' if specs else 'judge'} is missing", fix)
     return a
 
@@ -239,11 +241,11 @@ def _refuse_same_votes(specs: Sequence[str], votes: int, temperature: float) -> 
 
 def _refuse_pattern(specs: Sequence[str], pattern: str | None) -> None:
     """Refuse an expression that reads nothing, or that is none."""
+    if pattern is None:
+        return
     from perl_eval.judges.parsing.patterns import checked
     from perl_eval.judges.registry import is_chat
 
-    if pattern is None:
-        return
     checked(pattern)
     for spec in specs:
         if not is_chat(spec):

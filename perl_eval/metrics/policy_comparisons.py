@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from perl_eval import figure_names as named
 from perl_eval.stats.bootstrap import cluster_codes
 from perl_eval.stats.corrected_difference import (
     CorrectedDifference,
@@ -259,7 +260,7 @@ def decided(
 
 def _draft(found: PolicyPair, level: float, power: float, *, judge_alone: bool) -> Decided:
     said = np.flatnonzero(np.isfinite(found.truth))
-    alone = mean("difference", found.judged, clusters=found.clusters, bounds=(-1.0, 1.0), level=level)
+    alone = mean(named.DIFFERENCE_BY_JUDGE, found.judged, clusters=found.clusters, bounds=(-1.0, 1.0), level=level)
     corrected = None
     if len(said):
         sample = Differences(found.proxies, said, found.truth[said], found.weight[said], found.clusters)

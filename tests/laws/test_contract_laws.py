@@ -113,7 +113,8 @@ def test_duplicated_data_keep_every_member_and_narrow_it(name: str, data: list[R
         assume(once.value is not None)
         assert often.value == pytest.approx(once.value, abs=0.05)
         return
-    assert (once.value is None) == (often.value is None) or once.n < 4
+    few = (once.reason or "").startswith("fewer than")
+    assert (once.value is None) == (often.value is None) or once.n < 4 or few
     if once.value is None or often.value is None:
         return
     assert often.value == pytest.approx(once.value, abs=1e-9)
