@@ -135,6 +135,8 @@ def _as_interrupts() -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does; a signal that is ignored, as under nohup, stays so."""
 
     def interrupt(*_: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, which Ctrl-C is not for
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     before: dict[signal.Signals, Any] = {}

@@ -142,3 +142,29 @@ def test_the_version_is_shown_without_loading_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     written = tomllib.loads((Path(__file__).resolve().parent.parent.parent / "pyproject.toml").read_text("utf-8"))
     assert done.stdout.splitlines() == [f"perl-eval {written['project']['version']}", "[]"]
+
+
+WAITS = """
+import signal, sys, time
+from perl_eval.cli import program
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+try:
+    with program._as_interrupts():
+        print("waits", flush=True)
+        time.sleep(30)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("interrupts", ["heard", "ignored"])
+def test_other_ends_are_interrupts_also_in_the_background(number: signal.Signals, interrupts: str) -> None:
+    """A shell lets its background jobs ignore SIGINT; SIGTERM and SIGHUP are heard nevertheless."""
+    with subprocess.Popen([sys.executable, "-c", WAITS, interrupts], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "waits\n"
+        running.send_signal(number)
+        assert running.wait(20) == 130

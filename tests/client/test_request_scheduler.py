@@ -112,8 +112,9 @@ def test_an_end_sends_nothing_more_and_keeps_what_was_on_its_way(tmp_path: Path)
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
 import perl_eval.client.scheduler as scheduler
 from test_request_scheduler import Doubler, Limits, asked
 class Told(Doubler):

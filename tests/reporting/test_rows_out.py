@@ -26,8 +26,8 @@ LABELS = [
 COMPLETIONS = [Completion(f"c{place}", f"q{place}", "g", "d", "rl", TURNS, "11\n13", "length", 0) for place in range(2)]
 JUDGED = [
     Judgement(
-        f"j{outcome}", "pairwise", f"q{outcome}", "g", "d", "x", "y", "rl", "sft", TURNS[:1], "7", "8", outcome,
-        ballots, "judge", "", False, p_a=0.75,
+        f"j{outcome}", "pairwise", f"q{outcome}", "g", "d", f"x{outcome}", f"y{outcome}", "rl", "sft", TURNS[:1],
+        "7", "8", outcome, ballots, "judge", "", False, p_a=0.75,
     )
     for outcome, ballots in (
         ("win", (Ballot("ab", "first"), Ballot("ba", "second"))),
