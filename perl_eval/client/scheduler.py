@@ -15,8 +15,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
 from perl_eval.client.budget import Reservation, SpendingLimit
-from perl_eval.client.keeping import Keeping
 from perl_eval.client.ledger import Ledger
+from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
 from perl_eval.client.outages import Outages
 from perl_eval.client.rate_limiter import Pace, Slot
@@ -71,7 +71,7 @@ class Scheduler(Generic[Content]):
         self._pace = Pace(limits.max_concurrency, rpm=limits.rpm, tpm=limits.tpm)
         self._budget = SpendingLimit(service, limits, self._tally, spending.account)
         self._outages = Outages(limits, self._tally)
-        self._keeping = Keeping(service, ledger, self._landed_on_disk, self._finished)
+        self._keeping = LedgerWrites(service, ledger, self._landed_on_disk, self._finished)
         self._todo: deque[list[Request[Content]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

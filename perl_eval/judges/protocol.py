@@ -46,7 +46,7 @@ class Judge(Protocol):
 
     @property
     def noted(self) -> Mapping[str, object]:
-        """What was seen while asking and belongs on the run card; see `perl_eval.client.oddities`."""
+        """What was seen while asking and belongs on the run card; see `perl_eval.client.reply_checks`."""
         return {}
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:

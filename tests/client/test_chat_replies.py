@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perl_eval.client.chat_replies import content_of, finish_of, first_token, summed
-from perl_eval.client.oddities import oddities
+from perl_eval.client.reply_checks import checks_of
 from perl_eval.client.thoughts import split
 from perl_eval.errors import JudgeError
 
@@ -116,10 +116,10 @@ BODY = {"model": "org/tiny-1", "messages": [{"role": "user", "content": "x" * 40
 
 def test_a_server_that_does_otherwise_is_noticed() -> None:
     form = {**BODY, "response_format": {}}
-    assert oddities(form, {"model": "tiny-1-2026"}, 10_000, '```json\n{"verdict": "A"}\n```') == {}
-    assert oddities(form, {"model": "tiny-1"}, None, "") == {}
-    assert "2,051 tokens in a prompt of 40,000" in oddities(BODY, {}, 2051, "A")["truncated"]
-    assert "does not follow it" in oddities(form, {}, 10_000, "Verdict: A")["schema"]
-    assert oddities(BODY, {"model": "other-7b"}, 10_000, "A")["model"].endswith(
+    assert checks_of(form, {"model": "tiny-1-2026"}, 10_000, '```json\n{"verdict": "A"}\n```') == {}
+    assert checks_of(form, {"model": "tiny-1"}, None, "") == {}
+    assert "2,051 tokens in a prompt of 40,000" in checks_of(BODY, {}, 2051, "A")["truncated"]
+    assert "does not follow it" in checks_of(form, {}, 10_000, "Verdict: A")["schema"]
+    assert checks_of(BODY, {"model": "other-7b"}, 10_000, "A")["model"].endswith(
         "asked for org/tiny-1 and answers as other-7b"
     )

@@ -15,9 +15,9 @@ from typing import Any
 from perl_eval.client import thoughts
 from perl_eval.client.chat_replies import content_of, finish_of, first_token
 from perl_eval.client.endpoint import Endpoint, Posted
-from perl_eval.client.oddities import oddities
 from perl_eval.client.providers import LOGPROBS, PROVIDERS, LimitName, access
 from perl_eval.client.reply import Reply
+from perl_eval.client.reply_checks import checks_of
 from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, Refused, TimedOut, TurnedAway, UserError
 from perl_eval.judges.backend_options import BackendOptions
@@ -231,7 +231,7 @@ class ChatJudge(Judge):
         except (KeyError, IndexError, TypeError, AttributeError):
             return
         body = self._body(question, max_tokens, self._terms)
-        seen = oddities(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
+        seen = checks_of(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
         self._odd = {**seen, **self._odd}
 
     @property

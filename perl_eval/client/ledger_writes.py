@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine
 from perl_eval.client.ledger import Answering, Ledger
 from perl_eval.client.reply import Reply
 
-__all__ = ["Keeping"]
+__all__ = ["LedgerWrites"]
 
 _FLUSH_S = 0.25
 _FLUSH_ROWS = 1024
 
 
-class Keeping:
+class LedgerWrites:
     """Replies that are not on the disk yet.
 
     Args:

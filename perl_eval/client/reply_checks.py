@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-__all__ = ["oddities"]
+__all__ = ["checks_of"]
 
 _CHARACTERS_A_TOKEN = 8
 """More characters than this a token, over a long prompt, no tokenizer makes of language."""
 _LONG = 4000
 
 
-def oddities(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: str) -> dict[str, str]:
+def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: str) -> dict[str, str]:
     """Return what a reply shows of its server, each kind with a line for the user.
 
     Args:
