@@ -26,8 +26,8 @@ On = Annotated[
     str | None,
     typer.Option(
         "--on",
-        help="In place of judgements and labels: a data set that people judged, such as judgebench, or a folder of "
-        "built rows. Judges them first.",
+        help="In place of judgements and labels: rows that people judged, judged first: a data set such as judgebench, "
+        "a file, a folder of built rows, or a hub id.",
         rich_help_panel=_ON,
     ),
 ]
