@@ -12,7 +12,8 @@ from perl_eval.errors import UserError
 from perl_eval.sources import hub
 from perl_eval.sources.containers import Brought, opened
 from perl_eval.sources.reading import Import
-from perl_eval.sources.training_rows import NAMES, repeats_prompts, write_splits
+from perl_eval.sources.split_files import write_splits
+from perl_eval.sources.training_rows import NAMES, repeats_prompts
 from perl_eval.storage import run_folder
 
 __all__ = ["is_built", "parts_of", "take_rows"]

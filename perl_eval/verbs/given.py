@@ -54,7 +54,7 @@ def rows_in(data: Source, *, make: Sequence[str] = (), whole: str = "train") -> 
     from perl_eval.sources.containers import opened
     from perl_eval.sources.imported_rows import is_built, take_rows
     from perl_eval.sources.reading import Import
-    from perl_eval.sources.training_rows import write_splits
+    from perl_eval.sources.split_files import write_splits
 
     if isinstance(data, Result) or (isinstance(data, str | Path) and is_built(Path(data))):
         yield home_of(data)
