@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perl_eval.checks import existing
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say
 from perl_eval.cli.jury import jury
@@ -112,6 +113,9 @@ def judge(
         _refuse_same_votes(specs, votes, temperature)
     if any(spec.startswith(("reward:", "local:")) for spec in specs):
         require_torch()
+    for answers in (a, b):
+        if answers is not None:
+            existing(answers)
     from perl_eval.judges.registry import BackendOptions
     from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from perl_eval.checks import existing
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
     Address,
@@ -62,6 +63,8 @@ def score(
     item by item, more than two policies ranked. Completions: diversity; with --data VQA or action accuracy. Scores of a
     reward model: accuracy, AUC, calibration, with --data, --labels, or from a table. A table of outcomes: win rates.
     """
+    for source in sources:
+        existing(source)
     how, spread = resampling(level, draws, seed), spread_of(engine, address, workers)
     one_of("--scale", scale, ("logit", "probability"))
     one_of("--intervals", intervals, ("analytic", "bootstrap"))

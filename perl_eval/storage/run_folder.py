@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
+from perl_eval.checks import existing
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
 from perl_eval.storage import hub_snapshot, parquet, remote
@@ -131,9 +132,7 @@ def fingerprint(path: Path) -> str:
         UserError: There is nothing at that path.
         DataError: A card does not match its file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}", "check the path")
+    path = existing(Path(path))
     owner = _owner(path if path.is_dir() else path.parent)  # a link counts where it lies, not where it points
     if path.is_dir():
         outputs = _outputs(path)
