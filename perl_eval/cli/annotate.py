@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from perl_eval.checks import existing
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import Out, Seed, one_of
 
@@ -34,9 +33,6 @@ def annotate(
     seed: Seed = 0,
 ) -> None:
     """Serve a page on which people label completions blind, until interrupted."""
-    for answers in (a, b):
-        if answers is not None:
-            existing(answers)
     from perl_eval.labelling import serve as verb
     from perl_eval.labelling.units import DRAWS, Drawing
 

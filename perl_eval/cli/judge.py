@@ -113,13 +113,9 @@ def judge(
         _refuse_same_votes(specs, votes, temperature)
     if any(spec.startswith(("reward:", "local:")) for spec in specs):
         require_torch()
-    for answers in (a, b):
-        if answers is not None:
-            existing(answers)
     from perl_eval.judges.registry import BackendOptions
-    from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
-    from perl_eval.judging.options import template_of
+    from perl_eval.judging.options import JudgeOptions, template_of
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = BackendOptions(
@@ -142,7 +138,7 @@ def judge(
         **reading,
     )
     # before weights are loaded
-    template_of(b, verb.JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
+    template_of(b, JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
     opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
@@ -155,7 +151,7 @@ def judge(
         max_cost_usd=max_cost,
         patience_s=patience,
     )
-    options = verb.JudgeOptions(
+    options = JudgeOptions(
         prompt=prompt,
         prompts=prompts,
         ledger=ledger,
@@ -169,6 +165,11 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
+    for answers in (a, b):
+        if answers is not None:
+            existing(answers)
+    from perl_eval.judging import judge as verb
+
     a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     folders = _folders(out, specs)
     stopped = 0

@@ -63,12 +63,12 @@ def score(
     item by item, more than two policies ranked. Completions: diversity; with --data VQA or action accuracy. Scores of a
     reward model: accuracy, AUC, calibration, with --data, --labels, or from a table. A table of outcomes: win rates.
     """
-    for source in sources:
-        existing(source)
     how, spread = resampling(level, draws, seed), spread_of(engine, address, workers)
     one_of("--scale", scale, ("logit", "probability"))
     one_of("--intervals", intervals, ("analytic", "bootstrap"))
     one_of("--length-control", length_control, ("ratio", "alpaca"))
+    for source in sources:
+        existing(source)
     from perl_eval.scoring import dispatch as verb
 
     chosen: Any = {"intervals": intervals, "length_control": length_control, "scale": scale}
