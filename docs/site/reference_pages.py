@@ -119,5 +119,3 @@ def _cell(text: str) -> str:
     """Return text for one cell of a table: on one line, with nothing that Markdown would read as more than text."""
     line = " ".join(re.sub(r"\[/?[a-z ]+\]", "", text).split())
     return line.replace("|", "\\|").replace("<", "&lt;").replace("{", "&#123;").replace("$", "\\$")
-
-

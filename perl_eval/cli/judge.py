@@ -165,12 +165,9 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    for answers in (a, b):
-        if answers is not None:
-            existing(answers)
+    a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     from perl_eval.judging import judge as verb
 
-    a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     folders = _folders(out, specs)
     stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
@@ -194,9 +191,9 @@ def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> No
 
 def _brought(a: Path, b: Path | None, out: Path, how: HowRead, only: tuple[str, str]) -> tuple[Path, Path | None]:
     """Return contestants as run folders; files of other tools are read into the output folder first."""
+    sources = [existing(one) for one in (a, b) if one is not None]
     from perl_eval.sources.brought import completions_in
 
-    sources = [a] if b is None else [a, b]
     found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
     return found[0], found[1] if b is not None else None
 
