@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from concept_pictures import draw_all
 from typer.main import get_command
 
 __all__ = ["setup", "write_pages"]
@@ -30,6 +31,7 @@ def write_pages(folder: Path) -> None:
     """
     pages = {"verbs": _verbs(), "formats": _formats(), "figures": _figures(), "python": _python()}
     folder.mkdir(exist_ok=True)
+    draw_all(folder / "pictures")
     for name, text in pages.items():
         page = folder / f"{name}.md"
         if not page.is_file() or page.read_text("utf-8") != text:

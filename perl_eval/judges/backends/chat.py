@@ -342,7 +342,7 @@ def opened_at(provider: str, name: str, options: BackendOptions) -> ChatJudge:
         raise UserError(f"{provider} gives no log-probabilities", "leave out --verdict-by logprobs")
     found = access(provider, options.base_url, options.key_file)
     # OpenAI's own address is None, as with chat:MODEL, whose replies are then found in the ledger.
-    own = provider == "openai" and options.base_url is None
+    own = found.base_url == PROVIDERS["openai"].base_url
     told = replace(
         _told(options),
         base_url=None if own else found.base_url,
