@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -83,8 +84,56 @@ def replace_annotators(folder: Path) -> None:
     _write_people(folder / "people.csv", more, 100, _PEOPLE)
 
 
+def judge_drift(folder: Path) -> None:
+    """Answers of two models, and one person's preferences for most of them."""
+    more = {"ours": 0.7, "theirs": 0.4}
+    for policy, share in more.items():
+        _write_answers(folder / f"{policy}.jsonl", policy, 150, share)
+    _write_people(folder / "people.csv", more, 120, _PEOPLE[:1])
+
+
+def lora_against_full(folder: Path) -> None:
+    """Preferences for the answer with more steps."""
+    rows = [
+        {"prompt": _asked(n), "chosen": _answer("good", n, 0.9), "rejected": f"Just look after case {n} somehow."}
+        for n in range(60)
+    ]
+    (folder / "preferences.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+
+
+def leak_check(folder: Path) -> None:
+    """Transcripts and posts as they are published, of which the evaluation file holds two."""
+    harmless = folder / "upstream" / "hh-rlhf" / "harmless-base"
+    harmless.mkdir(parents=True)
+    for split, first in (("train", 0), ("test", 40)):
+        turns = [f"\n\nHuman: {_asked(n)}\n\nAssistant: " for n in range(first, first + 20)]
+        lines = [json.dumps({"chosen": f"{turn}I would rather not.", "rejected": f"{turn}Sure."}) for turn in turns]
+        with gzip.open(harmless / f"{split}.jsonl.gz", "wt", encoding="utf-8") as handle:
+            handle.write("\n".join(lines) + "\n")
+    shp = folder / "upstream" / "shp" / "askculinary"
+    shp.mkdir(parents=True)
+    for split, first in (("train", 100), ("validation", 140), ("test", 160)):
+        posts = [_post(n, f"askculinary_{split}") for n in range(first, first + 20)]
+        (shp / f"{split}.json").write_text("".join(f"{json.dumps(post)}\n" for post in posts), "utf-8")
+    (folder / "evaluation.jsonl").write_text(
+        "".join(f"{json.dumps({'prompt': _asked(n)})}\n" for n in (3, 105, 900)), "utf-8"
+    )
+
+
+def _post(n: int, domain: str) -> Mapping[str, Any]:
+    return {
+        **{"post_id": f"p{n}", "domain": domain, "upvote_ratio": 0.98, "history": _asked(n)},
+        **{"c_root_id_A": f"a{n}", "c_root_id_B": f"b{n}", "created_at_utc_A": 2, "created_at_utc_B": 1},
+        **{"score_A": 30, "score_B": 10, "human_ref_A": _answer("a", n, 1), "human_ref_B": f"No idea, {n}."},
+        **{"labels": 1, "seconds_difference": 1.0, "score_ratio": 3.0},
+    }
+
+
 MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "compare-prompts": compare_prompts,
+    "judge-drift": judge_drift,
+    "leak-check": leak_check,
+    "lora-against-full": lora_against_full,
     "replace-annotators": replace_annotators,
 }
 """By the name of a guide, what makes the files that it starts from."""
