@@ -19,10 +19,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_rows import COLUMNS, KEY_BYTES, checksum, is_whole
+from perl_eval.client.reply import Finish
 from perl_eval.errors import UserError
 from perl_eval.storage import parquet
 
@@ -38,7 +39,7 @@ _KEY_TYPE = 12 + 2 * KEY_BYTES
 _BEGINNING = re.compile(rb"[\x0d-\x1f]" + bytes([_KEY_TYPE]))
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-_FINISHES = ("stop", "length", "refusal")
+_FINISHES = get_args(Finish)
 _LONGEST = 1 << 30
 
 

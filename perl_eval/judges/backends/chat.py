@@ -211,28 +211,36 @@ class ChatJudge(Judge):
         terms = self._terms
         first: Refused | TurnedAway | None = None
         while True:
+            body = self._body(question, max_tokens, terms)
             try:
-                posted = await self._endpoint.post("/chat/completions", self._body(question, max_tokens, terms))
+                posted = await self._endpoint.post("/chat/completions", body)
             except (Refused, TurnedAway) as error:
                 first, sent = first or error, terms
                 terms = terms.without(str(error))
                 if sent == terms:
                     raise first from None
             else:
-                self._terms = self._terms.and_also(terms)
-                self._watch(question, max_tokens, posted)
+                if terms is not self._terms:
+                    self._terms = self._terms.and_also(terms)
+                self.watch(body, posted.content)
                 return posted
 
-    def _watch(self, question: Question, max_tokens: int, posted: Posted) -> None:
-        """Note what the server does otherwise than asked, each kind once."""
-        completion: Any = posted.content
+    def watch(self, body: Mapping[str, Any], completion: Any) -> None:
+        """Note what the server does otherwise than asked, each kind once.
+
+        Args:
+            body: The request.
+            completion: What came back.
+        """
         try:
-            text = content_of(completion["choices"][0]["message"]).text
+            said = ""
+            if "response_format" in body:
+                said = thoughts.split(content_of(completion["choices"][0]["message"]).text).said
+            seen = checks_of(body, completion, tokens_of(completion)[0], said)
         except (KeyError, IndexError, TypeError, AttributeError):
             return
-        body = self._body(question, max_tokens, self._terms)
-        seen = checks_of(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
-        self._odd = {**seen, **self._odd}
+        if seen:
+            self._odd = {**seen, **self._odd}
 
     @property
     def noted(self) -> Mapping[str, object]:
