@@ -238,9 +238,9 @@ class Scheduler(Generic[Content]):
 
     async def _ticket(self, group: Sequence[Request[Content]], *, again: bool = False) -> _Ticket | None:
         """Wait until a group may be sent; None if it never may."""
-        tokens_in = sum(self._handling.tokens(request.content) for request in group)
+        tokens_in = sum([self._handling.tokens(request.content) for request in group])
         while True:
-            probe = await self._outages.gate()
+            probe = self._outages.away and await self._outages.gate()
             try:
                 turn = await self._pace.enter(tokens_in + self._service.longest * len(group), again=again)
             except asyncio.CancelledError:
@@ -257,7 +257,7 @@ class Scheduler(Generic[Content]):
                     self._outages.released(probe=probe)
             if held is None:
                 return None
-            return _Ticket(turn._replace(sent_s=time.monotonic()), held, probe)
+            return _Ticket(Slot(time.monotonic(), turn.requests, turn.tokens), held, probe)
 
     def _over(self) -> bool:
         return self._tally.stopped is not None or self._landed is not None

@@ -23,6 +23,7 @@ from perl_eval.checks import at_least_one, positive
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import with_retries
+from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, TurnedAway, UserError
 from perl_eval.judges.backends.chat import ChatJudge
 from perl_eval.judges.protocol import Judge
@@ -319,7 +320,7 @@ class _Work:
                 self._note(str(problem))
                 continue
             if (body := body_of(key.hex())) is not None:
-                self._judge.watch(body, answer["body"])
+                self._judge.watch(body, answer["body"], tokens_of(answer["body"])[0])
             if reply.finish == "length":
                 self._state.cut_off.append(key.hex())
             else:
