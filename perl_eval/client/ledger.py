@@ -59,6 +59,7 @@ _REFUSALS = "CREATE TABLE IF NOT EXISTS refusal (key BLOB PRIMARY KEY, reason TE
 _INSERT = f"INSERT OR IGNORE INTO reply ({', '.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"
 _NAMES = frozenset({"reply", "alias", "refusal"})
 _COLUMNS = ", ".join(COLUMNS)
+_TOLD = ", ".join(name for name in COLUMNS if name != "at")
 _NO_DAMAGE = (
     "BUSY",
     "LOCKED",
@@ -208,19 +209,14 @@ class Ledger:
             part = keys[start : start + _LOOKUP]
             marks = ",".join("?" * len(part))
             # Only question marks are put into the statement; the keys are bound.
-            statement = f"SELECT {_COLUMNS} FROM reply WHERE key IN ({marks})"
-            with self._read():
-                for row in self._database.execute(statement, part):
-                    found[row[0]] = self._reply(row)
+            statement = f"SELECT {_TOLD} FROM reply WHERE key IN ({marks})"
+            try:
+                with self._read():
+                    for row in self._database.execute(statement, part):
+                        found[row[0]] = reply_of(row)
+            except ValueError:
+                raise self._damaged("a reply is not as it was kept") from None
         return found
-
-    def _reply(self, row: tuple[Any, ...]) -> Reply:
-        if not is_whole(row):
-            raise self._damaged("a reply is not as it was kept")
-        try:
-            return reply_of(row)
-        except (ValueError, TypeError):
-            raise self._damaged("a reply is not as it was kept") from None
 
     def refused(self, keys: Sequence[bytes]) -> dict[bytes, Refused]:
         """Return which requests were refused for good, and why, by key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -28,6 +29,8 @@ COLUMNS = (
 )
 """The columns of a row, in their order; the last one is missing or empty in what older versions kept."""
 KEY_BYTES = 32
+_NUMBERS = struct.Struct("<qqd").pack
+_PRICED = struct.Struct("<qqdd").pack
 
 
 class Answering(Protocol):
@@ -63,27 +66,57 @@ def row_of(who: Answering, key: bytes, reply: Reply, at: str) -> tuple[Any, ...]
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return the CRC-32 of a row's key, of who was asked, and of the reply; it tells damage, not forgery."""
-    key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd = row[:11]
-    told = (
-        f"{door}\0{asked}\0{answered}\0{finish}\0{logprobs}\0{tokens_in}\0{tokens_out}\0{latency_s!r}\0{cost_usd!r}"
-        f"\0{text}"
-    )
-    return zlib.crc32(told.encode("utf-8", "surrogatepass"), zlib.crc32(key))
+    """Return the CRC-32 of a row's key, of who was asked, and of the reply; it tells damage, not forgery.
+
+    Raises:
+        TypeError: A column has a type that no row has.
+        struct.error: A number is none, or too large.
+    """
+    return _crc(*row[:11])
+
+
+def _crc(  # noqa: PLR0913, PLR0917  # the columns of a row, as they come: a sequence to take apart costs as much again
+    key: bytes,
+    door: str,
+    asked: str,
+    answered: str,
+    text: str,
+    finish: str,
+    logprobs: str,
+    tokens_in: int,
+    tokens_out: int,
+    latency_s: float,
+    cost_usd: float | None,
+) -> int:
+    if cost_usd is None:
+        numbers = _NUMBERS(tokens_in, tokens_out, latency_s)
+    else:
+        numbers = _PRICED(tokens_in, tokens_out, latency_s, cost_usd)
+    told = "\0".join((door, asked, answered, finish, logprobs, text))
+    return zlib.crc32(told.encode("utf-8", "surrogatepass"), zlib.crc32(numbers, zlib.crc32(key)))
 
 
 def is_whole(row: Sequence[Any]) -> bool:
     """Say whether a row holds what was put into it; of one without a checksum nobody knows, and it counts as whole."""
-    return row[12] is None or (isinstance(row[0], bytes) and row[12] == checksum(row))
+    try:
+        return row[12] is None or bool(row[12] == checksum(row))
+    except (TypeError, struct.error):
+        return False
 
 
 def reply_of(row: Sequence[Any]) -> Reply:
-    """Return the reply in a row.
+    """Return the reply in a row that has all columns but the time.
 
     Raises:
-        ValueError: Its log-probabilities are not what was put there.
-        TypeError: The same.
+        ValueError: It is not what was put there.
     """
-    _, _, _, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd, *_ = row
-    tokens = tuple(map(tuple, json.loads(logprobs))) if logprobs else ()
+    key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd, check = row
+    try:
+        if check is not None and check != _crc(
+            key, door, asked, answered, text, finish, logprobs, tokens_in, tokens_out, latency_s, cost_usd
+        ):
+            raise ValueError("the checksum is another")
+        tokens = tuple(map(tuple, json.loads(logprobs))) if logprobs else ()
+    except (TypeError, struct.error):
+        raise ValueError("a column has another type") from None
     return Reply(text, finish, tokens, answered, tokens_in, tokens_out, latency_s, cost_usd)
