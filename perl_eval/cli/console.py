@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ def say(text: str, *, err: bool = False, lines: bool = False) -> None:
 def counted(count: int, one: str, several: str = "") -> str:
     """Return how many there are of something: 1 request, 2 requests."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def show_noted(noted: Mapping[str, Any]) -> None:
+    """Print what a server did not take, and what it did otherwise than asked, a line each, on standard error."""
+    if given_up := noted.get("not_taken"):
+        say(f"the server does not take {', '.join(given_up)}: not sent", err=True)
+    for line in noted.get("server", []):
+        say(line, err=True)
 
 
 def show(folder: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from perl_eval.checks import existing
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say
+from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say, show_noted
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -313,7 +313,7 @@ def _show_outcomes(folder: Path) -> bool:
             if asking["stopped"]:
                 say(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
-        _show_noted(notes.get("noted", {}))
+        show_noted(notes.get("noted", {}))
         _show_rate(folder, unmatched=(notes.get("unmatched_a", 0), notes.get("unmatched_b", 0)))
     done(folder)
     return stopped
@@ -344,14 +344,6 @@ def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
         between = f" ({rate.low:.2f} to {rate.high:.2f})" if rate.low is not None else ""
         told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, n = {rate.n:,}"
         say(f"{told}; see `perl-eval score {folder}`")
-
-
-def _show_noted(noted: Mapping[str, Any]) -> None:
-    """Print what the server did not take, and what it did otherwise than asked, a line each."""
-    if given_up := noted.get("not_taken"):
-        say(f"the server does not take {', '.join(given_up)}: not sent", err=True)
-    for line in noted.get("server", []):
-        say(line, err=True)
 
 
 def _cost(notes: Mapping[str, Any]) -> str:

@@ -8,8 +8,7 @@ left, as long as all that is on its way could pass the cap by a fiftieth at most
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from perl_eval.client.account import Account, spent
 from perl_eval.client.limits import Limits
@@ -35,8 +34,7 @@ class Priced(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a call may cost.
 
     Attributes:
