@@ -14,6 +14,7 @@ from perl_eval.errors import UserError
 from perl_eval.records import Completion
 from perl_eval.sources import completions, imported, judgement_files, label_files, labels
 from perl_eval.sources.containers import opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
 from perl_eval.storage.remote import MARK
@@ -203,12 +204,12 @@ def told(folder: Path) -> str:
     if "judges" in notes:
         return judgement_files.told_judgements(folder)
     whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
-    what = _by_split(notes) if "splits" in notes else f"{whole:,} answers of {_few(notes['policies'])}"
+    what = _by_split(notes) if "splits" in notes else f"{counted(whole, 'answers')} of {_few(notes['policies'])}"
     said = [f"{notes['format']}, {what}"]
     if derived:
         counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")
-    said += [f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items()]
+    said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
     return "; ".join(said)
 
 

@@ -11,6 +11,7 @@ from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources import completions, judgement_files, label_files
 from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.labels import LabelColumns
 from perl_eval.sources.reading import Format, HowRead, Import
 from perl_eval.sources.recognition import FORMATS, format_named, format_of
@@ -175,7 +176,7 @@ def _some(made: Iterator[Completion], found: Brought, reading: Import) -> Iterat
     """
     first = next(made, None)
     if first is None:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in reading.left_out.items())
+        why = ", ".join(f"{counted(count, reason)}" for reason, count in reading.left_out.items())
         raise DataError(f"gives no answers ({f'left out: {why}' if why else 'it has no rows'})", file=found.name)
     yield first
     yield from made

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from perl_eval.records import Judgement
 from perl_eval.sources.containers import opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import Import
 from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
@@ -77,11 +78,11 @@ def told_judgements(folder: Path) -> str:
     card = run_folder.read_card(folder)
     assert card is not None
     notes = card.notes
-    said = [f"{notes['format']}, {notes['rows']:,} judgements by {', '.join(notes['judges'])}"]
+    said = [f"{notes['format']}, {counted(notes['rows'], 'judgements')} by {', '.join(notes['judges'])}"]
     said.append(f"{notes['in both orders']:,} with verdicts of both orders")
     if notes["derived"]:
         said.append("derived: " + ", ".join(f"{name} of {count:,}" for name, count in sorted(notes["derived"].items())))
-    said += [f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items()]
+    said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
     return "; ".join(said)
 
 

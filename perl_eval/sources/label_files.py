@@ -9,6 +9,7 @@ from typing import Any
 from perl_eval.records import HumanLabel
 from perl_eval.sources import labels
 from perl_eval.sources.containers import opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import NAMES
 from perl_eval.sources.reading import Import
 from perl_eval.sources.recognition import format_of
@@ -75,14 +76,15 @@ def told_labels(folder: Path) -> str:
 def _said(notes: dict[str, Any] | Any) -> Iterator[str]:
     people = notes["annotators"]
     named = ", ".join(people) if len(people) <= _NAMED else f"{len(people):,} people"
-    yield f"{notes['format']}, {notes['rows']:,} labels of {named}"
+    yield f"{notes['format']}, {counted(notes['rows'], 'labels')} of {named}"
     if notes["derived"]:
         counts = sorted(notes["derived"].items())
         yield "derived: " + ", ".join(name if n == notes["rows"] else f"{name} of {n:,}" for name, n in counts)
     for reason, count in notes["left_out"].items():
-        yield f"left out: {count:,} {reason}"
+        yield f"left out: {counted(count, reason)}"
     if notes["repeated"]:
-        yield f"{notes['repeated']:,} labels twice of the same unit by the same person, of which the last counts"
+        twice = counted(notes["repeated"], "labels")
+        yield f"{twice} twice of the same unit by the same person, of which the last counts"
     if (unused := notes.get("unused")) is not None:
         there = f"unused are {', '.join(unused)}; " if unused else ""
         typed = f"--column annotator={unused[0] if unused else 'NAME'}"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import LabelColumns
 from perl_eval.sources.reading import Import
 from perl_eval.storage import run_folder
@@ -74,7 +75,7 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[HumanLab
         none = False
         yield one
     if none:
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in reading.left_out.items())
+        reasons = "; ".join(f"{counted(count, reason)}" for reason, count in reading.left_out.items())
         raise DataError("holds no labels" + (f" (left out: {reasons})" if reasons else ""), file=found.name)
 
 

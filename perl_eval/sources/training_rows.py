@@ -116,7 +116,7 @@ def cells_of(found: Brought, state: Import, survey: Survey) -> Iterator[tuple[Pl
             try:
                 made = _completed(_named(cells, state.columns), place, state, doubled=survey.doubled)
             except _NoPromptError:
-                state.left_out["whose sides part before their last answer, so there is no prompt"] += 1
+                state.left_out["rows whose sides part before their last answer, so there is no prompt"] += 1
                 continue
             except UnicodeEncodeError:
                 raise place.wrong("holds half a character (a lone surrogate)", None, "write it as UTF-8") from None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from perl_eval.errors import UserError
 from perl_eval.sources import rows
 from perl_eval.sources.brought import rows_in
+from perl_eval.sources.counting import counted
 from perl_eval.sources.hub import hub_name
 from perl_eval.sources.imported_rows import is_built
 from perl_eval.sources.reading import HowRead
@@ -202,7 +203,8 @@ def _say_dropped(known: Known, answers: Path) -> None:
     dropped = card.notes.get("dropped", {}) if card is not None else {}
     if dropped:
         known.say(
-            f"{known.what}: left out: " + "; ".join(f"{count:,} rows of which {why}" for why, count in dropped.items())
+            f"{known.what}: left out: "
+            + "; ".join(f"{counted(count, 'rows')} of which {why}" for why, count in dropped.items())
         )
 
 

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from perl_eval.errors import DataError
-from perl_eval.records import Ballot, Judgement, Verdict
+from perl_eval.records import Ballot, Judgement, Verdict, digest
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import Format, Import
 from perl_eval.sources.verdict_records import PairItem, of_pair
@@ -44,9 +44,10 @@ def _judgement(cells: Mapping[str, Any], file: str, row: int) -> Judgement:
     reason = None if verdict else "no preference"
     ballot = Ballot("none", verdict, reason, p_first=chance, model=text["annotator"])
     model, baseline = ((text[f"generator_{side}"], text[f"output_{side}"]) for side in "21")
-    return of_pair(
-        PairItem(text["instruction"], prompt=text["instruction"]), (model, baseline), (ballot,), "alpaca-eval"
-    )
+    asked = text["instruction"]
+    item = digest("item", f"user:{asked}")  # as it is derived for answers and labels
+    dataset = str(cells.get("dataset") or "alpaca-eval")
+    return of_pair(PairItem(item, prompt=asked, named=True), (model, baseline), (ballot,), dataset)
 
 
 def _chance(preference: Any, file: str, row: int) -> float | None:
