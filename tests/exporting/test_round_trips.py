@@ -19,7 +19,7 @@ from perl_eval.sources.brought import HowRead
 from perl_eval.sources.rows import Row, rows
 from perl_eval.storage import run_folder
 
-LAW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 # What stands in a record: any text but half characters and the mark of a picture.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffc"), max_size=12)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffc"), min_size=1, max_size=8)
@@ -201,21 +201,18 @@ def test_annotations_of_alpaca_eval_come_back_as_preferences(found: list[Judgeme
     assert tally.lost.total() == sum(one.outcome in known for one in found)
 
 
+NOTHING: dict[str, Any] = {
+    **{"b": "", "policy_a": "ours", "policy_b": "", "prompt": (), "text_a": "", "text_b": "", "judge": "j"}
+}
+
+
 @LAW
 @given(scores=st.lists(st.one_of(st.none(), st.floats(1, 10)), min_size=1, max_size=5))
 def test_single_answer_grading_comes_back(scores: list[float | None]) -> None:
     found = [
         Judgement(
-            **{
-                "id": f"j{n}",
-                "kind": "score",
-                "item": f"q{n}",
-                "group": f"q{n}",
-                "dataset": "d",
-                "a": f"a{n}",
-                "b": "",
-            },
-            **{"policy_a": "ours", "policy_b": "", "prompt": (), "text_a": "", "text_b": "", "judge": "j"},
+            **{"id": f"j{n}", "kind": "score", "item": f"q{n}", "group": f"q{n}", "dataset": "d", "a": f"a{n}"},
+            **NOTHING,
             outcome="unjudged" if score is None else "scored",
             ballots=(Ballot("none", None if score is None else "scored", model="j, single-v1", score=score),),
             prompt_sha256="",
