@@ -29,7 +29,7 @@ SIGNATURES = {
     "export": "(source, *, to, out=None, what='', policy='')",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
-    "labels": "(source, *, columns=None, format='')",
+    "labels": "(source, *, columns=None, format='', means=None)",
     "open_judge": "(spec, options=None)",
     "parse_verdict": "(text, kind='pairwise', pattern=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",

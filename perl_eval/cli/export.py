@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done, say
-from perl_eval.cli.shared_options import Columns, FileFormat, Out, Requests, how_read, one_of
+from perl_eval.cli.shared_options import Columns, FileFormat, Means, Out, Requests, how_read, one_of
 from perl_eval.errors import UserError
 
 __all__ = ["export"]
@@ -44,6 +44,7 @@ def export(
     format: FileFormat = "",
     column: Columns = None,
     requests: Requests = None,
+    means: Means = None,
     formats: Annotated[  # noqa: ARG001
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
     ] = False,
@@ -59,7 +60,7 @@ def export(
             raise UserError(f"no such file or folder: {source}", "check the path")
         raise UserError(f"{source} is no session of annotate", "say what to write with --to; --formats lists what")
     if to:
-        _to(source, out, to, what, policy, how_read(format, column, requests))
+        _to(source, out, to, what, policy, how_read(format, column, requests, means))
         return
     from perl_eval.labelling import export as verb
     from perl_eval.labelling.export import FORMS

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perl_eval.exporting.cells import CELLS, KINDS, Cells
 from perl_eval.exporting.layouts import Layout, Tally, write_bytes, write_json, write_lines
+from perl_eval.exporting.record_cells import CELLS, KINDS, Cells
 from perl_eval.records import Completion, HumanLabel, Judgement
 
 __all__ = ["TABLES"]

@@ -15,7 +15,7 @@ from perl_eval.exporting.answers_out import ANSWERS
 from perl_eval.exporting.labels_out import LABELS
 from perl_eval.exporting.layouts import Layout, Tally
 from perl_eval.exporting.tables_out import TABLES
-from perl_eval.exporting.trl_rows import TRL, Split
+from perl_eval.exporting.trl_rows import TRL, SplitRows
 from perl_eval.exporting.verdicts_out import VERDICTS
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources import brought, imported_rows, rows
@@ -152,21 +152,21 @@ def _of_objects(source: Any, layout: Layout) -> Sequence[Any]:
         names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
         wanted = " or ".join(kind.__name__ for kind in layout.takes)
         raise UserError(f"{names} is given, and {layout.name} is made of {wanted} records", _fitting(kinds))
-    return [Split("train", found)] if kinds == {Row} else found
+    return [SplitRows("train", found)] if kinds == {Row} else found
 
 
-def _splits(path: Path, tally: Tally) -> list[Split]:
+def _splits(path: Path, tally: Tally) -> list[SplitRows]:
     """Return built rows by split; or those of a data set on the hub."""
     if path.is_dir():
-        return [Split(name, rows.read(path, name)) for name in rows.splits(path)]
+        return [SplitRows(name, rows.read(path, name)) for name in rows.splits(path)]
     return _imported(path, tally)
 
 
-def _imported(path: Path, tally: Tally) -> list[Split]:
+def _imported(path: Path, tally: Tally) -> list[SplitRows]:
     with tempfile.TemporaryDirectory() as folder:
         home = imported_rows.take_rows(path, Path(folder) / "rows")
         tally.read = f"{path}: {brought.told(home)}"
-        return [Split(name, rows.read(home, name)) for name in rows.splits(home)]
+        return [SplitRows(name, rows.read(home, name)) for name in rows.splits(home)]
 
 
 def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, tally: Tally) -> Sequence[Any]:
@@ -178,9 +178,9 @@ def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, 
     if kinds == [Completion]:
         brought.imported.take_completions(path, home, how=how)
     elif kinds == [Judgement]:
-        brought.judgement_files.take_judgements(path, home, format=how.format, columns=how.columns)
+        brought.judgement_files.take_judgements(path, home, how=how)
     elif kinds == [HumanLabel]:
-        brought.label_files.take_labels(path, home, format=how.format, columns=how.columns)
+        brought.label_files.take_labels(path, home, format=how.format, columns=how.columns, means=how.means)
     else:
         brought.imported.take(path, home, how=how)
     tally.read = f"{path}: {brought.told(home)}"
@@ -200,7 +200,7 @@ def _of_policy(found: Sequence[Any], policy: str) -> Sequence[Any]:
 
 def _not_kept(found: Sequence[Any], layout: Layout) -> Iterable[str]:
     """Yield the fields that hold something, and that a layout has no place for."""
-    records = found[0].rows if found and isinstance(found[0], Split) else found
+    records = found[0].rows if found and isinstance(found[0], SplitRows) else found
     kind = type(records[0]) if records else Completion
     for one in fields(kind):
         if one.name not in layout.holds and any(_says(getattr(record, one.name)) for record in records):

@@ -16,14 +16,14 @@ from perl_eval.outcomes import meaning
 from perl_eval.records import PICTURE, Judgement, Message
 from perl_eval.sources.rows import Row
 
-__all__ = ["TRL", "Split"]
+__all__ = ["TRL", "SplitRows"]
 
 Cells = Mapping[str, Any]
 Shape = Callable[[Row, Tally], Iterator[Cells]]
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitRows:
     """The rows of one split."""
 
     name: str
@@ -32,7 +32,7 @@ class Split:
 
 def _write(shape: Shape) -> Callable[[Sequence[Any], Path, Tally], None]:
     def write(found: Sequence[Any], out: Path, tally: Tally) -> None:
-        splits = found if found and isinstance(found[0], Split) else [Split("train", _rows(found, tally))]
+        splits = found if found and isinstance(found[0], SplitRows) else [SplitRows("train", _rows(found, tally))]
         for split in splits:
             rows = [cells for row in _seen(split.rows, tally) for cells in shape(row, tally)]
             if rows:

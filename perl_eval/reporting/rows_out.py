@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from perl_eval.errors import UserError
-from perl_eval.exporting.cells import CELLS, KINDS, Cells
+from perl_eval.exporting.record_cells import CELLS, KINDS, Cells
 from perl_eval.reporting.inputs import Folder, folders, records
 from perl_eval.storage import parquet
 

@@ -154,7 +154,7 @@ def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say =
         return source
     asked = how or HowRead()
     home = _place(out, "labels")
-    label_files.take_labels(source, home, format=asked.format, columns=asked.columns)
+    label_files.take_labels(source, home, format=asked.format, columns=asked.columns, means=asked.means)
     say(f"{source}: {label_files.told_labels(home)}")
     return home
 
@@ -177,9 +177,8 @@ def judgements_in(
     """
     if judgement_files.is_ours(source):
         return source
-    asked = how or HowRead()
     home = _place(out, place)
-    judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
+    judgement_files.take_judgements(source, home, how=how)
     say(f"{source}: {judgement_files.told_judgements(home)}")
     return home
 

@@ -11,7 +11,7 @@ from perl_eval.sources import labels
 from perl_eval.sources.containers import opened
 from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import NAMES
-from perl_eval.sources.reading import Import
+from perl_eval.sources.reading import Import, meanings
 from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
@@ -19,7 +19,14 @@ from perl_eval.storage.progress import track
 __all__ = ["take_labels", "told_labels", "write"]
 
 
-def take_labels(source: Path, out: Path, *, format: str = "", columns: Mapping[str, str] | None = None) -> Path:
+def take_labels(
+    source: Path,
+    out: Path,
+    *,
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
+    means: Mapping[str, str] | None = None,
+) -> Path:
     """Read a file of labels and write them to a run folder; see `write`.
 
     Args:
@@ -27,25 +34,35 @@ def take_labels(source: Path, out: Path, *, format: str = "", columns: Mapping[s
         out: Output folder.
         format: The format, where it cannot be told from the content.
         columns: The names that the file uses, by `perl_eval.sources.label_rows.NAMES`.
+        means: What words of labels mean that are not known here.
 
     Raises:
         UserError: There is no such file or format.
         DataError: The file is of no known format, a row lacks what is needed, or there are no labels.
     """
     arguments = {"kind": "labels", "format": format, "columns": dict(columns or {})}
+    if means:
+        arguments["means"] = dict(means)
     with run_folder.start(out, verb="import", arguments=arguments, inputs={"source": Path(source)}) as going:
         if not going.done:
-            write(going, Path(source), format=format, columns=columns)
+            write(going, Path(source), format=format, columns=columns, means=means)
     return going.folder
 
 
-def write(going: run_folder.Run, source: Path, *, format: str = "", columns: Mapping[str, str] | None = None) -> None:
+def write(
+    going: run_folder.Run,
+    source: Path,
+    *,
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
+    means: Mapping[str, str] | None = None,
+) -> None:
     """Write the labels of a file to a run.
 
     Its card says the format, how many labels there are, whose, what was derived, what was left out and why, and how
     many labels their annotator gives anew later on; where no column says who labelled, also which are not used.
     """
-    found, reading = opened(source), Import(columns or {})
+    found, reading = opened(source), Import(columns or {}, means=meanings(means or {}))
     made = list(track(labels.read(found, reading, format), "labels read"))
     going.write(made, HumanLabel)
     going.notes |= {

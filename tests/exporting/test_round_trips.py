@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from perl_eval import exporting, sources
 from perl_eval.outcomes import decide
 from perl_eval.records import Ballot, Completion, HumanLabel, Judgement, Message, digest, unit_of
-from perl_eval.sources.brought import HowRead
+from perl_eval.sources.completions import completions as completions_of
+from perl_eval.sources.labels import labels as labels_of
 from perl_eval.sources.rows import Row, rows
-from perl_eval.storage import run_folder
 
-LAW = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 # What stands in a record: any text but half characters and the mark of a picture.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffc"), max_size=12)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffc"), min_size=1, max_size=8)
@@ -46,18 +46,21 @@ def completions(prompts: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Compl
     return st.builds(made, st.lists(prompts, min_size=1, max_size=3), answers)
 
 
-def taken(found: Sequence[Any], to: str, kind: type, how: HowRead | None = None) -> tuple[list[Any], exporting.Tally]:
-    """Export records and import them again."""
+READ: dict[type, Any] = {
+    Completion: lambda file, format: completions_of(file, format=format),
+    Judgement: lambda file, _: sources.read_judgements(file),
+    HumanLabel: lambda file, _: labels_of(file),
+}
+
+
+def taken(found: Sequence[Any], to: str, kind: type, format: str = "") -> tuple[list[Any], exporting.Tally]:
+    """Export records and read them again."""
     ending = exporting.layout_named(to).ending
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"out{ending}"
         tally = exporting.run(found, out, to=to)
         files = [out] if ending else sorted((out / "model_answer").glob("*.jsonl"))
-        back = [
-            one
-            for place, file in enumerate(files)
-            for one in run_folder.read(sources.take(file, Path(folder) / f"in{place}", how=how), kind)
-        ]
+        back = [one for file in files for one in READ[kind](file, format)]
     return back, tally
 
 
@@ -71,7 +74,7 @@ def as_text(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
 @LAW
 @given(found=completions(TURNS))
 def test_tables_hold_completions_whole(to: str, found: list[Completion]) -> None:
-    back, tally = taken(found, to, Completion, HowRead("table"))
+    back, tally = taken(found, to, Completion, "table")
     assert back == found
     assert (tally.lost, tally.not_kept) == ({}, [])
 
@@ -240,8 +243,7 @@ def labels(draw: st.DrawFn) -> list[HumanLabel]:
             draw(st.sampled_from(["win", "tie", "loss"])),
             note=draw(WORDS.map(str.strip)),
             weight=draw(st.floats(0.5, 4)),
-            policy_a=draw(st.sampled_from(["", "ours"])),
-            policy_b="theirs",
+            **dict(zip(("policy_a", "policy_b"), draw(st.sampled_from([("", ""), ("ours", "theirs")])), strict=True)),
         )
         found[item, one.annotator, place] = one
     return list(found.values())
@@ -260,7 +262,7 @@ def test_labels_come_back(to: str, found: list[HumanLabel]) -> None:
     assert (tally.lost, tally.not_kept, tally.rows) == ({}, [], len(found))
 
 
-ANSWER = WORDS.map(lambda text: (Message("assistant", text),))
+ANSWER = WORDS.map(lambda text: (Message("assistant", f"a{text}"),))
 SHAPES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "prompt": st.just({}),
     "completion": st.fixed_dictionaries({"completion": ANSWER}),
@@ -271,7 +273,7 @@ USERS = st.lists(st.tuples(WORDS, WORDS), max_size=2).flatmap(
     lambda before: WORDS.map(
         lambda last: tuple(
             [turn for asked, said in before for turn in (Message("user", asked), Message("assistant", said))]
-            + [Message("user", last)]
+            + [Message("user", f"q{last}")]
         )
     )
 )

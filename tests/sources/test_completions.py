@@ -241,7 +241,7 @@ def test_a_file_that_gives_no_answers_says_why(tmp_path: Path) -> None:
     failed = {"custom_id": "1", "response": {"status_code": 500, "body": {}}, "error": None}
     source = lines(tmp_path / "x.jsonl", [failed])
     lines(tmp_path / "asked.jsonl", [{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "q"}]}}])
-    with pytest.raises(DataError, match=r"gives no answers \(left out: 1 requests that failed\)"):
+    with pytest.raises(DataError, match=r"gives no answers \(left out: 1 request that failed\)"):
         sources.take_completions(source, tmp_path / "out")
 
 

@@ -725,8 +725,26 @@ def test_the_verb_tells_kinds_apart_and_lists_formats(tmp_path: Path) -> None:
         app, ["import", str(files["labels.parquet"]), "--form", "table", "--out", str(tmp_path / "old")]
     )
     assert old.exit_code == 0
-    scores = ["import", str(inspect_zip(tmp_path)), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
+    graded = [inspect_sample(0, scores={"graded": {"value": "C"}})]
+    log = document(tmp_path / "graded.json", {"eval": ABOUT, "plan": {}, "samples": graded})
+    scores = ["import", str(log), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
     assert runner.invoke(app, scores).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("format", "write", "said"),
+    [
+        ("inspect-scores", inspect_json, "2 samples without a score"),
+        ("promptfoo-scores", promptfoo_lines, "2 answers that nothing checks"),
+        ("deepeval-scores", deepeval, "2 answers that no metric looked at"),
+    ],
+)
+def test_a_file_without_any_judgement_is_refused(
+    tmp_path: Path, format: str, write: Callable[[Path], Path], said: str
+) -> None:
+    source = write(tmp_path)
+    with pytest.raises(DataError, match=rf"gives no judgements \(left out: {said}\)"):
+        sources.take(source, tmp_path / "out", how=HowRead(format))
 
 
 def test_the_page_on_formats_lists_them_all() -> None:

@@ -71,5 +71,10 @@ def _verdict(label: Any, file: str, row: int) -> Verdict | None:
 
 
 ARENA_HARD_JUDGMENTS = Format(
-    "arena-hard-judgments", Judgement, "Arena-Hard's judgments (model_judgment/JUDGE/*.jsonl)", _matches, _read
+    "arena-hard-judgments",
+    Judgement,
+    "Arena-Hard's judgments (model_judgment/JUDGE/*.jsonl)",
+    _matches,
+    _read,
+    needs="games judge model",
 )

@@ -7,7 +7,6 @@ Source: UKGovernmentBEIS/inspect_ai ``log/_log.py``, ``log/_recorders/eval.py`` 
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.records import Completion, Judgement, Kind
 from perl_eval.sources.containers import Brought
+from perl_eval.sources.json_files import DECODER, RepeatedKeyError
 from perl_eval.sources.maker import Maker
 from perl_eval.sources.reading import Format, Import
 from perl_eval.sources.verdict_records import of_answer
@@ -83,7 +83,9 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Ce
     """Return the object in a file of an archive."""
     try:
         packed = _raw(archive, info) if info.compress_type == _ZSTANDARD else archive.read(info)
-        found = json.loads(packed)
+        found = DECODER.decode(packed.decode("utf-8"))
+    except RepeatedKeyError as error:
+        raise DataError(f"is damaged ({error})", file=path, field=info.filename, fix="keep one of them") from None
     except (ValueError, RecursionError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"is damaged ({error})", file=path, field=info.filename, fix="copy it again") from None
     if not isinstance(found, dict):
@@ -231,5 +233,19 @@ def _explained(score: Cells) -> str:
     return str(score.get("explanation") or "")
 
 
-INSPECT = Format("inspect", Completion, "the answers in a log of Inspect (.eval or .json)", _matches, _completions)
-INSPECT_SCORES = Format("inspect-scores", Judgement, "the scores in a log of Inspect", _matches, _scores)
+INSPECT = Format(
+    "inspect",
+    Completion,
+    "the answers in a log of Inspect (.eval or .json)",
+    _matches,
+    _completions,
+    needs="eval plan samples",
+)
+INSPECT_SCORES = Format(
+    "inspect-scores",
+    Judgement,
+    "the scores in a log of Inspect",
+    _matches,
+    _scores,
+    needs="eval plan samples",
+)

@@ -33,4 +33,5 @@ TABLE = Format(
     lambda found: described(found, *FIELDS["prompt"], *FIELDS["text"]),
     _read,
     weak=True,
+    needs=f"{'|'.join(FIELDS['prompt'])} {'|'.join(FIELDS['text'])}",
 )
