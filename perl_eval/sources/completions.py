@@ -192,9 +192,11 @@ def _given_twice(ids: Sequence[str], again: Mapping[str, int]) -> list[int]:
     return [place for place, name in enumerate(ids) if counts[name] > 1 and name not in derived]
 
 
-def _said(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield all that each completion says but its id, as text."""
-    return (repr([(name, row[name]) for name in sorted(row) if name != "id"]) for row in rows)
+def _said(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield a digest of policy, item and answer of each completion, and all that it says but its id, as text."""
+    for row in rows:
+        key = digest("completion", row["policy"], row["item"], row["text"])
+        yield key, repr([(name, row[name]) for name in sorted(row) if name != "id"])
 
 
 def _cells(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -205,7 +207,7 @@ def _cells(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _ids(ids: Sequence[str], again: Mapping[str, int], said: Callable[[], Iterator[str]]) -> list[str]:
+def _ids(ids: Sequence[str], again: Mapping[str, int], said: Callable[[], Iterator[tuple[str, str]]]) -> list[str]:
     """Return ids, each of one answer, of which those of equal answers go by all that the answers say.
 
     Args:
@@ -218,9 +220,9 @@ def _ids(ids: Sequence[str], again: Mapping[str, int], said: Callable[[], Iterat
         return list(ids)
     first = {nth_id(key, times): key for key, count in again.items() for times in range(count)}
     equal: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for place, (name, words) in enumerate(zip(ids, said(), strict=True)):
+    for place, (name, (key, words)) in enumerate(zip(ids, said(), strict=True)):
         if place in twice:
-            equal[digest("completion", name, words)].append((words, place))
+            equal[digest(name, key)].append((words, place))
         elif name in first:
             equal[first[name]].append((words, place))
     settled = list(ids)
