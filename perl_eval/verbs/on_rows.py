@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
 
-__all__ = ["JudgedRows", "Known", "agree_on", "audit_on", "judged_rows", "rows_of"]
+__all__ = ["JudgedRows", "Known", "agree_on", "asked_of", "audit_on", "judged_rows", "rows_of"]
 
 BUILT, RECORDED, JUDGED, AGREE, AUDIT = "rows", "recorded", "judged", "agree", "audit"
 """The folders that the steps have in the output folder."""
@@ -46,6 +46,8 @@ class Known:
         seed: Which answer of a pair is contestant a, see `perl_eval.sources.recorded`.
         say: Told what was read of a file, what was derived, and what was left out.
         columns: The names that the rows of a file use, by `perl_eval.sources.training_rows.COLUMNS`.
+        by: In Python, the judge, or what opens one.
+        asking: In Python, how it judges: prompt, ledger, limit and the like.
     """
 
     what: str
@@ -55,6 +57,8 @@ class Known:
     seed: int = 0
     say: Callable[[str], None] = lambda _: None
     columns: Mapping[str, str] = field(default_factory=dict)
+    by: str | Judge = ""
+    asking: JudgeOptions | None = None
 
 
 class JudgedRows(NamedTuple):
@@ -196,6 +200,20 @@ def _in_own_words(error: UserError, known: Known, data: Path, split: str) -> Use
     named = known.what if same else f"{known.what} (as read)"
     what = error.what.replace(str(data / f"{split}.parquet"), named).replace(str(data), named)
     return UserError(what, error.fix)
+
+
+def asked_of(known: Known) -> tuple[Judge, JudgeOptions]:
+    """Return the judge that rows are for, opened, and how it judges.
+
+    Raises:
+        UserError: No judge is named, or there is none of the name.
+    """
+    from perl_eval.judges.registry import open_judge
+    from perl_eval.judging.judge import JudgeOptions
+
+    if not known.by:
+        raise UserError(f"nobody is named who judges {known.what}", "give by='chat:MODEL', or another judge")
+    return open_judge(known.by) if isinstance(known.by, str) else known.by, known.asking or JudgeOptions()
 
 
 def _say_dropped(known: Known, answers: Path) -> None:

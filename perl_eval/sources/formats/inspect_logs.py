@@ -1,12 +1,15 @@
 """Logs of Inspect: one JSON document, or a zip archive (``.eval``) with a header and one JSON file a sample.
 
-Newer versions pack the archive's files with zstandard, which `zipfile` does not know before Python 3.14.
+Inspect's own package reads them where it is installed, and the code here else, or where that package cannot. Newer
+versions pack the archive's files with zstandard, which `zipfile` does not know before Python 3.14; a sample that was
+run again is a second file of the same name, of which the last counts.
 
 Source: UKGovernmentBEIS/inspect_ai ``log/_log.py``, ``log/_recorders/eval.py`` and ``scorer/_metric.py``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import zipfile
 import zlib
@@ -29,6 +32,10 @@ __all__ = ["INSPECT", "INSPECT_SCORES"]
 _START = "_journal/start.json"
 _ZSTANDARD = 93
 _LOCAL_HEADER = 30
+_NOT_NEEDED = {"events", "events_data", "store"}
+"""Fields of samples that are long, and that nothing here is read from."""
+_UNREADABLE = (ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What Inspect's package raises of a log that it cannot read; errors of validation are ValueErrors."""
 _ATTACHED = re.compile(r"attachment://([0-9a-f]{32})")
 _VALUES: Mapping[str, bool] = {"C": True, "I": False, "N": False}
 _UNDECIDED: Mapping[str, str] = {"P": "partly correct"}
@@ -53,6 +60,26 @@ class _Log:
 
 
 def _log(found: Brought) -> _Log:
+    return _read_by_inspect(found) or _read_here(found)
+
+
+def _read_by_inspect(found: Brought) -> _Log | None:
+    """Read a log with Inspect's package; None where it is not installed, or does not read it."""
+    if found.path is None or importlib.util.find_spec("inspect_ai") is None:
+        return None
+    from inspect_ai.log import read_eval_log
+
+    kind: Any = "eval" if found.container == "zip" else "json"
+    try:
+        log = read_eval_log(str(found.path), resolve_attachments=True, format=kind, exclude_fields=_NOT_NEEDED)
+    except _UNREADABLE:
+        return None  # what is wrong is said by the code here, with row and field
+    if not log.samples:
+        return None
+    return _Log(log.eval.model_dump(), (sample.model_dump() for sample in log.samples))
+
+
+def _read_here(found: Brought) -> _Log:
     document = found.document
     if document is not None:
         samples = document.get("samples")
@@ -74,7 +101,7 @@ def _header(path: Path) -> Cells:
 
 def _packed_samples(path: Path) -> Iterator[Cells]:
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        for info in {info.filename: info for info in archive.infolist()}.values():
             if info.filename.startswith("samples/") and info.filename.endswith(".json"):
                 yield _unpacked(archive, info, path)
 
