@@ -18,7 +18,7 @@ from perl_eval.exporting.tables_out import TABLES
 from perl_eval.exporting.trl_rows import TRL, SplitRows
 from perl_eval.exporting.verdicts_out import VERDICTS
 from perl_eval.records import Completion, HumanLabel, Judgement
-from perl_eval.sources import brought, imported_rows, rows
+from perl_eval.sources import brought, imported, imported_rows, judgement_files, label_files, rows
 from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import HowRead
 from perl_eval.sources.rows import Row
@@ -29,7 +29,7 @@ __all__ = ["EXPORTS", "layout_named", "run", "told"]
 EXPORTS: Sequence[Layout] = (*ANSWERS, *VERDICTS, *LABELS, *TRL, *TABLES)
 """All layouts that can be written."""
 _CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels", Row: "rows"}
-_NOTHING = (None, "", (), {}, 0, "stop", False)
+_NOTHING: tuple[Any, ...] = (None, "", (), {}, 0, "stop", False)
 """Values of fields that say nothing that another tool would miss."""
 _FEW = 8
 
@@ -176,13 +176,13 @@ def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, 
         return _imported(path, tally)
     home = folder / "taken"
     if kinds == [Completion]:
-        brought.imported.take_completions(path, home, how=how)
+        imported.take_completions(path, home, how=how)
     elif kinds == [Judgement]:
-        brought.judgement_files.take_judgements(path, home, how=how)
+        judgement_files.take_judgements(path, home, how=how)
     elif kinds == [HumanLabel]:
-        brought.label_files.take_labels(path, home, format=how.format, columns=how.columns, means=how.means)
+        label_files.take_labels(path, home, format=how.format, columns=how.columns, means=how.means)
     else:
-        brought.imported.take(path, home, how=how)
+        imported.take(path, home, how=how)
     tally.read = f"{path}: {brought.told(home)}"
     held = [kind for kind in _CALLED if kind is not Row and _holds(home, kind)]
     return run_folder.read(home, _one_of(held, layout, what, path))

@@ -209,6 +209,8 @@ def told(folder: Path) -> str:
         counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")
     said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
+    if unused := notes.get("unused"):
+        said.append(f"not read: {_few(unused)}")
     return "; ".join(said)
 
 

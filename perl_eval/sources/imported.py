@@ -33,6 +33,7 @@ Form = Literal[
     "mt-bench",
 ]
 FORMS: tuple[Form, ...] = get_args(Form)
+_TABLE = "table"
 _SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
 
 
@@ -128,7 +129,17 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
             "derived": dict(reading.derived),
             "left_out": dict(reading.left_out),
         }
+        if unused := _unused(found, asked.columns, going.notes["format"]):
+            going.notes["unused"] = unused
     return going.folder
+
+
+def _unused(found: Brought, columns: Mapping[str, str], format: str) -> list[str]:
+    """Return the columns of a plain table that nothing is read from."""
+    if format != _TABLE or not found.head:
+        return []
+    used = {*columns.values(), *(name for names in completions.FIELDS.values() for name in names)}
+    return [str(name) for name in found.head[0] if name not in used]
 
 
 def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "") -> Path:

@@ -270,3 +270,12 @@ def test_anothers_run_json_is_no_card(tmp_path: Path) -> None:
 def test_the_field_that_is_no_text_is_named(row: dict[str, Any], field: str) -> None:
     with pytest.raises(DataError, match=f"field '{field}': is neither text nor a list of turns"):
         completions([row])
+
+
+def test_columns_that_nothing_is_read_from_are_said(tmp_path: Path) -> None:
+    rows = [{"question": "q", "response": "a", "rating": 4, "rater": "ann"}]
+    assert sources.told(sources.take(lines(tmp_path / "x.jsonl", rows), tmp_path / "out")).endswith(
+        "; not read: rating, rater"
+    )
+    known = [{"instruction": "q", "output": "a", "generator": "m", "dataset": "d"}]
+    assert "not read" not in sources.told(sources.take(lines(tmp_path / "y.jsonl", known), tmp_path / "known"))
