@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -280,17 +280,20 @@ def _past_comma(text: str, handle: TextIO) -> tuple[str, bool]:
 def _delimited(path: Path, delimiter: str) -> Iterator[Cells]:
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # its own is 131,072, less than a long answer
     with _reading(path, newline="") as handle:
-        table = csv.DictReader(handle, delimiter=delimiter, strict=True)
-        row = 0
+        table, row = csv.reader(handle, delimiter=delimiter, strict=True), 0
         try:
-            names = table.fieldnames or []
+            names = next(table, [])
             if len(set(names)) != len(names):
-                twice = next(name for name in names if list(names).count(name) > 1)
+                twice = next(name for name in names if names.count(name) > 1)
                 raise DataError("stands twice in the header", file=path, field=str(twice), fix="name each column once")
-            for cells in table:
-                if None in cells:
+            turned = [name for name in names if name in TURN_COLUMNS]
+            for cells in filter(None, table):
+                if len(cells) > len(names):
                     raise DataError(f"has more cells than the {len(names)} of the header", file=path, row=row)
-                yield {name: turns_in(cell) if name in TURN_COLUMNS else cell for name, cell in cells.items()}
+                found: dict[str, Any] = dict(zip_longest(names, cells))
+                for name in turned:
+                    found[name] = turns_in(found[name])
+                yield found
                 row += 1
         except csv.Error as error:
             why = f"is not CSV ({error}): a quote in it is not closed, or not doubled"

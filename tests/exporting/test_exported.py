@@ -209,7 +209,7 @@ def test_alpaca_eval_comes_to_our_win_rate(tmp_path: Path, judged: Any) -> None:
     metrics = pytest.importorskip("alpaca_eval.metrics")
     file = pe.export(judged, to="alpaca-eval-annotations", out=tmp_path / "annotations.json").file
     theirs = metrics.get_winrate(pandas.read_json(file))
-    ours = pe.score(judged)["win rate, undecided half"]
+    ours = pe.score(judged)["win rate, from probabilities"]
     assert theirs["win_rate"] / 100 == pytest.approx(ours.value)
     assert theirs["n_total"] == ours.n
 
@@ -225,7 +225,7 @@ def test_argilla_reads_labels(tmp_path: Path) -> None:
 
 
 def test_label_studio_reads_labels(tmp_path: Path) -> None:
-    converter = pytest.importorskip("label_studio_sdk.converter")
+    converter = pytest.importorskip("label_studio_sdk.converter.converter")
     people = [HumanLabel("u1", "q1", "g1", name, label) for name, label in (("ann", "win"), ("bob", "tie"))]
     file = pe.export(people, to="label-studio", out=tmp_path / "tasks.json").file
     config = (

@@ -22,6 +22,7 @@ from perl_eval.records import Completion, Estimate, Judgement, Message
 from perl_eval.scoring import score
 from perl_eval.sources.brought import HowRead, completions_in
 from perl_eval.sources.completions import completions
+from perl_eval.sources.containers import opened
 from perl_eval.sources.formats import inspect_logs as inspect_formats
 from perl_eval.sources.recognition import FORMATS
 from perl_eval.storage import run_folder
@@ -813,6 +814,7 @@ def test_logs_that_inspect_itself_wrote(tmp_path: Path, monkeypatch: pytest.Monk
     for source in inspect_logs(tmp_path):
         theirs = {(str(s.id), s.epoch - 1): s.output.completion for s in read_eval_log(source).samples or []}
         by_package = sorted(completions(source), key=lambda one: one.id), judged(source)
+        assert inspect_formats._read_by_inspect(opened(source)) is not None
         assert {(one.item, one.draw): one.text for one in by_package[0]} == theirs
         assert len(by_package[1]) == 3 * len(theirs) == 18
         with monkeypatch.context() as patch:
