@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -55,16 +56,21 @@ def export(
     """
     from perl_eval.labelling.serve import SESSION
 
-    if not to and not ((source / SESSION).is_file() or source.name == SESSION):
+    is_session = (source / SESSION).is_file() or source.name == SESSION
+    if not to and not is_session:
         if not source.exists():
             raise UserError(f"no such file or folder: {source}", "check the path")
         raise UserError(f"{source} is no session of annotate", "say what to write with --to; --formats lists what")
-    if to:
-        _to(source, out, to, what, policy, how_read(format, column, requests, means))
-        return
     from perl_eval.labelling import export as verb
     from perl_eval.labelling.export import FORMS
 
+    if to and is_session:
+        with TemporaryDirectory() as folder:
+            _to(verb(source, Path(folder) / "labels"), out, to, what, policy, how_read("", None))
+        return
+    if to:
+        _to(source, out, to, what, policy, how_read(format, column, requests, means))
+        return
     one_of("--form", form, FORMS)
     chosen: Any = form
     done(verb(source, out, form=chosen))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,20 @@ def _label_studio(found: Sequence[HumanLabel], out: Path, tally: Tally) -> None:
     def result(name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"from_name": name, "to_name": "item", "type": kind, "value": value}
 
-    def annotation(one: HumanLabel) -> dict[str, Any]:
+    def annotation(place: int, one: HumanLabel) -> dict[str, Any]:
         results = [
             result("label", "choices", {"choices": [one.label]}),
             result("annotator", "textarea", {"text": [one.annotator]}),
         ]
-        return {"result": [*results, *([result("note", "textarea", {"text": [one.note]})] if one.note else [])]}
+        return {
+            "id": place,
+            "result": [*results, *([result("note", "textarea", {"text": [one.note]})] if one.note else [])],
+        }
 
+    numbers = count(1)  # Label Studio's exports number tasks and annotations
     tasks = [
-        {"data": _about(given[0]), "annotations": [annotation(one) for one in given]}
-        for given in _by_unit(found).values()
+        {"id": task, "data": _about(given[0]), "annotations": [annotation(next(numbers), one) for one in given]}
+        for task, given in enumerate(_by_unit(found).values(), start=1)
     ]
     write_json(out, tasks, tally)
     tally.rows = len(found)

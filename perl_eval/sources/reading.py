@@ -116,6 +116,7 @@ class Format:
             TRL's columns for rows, and the records themselves for judgements and labels. Raises DataError with file,
             row and field.
         weak: Whether so little tells it that a file of another kind may look like it.
+        plain: Whether its rows are prompts and answers in columns as they are, which need no other files or keys.
         needs: The columns (of a document the keys) that tell it, with ``|`` between the names that one may have.
     """
 
@@ -125,6 +126,7 @@ class Format:
     matches: Callable[[Brought], bool]
     read: Callable[[Brought, Import], Iterator[Any]]
     weak: bool = False
+    plain: bool = False
     needs: str = ""
 
 

@@ -31,6 +31,8 @@ __all__ = ["JudgedRows", "Known", "agree_on", "asked_of", "audit_on", "judged_ro
 
 BUILT, RECORDED, JUDGED, AGREE, AUDIT = "rows", "recorded", "judged", "agree", "audit"
 """The folders that the steps have in the output folder."""
+_PROMPT = "preference"
+"""The prompt where nobody names one, as of `perl_eval.judge`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def asked_of(known: Known) -> tuple[Judge, JudgeOptions]:
 
     if not known.by:
         raise UserError(f"nobody is named who judges {known.what}", "give by='chat:MODEL', or another judge")
-    return open_judge(known.by) if isinstance(known.by, str) else known.by, known.asking or JudgeOptions()
+    return open_judge(known.by) if isinstance(known.by, str) else known.by, known.asking or JudgeOptions(_PROMPT)
 
 
 def _say_dropped(known: Known, answers: Path) -> None:

@@ -48,5 +48,6 @@ CHAT = Format(
     "dialogues in `messages` (or ShareGPT's), the last turn the answer",
     _matches,
     _read,
+    plain=True,
     needs="messages|conversations",
 )
