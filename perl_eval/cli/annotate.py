@@ -1,4 +1,4 @@
-"""Verbs about people's labels: annotate, export."""
+"""The verb annotate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Out, Seed, one_of
+from perl_eval.cli.shared_options import Seed, one_of
 
 
 def annotate(
@@ -56,17 +56,3 @@ def annotate(
         typer.echo("stop with Ctrl-C; labels are kept", err=True)
 
     done(verb.run(a, b, out, options=options, address=address, announce=announce))
-
-
-def export(
-    session: Annotated[Path, typer.Argument(help="The folder that annotate made; it may be in use.")],
-    out: Out,
-    form: Annotated[str, typer.Option(help="labels (for agree), argilla or label-studio.")] = "labels",
-) -> None:
-    """Labels of a session to HumanLabel records, or to the files of other tools."""
-    from perl_eval.labelling import export as verb
-    from perl_eval.labelling.export import FORMS
-
-    one_of("--form", form, FORMS)
-    chosen: Any = form
-    done(verb(session, out, form=chosen))

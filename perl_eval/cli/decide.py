@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Out, how_read, judgements_at, labels_at
+from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Means, Out, how_read, judgements_at, labels_at
 from perl_eval.errors import OptionError
 
 __all__ = ["decide"]
@@ -36,6 +36,7 @@ def decide(
     level: Level = 0.95,
     format: FileFormat = "",
     column: LabelColumn = None,
+    means: Means = None,
 ) -> None:
     """Which policy is better, as people would see it; or what would settle it. Exit code 0 decided, 3 not.
 
@@ -47,7 +48,7 @@ def decide(
     if fail_under is not None and not -1 <= fail_under <= 1:
         raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
     found = [judgements_at(source, out) for source in sources]
-    people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
+    people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
     folder, said = verb.run(found, out, labels=people, options=options)
     lines = [verb.sentence(part, options) for part in said]
     typer.echo("\n".join(lines))

@@ -22,6 +22,7 @@ from perl_eval.cli import (
     decide,
     default_out,
     demo,
+    export,
     import_,
     judge,
     jury,
@@ -94,7 +95,7 @@ app.command()(power.power)
 app.command()(plan.plan)
 app.command("import")(import_.import_)
 app.command()(annotate.annotate)
-app.command()(annotate.export)
+app.command()(export.export)
 app.command()(posterior.posterior)
 app.command()(report.report)
 app.command()(demo.demo)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perl_eval.scoring.decide import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
+    from perl_eval.verbs.on_rows import Known
 
 from perl_eval.verbs.given import Source, home_of, kept, needed, records_in
 
@@ -154,11 +155,12 @@ def score(
 
 
 def agree(
-    judgements: Source,
-    labels: Source,
+    judgements: Source = None,
+    labels: Source = None,
     *,
     out: str | Path | None = None,
     options: AgreeOptions | None = None,
+    on: Known | None = None,
 ) -> Estimates:
     """How far people agree, a judge with them, and the judge's rates corrected by their labels.
 
@@ -168,6 +170,8 @@ def agree(
             Argilla, votes of MT-bench or Chatbot Arena), or HumanLabel records.
         out: Folder to keep the figures in.
         options: How figures are estimated.
+        on: In place of both: rows that people have judged, and who judges them now, see
+            `perl_eval.verbs.on_rows.Known`; rows, judgements and labels are kept in the folder beside the figures.
 
     Raises:
         UserError: Nobody labelled what was judged.
@@ -184,6 +188,12 @@ def agree(
     """
     from perl_eval.scoring.agree import run
 
+    if on is not None:
+        from perl_eval.verbs.on_rows import agree_on, asked_of
+
+        _alone(on, judgements, labels)
+        judge, how = asked_of(on)
+        return kept(Estimates, out, lambda home: agree_on(on, home, judge=judge, options=how, how=options))
     needed(judgements, "judgements", _JUDGEMENTS)
     needed(labels, "labels", _LABELS)
     with records_in(judgements, Judgement, out=out) as judged, records_in(labels, HumanLabel, out=out) as people:
@@ -227,14 +237,15 @@ def decide(
         return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
 
 
-def audit(
-    judgements: Source,
-    labels: Source,
+def audit(  # noqa: PLR0913 (the seventh stands in place of the first two)
+    judgements: Source = None,
+    labels: Source = None,
     *,
     out: str | Path | None = None,
     again: Source = None,
     attack: Source = None,
     options: AuditOptions | None = None,
+    on: Known | None = None,
 ) -> Estimates:
     """What a judge is worth: agreement with people, repeatability, position, length, attacks, cost.
 
@@ -245,6 +256,7 @@ def audit(
         again: The same judged once more, with a ledger of its own.
         attack: A run folder of ``perl-eval judge --attack``.
         options: How the judge is audited.
+        on: In place of judgements and labels; see `agree`.
 
     Raises:
         UserError: Nobody labelled what was judged.
@@ -261,6 +273,12 @@ def audit(
     from perl_eval.scoring.audit import run
     from perl_eval.scoring.audit_options import Sources
 
+    if on is not None:
+        from perl_eval.verbs.on_rows import asked_of, audit_on
+
+        _alone(on, judgements, labels, again, attack)
+        judge, how = asked_of(on)
+        return kept(Estimates, out, lambda home: audit_on(on, home, judge=judge, options=how, how=options))
     needed(judgements, "judgements", _JUDGEMENTS)
     needed(labels, "labels", _LABELS)
     sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
@@ -268,6 +286,12 @@ def audit(
         assert given is not None
         assert people is not None
         return kept(Estimates, out, lambda home: run(given, people, home, sources=sources, options=options))
+
+
+def _alone(on: Known, *others: Source) -> None:
+    """Refuse what is given beside rows that are to be judged."""
+    if any(other is not None for other in others):
+        raise UserError(f"on={on.what!r} stands beside judgements or labels", "give one or the other")
 
 
 def power(
