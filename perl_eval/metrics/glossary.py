@@ -37,7 +37,6 @@ _RATES = {
     named.YES_RATE_ANYTIME: "the same with an interval that holds however it was decided when to stop",
     named.MEAN_SCORE: "mean of the scores given on a scale",
     named.MEAN_SCORE_DIFFERENCE: "difference of two policies' mean scores on the same items",
-    "mean score difference, bootstrap": "the same with a bootstrap interval",
     named.NO_RATE: "no over judged items",
     "yes rate, unjudged no": "yes rate if every unjudged item were a no",
     "yes rate, unjudged yes": "yes rate if every unjudged item were a yes",
@@ -68,9 +67,7 @@ _DECISIONS = {
 }
 _COMPARISONS = {
     named.WIN_RATE_DIFFERENCE: "difference of two policies' win rates on the same items",
-    "win rate difference, bootstrap": "the same with a bootstrap interval",
     named.WIN_RATE_DIFFERENCE_UNDECIDED_HALF: "the same with undecided half",
-    "win rate difference, undecided half, bootstrap": "the same with undecided half and a bootstrap interval",
     named.MCNEMAR_P: "p-value that two policies win equally often on the same items",
     named.STRENGTH: "log odds of beating an average policy, ties aside",
 }
@@ -146,6 +143,11 @@ _AGREE = {
     named.ALT_TEST_BEATEN_ONE_PERSON: "1 if it does not, after correction for several people",
     named.ALT_TEST_WINNING_RATE: "share of people that the judge may stand in for; passes at one half",
     named.ALT_TEST_ADVANTAGE: "chance that the judge agrees with the others at least as well as a person does",
+    named.ALT_TEST_WINNING_RATE_BALANCED: "the winning rate with each label counting alike, however rare",
+    named.ALT_TEST_ADVANTAGE_BALANCED: "the advantage with each label counting alike, however rare",
+    named.ALT_TEST_WINNING_RATE_CONSTANT: "what a judge that always says the commonest label would get",
+    named.ALT_TEST_WINNING_RATE_BASE_RATES: "what a judge that draws labels by their shares would get",
+    named.ALT_TEST_PASSES: "1 if the judge may stand in for people; unknown where one that knows nothing would pass",
     named.JUDGE_JUDGE_EXACT_AGREEMENT: "share of units where a cheap and a strong judge say the same",
     named.JUDGE_JUDGE_COHEN_KAPPA: "kappa of a cheap and a strong judge",
     "win rate, corrected by PPI++": "win rate corrected by trusted labels of a part",
@@ -189,9 +191,7 @@ _PLAN = {
 _TASKS = {
     named.VQA_ACCURACY: "the official VQA metric",
     named.VQA_ACCURACY_DIFFERENCE: "difference of two policies' VQA accuracy on the same questions",
-    "VQA accuracy difference, bootstrap": "the same with a bootstrap interval",
     named.ACTION_STEP_MATCH_DIFFERENCE: "difference of two policies' shares of right steps",
-    "action step match difference, bootstrap": "the same with a bootstrap interval",
     named.JUDGE_RULE_EXACT_AGREEMENT: "share of steps where judge and rule say the same",
     named.JUDGE_RULE_COHEN_KAPPA: "kappa of judge and rule",
     named.ACTION_TYPE_MATCH: "share of steps with the right type of action",

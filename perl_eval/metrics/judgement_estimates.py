@@ -211,7 +211,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
         if key[0] == other_key[0] == "score" and (key[1], *key[3:]) == (other_key[1], *other_key[3:]):
             ours, theirs = _by_draw(one), _by_draw(other)
             places = list(ours.keys() | theirs.keys())
-            gaps = paired_differences(
+            gap = paired_differences(
                 [ours[place].score if place in ours else None for place in sorted(places)],
                 [theirs[place].score if place in theirs else None for place in sorted(places)],
                 name=named.MEAN_SCORE_DIFFERENCE,
@@ -220,7 +220,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
             )
             simulated = any(record.simulated for record in (*one, *other))
             asked = _asked(compared, "score", key[2], (key[1], key[4], key[5]))
-            found += about(gaps, replace(asked, minus=other_key[2]), simulated=simulated)
+            found += about([gap], replace(asked, minus=other_key[2]), simulated=simulated)
     return found
 
 

@@ -118,7 +118,7 @@ def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], h
         groups.append(record.group)
     if not judge:
         return [undefined(name, "no labelled pair has one side of the judge's family")]
-    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.bootstrap)[:1]
+    return [paired_differences(judge, people, name=name, clusters=groups, bounds=(-1.0, 1.0), resampling=how.bootstrap)]
 
 
 def _in_family(policy: str, family: Sequence[str]) -> bool:
