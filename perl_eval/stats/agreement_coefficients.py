@@ -307,7 +307,7 @@ def krippendorff_alpha(
         products = counts[:, :, None] * counts[:, None, :]
         products[:, np.arange(size), np.arange(size)] -= counts
         each = (raters >= 2) / np.maximum(raters - 1, 1)
-        return (products * each[:, None, None]).reshape(len(counts), size * size)
+        return np.asarray((products * each[:, None, None]).reshape(len(counts), size * size), np.float64)
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         coincidences = sums.reshape(len(sums), size, size)
