@@ -12,10 +12,10 @@ from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of, weights
 from perl_eval.stats.intervals import proportion, undefined
 
-__all__ = ["PSEUDO", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
+__all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
 
 FloatArray = NDArray[np.float64]
-_SMALL_CLASS = 5
+SMALL_CLASS = 5
 """With fewer labels of a class than this, the corrected interval is not to be trusted."""
 PSEUDO = 2.0
 """Sum of squares of the two pseudo-residuals, +1 and -1."""
@@ -71,7 +71,7 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     if n < 2:
         return undefined(name, "fewer than two items are labelled", n=n, method="PPI++")
     binary = bool(np.isin(truth, (0.0, 1.0)).all())
-    if binary and min(truth.sum(), n - truth.sum()) < _SMALL_CLASS:
+    if binary and min(truth.sum(), n - truth.sum()) < SMALL_CLASS:
         return proportion(name, truth, clusters=groups, level=level)
     weight = _tuned_weight(truth, judged, rest)
     residual = truth - weight * judged
@@ -124,8 +124,8 @@ def rogan_gladen(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     negatives = len(truth) - positives
     if not len(rest):
         return undefined(name, "every item is labelled; take their own rate", n=n, method=method)
-    if min(positives, negatives) < _SMALL_CLASS:
-        reason = f"fewer than {_SMALL_CLASS} labels of a kind: {positives} of yes, {negatives} of no"
+    if min(positives, negatives) < SMALL_CLASS:
+        reason = f"fewer than {SMALL_CLASS} labels of a kind: {positives} of yes, {negatives} of no"
         return undefined(name, reason, n=n, method=method)
     sensitivity, specificity = float(judged[truth == 1].mean()), float(1 - judged[truth == 0].mean())
     gain, q = sensitivity + specificity - 1, float(rest.mean())
