@@ -127,12 +127,14 @@ def main() -> None:
     begun, cells = time.perf_counter(), grid(corners=asked.corners)
     places = [place for place, cell in enumerate(cells) if not asked.kind or any(k in cell.kind for k in asked.kind)]
     work = partial(_run_place, corners=asked.corners, draws=asked.draws, seed=asked.seed)
+    results = []
     with ProcessPoolExecutor(asked.workers) as pool:
-        results = list(pool.map(work, places))
+        for result in pool.map(work, places):
+            results.append(result)
+            if asked.json:  # what is there after an hour is worth having
+                asked.json.write_text(json.dumps([asdict(one) for one in results], indent=1), "utf-8")
     print(table(results))
     print(f"\n{len(results)} cells, {asked.draws} draws each, {time.perf_counter() - begun:.0f} s")
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(result) for result in results], indent=1), "utf-8")
     short = [one for one in worst(results) if one.coverage is not None and one.coverage < asked.least]
     for one in short:
         print(f"{one.kind} ({one.setting}) holds {one.coverage:.3f}, less than {asked.least}", file=sys.stderr)

@@ -60,7 +60,12 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.LONGER_PREFERRED_RATE_JUDGE,
                 named.LONGER_PREFERRED_RATE_PEOPLE,
             ),
-            *(named.SELF_PREFERENCE, named.ATTACK_SUCCESS_RATE),
+            *(
+                named.SELF_PREFERENCE,
+                named.ATTACK_SUCCESS_RATE,
+                named.CHANGES_WITHOUT_ATTACK,
+                named.ATTACK_SUCCESS_BEYOND_OWN_CHANGES,
+            ),
         ),
     ),
     (
