@@ -16,14 +16,18 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from coverage_cells import Cell, grid, is_cached
-
 from perl_eval.records import Estimate
+
+from coverage_agreement import agreement, alt_tests, juries, panels, scores_of_two
+from coverage_cells import Cell, is_cached
+from coverage_corrected import corrections
+from coverage_rates import halves, lengths, means, orders, paired, rankings, rates, stopped
+from coverage_scores import classifiers, posteriors, reward_models
 
 NOMINAL = 0.95
 
@@ -41,6 +45,17 @@ class Result:
     too_low: float
     width: float | None
     without: float
+
+
+@cache
+def grid(*, corners: bool = False) -> list[Cell]:
+    """Return all cells, or the corners only."""
+    parts = (
+        *(rates, halves, means, paired, orders, rankings, agreement, panels, alt_tests, scores_of_two, juries),
+        *(classifiers, reward_models, corrections, lengths, stopped, posteriors),
+    )
+    found = [cell for part in parts for cell in part()]
+    return [cell for cell in found if cell.corner] if corners else found
 
 
 def outcome_of(truth: float | None, estimate: Estimate) -> tuple[float, float, float, float]:
