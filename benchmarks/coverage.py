@@ -21,13 +21,13 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from perl_eval.records import Estimate
-
 from coverage_agreement import agreement, alt_tests, juries, panels, scores_of_two
 from coverage_cells import Cell, is_cached
 from coverage_corrected import corrections
 from coverage_rates import halves, lengths, means, orders, paired, rankings, rates, stopped
 from coverage_scores import classifiers, posteriors, reward_models
+
+from perl_eval.records import Estimate
 
 NOMINAL = 0.95
 

@@ -7,7 +7,19 @@ from functools import cache, partial
 from itertools import product
 
 import numpy as np
+from coverage_cells import (
+    QUICK,
+    Cell,
+    Drawn,
+    FloatArray,
+    Generator,
+    clusters_of,
+    copied,
+    named,
+    setting,
+)
 from numpy.typing import NDArray
+
 from perl_eval.records import Estimate
 from perl_eval.stats.agreement_coefficients import (
     cohen_kappa,
@@ -21,18 +33,6 @@ from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.human_panel import ceiling, human_judge
 from perl_eval.stats.rater_correlation import EIGENVALUE, KISH, likeness
-
-from coverage_cells import (
-    QUICK,
-    Cell,
-    Drawn,
-    FloatArray,
-    Generator,
-    clusters_of,
-    copied,
-    named,
-    setting,
-)
 
 __all__ = ["agreement", "alt_tests", "juries", "panels", "scores_of_two"]
 

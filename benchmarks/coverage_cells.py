@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling
 

@@ -7,17 +7,6 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from perl_eval.records import Estimate
-from perl_eval.stats.corrected_difference import Differences, corrected_difference
-from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
-from perl_eval.stats.survey_weights import (
-    WeightedSample,
-    draw,
-    inclusion_probabilities,
-    weighted_mean,
-    weighted_prediction_powered_mean,
-)
-
 from coverage_cells import (
     QUICK,
     Cell,
@@ -27,6 +16,17 @@ from coverage_cells import (
     clusters_of,
     copied,
     setting,
+)
+
+from perl_eval.records import Estimate
+from perl_eval.stats.corrected_difference import Differences, corrected_difference
+from perl_eval.stats.correction import Sample, corrected_shares, prediction_powered_mean, rogan_gladen
+from perl_eval.stats.survey_weights import (
+    WeightedSample,
+    draw,
+    inclusion_probabilities,
+    weighted_mean,
+    weighted_prediction_powered_mean,
 )
 
 __all__ = ["corrections"]

@@ -7,18 +7,6 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
-from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Resampling
-from perl_eval.stats.intervals import mean, sparse_mean
-from perl_eval.stats.length import equal_length_win_rate
-from perl_eval.stats.mean_score import mean_score
-from perl_eval.stats.paired import mcnemar, paired_outcomes
-from perl_eval.stats.position_bias import position_bias
-from perl_eval.stats.ranking import Comparison, rank
-from perl_eval.stats.sequential import StopRule
-from perl_eval.stats.winrate import sign_test, win_rates, yes_rates
-
 from coverage_cells import (
     OUTCOMES,
     QUICK,
@@ -31,6 +19,18 @@ from coverage_cells import (
     named,
     setting,
 )
+from numpy.typing import NDArray
+
+from perl_eval.records import Estimate
+from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.intervals import mean, sparse_mean
+from perl_eval.stats.length import equal_length_win_rate
+from perl_eval.stats.mean_score import mean_score
+from perl_eval.stats.paired import mcnemar, paired_outcomes
+from perl_eval.stats.position_bias import position_bias
+from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.sequential import StopRule
+from perl_eval.stats.winrate import sign_test, win_rates, yes_rates
 
 __all__ = ["halves", "lengths", "means", "orders", "paired", "rankings", "rates", "stopped"]
 

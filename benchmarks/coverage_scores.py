@@ -7,7 +7,17 @@ from functools import cache, partial
 from itertools import product
 
 import numpy as np
+from coverage_cells import (
+    Cell,
+    Drawn,
+    FloatArray,
+    Generator,
+    clusters_of,
+    copied,
+    setting,
+)
 from numpy.typing import NDArray
+
 from perl_eval.bayes.divergences import forward_kl, log_normaliser, log_normaliser_above, reverse_kl
 from perl_eval.records import Estimate
 from perl_eval.stats.calibration import calibration_error
@@ -17,16 +27,6 @@ from perl_eval.stats.classification import (
     balanced_accuracy,
     pair_accuracy,
     within_context_accuracy,
-)
-
-from coverage_cells import (
-    Cell,
-    Drawn,
-    FloatArray,
-    Generator,
-    clusters_of,
-    copied,
-    setting,
 )
 
 __all__ = ["classifiers", "posteriors", "reward_models"]

@@ -299,7 +299,9 @@ def _figure(
         found = intervals.mean(name, values, level=level)
         found = replace(found, method=f"{method}; {found.method} over prompts")
     else:
-        half = float(stdtrit(max(1.0, sizes[0] - 1), (1 + level) / 2) * np.sqrt(variances[0]))
+        # The variance is known from the squares of the weights, which are worth fewer draws than the weights.
+        degrees = max(1.0, float(effective_size(2 * weights)[0]) - 1)
+        half = float(stdtrit(degrees, (1 + level) / 2) * np.sqrt(variances[0]))
         value = float(values[0])
         found = Estimate(name, value, value - half, value + half, draws, 0, f"{method}; delta method", level)
     return doubted(found, weights)

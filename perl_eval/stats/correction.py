@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of, weights
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
@@ -191,8 +191,10 @@ def corrected_shares(
     """Estimate the true share of each of several outcomes by undoing the judge's confusion of them.
 
     With ``M[k, j]`` the share of labelled items of true outcome j that the judge calls k, and q the judge's shares on
-    the rest, the shares are ``M^-1 q``, kept in [0, 1]: Rogan and Gladen's estimator for more than two outcomes. Items,
-    or clusters, are resampled, labelled ones and the rest together.
+    the rest, the shares are ``M^-1 q``, kept in [0, 1]: Rogan and Gladen's estimator for more than two outcomes. The
+    interval is from draws in which each item, or cluster, has an exponential weight, labelled ones and the rest together,
+    and each outcome has one more label that the judge gets right, one that it does not, and half a verdict on the rest,
+    all with gamma weights: a judge that made no error on a few labels may still make some.
 
     Args:
         truth: True outcome of each labelled item.
@@ -200,7 +202,10 @@ def corrected_shares(
         rest: The judge's outcome of each other item.
         labels: All outcomes there can be.
         clusters: What shares a source, of the labelled items and then the rest.
-        resampling: Draws, seed and level; the interval is by percentile.
+        resampling: Draws, seed and level; the interval is by percentile, and holds the share itself.
+
+    Source: Rubin, Annals of Statistics 9 (1981), 130-134, for the weights; the prior is Lang and Reiczigel's, of
+        Preventive Veterinary Medicine 113 (2014), 13-22, for more than two outcomes.
 
     Returns:
         ``corrected share`` of each outcome.
@@ -219,15 +224,25 @@ def corrected_shares(
         return {label: undefined("corrected share", reason, n=n, method=method) for label in labels}
     distinct, counts = merge(cluster_sums(rows, clusters))
     number = int(counts.sum())
-    sums = np.concatenate([block @ distinct for block in weights(counts, how, width=rows.shape[1])])
+    rng, prior = np.random.default_rng(how.seed), np.concatenate([_prior(size), np.full(size, 0.5)])
+    sums = rng.gamma(counts, size=(how.draws, len(counts))) @ distinct + rng.gamma(prior, size=(how.draws, len(prior)))
     drawn = [part for one in sums if (part := _inverted(one, size)) is not None]
     found = {}
     for place, label in enumerate(labels):
         spread = spread_of(float(value[place]), np.array([part[place] for part in drawn]), how, clusters=number)
+        low, high = spread.low, spread.high
+        if low is not None and high is not None and spread.value is not None:
+            low, high = min(low, spread.value), max(high, spread.value)
         found[label] = Estimate(
-            "corrected share", spread.value, spread.low, spread.high, n, 0, method, how.level, reason=spread.reason
+            "corrected share", spread.value, low, high, n, 0, method, how.level, reason=spread.reason
         )
     return found
+
+
+def _prior(size: int) -> FloatArray:
+    """Return the weights of the labels that each outcome has more: right ones and wrong ones, one of each in all."""
+    wrong = 1 / max(size - 1, 1)
+    return (np.full((size, size), wrong) + (1 - wrong) * np.eye(size)).ravel()
 
 
 def _inverted(sums: FloatArray, size: int) -> FloatArray | None:

@@ -140,8 +140,10 @@ def proportion(
 ) -> Estimate:
     """Estimate a proportion with Wilson's interval.
 
-    Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / SE^2`` (SE clustered, at most n; the
-    effective number of clusters if all or none are hits) and z by the t quantile, see `clustered_error`.
+    Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / V`` (at most n; the effective number
+    of clusters if all or none are hits) and z by the t quantile, see `clustered_error`. V is the clustered variance, to
+    which one pseudo-cluster whose items are all alike adds its part, less where more than five clusters hold the rarer
+    outcome: of few such clusters, what a whole one would do is not seen.
 
     Args:
         name: Name of the figure.
@@ -176,10 +178,23 @@ def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: fl
         effective = found.effective
         degrees = max(1.0, effective - 1)
     else:
-        effective = float(len(data)) if found.error == 0 else value * (1 - value) / found.error**2
-        degrees = found.degrees
+        variance = found.error**2 + _pseudo_cluster(data, clusters, len(data) / found.effective)
+        effective, degrees = value * (1 - value) / variance, found.degrees
     effective = min(float(len(data)), effective)
     return wilson(value * effective, effective, _critical(level, degrees))
+
+
+def _pseudo_cluster(data: FloatArray, clusters: Codes, size: float) -> float:
+    """Return what a pseudo-cluster of a size adds to the variance of a mean of values in [0, 1].
+
+    Args:
+        data: Shape (n,).
+        clusters: Code of each value.
+        size: Items of the pseudo-cluster.
+    """
+    n, p = len(data), float(data.mean())
+    rarer = np.unique(clusters[data < 1 if p >= 0.5 else data > 0])
+    return size * p * (1 - p) / (n * max(n / size - 1, 1.0)) * min(1.0, _FEW / max(len(rarer), 1))
 
 
 def mean(
@@ -196,8 +211,8 @@ def mean(
     Without bounds it has Student's t interval. With bounds, values that are all at a bound are a proportion and have
     Wilson's interval (see `proportion`); others have Wilson's at the effective size ``p (1 - p) / V``, with p the mean
     on a scale from 0 to 1 and V its variance, to which one pseudo-value of variance ``p (1 - p)`` adds its part (two
-    where the values do not differ), as large as a cluster if clusters matter: of a few values near a bound, the spread
-    that was seen says too little. The quantile is t.
+    where the values do not differ), a pseudo-cluster as in `proportion` where clusters repeat: of a few values near a
+    bound, the spread that was seen says too little. The quantile is t.
 
     Args:
         name: Name of the figure.
@@ -248,10 +263,11 @@ def _bounded(estimate: Estimate, data: FloatArray, codes: Codes, bounds: tuple[f
     """Give the mean of bounded values Wilson's interval at the effective size, with pseudo-values."""
     scaled = (data - bounds[0]) / (bounds[1] - bounds[0])
     n, p, found = len(data), float(scaled.mean()), clustered_error(scaled, codes)
-    spread, largest = float(scaled.var(ddof=1)), n / found.effective
-    still = np.ptp(scaled) == 0
-    growth = largest if still else float(np.clip(found.error**2 * n / spread, 1.0, largest))
-    pseudo = (2 if still else 1) * growth * p * (1 - p) / (n * max(n / growth - 1, 1.0))
+    still, size = np.ptp(scaled) == 0, n / found.effective
+    if still or found.number == n:
+        pseudo = (2 if still else 1) * size * p * (1 - p) / (n * max(n / size - 1, 1.0))
+    else:
+        pseudo = _pseudo_cluster(scaled, codes, size)
     effective = p * (1 - p) / (found.error**2 + pseudo)
     degrees = found.effective - 1 if still else found.degrees
     low, high = wilson(p * effective, effective, _critical(estimate.level, max(1.0, degrees)))
