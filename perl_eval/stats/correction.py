@@ -17,6 +17,8 @@ __all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_po
 FloatArray = NDArray[np.float64]
 SMALL_CLASS = 5
 """With fewer labels of a class than this, the corrected interval is not to be trusted."""
+_CELLS = 4_000_000
+"""Cells of the largest table of weights held at once (32 MB)."""
 PSEUDO = 2.0
 """Sum of squares of the two pseudo-residuals, +1 and -1."""
 
@@ -192,9 +194,9 @@ def corrected_shares(
 
     With ``M[k, j]`` the share of labelled items of true outcome j that the judge calls k, and q the judge's shares on
     the rest, the shares are ``M^-1 q``, kept in [0, 1]: Rogan and Gladen's estimator for more than two outcomes. The
-    interval is from draws in which each item, or cluster, has an exponential weight, labelled ones and the rest together,
-    and each outcome has one more label that the judge gets right, one that it does not, and half a verdict on the rest,
-    all with gamma weights: a judge that made no error on a few labels may still make some.
+    interval is from draws in which each item, or cluster, has an exponential weight, labelled ones and the rest
+    together, and each outcome has one more label that the judge gets right, one that it does not, and half a verdict on
+    the rest, all with gamma weights: a judge that made no error on a few labels may still make some.
 
     Args:
         truth: True outcome of each labelled item.
@@ -225,7 +227,9 @@ def corrected_shares(
     distinct, counts = merge(cluster_sums(rows, clusters))
     number = int(counts.sum())
     rng, prior = np.random.default_rng(how.seed), np.concatenate([_prior(size), np.full(size, 0.5)])
-    sums = rng.gamma(counts, size=(how.draws, len(counts))) @ distinct + rng.gamma(prior, size=(how.draws, len(prior)))
+    sums = rng.gamma(prior, size=(how.draws, len(prior)))
+    for block in np.array_split(sums, max(1, how.draws * len(counts) // _CELLS)):
+        block += rng.gamma(counts, size=(len(block), len(counts))) @ distinct
     drawn = [part for one in sums if (part := _inverted(one, size)) is not None]
     found = {}
     for place, label in enumerate(labels):
