@@ -229,7 +229,7 @@ def corrected_shares(
     rng, prior = np.random.default_rng(how.seed), np.concatenate([_prior(size), np.full(size, 0.5)])
     sums = rng.gamma(prior, size=(how.draws, len(prior)))
     for block in np.array_split(sums, max(1, how.draws * len(counts) // _CELLS)):
-        block += rng.gamma(counts, size=(len(block), len(counts))) @ distinct
+        np.add(block, rng.gamma(counts, size=(len(block), len(counts))) @ distinct, out=block)
     drawn = [part for one in sums if (part := _inverted(one, size)) is not None]
     found = {}
     for place, label in enumerate(labels):

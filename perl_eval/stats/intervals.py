@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
-from perl_eval.stats.clustered_error import clustered_error
+from perl_eval.stats.clustered_error import ClusteredError, clustered_error
 
 __all__ = [
     "about",
@@ -140,10 +140,9 @@ def proportion(
 ) -> Estimate:
     """Estimate a proportion with Wilson's interval.
 
-    Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / V`` (at most n; the effective number
-    of clusters if all or none are hits) and z by the t quantile, see `clustered_error`. V is the clustered variance, to
-    which one pseudo-cluster whose items are all alike adds its part, less where more than five clusters hold the rarer
-    outcome: of few such clusters, what a whole one would do is not seen.
+    Where clusters repeat, n is divided by the design effect (the number is that of effective clusters if all or none
+    are hits), and z is the t quantile, see `clustered_error`. Of few clusters that hold the rarer outcome, the design
+    effect seen says little, and it is drawn towards the size of a cluster, see `_design_effect`.
 
     Args:
         name: Name of the figure.
@@ -178,23 +177,26 @@ def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: fl
         effective = found.effective
         degrees = max(1.0, effective - 1)
     else:
-        variance = found.error**2 + _pseudo_cluster(data, clusters, len(data) / found.effective)
-        effective, degrees = value * (1 - value) / variance, found.degrees
+        effective, degrees = len(data) / _design_effect(data, clusters, found), found.degrees
     effective = min(float(len(data)), effective)
     return wilson(value * effective, effective, _critical(level, degrees))
 
 
-def _pseudo_cluster(data: FloatArray, clusters: Codes, size: float) -> float:
-    """Return what a pseudo-cluster of a size adds to the variance of a mean of values in [0, 1].
+def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> float:
+    """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
 
-    Args:
-        data: Shape (n,).
-        clusters: Code of each value.
-        size: Items of the pseudo-cluster.
+    It is the clustered variance of the mean over that of independent items, d, drawn towards the size of a cluster, m:
+    ``(j d + w m) / (j + w)``, with j the clusters that hold the rarer outcome and ``w = min(1, (5 / j)^2)``: as if one
+    more such cluster had been seen whose items are all alike, which of few says much and of many hardly anything.
     """
-    n, p = len(data), float(data.mean())
-    rarer = np.unique(clusters[data < 1 if p >= 0.5 else data > 0])
-    return size * p * (1 - p) / (n * max(n / size - 1, 1.0)) * min(1.0, _FEW / max(len(rarer), 1))
+    n, p, size = len(data), float(data.mean()), len(data) / found.effective
+    rarer = len(np.unique(clusters[data < 1 if p >= 0.5 else data > 0]))
+    spread = float(data.var(ddof=1))
+    if not rarer or not spread:
+        return size
+    seen = float(np.clip(found.error**2 * n / spread, 1.0, size))
+    weight = min(1.0, (_FEW / rarer) ** 2)
+    return (rarer * seen + weight * size) / (rarer + weight)
 
 
 def mean(
@@ -209,9 +211,9 @@ def mean(
     """Estimate a mean, of independent values or of values in clusters.
 
     Without bounds it has Student's t interval. With bounds, values that are all at a bound are a proportion and have
-    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``p (1 - p) / V``, with p the mean
-    on a scale from 0 to 1 and V its variance, to which one pseudo-value of variance ``p (1 - p)`` adds its part (two
-    where the values do not differ), a pseudo-cluster as in `proportion` where clusters repeat: of a few values near a
+    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N p (1 - p) / (s^2 + p (1 - p) /
+    (N - 1))``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design effect
+    of `proportion`; the second part is a pseudo-value (two where the values do not differ): of a few values near a
     bound, the spread that was seen says too little. The quantile is t.
 
     Args:
@@ -263,12 +265,10 @@ def _bounded(estimate: Estimate, data: FloatArray, codes: Codes, bounds: tuple[f
     """Give the mean of bounded values Wilson's interval at the effective size, with pseudo-values."""
     scaled = (data - bounds[0]) / (bounds[1] - bounds[0])
     n, p, found = len(data), float(scaled.mean()), clustered_error(scaled, codes)
-    still, size = np.ptp(scaled) == 0, n / found.effective
-    if still or found.number == n:
-        pseudo = (2 if still else 1) * size * p * (1 - p) / (n * max(n / size - 1, 1.0))
-    else:
-        pseudo = _pseudo_cluster(scaled, codes, size)
-    effective = p * (1 - p) / (found.error**2 + pseudo)
+    still, growth = np.ptp(scaled) == 0, _design_effect(scaled, codes, found)
+    worth = n / growth
+    pseudo = (2 if still else 1) * p * (1 - p) / max(worth - 1, 1.0)
+    effective = worth * p * (1 - p) / (float(scaled.var(ddof=1)) + pseudo)
     degrees = found.effective - 1 if still else found.degrees
     low, high = wilson(p * effective, effective, _critical(estimate.level, max(1.0, degrees)))
     return replace(_stretched(replace(estimate, value=p, low=low, high=high), bounds), value=estimate.value)
