@@ -160,7 +160,11 @@ def _drift(anchors: Path, judgements: Path, out: Path, how: AuditOptions) -> Non
     folder = drift(anchors, judgements, out, options=how)
     show(folder)
     done(folder)
-    alarm = [one for one in run_folder.read(folder, Estimate) if one.name == named.DRIFT_ALARM and one.value == 1]
+    alarms = [one for one in run_folder.read(folder, Estimate) if one.name == named.DRIFT_ALARM]
+    for one in alarms:
+        if one.value is None:
+            typer.echo(f"{one.subject}: {one.reason}", err=True)
+    alarm = [one for one in alarms if one.value == 1]
     if alarm:
         typer.echo(f"alarm: {', '.join(one.subject for one in alarm)} no longer judges as it did", err=True)
         raise typer.Exit(_ALARM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -54,14 +54,25 @@ def kind_of(record: Judgement) -> Key:
     return record.kind, record.judge, record.policy_a, record.policy_b, record.dataset, record.prompt_sha256
 
 
+_STOPPED = "the run ended as soon as it was decided, and this is for a number of units fixed before"
+_HELD_ANYTIME = frozenset({named.WIN_RATE_UNDECIDED_HALF, named.WIN_MINUS_LOSS, named.YES_RATE, named.NO_RATE})
+"""Rates that such a run gives an anytime interval of, or of what says the same."""
+
+
 def estimate_judgements(
-    records: Iterable[Judgement], options: ScoreOptions | None = None, *, spread: Executor = here
+    records: Iterable[Judgement],
+    options: ScoreOptions | None = None,
+    *,
+    stopped: Collection[Key] = (),
+    spread: Executor = here,
 ) -> list[Estimate]:
     """Estimate everything that some judgements say, one set of figures for each thing compared.
 
     Args:
         records: Judgements of any judges, policies, data sets and prompts.
         options: How figures are estimated.
+        stopped: What was compared by runs that ended as soon as they were decided: p-values for a fixed number of units
+            do not hold there, nor do intervals of the rate that was watched, which has an anytime interval.
         spread: Where each thing compared is estimated; the figures are the same wherever.
     """
     how = options or ScoreOptions()
@@ -80,8 +91,18 @@ def estimate_judgements(
             dataset=dataset if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else "",
             prompt_sha256=prompt if sum(k[:5] == key[:5] for k in compared) > 1 else "",
         )
-        found += about(estimates, subject, simulated=any(record.simulated for record in group))
-    return [*found, *_compare_policies(compared, how)]
+        told = [_after_a_stop(one) for one in estimates] if key in stopped else estimates
+        found += about(told, subject, simulated=any(record.simulated for record in group))
+    return [*found, *_compare_policies(compared, how, stopped)]
+
+
+def _after_a_stop(estimate: Estimate) -> Estimate:
+    """Return a figure of a run that ended as soon as it was decided, without what does not hold there."""
+    if estimate.kind == "p-value" and estimate.value is not None:
+        return replace(estimate, value=None, reason=_STOPPED)
+    if estimate.name in _HELD_ANYTIME and estimate.low is not None:
+        return replace(estimate, low=None, high=None, reason=f"{_STOPPED}; the anytime interval holds")
+    return estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +196,15 @@ def _scores(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
 _FIGURES = {"pairwise": _pairwise, "yes_no": _yes_no, "score": _scores}
 
 
-def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+def _compare_policies(
+    compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions, stopped: Collection[Key]
+) -> list[Estimate]:
     """Compare policies that met the same baseline on the same items, and rank more than two policies.
 
     Args:
         compared: Judgements by what was compared, see `kind_of`.
         how: How figures are estimated.
+        stopped: What was compared by runs that ended as soon as they were decided.
     """
     found = _compare_scores(compared, how)
     settings: list[Setting] = sorted({(key[1], key[4], key[5]) for key in compared if key[0] == "pairwise"})
@@ -196,6 +220,8 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
                 asked = _asked(compared, "pairwise", one, (judge, dataset, prompt))
                 subject = replace(asked, minus=other, against=baseline)
                 estimates = _difference(here[one, baseline], here[other, baseline], how)
+                if any(("pairwise", judge, side, baseline, dataset, prompt) in stopped for side in (one, other)):
+                    estimates = [_after_a_stop(estimate) for estimate in estimates]
                 found += about(estimates, subject, simulated=simulated)
         if len({policy for pair in here for policy in pair}) > 2:
             for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
@@ -211,7 +237,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
         if key[0] == other_key[0] == "score" and (key[1], *key[3:]) == (other_key[1], *other_key[3:]):
             ours, theirs = _by_draw(one), _by_draw(other)
             places = list(ours.keys() | theirs.keys())
-            gaps = paired_differences(
+            gap = paired_differences(
                 [ours[place].score if place in ours else None for place in sorted(places)],
                 [theirs[place].score if place in theirs else None for place in sorted(places)],
                 name=named.MEAN_SCORE_DIFFERENCE,
@@ -220,7 +246,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
             )
             simulated = any(record.simulated for record in (*one, *other))
             asked = _asked(compared, "score", key[2], (key[1], key[4], key[5]))
-            found += about(gaps, replace(asked, minus=other_key[2]), simulated=simulated)
+            found += about([gap], replace(asked, minus=other_key[2]), simulated=simulated)
     return found
 
 

@@ -25,8 +25,13 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *("human-human Krippendorff alpha", named.HUMAN_CEILING, named.JUDGE_AT_THE_CEILINGS_TASK),
             *(
                 named.JUDGE_MINUS_HUMAN_CEILING,
+                named.ALT_TEST_PASSES,
                 named.ALT_TEST_WINNING_RATE,
+                named.ALT_TEST_WINNING_RATE_CONSTANT,
+                named.ALT_TEST_WINNING_RATE_BASE_RATES,
+                named.ALT_TEST_WINNING_RATE_BALANCED,
                 named.ALT_TEST_ADVANTAGE,
+                named.ALT_TEST_ADVANTAGE_BALANCED,
             ),
             *(
                 named.HUMAN_JUDGE_AUC_MAJORITY,
@@ -55,7 +60,12 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.LONGER_PREFERRED_RATE_JUDGE,
                 named.LONGER_PREFERRED_RATE_PEOPLE,
             ),
-            *(named.SELF_PREFERENCE, named.ATTACK_SUCCESS_RATE),
+            *(
+                named.SELF_PREFERENCE,
+                named.ATTACK_SUCCESS_RATE,
+                named.CHANGES_WITHOUT_ATTACK,
+                named.ATTACK_SUCCESS_BEYOND_OWN_CHANGES,
+            ),
         ),
     ),
     (
