@@ -11,7 +11,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -57,6 +57,7 @@ def build(store: Store, *, hosts: frozenset[str]) -> ASGIApp:
         KeyError: _not_there,
         Conflict: _in_conflict,
         UserError: _unserved,
+        ClientDisconnect: _gone,
     }
     return Guard(Starlette(routes=routes, exception_handlers=handlers, max_body_size=BODY_LIMIT_BYTES), hosts)
 
@@ -84,6 +85,10 @@ async def _in_conflict(_request: Request, error: Conflict) -> Response:
 
 async def _unserved(_request: Request, error: UserError) -> Response:
     return JSONResponse({"error": str(error)}, 503)
+
+
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    return JSONResponse({"error": "the body ended too early"}, 400)  # nobody reads it
 
 
 class _Api:

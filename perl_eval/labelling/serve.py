@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from perl_eval.checks import at_least_one, positive
 from perl_eval.errors import OptionError, UserError
@@ -166,9 +165,8 @@ def run(
     """
     where = address or Address()
     try:
-        import uvicorn
-
         from perl_eval.labelling.app import build
+        from perl_eval.labelling.connections import served
         from perl_eval.labelling.security import hosts_of
     except ModuleNotFoundError as error:
         raise UserError(
@@ -177,9 +175,7 @@ def run(
     with begin(a, b, folder, options=options) as store, _listening(where) as listener:
         where = replace(where, port=listener.getsockname()[1])
         application = build(store, hosts=hosts_of(where.host, where.port, where.names))
-        # Neither tokens nor notes reach a log: requests are not logged at all.
-        settings: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False, "ws": "none"}
-        server = uvicorn.Server(uvicorn.Config(application, lifespan="off", **settings))
+        server = served(application)
         announce(links(store, where))
         with _stopping():
             server.run(sockets=[listener])
