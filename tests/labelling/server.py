@@ -69,6 +69,11 @@ class Server:
         _, log = self._process.communicate(timeout=30)
         return self._process.returncode, log
 
+    def wait(self) -> tuple[int, str]:
+        """Wait for it to end by itself; return exit code and what it wrote to standard error while it served."""
+        _, log = self._process.communicate(timeout=60)
+        return self._process.returncode, log
+
     def token(self, annotator: str) -> str:
         return self._tokens[annotator]
 
