@@ -42,12 +42,19 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What tokenizers and chat templates take for structure, and what verdict readers take for a verdict.
+# What tokenizers and chat templates take for structure, and what verdict readers take for a verdict: turns and ends of
+# ChatML, Llama, Gemma, Mistral, Command R, GLM and Harmony, thoughts, tools, pictures, and what is kept in reserve.
+_TAGS = (
+    "s|bos|eos|pad|unk|mask|sop|eop|bos_token|eos_token|think|thinking|thought|thoughts|reasoning|reflection|scratchpad"
+    "|image|video|audio|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|tool_calls?|tool_response"
+    "|tool_responses|function_calls?|unused\\d+|extra_id_\\d+|seed:[a-z_]+"
+)
+_BRACKETS = (
+    "inst|system_prompt|model_settings|think|tool_calls|tool_results|tool_content|available_tools|args|call_id|img"
+    "|img_break|img_end|audio|begin_audio|prefix|middle|suffix|gmask|smask|bos|eos|unk\\d+"
+)
 _SPECIAL = re.compile(
-    r"<(?=[|｜])|(?<=[|｜])>"
-    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|thinking|image|video|audio|start_of_turn|end_of_turn|tool_call)>)"
-    r"|<(?=</?SYS>>)|\[(?=/?INST\])|\[(?=\[)",
-    re.IGNORECASE,
+    rf"<(?=[|｜])|(?<=[|｜])>|<(?=/?(?:{_TAGS})>)|<(?=</?SYS>>)|\[(?=/?(?:{_BRACKETS})\])|\[(?=\[)", re.IGNORECASE
 )
 # ASCII that may belong to either; a text of other ASCII only is harmless.
 _SUSPECT = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F, *b"<[|"])
