@@ -21,6 +21,7 @@ from perl_eval.labelling.serve import AnnotateOptions, begin
 from perl_eval.labelling.store import Store
 from perl_eval.labelling.units import Drawing, Task, drawn, sequence_key, weights_of
 from perl_eval.records import HumanLabel, Judgement
+from perl_eval.stats.corrected_difference import Differences, corrected_difference
 from perl_eval.storage import parquet, run_folder
 
 
@@ -80,6 +81,30 @@ def test_looks_share_one_error() -> None:
         assert [one.units for one in found] == sorted({one.units for one in found})
         assert sum(1 - one.level for one in found) == pytest.approx(0.05)
         assert all(one.level > other.level for one, other in itertools.pairwise(found))
+
+
+def test_looking_again_and_again_is_seldom_wrong() -> None:
+    """Sessions without a difference, a judge that is kinder to one side: looks at 95 % each would often be wrong."""
+    units, wrong, naive = 120, 0, 0
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        chance = random.beta(0.6, 0.6, units)
+        truth = 2.0 * (random.random(units) < 0.5 + 0.7 * (chance - 0.5)) - 1.0
+        judged = 2.0 * np.clip(chance + 0.08, 0.0, 1.0) - 1.0
+        tasks = sized((0.1 + np.sqrt(chance * (1 - chance))).tolist())
+        order = np.array(sorted(range(units), key=lambda row: sequence_key(seed, tasks[row])))
+        values = []
+        for look in looks(units):
+            rows, weights = order[: look.units], weights_of(tasks, look.units)
+            weight = np.array([weights[tasks[row].unit] for row in rows])
+            found = corrected_difference(Differences(judged[:, None], rows, truth[rows], weight, np.arange(units)))
+            assert found is not None
+            values.append((found.p_value(), 1 - look.level))
+        wrong += any(p <= error for p, error in values)
+        naive += any(p <= 0.05 for p, _ in values)
+    # 150 sessions at 0.05: more than 14 happen once in a hundred times.
+    assert wrong <= 14
+    assert naive > 15
 
 
 def shelf(folder: Path, n: int, wins: int) -> Path:
