@@ -26,9 +26,10 @@ import torch
 
 from perl_eval.client.ledger import Ledger
 from perl_eval.judges import prompting
-from perl_eval.judges.backends.local import open_local
+from perl_eval.judges.backends.local import LocalJudge
 from perl_eval.judging.engine.ask import ask
 from perl_eval.judging.outcome_of import Contestants, plan
+from perl_eval.models.pretrained import open_pretrained
 from perl_eval.records import Completion, Message
 
 WORDS = """the order was late and nobody called me back so I would like to know what you can do about it""".split()  # noqa: SIM905
@@ -62,14 +63,10 @@ def kept_by(path: Path, times: list[tuple[float, int]], ended: threading.Event) 
 
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     """Judge once and say what it took."""
-    judge = open_local(given.model, group=given.batch)
-    model = (
-        next(one for one in vars(judge).values() if isinstance(one, torch.nn.Module))
-        if hasattr(judge, "_lm")
-        else judge._prompts._model
-    )
+    model, reader = open_pretrained(given.model)
     if given.dtype == "bf16":
         model.to(torch.bfloat16)
+    judge = LocalJudge(model, reader, name="benchmark", group=given.batch)
     questions = list(plan(units(given.pairs, given.words), judge, prompting.load("dialogue")))
     asyncio.run(judge.ask(questions[:1]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

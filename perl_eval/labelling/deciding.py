@@ -17,7 +17,6 @@ from pathlib import Path
 
 from perl_eval.errors import PerlEvalError
 from perl_eval.labelling.adjudication import settled
-from perl_eval.labelling.export import as_record
 from perl_eval.labelling.store import Store
 from perl_eval.records import HumanLabel
 from perl_eval.scoring import decide
@@ -94,7 +93,7 @@ def _decision(store: Store, judgements: Path, level: float) -> tuple[bool, str]:
     how = decide.DecideOptions(level=level)
     with tempfile.TemporaryDirectory() as scratch:
         labels = Path(scratch) / "labels.parquet"
-        parquet.write(labels, [as_record(one) for one in settled(store.given(), store.rulings())[0]], HumanLabel)
+        parquet.write(labels, [one.record for one in settled(store.given(), store.rulings())[0]], HumanLabel)
         _, found = decide.run(judgements, Path(scratch) / "decision", labels=labels, options=how)
     return all(one.verdict != "not decided" for one in found), "; ".join(decide.sentence(one, how) for one in found)
 

@@ -20,7 +20,7 @@ from perl_eval.outcomes import as_verdict, is_decided
 from perl_eval.records import HumanLabel, digest
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["FORMS", "Form", "as_record", "export"]
+__all__ = ["FORMS", "Form", "export"]
 
 Form = Literal["labels", "adjudicated", "argilla", "label-studio"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -58,7 +58,7 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
         final, counts = settled(given, store.rulings())
     if form != "adjudicated":
         final = given
-    labels = [as_record(one) for one in final]
+    labels = [one.record for one in final]
     content = digest("labels", *(json.dumps([*_cells(label)]) for label in labels))
     with run_folder.start(
         out, verb="export", arguments={"session": str(session), "form": form, "labels": content}
@@ -77,13 +77,6 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
             )
         going.notes |= _counts(tasks, given, skips) | counts | {"session": plan}
     return going.folder
-
-
-def as_record(one: StoredLabel) -> HumanLabel:
-    """Return a label as it is written."""
-    label: Any = one.label
-    task = one.task
-    return HumanLabel(task.unit, task.item, task.group, one.annotator, label, note=one.note, weight=task.weight)
 
 
 def _cells(label: HumanLabel) -> tuple[str, ...]:

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.labelling.units import Task, order_key, sequence_key, weights_of
-from perl_eval.records import Message
+from perl_eval.records import HumanLabel, Message
 from perl_eval.storage import images
 
 __all__ = ["Store", "StoredLabel"]
@@ -73,6 +73,12 @@ class StoredLabel:
     note: str
     at: float
     seconds: float
+
+    @property
+    def record(self) -> HumanLabel:
+        """The label as it is written."""
+        task, label = self.task, cast(Any, self.label)
+        return HumanLabel(task.unit, task.item, task.group, self.annotator, label, note=self.note, weight=task.weight)
 
 
 class Store:
