@@ -36,7 +36,7 @@ def export(
     out: Out,
     to: Annotated[str, typer.Option("--to", help="The format to write; --formats lists them.")] = "",
     form: Annotated[
-        str, typer.Option(help="Of a session of annotate: labels (for agree), argilla or label-studio.")
+        str, typer.Option(help="Of a session of annotate: labels (for agree), adjudicated, argilla or label-studio.")
     ] = "labels",
     what: Annotated[
         str, typer.Option(help="Where the source holds several: completions, judgements, labels or rows.")

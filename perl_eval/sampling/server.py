@@ -341,6 +341,10 @@ class _Sampling:
     tally: Usage = field(default_factory=Usage)
     refused: dict[str, str] = field(default_factory=dict)
 
+    def _fresh(self) -> float:
+        """Return the share of the completions so far that the ledger did not hold."""
+        return self.tally.asked / max(1, self.tally.asked + self.tally.from_ledger + self.tally.failed)
+
     def completions(self, requests: Sequence[_Prompt]) -> Generator[Completion, None, None]:
         """Yield the completions in order, from the ledger or from the server.
 
@@ -361,7 +365,7 @@ class _Sampling:
         lastly = ""
         with contextlib.closing(scheduler.answers(blocks)) as answers:
             for one, answer in progress.track(
-                answers, f"sample {name}", total=len(requests), note=lambda: self.tally.waiting or ""
+                answers, f"sample {name}", total=len(requests), note=lambda: self.tally.waiting or "", fresh=self._fresh
             ):
                 if isinstance(answer, Reply):
                     yield _completion(one, answer, name)
