@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from perl_eval.sources.labels import labels
     from perl_eval.sources.rows import rows
     from perl_eval.storage.any_records import read, write
-    from perl_eval.verbs.evaluating import agree, audit, decide, judge, jury, power, report, score
+    from perl_eval.verbs.evaluating import agree, audit, decide, doctor, judge, jury, power, report, score
     from perl_eval.verbs.model_training import build, sample, train_policy, train_reward, train_sft
 
     __version__: str
@@ -73,6 +73,7 @@ __all__ = [
     "build",
     "completions",
     "decide",
+    "doctor",
     "judge",
     "jury",
     "labels",
@@ -92,7 +93,8 @@ __all__ = [
 
 _WHERE = {
     **dict.fromkeys(
-        ("agree", "audit", "decide", "judge", "jury", "power", "report", "score"), "perl_eval.verbs.evaluating"
+        ("agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"),
+        "perl_eval.verbs.evaluating",
     ),
     **dict.fromkeys(("build", "sample", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"),
     "Judge": "perl_eval.judges.protocol",

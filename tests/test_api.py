@@ -26,6 +26,7 @@ SIGNATURES = {
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
     "decide": "(*judgements, labels=None, out=None, options=None)",
+    "doctor": "(*sources)",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
     "labels": "(source, *, columns=None, format='')",

@@ -22,6 +22,7 @@ from perl_eval.cli import (
     decide,
     default_out,
     demo,
+    doctor,
     import_,
     judge,
     jury,
@@ -88,6 +89,7 @@ ledger.command("prune")(ledger_verbs.ledger_prune)
 app.command()(score.score)
 app.command()(agree.agree)
 app.command()(decide.decide)
+app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(power.power)
 app.command()(plan.plan)

@@ -6,7 +6,7 @@ alone. Its difference is in [-1, 1]: share preferred less share not preferred, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
-from perl_eval.stats.bootstrap import cluster_codes
+from perl_eval.stats.bootstrap import Codes, cluster_codes
 from perl_eval.stats.corrected_difference import (
     CorrectedDifference,
     Differences,
@@ -37,10 +37,11 @@ class Units:
     """Judged units in columns; unjudged ones left out.
 
     Attributes:
-        first: Policy of contestant a, or of the one answer; one a unit.
-        second: Policy of b; "" for single answers.
-        item: What was answered.
-        group: What shares a source.
+        policies: The policies, in order; "" among them stands beside single answers.
+        first: Which is the policy of contestant a, or of the one answer; codes, one a unit.
+        second: Which is that of b; the code of "" for single answers.
+        item: What was answered, codes.
+        group: What shares a source, codes.
         worth: What the judge's outcome is worth for the first, in [0, 1].
         chance: Probability that the first is preferred, NaN where the judge gave none.
         length: ``tanh`` of the log ratio of the answers' lengths; 0 for single answers.
@@ -48,10 +49,11 @@ class Units:
         weight: The label's weight, 1 where it has none.
     """
 
-    first: Sequence[str]
-    second: Sequence[str]
-    item: Sequence[str]
-    group: Sequence[str]
+    policies: Sequence[str]
+    first: Codes
+    second: Codes
+    item: Codes
+    group: Codes
     worth: FloatArray
     chance: FloatArray
     length: FloatArray
@@ -151,18 +153,13 @@ def comparisons(units: Units, baseline: str = "") -> list[PolicyPair]:
         units: What was judged.
         baseline: If given, only comparisons with this policy.
     """
-    direct: dict[tuple[str, str], list[int]] = {}
-    against: dict[str, dict[str, list[int]]] = {}
-    for row, (first, second) in enumerate(zip(units.first, units.second, strict=True)):
-        if second:
-            one, other = sorted((first, second))
-            direct.setdefault((one, other), []).append(row)
-        against.setdefault(second, {}).setdefault(first, []).append(row)
-    found = [_direct(units, pair, np.array(rows)) for pair, rows in direct.items()]
+    direct = _met(units)
+    found = [_direct(units, pair, rows) for pair, rows in direct.items()]
     have = set(direct)
-    for policies in against.values():
-        for one, other in combinations(sorted(policies), 2):
-            if (one, other) not in have and (pair := _through(units, one, other, policies)) is not None:
+    for table in _against(units):
+        here = np.flatnonzero(table.judged.any(axis=1)).tolist()
+        for one, other in combinations(here, 2):
+            if (one, other) not in have and (pair := _through(units, one, other, table)) is not None:
                 have.add((one, other))
                 found.append(pair)
     if baseline:
@@ -185,50 +182,128 @@ def _facing(part: PolicyPair, baseline: str) -> PolicyPair:
     )
 
 
-def _direct(units: Units, pair: tuple[str, str], rows: NDArray[np.intp]) -> PolicyPair:
-    sign = np.where(np.array([units.first[row] for row in rows]) == pair[0], 1.0, -1.0)
+def _met(units: Units) -> dict[tuple[int, int], Codes]:
+    """Return the rows of every two policies that were judged against each other, by their codes in order."""
+    number = len(units.policies)
+    pairs = np.array([bool(name) for name in units.policies])[units.second] if number else np.zeros(0, np.bool_)
+    rows = np.flatnonzero(pairs & (units.first != units.second))
+    key = np.minimum(units.first, units.second) * number + np.maximum(units.first, units.second)
+    return {divmod(code, number): rows[part] for code, part in _by_code(key[rows])}
+
+
+def _by_code(codes: Codes) -> Iterator[tuple[int, Codes]]:
+    """Yield each code with the places where it stands, in order."""
+    if not len(codes):
+        return
+    order = np.argsort(codes, kind="stable")
+    values, starts = np.unique(codes[order], return_index=True)
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=True)
+
+
+def _direct(units: Units, pair: tuple[int, int], rows: Codes) -> PolicyPair:
+    sign = np.where(units.first[rows] == pair[0], 1.0, -1.0)
     judged, truth = sign * (2 * units.worth[rows] - 1), sign * (2 * units.truth[rows] - 1)
     soft = sign * (2 * units.chance[rows] - 1)
     proxies = [judged, *([soft] if np.isfinite(soft).all() else []), sign * units.length[rows]]
     said = np.isfinite(truth)
     worth, label = (judged[said] + 1) / 2, (truth[said] + 1) / 2
-    codes = cluster_codes([units.group[row] for row in rows])[0]
     return PolicyPair(
-        *pair,
+        units.policies[pair[0]],
+        units.policies[pair[1]],
         judged,
         np.stack(proxies, axis=1),
         truth,
         units.weight[rows],
-        codes,
+        cluster_codes(units.group[rows])[0],
         ((worth, label), (1 - worth, 1 - label)),
     )
 
 
-def _through(units: Units, one: str, other: str, policies: Mapping[str, Sequence[int]]) -> PolicyPair | None:
-    """Compare two policies by what each got on the items that both have."""
-    sides = [{units.item[row]: row for row in policies[policy]} for policy in (one, other)]
-    shared = sorted(sides[0].keys() & sides[1].keys())
-    if not shared:
-        return None
-    ours, theirs = (np.array([side[item] for item in shared]) for side in sides)
-    judged = units.worth[ours] - units.worth[theirs]
-    soft = units.chance[ours] - units.chance[theirs]
-    proxies = [judged, *([soft] if np.isfinite(soft).all() else []), units.length[ours] - units.length[theirs]]
-    errors = tuple(_said(units, np.array(policies[policy])) for policy in (one, other))
-    codes = cluster_codes([units.group[row] for row in ours])[0]
-    return PolicyPair(
-        one,
-        other,
-        judged,
-        np.stack(proxies, axis=1),
-        units.truth[ours] - units.truth[theirs],
-        np.sqrt(units.weight[ours] * units.weight[theirs]),
-        codes,
-        (errors[0], errors[1]),
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What policies got beside the same third, item by item, several answers to one averaged; shape (policies, items).
+
+    Attributes:
+        rows: The units.
+        judged: Whether an item was judged.
+        worth: What the judge's outcomes are worth; 0 where there are none.
+        chance: Mean probability, NaN where one is missing.
+        length: Mean length figure.
+        truth: Mean by people's labels, NaN without.
+        weight: Mean weight of the labelled answers, 1 without.
+        group: Group of each item, shape (items,).
+    """
+
+    rows: Codes
+    judged: NDArray[np.bool_]
+    worth: FloatArray
+    chance: FloatArray
+    length: FloatArray
+    truth: FloatArray
+    weight: FloatArray
+    group: Codes
+
+
+def _against(units: Units) -> Iterator[_Table]:
+    """Yield a table for each third policy, or for single answers."""
+    for _, rows in _by_code(units.second):
+        if np.ptp(units.first[rows]) > 0:
+            yield _table(units, rows)
+
+
+def _table(units: Units, rows: Codes) -> _Table:
+    names, item = np.unique(units.item[rows], return_inverse=True)
+    shape = (len(units.policies), len(names))
+    place = units.first[rows] * shape[1] + item
+
+    def total(values: FloatArray, there: NDArray[np.bool_] | None = None) -> FloatArray:
+        chosen = slice(None) if there is None else there
+        added = np.bincount(place[chosen], values[chosen], shape[0] * shape[1])
+        return added.astype(np.float64).reshape(shape)
+
+    count = total(np.ones(len(rows)))
+    said = np.isfinite(units.truth[rows])
+    labelled = total(np.ones(len(rows)), said)
+    group = np.zeros(shape[1], np.intp)
+    group[item] = units.group[rows]
+    many, some = np.maximum(count, 1), np.maximum(labelled, 1)
+    return _Table(
+        rows,
+        count > 0,
+        total(units.worth[rows]) / many,
+        total(units.chance[rows]) / many,
+        total(units.length[rows]) / many,
+        np.where(labelled > 0, total(units.truth[rows], said) / some, np.nan),
+        np.where(labelled > 0, total(units.weight[rows], said) / some, 1.0),
+        group,
     )
 
 
-def _said(units: Units, rows: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+def _through(units: Units, one: int, other: int, table: _Table) -> PolicyPair | None:
+    """Compare two policies by what each got on the items that both have."""
+    shared = np.flatnonzero(table.judged[one] & table.judged[other])
+    if not len(shared):
+        return None
+
+    def gap(values: FloatArray) -> FloatArray:
+        return np.asarray(values[one, shared] - values[other, shared])
+
+    judged, soft = gap(table.worth), gap(table.chance)
+    proxies = [judged, *([soft] if np.isfinite(soft).all() else []), gap(table.length)]
+    sides = [_said(units, table.rows[units.first[table.rows] == policy]) for policy in (one, other)]
+    return PolicyPair(
+        units.policies[one],
+        units.policies[other],
+        judged,
+        np.stack(proxies, axis=1),
+        gap(table.truth),
+        np.sqrt(table.weight[one, shared] * table.weight[other, shared]),
+        cluster_codes(table.group[shared])[0],
+        (sides[0], sides[1]),
+    )
+
+
+def _said(units: Units, rows: Codes) -> tuple[FloatArray, FloatArray]:
     labelled = rows[np.isfinite(units.truth[rows])]
     return units.worth[labelled], units.truth[labelled]
 
@@ -270,7 +345,7 @@ def _draft(found: PolicyPair, level: float, power: float, *, judge_alone: bool) 
     why = ""
     if corrected is not None:
         p = corrected.p_value()
-        labels = labels_to_decide(corrected, level=level, power=power)
+        labels = labels_to_decide(corrected, level=level, power=power, unlabelled=len(found.judged) - len(said))
         pairs = _items_to_decide(corrected.value, corrected.error, len(found.judged), level, power)
     elif judge_alone:
         p = _p_of(alone.value or 0.0, alone.low, alone.high, level)

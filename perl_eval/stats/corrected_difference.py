@@ -138,13 +138,16 @@ def _influences(sample: Differences, used: FloatArray, share: FloatArray) -> tup
     return of_all, of_labelled
 
 
-def labels_to_decide(found: CorrectedDifference, *, level: float, power: float) -> int | None:
+def labels_to_decide(
+    found: CorrectedDifference, *, level: float, power: float, unlabelled: int | None = None
+) -> int | None:
     """Return how many more labels would tell the difference from 0, were it what it seems; None if no number would.
 
     Labels make their own part of the variance smaller in proportion; what the number of items leaves stays.
 
     Args:
         found: The difference as it is.
+        unlabelled: Items that are left to label, if that is known.
         level: Confidence level.
         power: Chance with which it should be told.
     """
@@ -155,7 +158,8 @@ def labels_to_decide(found: CorrectedDifference, *, level: float, power: float) 
     rest = found.error**2 - of_labels
     if needed <= rest:
         return None
-    return max(1, int(np.ceil(found.labelled * (of_labels / (needed - rest) - 1))))
+    more = max(1, int(np.ceil(found.labelled * (of_labels / (needed - rest) - 1))))
+    return None if unlabelled is not None and more > unlabelled else more
 
 
 def holm(values: FloatArray) -> FloatArray:

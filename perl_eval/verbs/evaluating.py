@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from perl_eval.scoring.audit_options import AuditOptions
     from perl_eval.scoring.decide import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
+    from perl_eval.scoring.doctor import Diagnosis
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
 
 from perl_eval.verbs.given import Source, home_of, kept, needed, records_in
 
-__all__ = ["agree", "audit", "decide", "judge", "jury", "power", "report", "score"]
+__all__ = ["agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"]
 
 _JUDGEMENTS = "judgements: a result or run folder of `judge`, or a table of verdicts"
 _LABELS = "human labels: a file, a run folder, HumanLabel records, or rows"
@@ -225,6 +226,28 @@ def decide(
     homes = [home_of(one) for one in judgements]
     with records_in(labels, HumanLabel) as people:
         return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
+
+
+def doctor(*sources: Source) -> Diagnosis:
+    """What can be computed from some files, what stands in the way, and how many labels would unblock what.
+
+    Args:
+        sources: Files and folders: answers, judgements, labels, rows or scores; and results of verbs.
+
+    Raises:
+        UserError: Nothing is given, or there is nothing at a path.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> found = pe.doctor(pe.judge(ours, theirs, by="scripted:length", prompt="dialogue"))
+        >>> found.clear, found.wrong[0][:18]
+        (False, 'no labels say whet')
+    """
+    from perl_eval.scoring.doctor import run
+
+    return run([home_of(one) for one in sources])
 
 
 def audit(

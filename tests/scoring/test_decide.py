@@ -16,6 +16,7 @@ from perl_eval.metrics.policy_comparisons import comparisons, decided
 from perl_eval.records import Estimate, HumanLabel, Judgement, digest
 from perl_eval.scoring import agree, decide
 from perl_eval.scoring.decide import DecideOptions, sentence
+from perl_eval.scoring.judged_units import units_of
 from perl_eval.storage import parquet, run_folder
 
 
@@ -104,16 +105,18 @@ def test_what_is_not_decided_says_what_would_settle_it(tmp_path: Path) -> None:
     assert found.verdict == "not decided"
     assert found.pairs is not None
     assert found.pairs > 400
-    assert f"{found.pairs:,} more items, labelled in the same proportion, would decide it" in sentence(found)
+    assert f"{decide.about(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(
+        found
+    )
 
 
 def test_a_pair_judged_in_both_directions_is_one_comparison() -> None:
     one = [judgement(f"i{place}", "rl", "sft", "win") for place in range(30)]
     other = [judgement(f"k{place}", "sft", "rl", "loss") for place in range(30)]
-    (found,) = comparisons(decide.units_of([*one, *other]))
+    (found,) = comparisons(units_of([*one, *other]))
     assert (found.one, found.other) == ("rl", "sft")
     assert found.judged.tolist() == [1.0] * 60
-    (turned,) = comparisons(decide.units_of([*one, *other]), "rl")
+    (turned,) = comparisons(units_of([*one, *other]), "rl")
     assert (turned.one, turned.other) == ("sft", "rl")
     assert turned.judged.tolist() == [-1.0] * 60
 
@@ -125,7 +128,7 @@ def test_policies_that_met_one_baseline_are_compared_item_by_item() -> None:
         for policy in wins
         for place in range(50)
     ]
-    found = {(part.one, part.other): part for part in comparisons(decide.units_of(records))}
+    found = {(part.one, part.other): part for part in comparisons(units_of(records))}
     assert set(found) == {("a", "base"), ("a", "b"), ("b", "base")}
     assert found["a", "b"].judged.mean() == pytest.approx((40 - 25) / 50)
 
@@ -141,7 +144,7 @@ def test_ten_equal_policies_are_told_apart_in_at_most_one_run_of_twenty() -> Non
             for policy in range(10)
             for item in range(200)
         ]
-        found = decided(comparisons(decide.units_of(records)), judge_alone=True)
+        found = decided(comparisons(units_of(records)), judge_alone=True)
         assert len(found) == 45
         wrong += any(part.verdict != "not decided" for part in found)
     assert wrong / runs <= 0.1
