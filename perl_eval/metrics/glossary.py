@@ -63,6 +63,8 @@ _DECISIONS = {
     named.JUDGE_SPECIFICITY: "share of what people did not find good of a policy that the judge did not either",
     named.JUDGE_J: "sensitivity plus specificity less one: what the judge is worth on a policy",
     named.JUDGE_J_DIFFERENCE: "the judge's J on one policy less that on the other; away from 0 it favours one",
+    named.PLACE: "a policy's place among all, 1 the best, halfway; the bounds of all policies hold together",
+    named.CHANCE_TO_BE_BEST: "share of draws, from the joint distribution of all differences, in which it is best",
     named.MORE_LABELS: "labels that would decide it, beside those there are",
     named.MORE_ITEMS: "items that would decide it, beside those there are, labelled in the same proportion",
 }

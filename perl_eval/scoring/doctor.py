@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perl_eval.errors import PerlEvalError, UserError
-from perl_eval.metrics.policy_comparisons import Decided, comparisons, decided
+from perl_eval.metrics.policy_comparisons import comparisons
+from perl_eval.metrics.policy_decisions import Decided, decided
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
-from perl_eval.scoring.decide import DecideOptions, about, first_labels, sentence
+from perl_eval.scoring.decide_options import DecideOptions
+from perl_eval.scoring.decision_words import about, first_labels, sentence
 from perl_eval.scoring.doctor_files import Held, held_in
 from perl_eval.scoring.judged_units import read_units
 from perl_eval.sources.rows import Row

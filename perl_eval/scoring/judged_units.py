@@ -26,10 +26,12 @@ from perl_eval.storage import run_folder
 __all__ = ["read_units", "units_of"]
 
 FloatArray = NDArray[np.float64]
-_NAMES = ("item", "group", "policy_a", "policy_b", "judge", "prompt_sha256", "outcome")
+_NAMES = ("item", "group", "dataset", "policy_a", "policy_b", "judge", "prompt_sha256", "outcome")
 """Columns whose values occur again and again."""
 _COLUMNS = (*_NAMES, "a", "b", "p_a")
 _BATCH = 65_536
+_STRATA = 8
+"""Data sets beside the largest that correct a difference as strata."""
 
 
 def read_units(sources: Sequence[Path], labels: Path | None = None) -> Units:
@@ -126,7 +128,17 @@ def _columns(table: pa.Table, truth: FloatArray, weight: FloatArray) -> Units:
         length=np.tanh(np.log((lengths[0] + 1) / (lengths[1] + 1))) * (lengths[1] > 0),
         truth=truth,
         weight=weight,
+        more=np.zeros((len(truth), 0)),
+        stratum=_strata(table),
     )
+
+
+def _strata(table: pa.Table) -> FloatArray:
+    """Return which data set each row is of, without the largest; few of them, or they tell nothing."""
+    codes, known = _coded(table["dataset"])
+    counts = np.bincount(codes, minlength=len(known))
+    chosen = np.argsort(-counts, kind="stable")[1 : _STRATA + 1]
+    return np.array([codes == code for code in chosen], np.float64).reshape(len(chosen), len(codes)).T
 
 
 def _refuse_repeated(table: pa.Table, sources: Sequence[Path], counts: Sequence[int]) -> None:

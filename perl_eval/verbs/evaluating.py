@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perl_eval.reporting.rows_out import What
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
-    from perl_eval.scoring.decide import DecideOptions
+    from perl_eval.scoring.decide_options import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
     from perl_eval.scoring.doctor import Diagnosis
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.metrics.policy_comparisons import comparisons, decided
+from perl_eval.metrics.policy_comparisons import comparisons
+from perl_eval.metrics.policy_decisions import decided
 from perl_eval.records import Estimate, HumanLabel, Judgement, digest
 from perl_eval.scoring import agree, decide
-from perl_eval.scoring.decide import DecideOptions, sentence
+from perl_eval.scoring.decide_options import DecideOptions
+from perl_eval.scoring.decision_words import about, sentence
 from perl_eval.scoring.judged_units import units_of
 from perl_eval.storage import parquet, run_folder
 
@@ -69,7 +71,7 @@ def test_a_judge_that_is_kinder_to_one_policy_is_corrected(tmp_path: Path) -> No
     assert found.alone > 0  # the judge alone says the opposite
     assert found.verdict == "worse"
     assert sentence(found).startswith("sft is better than rl by 0.")
-    assert "corrected by 500 labels; Holm p = " in sentence(found)
+    assert "corrected by 500 labels; Holm p " in sentence(found)
     assert found.gap is not None
     assert found.errors[0].informedness == pytest.approx(0.55, abs=0.1)
     assert (folder / decide.DECISION).read_text("utf-8") == f"- {sentence(found)}\n"
@@ -105,9 +107,7 @@ def test_what_is_not_decided_says_what_would_settle_it(tmp_path: Path) -> None:
     assert found.verdict == "not decided"
     assert found.pairs is not None
     assert found.pairs > 400
-    assert f"{decide.about(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(
-        found
-    )
+    assert f"{about(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(found)
 
 
 def test_a_pair_judged_in_both_directions_is_one_comparison() -> None:
