@@ -68,7 +68,8 @@ def _remedy(found: Decided, how: DecideOptions) -> str:
     if found.labels is not None:
         more.append(f"about {about(found.labels):,} more labels")
     if found.pairs is not None:
-        more.append(f"{about(found.pairs):,} more items, labelled in the same proportion,")
+        first = "" if more else "about "
+        more.append(f"{first}{about(found.pairs):,} more items, labelled in the same proportion,")
     if not more:
         return "no difference is seen that more items could tell"
     rest = "" if found.labels is not None else "; no number of labels on these items would"

@@ -107,10 +107,9 @@ def compared(folder: Path) -> Iterator[Path]:
         for place in range(240)
     ]
     put(folder, "both", both)
+    good = {"rl": 6, "sft": 5, "base": 3}
     given: Any = [
-        HumanLabel(
-            one.unit, one.item, one.group, "ann", "yes" if place % (3 if one.policy_a == "base" else 6) else "no"
-        )
+        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if place % good[one.policy_a] else "no")
         for place, one in enumerate(both)
         if place % 240 < 60
     ]
