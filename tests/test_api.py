@@ -25,7 +25,7 @@ SIGNATURES = {
     "audit": "(judgements, labels, *, out=None, again=None, attack=None, options=None)",
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
-    "decide": "(*judgements, labels=None, out=None, options=None)",
+    "decide": "(*judgements, labels=None, proxies=(), out=None, options=None)",
     "doctor": "(*sources)",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",

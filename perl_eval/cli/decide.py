@@ -24,6 +24,10 @@ def decide(
     labels: Annotated[
         Path | None, typer.Option(help="People's labels of a random part of what was judged; any file.")
     ] = None,
+    proxy: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another judge's run of the same answers, all or a random part; or scores. May be repeated."),
+    ] = None,
     baseline: Annotated[str, typer.Option(help="Only comparisons with this policy.")] = "",
     judge_alone: Annotated[
         bool, typer.Option("--judge-alone", help="Decide without labels, as if the judge were no kinder to one policy.")
@@ -53,7 +57,7 @@ def decide(
         raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
     found = [judgements_at(source, out) for source in sources]
     people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
-    folder, said = verb.run(found, out, labels=people, options=options)
+    folder, said = verb.run(found, out, labels=people, proxies=proxy or (), options=options)
     text = (folder / verb.DECISION).read_text("utf-8")
     lines = [line.removeprefix("- ") for line in text.splitlines() if line]
     say("\n".join(lines), lines=True)

@@ -24,7 +24,12 @@ DECISION = "decision.md"
 
 
 def run(
-    judgements: Path | Sequence[Path], out: Path, *, labels: Path | None = None, options: DecideOptions | None = None
+    judgements: Path | Sequence[Path],
+    out: Path,
+    *,
+    labels: Path | None = None,
+    proxies: Sequence[Path] = (),
+    options: DecideOptions | None = None,
 ) -> tuple[Path, list[Decided]]:
     """Decide between policies, by a judge on all items and people's labels of a random part of them.
 
@@ -37,6 +42,8 @@ def run(
         judgements: Run folders of `judge`, by one judge.
         out: Output folder: ``estimates.parquet``, and ``decision.md`` with a sentence a comparison.
         labels: Human labels of a random part.
+        proxies: Another judge's judgements of the same answers, all or a random part of them, or a reward model's
+            scores: they need not be right, and make intervals narrower.
         options: How it is decided.
 
     Returns:
@@ -51,8 +58,9 @@ def run(
     inputs = {f"judgements {place}": path for place, path in enumerate(sources, 1)}
     if labels is not None:
         inputs["labels"] = Path(labels)
+    inputs |= {f"proxy {place}": Path(path) for place, path in enumerate(proxies, 1)}
     with run_folder.start(out, verb="decide", arguments=asdict(how), inputs=inputs) as going:
-        units = read_units(sources, labels)
+        units = read_units(sources, labels, [Path(one) for one in proxies])
         found = comparisons(units, how.baseline)
         if not found:
             raise UserError("no two policies were judged on the same items", "judge two, or see --baseline")

@@ -6,7 +6,7 @@ A million judgements are read a batch at a time; only what is compared stays in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from perl_eval.metrics.label_join import Unit, with_units
 from perl_eval.metrics.policy_comparisons import Units
 from perl_eval.outcomes import HALF, worth
 from perl_eval.records import HumanLabel, Judgement, unit_of
+from perl_eval.scoring.unit_proxies import proxy_of
 from perl_eval.storage import run_folder
 
 __all__ = ["read_units", "units_of"]
@@ -34,12 +35,13 @@ _STRATA = 8
 """Data sets beside the largest that correct a difference as strata."""
 
 
-def read_units(sources: Sequence[Path], labels: Path | None = None) -> Units:
+def read_units(sources: Sequence[Path], labels: Path | None = None, proxies: Sequence[Path] = ()) -> Units:
     """Read judged units of one judge in columns, with people's labels.
 
     Args:
         sources: Run folders of `judge`, or the files of them.
         labels: A run folder of labels.
+        proxies: What else says something of the same answers, see `perl_eval.scoring.unit_proxies`.
 
     Raises:
         UserError: There are several judges or prompts, nothing was judged, or nobody labelled what was.
@@ -57,7 +59,9 @@ def read_units(sources: Sequence[Path], labels: Path | None = None) -> Units:
     _refuse_repeated(table, sources, counts)
     table = _voted(table)
     said = _labels(table, sources, labels)
-    return _columns(table.drop_columns(["a", "b"]), *said)
+    more = [proxy_of(table, one) for one in proxies]
+    found = _columns(table.drop_columns(["a", "b"]), *said)
+    return replace(found, more=np.stack(more, axis=1)) if more else found
 
 
 def units_of(records: Sequence[Judgement]) -> Units:

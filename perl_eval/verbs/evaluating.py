@@ -196,6 +196,7 @@ def agree(
 def decide(
     *judgements: Source,
     labels: Source = None,
+    proxies: Sequence[Source] = (),
     out: str | Path | None = None,
     options: DecideOptions | None = None,
 ) -> Decisions:
@@ -206,6 +207,8 @@ def decide(
             against a third, or of each one's answers alone.
         labels: Human labels of a random part; see `agree`. Without them nothing is decided, unless the options say to
             decide by the judge alone.
+        proxies: Results of another judge on the same answers, all or a random part, or scores of a reward model: they
+            need not be right, and make the intervals narrower.
         out: Folder to keep the figures in.
         options: Baseline, level, power.
 
@@ -223,9 +226,9 @@ def decide(
     """
     from perl_eval.scoring.decide import run
 
-    homes = [home_of(one) for one in judgements]
+    homes, others = [home_of(one) for one in judgements], [home_of(one) for one in proxies]
     with records_in(labels, HumanLabel) as people:
-        return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
+        return kept(Decisions, out, lambda home: run(homes, home, labels=people, proxies=others, options=options)[0])
 
 
 def doctor(*sources: Source) -> Diagnosis:

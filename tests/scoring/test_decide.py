@@ -14,7 +14,7 @@ import pytest
 from perl_eval.errors import DataError, UserError
 from perl_eval.metrics.policy_comparisons import comparisons
 from perl_eval.metrics.policy_decisions import decided
-from perl_eval.records import Estimate, HumanLabel, Judgement, digest
+from perl_eval.records import Estimate, HumanLabel, Judgement, Score, digest
 from perl_eval.scoring import agree, decide
 from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.scoring.decision_words import about, sentence
@@ -205,3 +205,37 @@ def test_labels_by_item_and_policies_are_those_by_unit(tmp_path: Path, more: lis
         judged, labelled = written(tmp_path / name, records, people)
         found.append(decide.run(judged, tmp_path / name / "out", labels=labelled)[1])
     assert found[0] == found[1]
+
+
+def test_another_judge_of_a_part_and_scores_narrow_the_interval(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    records, labels, strong, scores = [], [], [], []
+    for place in range(1500):
+        lean = rng.normal(0.2)
+        record = judgement(f"i{place}", "rl", "sft", "win" if lean + rng.normal(0, 2) > 0 else "loss")
+        truth = "win" if lean > 0 else "loss"
+        records.append(record)
+        if place % 3 == 0:  # the other way round, and with ids of its own
+            said: Any = "loss" if lean + rng.normal(0, 0.3) > 0 else "win"
+            strong.append(replace(judgement(record.item, "sft", "rl", said), judge="strong", a=record.b, b=record.a))
+        scores += [
+            Score(record.a, record.item, record.item, "rl", "r", lean + rng.normal(0, 1)),
+            Score(record.b, record.item, record.item, "sft", "r", 0.0),
+        ]
+        if place % 9 == 0:
+            labels.append(HumanLabel(record.unit, record.item, record.item, "ann", truth))  # type: ignore[arg-type]
+    judged, people = written(tmp_path, records, labels)
+    parquet.write(tmp_path / "strong" / "judgements.parquet", strong, Judgement)
+    parquet.write(tmp_path / "scores" / "scores.parquet", scores, Score)
+    widths = []
+    for place, proxies in enumerate(((), ("strong",), ("scores",), ("strong", "scores"))):
+        paths = [tmp_path / name for name in proxies]
+        _, (found,) = decide.run(judged, tmp_path / f"out{place}", labels=people, proxies=paths)
+        assert found.corrected is not None
+        widths.append(found.corrected.error)
+    assert max(widths[1], widths[2]) < 0.95 * widths[0]
+    assert widths[3] < min(widths[1], widths[2])
+    elsewhere = [replace(strong[0], a="x", b="y", item="z")]
+    parquet.write(tmp_path / "other" / "judgements.parquet", elsewhere, Judgement)
+    with pytest.raises(UserError, match="says nothing of what was judged"):
+        decide.run(judged, tmp_path / "out9", labels=people, proxies=[tmp_path / "other"])

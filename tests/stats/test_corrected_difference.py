@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -175,3 +179,28 @@ def test_a_strong_judge_of_a_part_narrows_the_interval_even_if_it_is_biased() ->
         held += low <= truth <= high
     assert 0.93 <= held / runs <= 0.975
     assert np.mean(widths[1]) < 0.85 * np.mean(widths[0])
+
+
+@pytest.mark.realdata
+def test_several_proxies_on_real_agreement_narrow_the_interval_to_085(real_data: Path) -> None:
+    """Yes-or-no questions of VQAv2: the judge is one person, the other proxy eight people, truth a tenth."""
+    path = real_data / "vqav2" / "v2_mscoco_train2014_annotations.json.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        asked = [one for one in json.load(file)["annotations"] if one["answer_type"] == "yes/no"]
+    worth = {"yes": 1.0, "no": -1.0}
+    said = np.array([[worth.get(answer["answer"], 0.0) for answer in one["answers"]] for one in asked])
+    codes = np.unique([one["image_id"] for one in asked], return_inverse=True)[1]
+    truth, judge, jury = said[:, 9], said[:, 0], said[:, 1:9].mean(axis=1)
+    rng, runs, held, widths = np.random.default_rng(0), 200, 0, ([], [])
+    for _ in range(runs):
+        items = rng.choice(len(said), 4000, replace=False)
+        places, clusters = rng.choice(4000, 300, replace=False), np.unique(codes[items], return_inverse=True)[1]
+        for place, proxies in enumerate((judge[items][:, None], np.stack([judge[items], jury[items]], axis=1))):
+            given = Differences(proxies, places, truth[items][places], np.ones(300), clusters)
+            found = corrected_difference(given)
+            assert found is not None
+            low, high = found.interval(0.95)
+            widths[place].append(high - low)
+        held += low <= truth.mean() <= high
+    assert np.mean(widths[1]) <= 0.85 * np.mean(widths[0])
+    assert 0.93 <= held / runs <= 0.98
