@@ -47,6 +47,9 @@ def score(
         typer.Option(help="Where a table keeps what: outcome=NAME, p_a=; score=, label=, chosen=, rejected=; group=."),
     ] = None,
     intervals: Annotated[str, typer.Option(help="analytic, or bootstrap over groups.")] = "analytic",
+    style: Annotated[
+        bool, typer.Option("--style", help="Rank policies at equal length, lists, headings and bold too.")
+    ] = False,
     length_control: Annotated[str, typer.Option(help="ratio, or alpaca: AlpacaEval's figure too (slow).")] = "ratio",
     gamed: Annotated[Path | None, typer.Option(help="AlpacaEval's df_gamed.csv, for its own data.")] = None,
     level: Level = 0.95,
@@ -68,7 +71,7 @@ def score(
     one_of("--length-control", length_control, ("ratio", "alpaca"))
     from perl_eval.scoring import dispatch as verb
 
-    chosen: Any = {"intervals": intervals, "length_control": length_control, "scale": scale}
+    chosen: Any = {"intervals": intervals, "style": style, "length_control": length_control, "scale": scale}
     options = verb.ScoringOptions(how, gamed=gamed, rule=tuple(rule or ()), column=tuple(column or ()), **chosen)
     people = None if labels is None else labels_at(labels, out)
     beside = verb.ScoreBeside(data, against, judged, people)

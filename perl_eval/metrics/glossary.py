@@ -75,6 +75,9 @@ _COMPARISONS = {
     "win rate difference, undecided half, bootstrap": "the same with undecided half and a bootstrap interval",
     named.MCNEMAR_P: "p-value that two policies win equally often on the same items",
     named.STRENGTH: "log odds of beating an average policy, ties aside",
+    named.STRENGTH_FROM_PROBABILITIES: "the same, each pair counted as the judge's probability of a win",
+    named.STRENGTH_AT_EQUAL_STYLE: "the same, were answers as long, and with as many lists, headings and bold",
+    named.STYLE_EFFECT: "log odds that a standard deviation more of a style adds for the answer that has it",
 }
 _REWARDS = {
     named.ACCURACY: "share of labels that the reward predicts",

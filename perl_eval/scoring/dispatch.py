@@ -27,7 +27,7 @@ Given = Literal[
 ]
 """What can be scored."""
 _FITTING: Mapping[Given, tuple[str, ...]] = {
-    "judgements": ("intervals", "length_control", "gamed"),
+    "judgements": ("intervals", "length_control", "gamed", "style"),
     "completions with `data`": ("data", "against", "judged", "rule"),
     "completions without `data`": (),
     "scores of a run folder": ("data", "labels", "scale"),
@@ -65,6 +65,7 @@ class ScoringOptions:
         intervals: Of judgements and tables of outcomes: ``analytic``, or ``bootstrap`` over groups.
         length_control: Of judgements: ``ratio``, or ``alpaca`` for AlpacaEval's figure too (slow).
         gamed: Of judgements: AlpacaEval's file ``df_gamed.csv``, for its own data.
+        style: Of judgements of more than two policies: rank them at equal style too.
         rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
         scale: Of scores: ``logit`` or ``probability`` of a good answer.
         column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
@@ -74,6 +75,7 @@ class ScoringOptions:
     intervals: Literal["analytic", "bootstrap"] = "analytic"
     length_control: Literal["ratio", "alpaca"] = "ratio"
     gamed: Path | None = None
+    style: bool = False
     rule: tuple[str, ...] = ()
     scale: Literal["logit", "probability"] = "logit"
     column: Mapping[str, str] | tuple[str, ...] = ()
@@ -118,7 +120,7 @@ def run(
     if what == "judgements":
         from perl_eval.scoring import score
 
-        chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed)
+        chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed, how.style)
         return score.run(given, out, options=chosen, spread=spread)
     if len(given) > 1:
         raise UserError(f"{len(given)} sources are given", "several are for judgements only; give one")

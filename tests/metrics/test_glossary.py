@@ -68,7 +68,7 @@ def judged(folder: Path) -> Iterator[Path]:
     put(folder, "answers", answers)
     put(folder, "people", labels)
     put(folder, "drawn", drawn)
-    how = score.ScoreOptions(Resampling(20), length_control="alpaca")
+    how = score.ScoreOptions(Resampling(20), length_control="alpaca", style=True)
     asked = agree.AgreeOptions(Resampling(20))
     with run_folder.start(folder / "stopped", verb="judge", arguments={}) as run:
         run.write(pairs[:4], Judgement)
