@@ -37,7 +37,8 @@ def score(
     rule: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rule for actions: smallest_box, any_box, uis1, os_atlas, android_world, exact. May be repeated."
+            help="Rule for actions: smallest_box, uground, any_box, uis1, infigui, os_atlas, aitw, diagonal, "
+            "android_world, exact. May be repeated."
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Human labels that scores are held against.")] = None,
