@@ -53,6 +53,20 @@ _POSITION = {
     named.POSITION_PREFERENCE: "share decided for the first less share decided for the second",
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
 }
+_BEYOND_VERDICTS = {
+    named.CONSTANT_JUDGE: "share of labels that a judge which always says the most frequent one agrees with",
+    named.BASE_RATE_JUDGE: "share that one agrees with which draws labels as often as people give them",
+    named.PROBABLE_SIDE_ACCURACY: "how often the side that the judge's mean probability favours is people's",
+    named.PROBABILITY_AUC: "AUC of the judge's mean probability against the side of people's majority",
+    named.LOG_LOSS: "mean log loss of the judge's probability against people's mean label, in nats",
+    named.NET_AGREEMENT: "share of pairs in which the verdicts lean to people's side less that to the other side",
+    named.LINEAR_KAPPA: "kappa over win, tie and loss, a tie half as far from either as they are apart",
+    named.QUADRATIC_KAPPA: "the same, a tie a quarter as far",
+    named.FIRST_PICKED: "share of verdicts for the answer shown first, ties half; 0.5 where position does not count",
+    named.ACCURACY_A_FIRST: "how often the verdict with a shown first is for people's side, ties half",
+    named.ACCURACY_B_FIRST: "how often the verdict with b shown first is for people's side, ties half",
+    named.STRICT_CONSISTENCY: "share of pairs with the same verdict in both orders, the form that is published",
+}
 _DECISIONS = {
     named.DIFFERENCE_BY_JUDGE: "share preferred less share not, or the difference of two rates, as the judge says",
     named.DIFFERENCE_CORRECTED: "the same as people would say, corrected by their labels of a part",
@@ -207,6 +221,7 @@ MEANINGS: Mapping[str, str] = {
     **_RATES,
     **_POSITION,
     **_COMPARISONS,
+    **_BEYOND_VERDICTS,
     **_DECISIONS,
     **_REWARDS,
     **_DIVERSITY,
