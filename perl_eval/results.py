@@ -187,7 +187,7 @@ class Decisions(Estimates):
     def sentences(self) -> list[str]:
         """A sentence for each comparison."""
         lines = (self.home / "decision.md").read_text("utf-8").splitlines()
-        return [line.removeprefix("- ") for line in lines]
+        return [line.removeprefix("- ") for line in lines if line.startswith("- ")]
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)

@@ -48,6 +48,7 @@ SAME_IDEA: Mapping[str, str] = {
     "decide": "the verb, and its command",
     "export": "the verb, and its command",
     "demo": "the verb, and its command",
+    "doctor": "the verb, and its command",
     "diversity": "how varied answers are: the figures, and the verb",
     "judge": "the verb, and its command",
     "jury": "the verb, and its command",

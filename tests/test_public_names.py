@@ -12,7 +12,8 @@ NAMES = [
     *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
     *("Measurement", "Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score"),
     *("ScriptedJudge", "TimedOut", "UserError", "__version__"),
-    *("agree", "audit", "build", "completions", "decide", "export", "judge", "jury", "labels", "open_judge"),
+    *("agree", "audit", "build", "completions", "decide", "doctor", "export", "judge", "jury", "labels"),
+    "open_judge",
     *("parse_verdict", "power", "read", "report"),
     *("rows", "sample", "score", "train_policy", "train_reward", "train_sft", "write"),
 ]

@@ -9,7 +9,7 @@ import typer
 
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli import on_options
-from perl_eval.cli.console import done, show, table
+from perl_eval.cli.console import done, say, show, table
 from perl_eval.cli.shared_options import (
     Draws,
     Epsilon,
@@ -132,8 +132,19 @@ def agree(
         else:
             people = labels_at(labels, out, how_read(format, column, means=means))
             result = verb.run(judgements_at(judgements, out), people, out, options=how)
+    _say_standings(result)
     show(result)
     done(result)
+
+
+def _say_standings(folder: Path) -> None:
+    """Print whether each judge may stand in for a person."""
+    from perl_eval.metrics.judge_standing import standings
+    from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
+
+    for line in standings(run_folder.read(folder, Estimate)):
+        say(line)
 
 
 def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> None:
@@ -145,6 +156,7 @@ def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> 
     judge, options = judging.opened()
     folder = agree_on(rows, out, judge=judge, options=options, how=how)
     found = [one for one in run_folder.read(folder, Estimate) if not one.about.policy and one.value is not None]
+    _say_standings(folder)
     several = len({one.about.person for one in found if one.about.person}) > 1
     table(f"{rows.what}, {options.prompt}", [one for one in found if several or not one.about.person])
     done(folder)

@@ -22,6 +22,7 @@ from perl_eval.cli import (
     decide,
     default_out,
     demo,
+    doctor,
     export,
     import_,
     judge,
@@ -90,6 +91,7 @@ ledger.command("salvage")(ledger_verbs.ledger_salvage)
 app.command()(score.score)
 app.command()(agree.agree)
 app.command()(decide.decide)
+app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(power.power)
 app.command()(plan.plan)

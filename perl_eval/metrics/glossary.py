@@ -52,6 +52,20 @@ _POSITION = {
     named.POSITION_PREFERENCE: "share decided for the first less share decided for the second",
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
 }
+_BEYOND_VERDICTS = {
+    named.CONSTANT_JUDGE: "share of labels that a judge which always says the most frequent one agrees with",
+    named.BASE_RATE_JUDGE: "share that one agrees with which draws labels as often as people give them",
+    named.PROBABLE_SIDE_ACCURACY: "how often the side that the judge's mean probability favours is people's",
+    named.PROBABILITY_AUC: "AUC of the judge's mean probability against the side of people's majority",
+    named.LOG_LOSS: "mean log loss of the judge's probability against people's mean label, in nats",
+    named.NET_AGREEMENT: "share of pairs in which the verdicts lean to people's side less that to the other side",
+    named.LINEAR_KAPPA: "kappa over win, tie and loss, a tie half as far from either as they are apart",
+    named.QUADRATIC_KAPPA: "the same, a tie a quarter as far",
+    named.FIRST_PICKED: "share of verdicts for the answer shown first, ties half; 0.5 where position does not count",
+    named.ACCURACY_A_FIRST: "how often the verdict with a shown first is for people's side, ties half",
+    named.ACCURACY_B_FIRST: "how often the verdict with b shown first is for people's side, ties half",
+    named.STRICT_CONSISTENCY: "share of pairs with the same verdict in both orders, the form that is published",
+}
 _DECISIONS = {
     named.DIFFERENCE_BY_JUDGE: "share preferred less share not, or the difference of two rates, as the judge says",
     named.DIFFERENCE_CORRECTED: "the same as people would say, corrected by their labels of a part",
@@ -62,6 +76,8 @@ _DECISIONS = {
     named.JUDGE_SPECIFICITY: "share of what people did not find good of a policy that the judge did not either",
     named.JUDGE_J: "sensitivity plus specificity less one: what the judge is worth on a policy",
     named.JUDGE_J_DIFFERENCE: "the judge's J on one policy less that on the other; away from 0 it favours one",
+    named.PLACE: "a policy's place among all, 1 the best, halfway; the bounds of all policies hold together",
+    named.CHANCE_TO_BE_BEST: "share of draws, from the joint distribution of all differences, in which it is best",
     named.MORE_LABELS: "labels that would decide it, beside those there are",
     named.MORE_ITEMS: "items that would decide it, beside those there are, labelled in the same proportion",
 }
@@ -70,6 +86,9 @@ _COMPARISONS = {
     named.WIN_RATE_DIFFERENCE_UNDECIDED_HALF: "the same with undecided half",
     named.MCNEMAR_P: "p-value that two policies win equally often on the same items",
     named.STRENGTH: "log odds of beating an average policy, ties aside",
+    named.STRENGTH_FROM_PROBABILITIES: "the same, each pair counted as the judge's probability of a win",
+    named.STRENGTH_AT_EQUAL_STYLE: "the same, were answers as long, and with as many lists, headings and bold",
+    named.STYLE_EFFECT: "log odds that a standard deviation more of a style adds for the answer that has it",
 }
 _REWARDS = {
     named.ACCURACY: "share of labels that the reward predicts",
@@ -205,6 +224,7 @@ MEANINGS: Mapping[str, str] = {
     **_RATES,
     **_POSITION,
     **_COMPARISONS,
+    **_BEYOND_VERDICTS,
     **_DECISIONS,
     **_REWARDS,
     **_DIVERSITY,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, labels_of, ratings_by_unit
+from perl_eval.metrics.judge_standing import blind_judges
 from perl_eval.metrics.label_join import with_units
+from perl_eval.metrics.soft_agreement import soft_agreement
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit_judge_card
 from perl_eval.scoring.audit_drift import AGAIN, ANCHORS
@@ -78,6 +80,7 @@ def run(
             return progress.folder
         _refuse_mixed(judged, judgements)
         found = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
+        found += [*blind_judges(judged, given), *soft_agreement(judged, given, resampling=how.bootstrap)]
         by_unit, _ = ratings_by_unit(given)
         anchors = [record for record in judged if labels_of(record, by_unit)]
         attacks = attack_figures(beside.attack)

@@ -19,6 +19,7 @@ from perl_eval.stats.intervals import count, mean, proportion, undefined
 
 __all__ = [
     "Reliability",
+    "Ties",
     "area_under_curve",
     "average_precision",
     "balanced_accuracy",
@@ -42,29 +43,36 @@ _Sums = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """Weights of yes and of no at each score to numerator and denominator."""
 
 
+Ties = Literal["half", "wrong"]
+"""What a pair of equal rewards counts: half a hit, or, as RewardBench counts, none."""
+
+
 def pair_accuracy(
-    margins: ArrayLike, *, clusters: Clusters = None, n_missing: int = 0, level: float = 0.95
+    margins: ArrayLike, *, clusters: Clusters = None, n_missing: int = 0, level: float = 0.95, ties: Ties = "half"
 ) -> list[Estimate]:
-    """Estimate how often the chosen answer of a pair has the higher reward; equal rewards count half.
+    """Estimate how often the chosen answer of a pair has the higher reward.
 
     Args:
         margins: ``r_chosen - r_rejected`` of each pair, shape (n,).
         clusters: What shares a source, one a pair.
         n_missing: Pairs without a reward.
         level: Confidence level.
+        ties: Whether equal rewards count half, or wrong; the method says so.
 
     Returns:
         ``pair accuracy`` and the number of ``pair ties``.
     """
     data = np.asarray(margins, np.float64)
-    scores = (data > 0) + (data == 0) / 2
-    ties = int(np.count_nonzero(data == 0))
+    scores = (data > 0) + (data == 0) * (0.5 if ties == "half" else 0.0)
+    equal = int(np.count_nonzero(data == 0))
     unit = (0.0, 1.0)
     accuracy = mean(named.PAIR_ACCURACY, scores, clusters=clusters, n_missing=n_missing, bounds=unit, level=level)
-    if not ties:
+    if not equal or ties == "wrong":
         hits = data > 0
         accuracy = proportion(named.PAIR_ACCURACY, hits, clusters=clusters, n_missing=n_missing, level=level)
-    return [accuracy, count(named.PAIR_TIES, ties, n=len(data), n_missing=n_missing)]
+    if equal:
+        accuracy = replace(accuracy, method=f"{accuracy.method}; ties {ties}")
+    return [accuracy, count(named.PAIR_TIES, equal, n=len(data), n_missing=n_missing)]
 
 
 def within_context_accuracy(

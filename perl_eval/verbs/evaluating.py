@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from perl_eval.reporting.rows_out import What
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
-    from perl_eval.scoring.decide import DecideOptions
+    from perl_eval.scoring.decide_options import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
+    from perl_eval.scoring.doctor import Diagnosis
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
     from perl_eval.verbs.on_rows import Known
 
 from perl_eval.verbs.given import Source, home_of, kept, needed, records_in
 
-__all__ = ["agree", "audit", "decide", "judge", "jury", "power", "report", "score"]
+__all__ = ["agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"]
 
 _JUDGEMENTS = "judgements: a result or run folder of `judge`, or a table of verdicts"
 _LABELS = "human labels: a file, a run folder, HumanLabel records, or rows"
@@ -205,6 +206,7 @@ def agree(
 def decide(
     *judgements: Source,
     labels: Source = None,
+    proxies: Sequence[Source] = (),
     out: str | Path | None = None,
     options: DecideOptions | None = None,
 ) -> Decisions:
@@ -215,6 +217,8 @@ def decide(
             against a third, or of each one's answers alone.
         labels: Human labels of a random part; see `agree`. Without them nothing is decided, unless the options say to
             decide by the judge alone.
+        proxies: Results of another judge on the same answers, all or a random part, or scores of a reward model: they
+            need not be right, and make the intervals narrower.
         out: Folder to keep the figures in.
         options: Baseline, level, power.
 
@@ -232,9 +236,31 @@ def decide(
     """
     from perl_eval.scoring.decide import run
 
-    homes = [home_of(one) for one in judgements]
+    homes, others = [home_of(one) for one in judgements], [home_of(one) for one in proxies]
     with records_in(labels, HumanLabel) as people:
-        return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
+        return kept(Decisions, out, lambda home: run(homes, home, labels=people, proxies=others, options=options)[0])
+
+
+def doctor(*sources: Source) -> Diagnosis:
+    """What can be computed from some files, what stands in the way, and how many labels would unblock what.
+
+    Args:
+        sources: Files and folders: answers, judgements, labels, rows or scores; and results of verbs.
+
+    Raises:
+        UserError: Nothing is given, or there is nothing at a path.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> found = pe.doctor(pe.judge(ours, theirs, by="scripted:length", prompt="dialogue"))
+        >>> found.clear, found.wrong[0][:18]
+        (False, 'no labels say whet')
+    """
+    from perl_eval.scoring.doctor import run
+
+    return run([home_of(one) for one in sources])
 
 
 def audit(  # noqa: PLR0913 (the seventh stands in place of the first two)
