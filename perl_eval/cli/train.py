@@ -11,7 +11,6 @@ from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
     ChatTemplate,
     Data,
-    MaxTokens,
     NewTokens,
     Out,
     Prior,
@@ -32,6 +31,7 @@ from perl_eval.cli.training_options import (
     Method,
     MicroBatch,
     MostRows,
+    MostTokens,
     Norms,
     Rank,
     RateShape,
@@ -41,6 +41,7 @@ from perl_eval.cli.training_options import (
     resources_of,
     schedule_of,
     shape_of,
+    tokens_of,
 )
 from perl_eval.errors import UserError
 
@@ -56,7 +57,7 @@ def train_sft(
     epochs: float = 3.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     lora: Annotated[
         bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
     ] = False,
@@ -89,7 +90,7 @@ def train_sft(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms) if lora else None,
         weight_decay=weight_decay,
         patience=patience,
@@ -109,7 +110,7 @@ def train_reward(
     epochs: float = 2.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
     alpha: Alpha = None,
@@ -149,7 +150,7 @@ def train_reward(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         evaluations=evaluations,
         max_new_tokens=max_new_tokens,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms, dropout=dropout),
@@ -208,7 +209,7 @@ def train_policy(
     temperature: float = 1.0,
     missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
     rank: Rank = 8,
     alpha: Alpha = None,
@@ -253,7 +254,7 @@ def train_policy(
         objective=aim,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         value="adapter" if value == "adapter" else "head",
         missing_end_reward=missing_end_reward,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),

@@ -22,9 +22,22 @@ MostRows = Annotated[int, typer.Option("--limit", help="Rows to learn from, at m
 MaxSteps = Annotated[int, typer.Option(help="Steps at most; 0 for no bound.")]
 Warmup = Annotated[int | None, typer.Option(help="Steps over which the learning rate rises; default: by the verb.")]
 RateShape = Annotated[str, typer.Option("--schedule", help="How the rate then moves: linear, cosine or constant.")]
+MostTokens = Annotated[
+    str,
+    typer.Option("--max-tokens", help="Longest input in tokens, prompt and answer; auto: the data's, and the model's."),
+]
 Rank = Annotated[int, typer.Option(help="LoRA rank.")]
 Targets = Annotated[str, typer.Option(help="Projections with adapters: attention, all, or names with commas.")]
 Norms = Annotated[bool, typer.Option("--norms", help="Train the model's norms with the adapter, a copy of its own.")]
+
+
+def tokens_of(max_tokens: str) -> int:
+    """Read --max-tokens: a number, or 0 for auto."""
+    if max_tokens == "auto":
+        return 0
+    if not max_tokens.isdecimal() or not int(max_tokens):
+        raise UserError(f"--max-tokens {max_tokens!r} is no number of tokens", "give one above 0, or auto")
+    return int(max_tokens)
 
 
 def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str) -> Any:

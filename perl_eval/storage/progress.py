@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
-__all__ = ["track"]
+__all__ = ["tell", "track"]
 
 Item = TypeVar("Item")
+
+
+def tell(line: str) -> None:
+    """Show a line beside the bars; an empty one is not shown."""
+    from rich.console import Console
+
+    if line:
+        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def track(

@@ -76,7 +76,12 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
             raise AssertionError("the frozen backbone changed while the policy was trained")
         if processes.is_main:
             roles.policy.backbone.save(roles.policy.name, going.folder)
-            going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
+            going.notes |= {
+                **_notes(roles, options, fit),
+                **trainer.cuts.notes(),
+                **meter.notes(),
+                "processes": processes.count,
+            }
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()

@@ -21,11 +21,13 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.actor_critic import Roles, adapter_roles, full_roles
 from perl_eval.training.distributed import Processes
 from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, gap_below, sample_rewards
@@ -50,7 +52,8 @@ class PolicyOptions:
     above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken off each
     reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an adapter and
     head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its score.
-    ``max_tokens`` bounds prompt and sample together.
+    ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
+    (`perl_eval.models.tokenize.encode_prompt`), which is counted and said; with 0 the model's own limit bounds them.
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
@@ -79,14 +82,15 @@ class PolicyOptions:
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch", "group", "max_new_tokens", "max_tokens")
+        at_least_one(self, "steps", "batch", "group", "max_new_tokens")
         if self.batch % self.group:
             raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
         positive(self, "temperature", "learning_rate")
-        not_negative(self, "beta", "value_coefficient", "limit")
+        not_negative(self, "beta", "value_coefficient", "limit", "max_tokens")
         between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
         finite(self, "missing_end_reward")
-        prompt_room(self.max_tokens, self.max_new_tokens)
+        if self.max_tokens:
+            prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss"):
             raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss")
         if self.objective not in OBJECTIVES:
@@ -211,14 +215,18 @@ class PolicyTrainer:
         seed: int,
         processes: Processes | None = None,
     ) -> None:
-        room = prompt_room(options.max_tokens, options.max_new_tokens)
         if not found:
             raise UserError("there are no prompts to learn from", "give data with rows in its train split")
         self.roles, self.found, self.reward, self.options, self.seed = roles, found, reward, options, seed
         self.backbone = roles.policy.backbone
         self.processes = processes or Processes()
+        most = most_tokens(options.max_tokens, self.backbone.causal, self.backbone.tokenizer)
+        self.room, self.cuts = prompt_room(most, options.max_new_tokens), Cuts()
         self.prompts = [
-            encode_prompt(self.backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in found
+            encode_prompt(
+                self.backbone.processor, row.prompt, max_tokens=self.room, pictures=row.images, cuts=self.cuts
+            )
+            for row in found
         ]
         self.meter = Meter(self.backbone.device)
 
@@ -226,6 +234,8 @@ class PolicyTrainer:
         """Run all steps."""
         options = self.options
         self.meter = meter or self.meter
+        if self.processes.is_main:
+            tell(self.cuts.line("prompts", self.room))
         steps, schedule = options.schedule.steps(options.steps), options.schedule
         warmup = schedule.warm(min(10, steps))
         loop = LoopOptions(steps=steps, learning_rate=options.rate, warmup=warmup, shape=schedule.shape)

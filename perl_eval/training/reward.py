@@ -19,10 +19,11 @@ from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.batching import batch_of_step
 from perl_eval.models.checkpoint_folder import hold_bias
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.generate import item_seed
 from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import located
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.reward_model import (
     REWARD,
     STATES,
@@ -36,6 +37,7 @@ from perl_eval.models.reward_model import (
 from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.distributed import Processes
 from perl_eval.training.fsdp import made_whole, share_out
 from perl_eval.training.linear_probe import MOST, fit_probe
@@ -65,6 +67,9 @@ class RewardOptions:
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which
     keeps the last weights, train for one. ``limit`` rows are learned from, 0 for all.
+
+    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is counted
+    and said; 0 takes what the longest of them has, and the model was made for.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
@@ -87,9 +92,9 @@ class RewardOptions:
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch", "max_tokens", "normalise_on", "max_new_tokens")
+        at_least_one(self, "batch", "normalise_on", "max_new_tokens")
         positive(self, "epochs", "learning_rate")
-        not_negative(self, "weight_decay", "patience", "evaluations", "limit")
+        not_negative(self, "weight_decay", "patience", "evaluations", "limit", "max_tokens")
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         between(0, 1, self, "dropout", ends="[)")
@@ -128,8 +133,10 @@ class RewardTrainer:
         self.backbone, self.options, self.seed = backbone, options, seed
         self.processes = processes or Processes()
         self.kind = options.loss or ("pointwise" if train[0].label is not None else "pairwise")
-        self.examples = encoded(backbone, train, self.kind, options.max_tokens)
-        self.checks = encoded(backbone, held_out, self.kind, options.max_tokens)
+        self.cuts, most = Cuts(), most_tokens(options.max_tokens, backbone.causal, backbone.tokenizer)
+        self.examples = encoded(backbone, train, self.kind, most, self.cuts)
+        self.checks = encoded(backbone, held_out, self.kind, most, self.cuts)
+        self.max_tokens = most if options.max_tokens else min(most, self._longest())
         self.name = None if options.full else REWARD
         if options.full:
             backbone.attach_head(REWARD, states=STATES[options.pooling], seed=seed)
@@ -145,6 +152,12 @@ class RewardTrainer:
         self.lengths = [example.length for example in self.examples]
         self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.examples) / options.batch)))
 
+    def _longest(self) -> int:
+        """Return the tokens of the longest example, or of the longest prompt with a sample of the prior after it."""
+        read = [one for example in (*self.examples, *self.checks) for one in example.sequences]
+        asked = max(len(one.ids) - sum(one.trained) for one in read)
+        return max(*(len(one.ids) for one in read), asked + self.options.max_new_tokens)
+
     @property
     def parts(self) -> tuple[str | None, ...]:
         """What is trained, as the backbone names it."""
@@ -157,6 +170,8 @@ class RewardTrainer:
     def train(self, folder: Path, meter: Meter) -> Fit:
         """Run all steps."""
         options = self.options
+        if self.processes.is_main:
+            tell(self.cuts.line("texts", self.max_tokens))
         loop = LoopOptions(
             steps=self.steps,
             learning_rate=options.rate,
@@ -263,6 +278,8 @@ class RewardTrainer:
             "learning rate": self.options.rate,
             "loss": self.kind,
             "rows": len(self.examples),
+            "max tokens": self.max_tokens,
+            **self.cuts.notes(),
             "steps": fit.steps,
             "best step": fit.best_step,
             "seconds a step": fit.seconds / fit.steps,
@@ -315,7 +332,8 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         DataError: A broken row or a changed input.
     """
     options = options or RewardOptions()
-    prompt_room(options.max_tokens, options.max_new_tokens)
+    if options.max_tokens:
+        prompt_room(options.max_tokens, options.max_new_tokens)
     prior = located(prior)
     inputs = {"data": Path(data), "prior": prior}
     processes = Processes.current(options.resources.placement.resolve(), shards=True)
@@ -344,7 +362,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
             going.notes |= _save(ready, prior, going.folder)
             scorer = RewardScorer(going.folder, ready.backbone)
             both = [*held_out, *split.get("test", [])]
-            examples = encoded(ready.backbone, both, ready.kind, options.max_tokens)
+            examples = encoded(ready.backbone, both, ready.kind, trainer.max_tokens)
             scores = held_out_scores(scorer, examples, trainer.kind)
             going.write(scores, Score)
             line = (going.notes["calibration slope"], going.notes["calibration intercept"])
@@ -361,12 +379,12 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     backbone, options = trainer.backbone, trainer.options
     backbone.save(trainer.name, folder)
     backbone.save_head(REWARD, folder)
-    RewardScale(trainer.kind, 0.0, 1.0, options.max_tokens, pooling=options.pooling).save(folder)
+    RewardScale(trainer.kind, 0.0, 1.0, trainer.max_tokens, pooling=options.pooling).save(folder)
     scorer = RewardScorer(folder, backbone)
     sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)
     prompts = [example.row for example in trainer.examples]
     scale = prior_scale(sampled, scorer, prompts, options.normalise_on, options.max_new_tokens, seed=trainer.seed)
     slope, intercept = platt(scorer, [(check.sequences, check.label) for check in trainer.checks], trainer.kind)
-    RewardScale(trainer.kind, *scale, options.max_tokens, slope, intercept, options.pooling).save(folder)
+    RewardScale(trainer.kind, *scale, trainer.max_tokens, slope, intercept, options.pooling).save(folder)
     line = {"calibration slope": slope, "calibration intercept": intercept}
     return {"prior reward mean": scale[0], "prior reward std": scale[1], **line}
