@@ -16,7 +16,7 @@ MANY = 0.01
 _HEADS = ("system", "developer")
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,100}})")
-"""A word with the space before it; a sign of a script without spaces, and 100 characters without one, count as words."""
+"""A word with the space before it; so is a sign of a script without spaces, or 100 characters of a longer word."""
 Size = Callable[[Sequence[Message]], int]
 
 
@@ -83,22 +83,27 @@ def _head(messages: Sequence[Message]) -> int:
     return next((place for place, turn in enumerate(messages) if turn.role not in _HEADS), len(messages))
 
 
-def _later(messages: Sequence[Message]) -> list[list[Message]]:
-    """Return a dialogue begun at each of the user's turns, its head before them; at the last turn if he has none."""
-    head = _head(messages)
-    starts = [place for place in range(head, len(messages)) if messages[place].role == "user"]
-    starts = starts or [max(head, len(messages) - 1)]
-    return [[*messages[:head], *messages[start:]] for start in starts]
+def _from(messages: Sequence[Message], start: int) -> list[Message]:
+    """Return a dialogue begun at a turn, its head before it."""
+    return [*messages[: _head(messages)], *messages[start:]]
+
+
+def _starts(messages: Sequence[Message]) -> list[int]:
+    """Return where a dialogue may begin: at a turn of the user, or at any after his last."""
+    turns = range(_head(messages), len(messages))
+    asks = [place for place in turns if messages[place].role == "user"]
+    return [place for place in turns if place in asks or not asks or place > asks[-1]] or [len(messages)]
 
 
 def last_turn(messages: Sequence[Message]) -> list[Message]:
-    """Return the least of a dialogue that is left by cutting at turns: its head, and what the user said last."""
-    return _later(messages)[-1]
+    """Return the head of a dialogue and what the user said last, with what follows that."""
+    asks = [place for place, turn in enumerate(messages) if turn.role == "user"]
+    return _from(messages, asks[-1] if asks else _starts(messages)[-1])
 
 
 def last_word(messages: Sequence[Message]) -> list[Message]:
-    """Return the least of a dialogue that `begun_later` leaves: of what the user said last its last word."""
-    found = last_turn(messages)
+    """Return the least of a dialogue that `begun_later` leaves: its head, and the last word of the last turn."""
+    found = _from(messages, _starts(messages)[-1])
     place = _head(found)
     if place == len(found):
         return found
@@ -107,9 +112,9 @@ def last_word(messages: Sequence[Message]) -> list[Message]:
 
 
 def begun_later(messages: Sequence[Message], size: Size, most: int, max_tokens: int) -> list[Message]:
-    """Return a dialogue without its oldest turns, so that it fits; it begins with what a user says.
+    """Return a dialogue without its oldest turns, so that it fits; it begins with what a user says, if that fits.
 
-    System turns at the beginning stay. Where what the user said last is itself too long, it loses its first words.
+    System turns at the beginning stay. Where the last turn alone is too long, it loses its first words.
 
     Args:
         messages: The dialogue.
@@ -118,9 +123,9 @@ def begun_later(messages: Sequence[Message], size: Size, most: int, max_tokens: 
         max_tokens: The option that it comes from.
 
     Raises:
-        OptionError: Not even the last word of the user fits beside system turn and the template's marks.
+        OptionError: Not even the last word fits beside system turn and the template's marks.
     """
-    choices = _later(messages)
+    choices = [_from(messages, start) for start in _starts(messages)]
     low, high = 0, len(choices) - 1
     while low < high:  # the first that fits; a later one is shorter
         middle = (low + high) // 2

@@ -20,8 +20,8 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
 from perl_eval.models.model_source import located
-from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.prompt_room import most_tokens
+from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.tokenize import encode_dialogue
 from perl_eval.records import About, Estimate, Score, digest
 from perl_eval.sources import rows

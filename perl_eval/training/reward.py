@@ -68,8 +68,8 @@ class RewardOptions:
     of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which
     keeps the last weights, train for one. ``limit`` rows are learned from, 0 for all.
 
-    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is counted
-    and said; 0 takes what the longest of them has, and the model was made for.
+    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is
+    counted and said; 0 takes what the longest of them has, and the model was made for.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""

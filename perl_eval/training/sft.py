@@ -57,8 +57,9 @@ class SftOptions:
     of a trained one; ``weight_decay`` is 0.01 for whole models and 0 for adapters. With ``patience`` the run stops
     after that many evaluations without a lower validation loss. ``limit`` rows are read, 0 for all.
 
-    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is counted
-    and said; 0 takes what the longest of them has, and the model was made for. Rows without an answer are left out.
+    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is
+    counted and said; 0 takes what the longest of them has, and the model was made for. Rows without an answer are left
+    out.
     """
 
     model: str = "scratch:tiny"

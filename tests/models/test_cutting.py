@@ -126,3 +126,9 @@ def test_the_line_warns_above_one_per_cent_and_says_what_to_do() -> None:
     cuts.add(700, 500)
     assert cuts.line("rows", 512).startswith("warning: 2 of 101 rows (2.0%)")
     assert cuts.notes()["tokens cut"] == 400
+
+
+def test_turns_after_the_users_last_are_cut_where_they_alone_are_too_long() -> None:
+    tail = (Message("assistant", "red " * 20), Message("tool", "blue gold"))
+    ids = encode_prompt(TOKENIZER, (*DIALOGUE, *tail), max_tokens=16)
+    assert text(ids) == "<|system|>be brief<|end|><|tool|>blue gold<|end|><|assistant|>"
