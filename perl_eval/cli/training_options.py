@@ -20,7 +20,10 @@ LearningRate = Annotated[float | None, typer.Option(help="Default: by what is tr
 Alpha = Annotated[float | None, typer.Option(help="LoRA alpha; default: twice the rank.")]
 MostRows = Annotated[int, typer.Option("--limit", help="Rows to learn from, at most; 0 for all.")]
 MaxSteps = Annotated[int, typer.Option(help="Steps at most; 0 for no bound.")]
-Warmup = Annotated[int | None, typer.Option(help="Steps over which the learning rate rises; default: by the verb.")]
+Warmup = Annotated[
+    float | None,
+    typer.Option(help="Steps over which the learning rate rises, or below 1 a share of all; default: a tenth."),
+]
 RateShape = Annotated[str, typer.Option("--schedule", help="How the rate then moves: linear, cosine or constant.")]
 MostTokens = Annotated[
     str,
@@ -51,7 +54,7 @@ def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int,
     return Resources(placement, micro_batch, tracker)
 
 
-def schedule_of(shape: str, warmup: int | None, max_steps: int) -> Any:
+def schedule_of(shape: str, warmup: float | None, max_steps: int) -> Any:
     """Read --schedule, --warmup and --max-steps."""
     from perl_eval.training.schedule import Schedule
 

@@ -27,6 +27,7 @@ from perl_eval.models.adapters import (
     loaded,
     write_adapter,
 )
+from perl_eval.models.allocator import give_back_large_blocks
 from perl_eval.models.checkpoint_folder import (
     base_of,
     has_head,
@@ -70,6 +71,7 @@ def open_backbone(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    give_back_large_blocks()
     path, placement = located(path), placement or Placement()
     if is_adapter(path):
         return _under_adapter(path, placement, frozen=frozen, chat_template=chat_template)
@@ -193,9 +195,22 @@ class Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))
+            self._cast_once()
             if head:
                 self._add_head(name, new_head(head * self.width))
         self._freeze()
+
+    def _cast_once(self) -> None:
+        """Leave the inputs of adapters to autocast, where it is on: peft would hold a wider copy of each beside them.
+
+        The products are the same to the last bit. The flag is what peft's ``disable_input_dtype_casting`` sets; it has
+        to hold on the way back too, where layers may be computed anew.
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in self.causal.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = self.placement.dtype != "bf16"
 
     def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
         """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""
@@ -233,6 +248,7 @@ class Backbone:
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
         self._peft = loaded(self._peft or self.causal, name, folder)
+        self._cast_once()
         if has_head(folder):
             self.load_head(name, folder)
         self._freeze()

@@ -237,7 +237,7 @@ class PolicyTrainer:
         if self.processes.is_main:
             tell(self.cuts.line("prompts", self.room))
         steps, schedule = options.schedule.steps(options.steps), options.schedule
-        warmup = schedule.warm(min(10, steps))
+        warmup = schedule.warm(steps)
         loop = LoopOptions(steps=steps, learning_rate=options.rate, warmup=warmup, shape=schedule.shape)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
             task = Learning("train policy", self.roles.parts(), self.learn, log=log)

@@ -175,7 +175,7 @@ class RewardTrainer:
         loop = LoopOptions(
             steps=self.steps,
             learning_rate=options.rate,
-            warmup=options.schedule.warm(10),
+            warmup=options.schedule.warm(self.steps),
             shape=options.schedule.shape,
             weight_decay=options.weight_decay,
             evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
@@ -346,20 +346,20 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         if not split.get("train"):
             raise UserError(f"{data} has no rows in its train split", "build a config with some")
         split["train"] = rows.limited(split["train"], options.limit)
-        with Meter(options.resources.placement.resolve()) as meter:
-            backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
-            held_out = split.get("validation", [])
-            trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
-            fit = trainer.train(going.folder, meter)
-
         def fresh() -> RewardTrainer:
             again = open_backbone(prior, options.resources.placement, frozen=not options.full)
             return RewardTrainer(again, split["train"], held_out, options, seed=seed)
 
-        ready = made_whole(trainer, fresh)
+        held_out = split.get("validation", [])
+        with Meter(options.resources.placement.resolve()) as meter:
+            backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
+            trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
+            fit = trainer.train(going.folder, meter)
+            ready = made_whole(trainer, fresh)
+            if processes.is_main:
+                going.notes |= _save(ready, prior, going.folder)
         if processes.is_main:
             going.notes |= {**trainer.notes(fit), **meter.notes()}
-            going.notes |= _save(ready, prior, going.folder)
             scorer = RewardScorer(going.folder, ready.backbone)
             both = [*held_out, *split.get("test", [])]
             examples = encoded(ready.backbone, both, ready.kind, trainer.max_tokens)
@@ -380,7 +380,7 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     backbone.save(trainer.name, folder)
     backbone.save_head(REWARD, folder)
     RewardScale(trainer.kind, 0.0, 1.0, trainer.max_tokens, pooling=options.pooling).save(folder)
-    scorer = RewardScorer(folder, backbone)
+    scorer = RewardScorer(folder, backbone, batch=options.resources.micro_batch or min(options.batch, 64))
     sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)
     prompts = [example.row for example in trainer.examples]
     scale = prior_scale(sampled, scorer, prompts, options.normalise_on, options.max_new_tokens, seed=trainer.seed)

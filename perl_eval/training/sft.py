@@ -256,7 +256,7 @@ class SftTrainer:
         loop = LoopOptions(
             steps=steps,
             learning_rate=options.rate,
-            warmup=options.schedule.warm(min(50, steps // 10 + 1)),
+            warmup=options.schedule.warm(steps, 50),
             shape=options.schedule.shape,
             weight_decay=options.decay,
             evaluate_every=max(1, steps // options.evaluations) if self.held_out else 0,
