@@ -23,8 +23,11 @@ from perl_eval.cli.shared_options import (
 from perl_eval.cli.training_options import (
     Alpha,
     Checkpointing,
+    Clip,
+    DecayAll,
     Device,
     Dtype,
+    EvaluateEvery,
     Full,
     LearningRate,
     MaxSteps,
@@ -33,8 +36,10 @@ from perl_eval.cli.training_options import (
     MostRows,
     MostTokens,
     Norms,
+    Optimizer,
     Rank,
     RateShape,
+    SaveEvery,
     Targets,
     Tracker,
     Warmup,
@@ -42,6 +47,7 @@ from perl_eval.cli.training_options import (
     schedule_of,
     shape_of,
     tokens_of,
+    updating_of,
 )
 from perl_eval.errors import UserError
 
@@ -78,6 +84,11 @@ def train_sft(
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -95,7 +106,8 @@ def train_sft(
         weight_decay=weight_decay,
         patience=patience,
         limit=limit,
-        schedule=schedule_of(schedule, warmup, max_steps),
+        schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
         chat_template=chat_template,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
@@ -138,6 +150,11 @@ def train_reward(
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -161,7 +178,8 @@ def train_reward(
         dropout=dropout,
         patience=patience,
         limit=limit,
-        schedule=schedule_of(schedule, warmup, max_steps),
+        schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     if members > 1 and not folds:
@@ -226,6 +244,17 @@ def train_policy(
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    fp32_kl: Annotated[
+        bool,
+        typer.Option("--fp32-kl", help="With bf16: take log-ratios to the prior in float32, by passes of their own."),
+    ] = False,
+    mended: Annotated[
+        bool, typer.Option("--mended", help="Go on though the reward function's source has changed since.")
+    ] = False,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -262,6 +291,9 @@ def train_policy(
         ensemble=EnsembleRule(rule, caution),
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
+        fp32_kl=fp32_kl,
+        mended=mended,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     given = function_named(reward_function) if reward_function else reward or []

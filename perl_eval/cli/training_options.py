@@ -24,6 +24,13 @@ Warmup = Annotated[
     float | None,
     typer.Option(help="Steps over which the learning rate rises, or below 1 a share of all; default: a tenth."),
 ]
+Optimizer = Annotated[str, typer.Option(help="adamw, adafactor (little memory for full tuning) or sgd.")]
+Clip = Annotated[float, typer.Option(help="Norm that gradients are clipped to; 0 for none.")]
+DecayAll = Annotated[bool, typer.Option("--decay-all", help="Weight decay on norms and biases too.")]
+SaveEvery = Annotated[
+    float | None, typer.Option(help="Seconds between checkpoints; default: 30, and a twentieth of the time at most.")
+]
+EvaluateEvery = Annotated[int, typer.Option(min=0, help="Steps between validation figures; 0: by the verb.")]
 RateShape = Annotated[str, typer.Option("--schedule", help="How the rate then moves: linear, cosine or constant.")]
 MostTokens = Annotated[
     str,
@@ -54,12 +61,20 @@ def resources_of(device: str, dtype: str, checkpointing: bool, micro_batch: int,
     return Resources(placement, micro_batch, tracker)
 
 
-def schedule_of(shape: str, warmup: float | None, max_steps: int) -> Any:
-    """Read --schedule, --warmup and --max-steps."""
+def updating_of(optimizer: str, clip: float, decay_all: bool, save_every: float | None) -> Any:
+    """Read --optimizer, --clip, --decay-all and --save-every."""
+    from perl_eval.training.updating import Updating
+
+    known: Any = optimizer
+    return Updating(known, clip, decay_all, save_every)
+
+
+def schedule_of(shape: str, warmup: float | None, max_steps: int, evaluate_every: int = 0) -> Any:
+    """Read --schedule, --warmup, --max-steps and --evaluate-every."""
     from perl_eval.training.schedule import Schedule
 
     known: Any = shape
-    return Schedule(known, warmup, max_steps)
+    return Schedule(known, warmup, max_steps, evaluate_every)
 
 
 def shape_of(

@@ -37,6 +37,7 @@ from perl_eval.models.checkpoint_folder import (
     sha256_of,
     write_base,
     write_head,
+    written,
 )
 from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
@@ -131,6 +132,7 @@ class Backbone:
         self.causal = model
         self._own = frozenset(model.state_dict())
         self._peft: Any = None
+        self._wide = False
         self._trained: list[nn.Parameter] = []
         self.sha256 = self.weights_sha256()
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
@@ -259,12 +261,13 @@ class Backbone:
         For None the whole model is written, as plain transformers loads it, and what it was trained from.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        if name is None:
-            self.causal.save_pretrained(folder, safe_serialization=True)
-            self.processor.save_pretrained(folder)
-        else:
-            write_adapter(self._peft, name, folder, self.path)
-            self.save_head(name, folder)
+        with written(folder):
+            if name is None:
+                self.causal.save_pretrained(folder, safe_serialization=True)
+                self.processor.save_pretrained(folder)
+            else:
+                write_adapter(self._peft, name, folder, self.path)
+                self.save_head(name, folder)
         write_base(folder, self.path, self.sha256)
 
     def merge(self, name: str) -> Any:
@@ -340,9 +343,23 @@ class Backbone:
             tuner.enable_adapter_layers()
             self._freeze()
 
+    @contextlib.contextmanager
+    def widely(self, *, wanted: bool) -> Iterator[None]:
+        """Compute in float32 whatever the placement says, if that is wanted; its weights must be held so."""
+        before, self._wide = self._wide, self._wide or wanted
+        try:
+            yield
+        finally:
+            self._wide = before
+
+    @property
+    def narrow(self) -> bool:
+        """Whether products are in bfloat16."""
+        return self.placement.dtype == "bf16" and not self._wide
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Compute products in bfloat16 if the placement says so."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.placement.dtype == "bf16")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.narrow)
 
     @contextlib.contextmanager
     def dropping(self, seed: int) -> Iterator[None]:

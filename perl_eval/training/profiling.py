@@ -15,6 +15,7 @@ from torch import nn
 from perl_eval.models.allocator import give_back_large_blocks
 from perl_eval.models.backbone import Backbone
 from perl_eval.storage.run_folder import peak_memory_bytes
+from perl_eval.training.updating import moments_of
 
 __all__ = ["Meter", "byte_account"]
 
@@ -22,7 +23,9 @@ _STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.002
 
 
-def byte_account(backbones: Iterable[Backbone], trained: Iterable[nn.Parameter]) -> dict[str, int]:
+def byte_account(
+    backbones: Iterable[Backbone], trained: Iterable[nn.Parameter], optimizer: str = "adamw"
+) -> dict[str, int]:
     """Return the bytes that training cannot do without, by formula; activations come on top.
 
     Weights are counted once a backbone as they lie in memory, gradients at the trained parameters' own width, and
@@ -31,12 +34,13 @@ def byte_account(backbones: Iterable[Backbone], trained: Iterable[nn.Parameter])
     Args:
         backbones: Every model in memory, each once.
         trained: The parameters that move.
+        optimizer: What moves them.
     """
     sizes = [parameter.numel() * parameter.element_size() for parameter in trained]
     return {
         "bytes of weights": sum(backbone.resident_bytes() for backbone in backbones),
         "bytes of gradients": sum(sizes),
-        "bytes of moments": 2 * sum(sizes),
+        "bytes of moments": moments_of(optimizer) * sum(sizes),
     }
 
 

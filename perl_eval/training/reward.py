@@ -48,6 +48,7 @@ from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
 from perl_eval.training.reward_examples import NEED, Example, encoded, held_out_scores, kind_of
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["RewardOptions", "RewardTrainer", "fit_reward", "run"]
 
@@ -57,7 +58,8 @@ class RewardOptions:
     """``loss`` follows from the rows if not given: ``pointwise`` for ratings, ``pairwise`` for preferences.
 
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
-    it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
+    it by default, less for models wider than 340 (`perl_eval.training.updating.rate_by_width`; the paper's best, for
+    much larger models, are 2e-4 and 1e-5). The head reads the state of the last
     token, or with ``pooling`` ``mean`` the mean of the answer's, or with ``mean+all`` that beside the mean of the whole
     input's. ``dropout`` is on what the head reads and, with LoRA, on what the adapters read. With ``probe`` the head
     starts where logistic regression on the untrained states puts it, `perl_eval.training.linear_probe`, and not at
@@ -89,6 +91,7 @@ class RewardOptions:
     patience: int = 0
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
@@ -163,6 +166,13 @@ class RewardTrainer:
         """What is trained, as the backbone names it."""
         return (None, REWARD) if self.options.full else (REWARD,)
 
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        if self.options.learning_rate is not None:
+            return self.options.learning_rate
+        return rate_by_width(self.options.rate, self.backbone.width, full=self.options.full)
+
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
         return {name: one for part in self.parts for name, one in self.backbone.parameters_of(part).items()}
@@ -174,13 +184,14 @@ class RewardTrainer:
             tell(self.cuts.line("texts", self.max_tokens))
         loop = LoopOptions(
             steps=self.steps,
-            learning_rate=options.rate,
+            learning_rate=self.rate,
             warmup=options.schedule.warm(self.steps),
             shape=options.schedule.shape,
             weight_decay=options.weight_decay,
-            evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
+            evaluate_every=options.schedule.evaluated(self.steps, options.evaluations) if self.checks else 0,
             evaluate_first=options.probe and options.evaluations > 0,
             patience=options.patience,
+            **options.updating.for_loop(),
         )
         if options.probe and not begun(folder):
             with meter.part("probing"):
@@ -274,8 +285,8 @@ class RewardTrainer:
         """Return the figures for the run card."""
         return {
             **self.backbone.counts(*self.parts),
-            **byte_account([self.backbone], self.parameters().values()),
-            "learning rate": self.options.rate,
+            **byte_account([self.backbone], self.parameters().values(), self.options.updating.optimizer),
+            "learning rate": self.rate,
             "loss": self.kind,
             "rows": len(self.examples),
             "max tokens": self.max_tokens,
@@ -346,6 +357,7 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         if not split.get("train"):
             raise UserError(f"{data} has no rows in its train split", "build a config with some")
         split["train"] = rows.limited(split["train"], options.limit)
+
         def fresh() -> RewardTrainer:
             again = open_backbone(prior, options.resources.placement, frozen=not options.full)
             return RewardTrainer(again, split["train"], held_out, options, seed=seed)

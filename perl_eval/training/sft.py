@@ -16,7 +16,7 @@ from perl_eval.metrics.glossary import curve_glossary
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.batching import batch_of_step
-from perl_eval.models.checkpoint_folder import is_adapter
+from perl_eval.models.checkpoint_folder import is_adapter, written
 from perl_eval.models.cutting import Cuts
 from perl_eval.models.from_scratch import make_model, make_tokenizer, size_of
 from perl_eval.models.from_scratch_vision import make_vision_model, make_vision_processor
@@ -37,6 +37,7 @@ from perl_eval.training.objectives import language_modelling_loss
 from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["SftOptions", "SftTrainer", "run"]
 
@@ -54,7 +55,8 @@ class SftOptions:
 
     All weights are trained; with ``lora`` only an adapter of that shape, which is added to the weights at the end.
     ``learning_rate`` by default is 2e-3 for an adapter or a model made from nothing, and a tenth of it for tuning all
-    of a trained one; ``weight_decay`` is 0.01 for whole models and 0 for adapters. With ``patience`` the run stops
+    of a trained one, less for models wider than 340 (`perl_eval.training.updating.rate_by_width`); ``weight_decay`` is
+    0.01 for whole models and 0 for adapters. With ``patience`` the run stops
     after that many evaluations without a lower validation loss. ``limit`` rows are read, 0 for all.
 
     Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is
@@ -73,6 +75,7 @@ class SftOptions:
     patience: int = 0
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     chat_template: Path | None = None
     resources: Resources = field(default_factory=Resources)
 
@@ -199,10 +202,12 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
 def _save(backbone: Backbone, options: SftOptions, folder: Path) -> None:
     """Write a whole model; an adapter is added to weights in float32, once, whatever precision it was trained in."""
     if options.lora is None:
-        backbone.causal.save_pretrained(folder, safe_serialization=True)
+        with written(folder):
+            backbone.causal.save_pretrained(folder, safe_serialization=True)
     else:
         backbone.save(_ADAPTER, folder / "adapter")
-        merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
+        with written(folder):
+            merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
     backbone.processor.save_pretrained(folder)
 
 
@@ -243,6 +248,14 @@ class SftTrainer:
         self.max_tokens = most if options.max_tokens else max(len(row.ids) for row in (*self.encoded, *self.held_out))
         self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.encoded) / options.batch)))
 
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        options = self.options
+        if options.learning_rate is not None or options.start is None:
+            return options.rate
+        return rate_by_width(options.rate, self.backbone.width, full=options.lora is None)
+
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
         return self.backbone.parameters_of(self.name)
@@ -255,12 +268,13 @@ class SftTrainer:
             tell(f"{self.unanswered:,} rows without an answer are left out" if self.unanswered else "")
         loop = LoopOptions(
             steps=steps,
-            learning_rate=options.rate,
+            learning_rate=self.rate,
             warmup=options.schedule.warm(steps, 50),
             shape=options.schedule.shape,
             weight_decay=options.decay,
-            evaluate_every=max(1, steps // options.evaluations) if self.held_out else 0,
+            evaluate_every=options.schedule.evaluated(steps, options.evaluations) if self.held_out else 0,
             patience=options.patience,
+            **options.updating.for_loop(),
         )
 
         def learn(step: int) -> dict[str, float]:
@@ -309,8 +323,8 @@ class SftTrainer:
         counts = self.backbone.counts(self.name)
         return {
             **counts,
-            **byte_account([self.backbone], self.parameters().values()),
-            "learning rate": self.options.rate,
+            **byte_account([self.backbone], self.parameters().values(), self.options.updating.optimizer),
+            "learning rate": self.rate,
             "rows": len(self.encoded),
             **({"rows left out": self.unanswered} if self.unanswered else {}),
             "max tokens": self.max_tokens,
