@@ -26,6 +26,7 @@ __all__ = [
     "LoraShape",
     "add_mean",
     "added",
+    "added_to_weights",
     "config_of",
     "dropout_on",
     "loaded",
@@ -193,7 +194,7 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
     from safetensors.torch import save_file
 
     with _quiet_peft():
-        state = get_peft_model_state_dict(model, adapter_name=name)
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     weights = {key: tensor.contiguous().cpu() for key, tensor in state.items()}
     save_file(weights, folder / _WEIGHTS)
     config = model.peft_config[name]
@@ -202,6 +203,13 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
     if commit:
         config.revision = commit
     config.save_pretrained(folder)
+
+
+def added_to_weights(model: Any, name: str) -> Any:
+    """Add an adapter to the weights and return the plain model; peft's is used up."""
+    model.base_model.set_adapter(name)  # its norms stay
+    with _quiet_peft():
+        return model.merge_and_unload(adapter_names=[name])
 
 
 def add_mean(model: Any, names: Sequence[str], name: str) -> None:
@@ -255,6 +263,9 @@ def _quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # GPT-2 stores its matrices turned
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # an adapter on tied embeddings is merged into an output layer of its own, `perl_eval.models.tied_embeddings`
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied", UserWarning)
         # beside a GGUF file there is none; the vocabulary is never changed here
         warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
         yield

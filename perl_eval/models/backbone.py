@@ -22,6 +22,7 @@ from perl_eval.models.adapters import (
     LoraShape,
     add_mean,
     added,
+    added_to_weights,
     config_of,
     dropout_on,
     loaded,
@@ -44,6 +45,7 @@ from perl_eval.models.families import end_ids, logit_shape, recomputing, recompu
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import open_pretrained
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
+from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision
@@ -238,7 +240,8 @@ class Backbone:
         """Load a saved adapter, with its head if it has one, under a name.
 
         Raises:
-            UserError: The folder has no adapter, or one of another kind than those that are there.
+            UserError: The folder has no adapter, one of another kind than those that are there, or one that changes the
+                output layer, which log-probabilities are read through.
             DataError: The adapter was trained on another backbone.
         """
         if not is_adapter(folder):
@@ -250,6 +253,9 @@ class Backbone:
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
         self._peft = loaded(self._peft or self.causal, name, folder)
+        if is_adapted(self.output_layer):
+            fix = "merge it into its base with peft, and give the whole model"
+            raise UserError(f"the adapter at {folder} changes the output layer", fix)
         self._cast_once()
         if has_head(folder):
             self.load_head(name, folder)
@@ -271,9 +277,13 @@ class Backbone:
         write_base(folder, self.path, self.sha256)
 
     def merge(self, name: str) -> Any:
-        """Add an adapter to the weights and return the plain model; the backbone is used up."""
-        self._peft.base_model.set_adapter(name)  # its norms stay
-        return self._peft.merge_and_unload(adapter_names=[name])
+        """Add an adapter to the weights and return the plain model; the backbone is used up.
+
+        Where it changed embeddings that are the output layer too, the plain model has both apart.
+        """
+        if is_adapted(self.causal.get_input_embeddings()):
+            part(self.causal)
+        return added_to_weights(self._peft, name)
 
     def average(self, names: Sequence[str], name: str) -> None:
         """Make an adapter that adds the mean of what others add, with a head at zero.
