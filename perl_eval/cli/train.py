@@ -28,6 +28,7 @@ from perl_eval.cli.training_options import (
     Device,
     Dtype,
     EvaluateEvery,
+    FindRate,
     Full,
     LearningRate,
     MaxSteps,
@@ -37,6 +38,7 @@ from perl_eval.cli.training_options import (
     MostTokens,
     Norms,
     Optimizer,
+    Packing,
     Rank,
     RateShape,
     SaveEvery,
@@ -49,6 +51,7 @@ from perl_eval.cli.training_options import (
     tokens_of,
     updating_of,
 )
+from perl_eval.cli.training_options import find_rate as finding
 from perl_eval.errors import UserError
 
 _HELD_OUT = ("validation", "test")
@@ -67,9 +70,9 @@ def train_sft(
     lora: Annotated[
         bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
     ] = False,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
@@ -79,6 +82,7 @@ def train_sft(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -88,6 +92,7 @@ def train_sft(
     clip: Clip = 1.0,
     decay_all: DecayAll = False,
     save_every: SaveEvery = None,
+    find_rate: FindRate = False,
     evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
@@ -109,9 +114,12 @@ def train_sft(
         schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
         updating=updating_of(optimizer, clip, decay_all, save_every),
         chat_template=chat_template,
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
-    data = rows_given(data, out, column, make=("validation",) if patience else ())
+    data = rows_given(data, out, column, make=("validation",) if patience or find_rate else ())
+    if find_rate:
+        finding(data, None, out, options, seed=seed)
+        return
     done(sft.run(data, out, options=options, seed=seed))
 
 
@@ -124,9 +132,9 @@ def train_reward(
     learning_rate: LearningRate = None,
     max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     full: Full = False,
@@ -145,6 +153,7 @@ def train_reward(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -154,6 +163,7 @@ def train_reward(
     clip: Clip = 1.0,
     decay_all: DecayAll = False,
     save_every: SaveEvery = None,
+    find_rate: FindRate = False,
     evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
@@ -180,11 +190,14 @@ def train_reward(
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
         updating=updating_of(optimizer, clip, decay_all, save_every),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
     data = rows_given(data, out, column, make=() if folds else _HELD_OUT)
+    if find_rate:
+        finding(data, prior, out, options, seed=seed)
+        return
     if folds:
         from perl_eval.training import folds as verb
 
@@ -229,9 +242,9 @@ def train_policy(
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
     max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     full: Full = False,
@@ -239,6 +252,7 @@ def train_policy(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -248,6 +262,7 @@ def train_policy(
     clip: Clip = 1.0,
     decay_all: DecayAll = False,
     save_every: SaveEvery = None,
+    find_rate: FindRate = False,
     fp32_kl: Annotated[
         bool,
         typer.Option("--fp32-kl", help="With bf16: take log-ratios to the prior in float32, by passes of their own."),
@@ -294,10 +309,13 @@ def train_policy(
         updating=updating_of(optimizer, clip, decay_all, save_every),
         fp32_kl=fp32_kl,
         mended=mended,
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     given = function_named(reward_function) if reward_function else reward or []
     data = rows_given(data, out, column)
+    if find_rate:
+        finding(data, prior, out, options, given=given, seed=seed)
+        return
     done(policy.run(data, prior, given, out, options=options, seed=seed))
 
 

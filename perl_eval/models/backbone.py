@@ -17,6 +17,7 @@ from torch import nn
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import (
+    ALL_LINEAR,
     ALL_PROJECTIONS,
     ATTENTION,
     LoraShape,
@@ -50,7 +51,7 @@ from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
+__all__ = ["ALL_LINEAR", "ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
 NEVER = -1e6
 """A logit whose probability is exactly 0 in float32; finite, so that no gradient turns into a number that is none."""
@@ -384,7 +385,7 @@ class Backbone:
         Padding's mean nothing. Prompts in common are read once where the model allows it, see
         `perl_eval.models.shared_prefix`.
         """
-        together = shared(batch) if self.shares else None
+        together = shared(batch, pack=self.placement.packing) if self.shares else None
         if together is None:
             seen, positions = self.seen(batch)
             return self._states(batch.ids, batch.live.long(), positions, **seen)

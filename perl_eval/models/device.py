@@ -20,13 +20,15 @@ class Placement:
     ``device`` is torch's name of it; ``auto`` is the GPU of this process if there is one, else the CPU. With ``bf16``
     matrix products are in bfloat16 and a frozen backbone lies in it, with ``wide`` in float32 all the same, for what is
     computed so now and then; what is trained, heads, log-probabilities and losses stay in float32. With
-    ``checkpointing`` a layer's activations are computed anew on the way back.
+    ``checkpointing`` a layer's activations are computed anew on the way back. With ``packing`` short sequences of a
+    batch share a row, where a model takes masks (`perl_eval.models.shared_prefix`), so that less is padding.
     """
 
     device: str = "auto"
     dtype: Literal["fp32", "bf16"] = "fp32"
     checkpointing: bool = False
     wide: bool = False
+    packing: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in ("fp32", "bf16"):

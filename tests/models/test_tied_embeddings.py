@@ -22,7 +22,10 @@ pytestmark = [  # plain peft's, where it makes what is read here
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 SHAPE = LoraShape(4, 8.0, ("embed_tokens", "q_proj", "v_proj"))
-ROWS = [Encoded((3, 20, 21, 22, 1), (False, True, True, True, True)), Encoded((3, 40, 41, 1), (False, True, True, True))]
+ROWS = [
+    Encoded((3, 20, 21, 22, 1), (False, True, True, True, True)),
+    Encoded((3, 40, 41, 1), (False, True, True, True)),
+]
 
 
 def plain_logits(model: Any, batch: Any) -> torch.Tensor:
