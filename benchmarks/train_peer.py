@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
+from perl_eval.models.adapters import ALL_LINEAR
 from perl_eval.models.tokenize import encode_dialogue, encode_prompt
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def adapters(case: Case, task: str) -> LoraConfig | None:
     if case.arm == "full":
         return None
     shape = case.shape
-    return LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=list(shape.targets), task_type=task)
+    targets = "all-linear" if shape.targets == ALL_LINEAR else list(shape.targets)
+    return LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=targets, task_type=task)
 
 
 def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:

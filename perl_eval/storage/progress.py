@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["Speed", "track"]
+__all__ = ["Speed", "tell", "track"]
 
 Item = TypeVar("Item")
 
@@ -40,6 +40,14 @@ class Speed:
         """Return the seconds that the rest takes if all of it takes work; None if nobody can tell."""
         rate = self.rate(done)
         return (total - done) / rate if rate and total is not None and total >= done else None
+
+
+def tell(line: str) -> None:
+    """Show a line beside the bars; an empty one is not shown."""
+    from rich.console import Console
+
+    if line:
+        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def track(

@@ -35,6 +35,7 @@ __all__ = [
     "FILES",
     "INPUTS",
     "Run",
+    "agree",
     "find_cards",
     "fingerprint",
     "flat",
@@ -381,6 +382,23 @@ def start(
     parquet.sweep(out)
     _write_json(out / MARK, plan)
     return Run(out, plan, None)
+
+
+def agree(out: Path, name: str, value: Any) -> Any:
+    """Let an unfinished run go on with another value of one argument, and return the one that it had, or None.
+
+    Args:
+        out: Its folder; nothing happens where there is none, or where the value is as it was.
+        name: The argument.
+        value: Its value now.
+    """
+    mark = Path(out) / MARK
+    plan, now = _read_mark(mark), json.loads(json.dumps(value, default=_plain))
+    if plan is None or plan["arguments"].get(name) in (None, now):
+        return None
+    before = plan["arguments"][name]
+    _write_json(mark, {**plan, "arguments": {**plan["arguments"], name: now}})
+    return before
 
 
 def flat(options: Any) -> dict[str, Any]:

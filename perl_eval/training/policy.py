@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import located
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
+from perl_eval.storage import run_folder
 from perl_eval.training.actor_critic import POLICY, VALUE, Roles
 from perl_eval.training.distributed import Processes
 from perl_eval.training.loop import Fit
@@ -50,6 +51,9 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         DataError: A changed input, or a reward model of another backbone.
     """
     options = options or PolicyOptions()
+    if options.fp32_kl:  # weights must be there in float32 to be computed with
+        placement = replace(options.resources.placement, wide=True)
+        options = replace(options, resources=replace(options.resources, placement=placement))
     prior = located(prior)
     inputs, extra = {"data": Path(data), "prior": prior}, {}
     if callable(reward):
@@ -59,24 +63,36 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
     processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
+    del arguments["mended"]  # how a run goes on is no part of what it is
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
+    before = (
+        run_folder.agree(out, "reward", extra["reward"]) if options.mended and extra and processes.is_main else None
+    )
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
+        if before is not None:
+            going.notes["reward before it was mended"] = before["source sha256"]
         found = rows.limited(rows.read(data, "train"), options.limit)
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement)
-            before = backbone.weights_sha256()
+            untouched = backbone.weights_sha256()
             size = options.resources.micro_batch or 64
             given = reward if callable(reward) else learned_reward(members, backbone, options.ensemble, batch=size)
             roles = cast(backbone, options, seed=seed)
             trainer = PolicyTrainer(roles, found, given, options, seed=seed, processes=processes)
             fit = trainer.train(going.folder, meter)
-        if backbone.weights_sha256() != before:
+        if backbone.weights_sha256() != untouched:
             raise AssertionError("the frozen backbone changed while the policy was trained")
         if processes.is_main:
             roles.policy.backbone.save(roles.policy.name, going.folder)
-            going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
+            going.notes |= {
+                **_notes(roles, options, fit),
+                "learning rate": trainer.rate,
+                **trainer.cuts.notes(),
+                **meter.notes(),
+                "processes": processes.count,
+            }
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()
@@ -91,9 +107,8 @@ def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
         **roles.policy.backbone.counts(roles.policy.name),
         "parameters": resident,
         "models in memory": len(roles.backbones),
-        **byte_account(roles.backbones, trained),
+        **byte_account(roles.backbones, trained, options.updating.optimizer),
         "beta": options.kl_strength,
-        "learning rate": options.rate,
         "backbone sha256": roles.prior.backbone.sha256,
         "steps": fit.steps,
         "seconds a step": fit.seconds / fit.steps,

@@ -21,11 +21,13 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.actor_critic import Roles, adapter_roles, full_roles
 from perl_eval.training.distributed import Processes
 from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, gap_below, sample_rewards
@@ -35,6 +37,7 @@ from perl_eval.training.profiling import Meter
 from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_function import Reward
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "reinforce"]
 
@@ -50,10 +53,16 @@ class PolicyOptions:
     above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken off each
     reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an adapter and
     head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its score.
-    ``max_tokens`` bounds prompt and sample together.
+    ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
+    (`perl_eval.models.tokenize.encode_prompt`), which is counted and said; with 0 the model's own limit bounds them.
+
+    Under bf16 the log-ratio of one sequence can be off by some tenths of a nat. With ``fp32_kl`` policy and prior are
+    read once more in float32 for it, whose weights are then held in it; samples and gradients stay in bf16.
+    With ``mended`` an unfinished run goes on though the source of its reward function has changed; its card says so.
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
-    and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
+    and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``, and
+    less for models wider than 825 (`perl_eval.training.updating.rate_by_width`).
     ``limit`` prompts are learned from, 0 for all.
     """
 
@@ -68,6 +77,8 @@ class PolicyOptions:
     temperature: float = 1.0
     max_new_tokens: int = 64
     max_tokens: int = 512
+    fp32_kl: bool = False
+    mended: bool = False
     value: Literal["head", "adapter"] = "head"
     value_coefficient: float = 1.0
     missing_end_reward: float = -3.0
@@ -76,17 +87,19 @@ class PolicyOptions:
     ensemble: EnsembleRule = field(default_factory=EnsembleRule)
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch", "group", "max_new_tokens", "max_tokens")
+        at_least_one(self, "steps", "batch", "group", "max_new_tokens")
         if self.batch % self.group:
             raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
         positive(self, "temperature", "learning_rate")
-        not_negative(self, "beta", "value_coefficient", "limit")
+        not_negative(self, "beta", "value_coefficient", "limit", "max_tokens")
         between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
         finite(self, "missing_end_reward")
-        prompt_room(self.max_tokens, self.max_new_tokens)
+        if self.max_tokens:
+            prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss"):
             raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss")
         if self.objective not in OBJECTIVES:
@@ -211,27 +224,42 @@ class PolicyTrainer:
         seed: int,
         processes: Processes | None = None,
     ) -> None:
-        room = prompt_room(options.max_tokens, options.max_new_tokens)
         if not found:
             raise UserError("there are no prompts to learn from", "give data with rows in its train split")
         self.roles, self.found, self.reward, self.options, self.seed = roles, found, reward, options, seed
         self.backbone = roles.policy.backbone
         self.processes = processes or Processes()
+        most = most_tokens(options.max_tokens, self.backbone.causal, self.backbone.tokenizer)
+        self.room, self.cuts = prompt_room(most, options.max_new_tokens), Cuts()
         self.prompts = [
-            encode_prompt(self.backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in found
+            encode_prompt(
+                self.backbone.processor, row.prompt, max_tokens=self.room, pictures=row.images, cuts=self.cuts
+            )
+            for row in found
         ]
         self.meter = Meter(self.backbone.device)
+        self.endless = False
 
     def train(self, folder: Path, meter: Meter | None = None) -> Fit:
         """Run all steps."""
         options = self.options
         self.meter = meter or self.meter
+        if self.processes.is_main:
+            tell(self.cuts.line("prompts", self.room))
         steps, schedule = options.schedule.steps(options.steps), options.schedule
-        warmup = schedule.warm(min(10, steps))
-        loop = LoopOptions(steps=steps, learning_rate=options.rate, warmup=warmup, shape=schedule.shape)
+        warmup = schedule.warm(steps)
+        told = {"warmup": warmup, "shape": schedule.shape, **options.updating.for_loop()}
+        loop = LoopOptions(steps=steps, learning_rate=self.rate, **told)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
             task = Learning("train policy", self.roles.parts(), self.learn, log=log)
             return optimise(task, loop, folder=folder, processes=self.processes)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        if self.options.learning_rate is not None:
+            return self.options.learning_rate
+        return rate_by_width(self.options.rate, self.backbone.width, full=self.options.full)
 
     def sample(self, step: int) -> tuple[list[Row], list[Rollout]]:
         """Return this process's prompts of one step and the policy's answers."""
@@ -257,21 +285,22 @@ class PolicyTrainer:
         with meter.part("sampling"):
             prompts, rollouts = self.sample(step)
         with meter.part("scoring"):
-            sampled = self._scored(prompts, rollouts)
+            sampled = self._scored(step, prompts, rollouts)
             batches = pieces(sampled, lambda one: len(one.rollout.encoded.ids), options.resources.micro_batch)
             fill = self.backbone.pad_id
             padded = [pad([one.rollout.encoded for one in batch], pad_id=fill) for batch in batches]
-            with torch.no_grad(), self.roles.prior.on():
-                priors = [self.roles.prior.log_probs(batch, options.temperature)[0] for batch in padded]
-            ratios = self._ratios(batches, padded, priors) if options.objective in NEED_Z else [0.0] * len(sampled)
+            priors, exact = self._anchored(padded)
+            ratios = [0.0] * len(sampled)
+            if options.objective in NEED_Z:
+                ratios = self._ratios(batches, padded, priors, exact)
             rewards = _rewards(sampled, ratios, options.aim)
         own = {"sequences": len(rollouts), "tokens": sum(len(rollout.ids) for rollout in rollouts)}
         counts = {name: int(total) for name, total in self.processes.totals(own).items()}
         sums: dict[str, float] = {}
         with meter.part("learning"):
-            for batch, whole, prior in zip(batches, padded, priors, strict=True):
+            for batch, whole, prior, known in zip(batches, padded, priors, exact, strict=True):
                 rewarded = [replace(one, centred=rewards[one.place]) for one in batch]
-                found, summed = self._descend(rewarded, whole, prior, counts)
+                found, summed = self._descend(rewarded, whole, prior, known, counts)
                 for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + value
                 for one, ratio in zip(batch, summed, strict=True):
@@ -286,31 +315,71 @@ class PolicyTrainer:
         }
 
     @torch.no_grad()
+    def _anchored(self, padded: Sequence[PaddedBatch]) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+        """Return the prior's log-probabilities of each batch, and where it is wanted the exact log-ratios to it."""
+        wide, prior, policy = self.options.fp32_kl, self.roles.prior, self.roles.policy
+        temperature = self.options.temperature
+        with prior.backbone.widely(wanted=wide), prior.on():
+            priors = [prior.log_probs(batch, temperature)[0] for batch in padded]
+        if not wide:
+            return priors, [None] * len(padded)
+        with policy.backbone.widely(wanted=wide), policy.on():
+            owns = [policy.log_probs(batch, temperature)[0] for batch in padded]
+        return priors, [own - anchor for own, anchor in zip(owns, priors, strict=True)]
+
+    @torch.no_grad()
     def _ratios(
-        self, batches: Sequence[Sequence[Sampled]], padded: Sequence[PaddedBatch], priors: Sequence[torch.Tensor]
+        self,
+        batches: Sequence[Sequence[Sampled]],
+        padded: Sequence[PaddedBatch],
+        priors: Sequence[torch.Tensor],
+        exact: Sequence[torch.Tensor | None],
     ) -> list[float]:
         """Return log pi - log prior of every sample; Z of a prompt needs them all before any is learned from."""
         found = [0.0] * sum(map(len, batches))
         with self.roles.policy.on():
-            for batch, whole, prior in zip(batches, padded, priors, strict=True):
-                own = self.roles.policy.log_probs(whole, self.options.temperature)[0]
-                for one, ratio in zip(batch, (own - prior).sum(1).tolist(), strict=True):
-                    found[one.place] = ratio
+            for batch, whole, prior, known in zip(batches, padded, priors, exact, strict=True):
+                ratio = known
+                if ratio is None:
+                    ratio = self.roles.policy.log_probs(whole, self.options.temperature)[0] - prior
+                for one, total in zip(batch, ratio.sum(1).tolist(), strict=True):
+                    found[one.place] = total
         return found
 
-    def _scored(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Sampled]:
-        """Return the samples with their scores."""
+    def _scored(self, step: int, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Sampled]:
+        """Return the samples with their scores.
+
+        Raises:
+            UserError: The reward gave another number of scores, or one that is not finite.
+        """
         given = self.reward(prompts, rollouts) if rollouts else []
         scores = [
             float(score) if rollout.finished else self.options.missing_end_reward
             for score, rollout in zip(given, rollouts, strict=True)
         ]
-        if not all(math.isfinite(score) for score in scores):
-            raise UserError("the reward gave a number that is not finite", "mend the reward")
+        for place, score in enumerate(scores):
+            if not math.isfinite(score):
+                row = prompts[place].id
+                sample = sum(one.id == row for one in prompts[:place])
+                what = (
+                    f"step {step}: the reward of row {row}, sample {sample}, is {score}: {rollouts[place].text[:200]!r}"
+                )
+                raise UserError(what, "mend the reward, and go on from the checkpoint with --mended")
+        if rollouts and not any(rollout.finished for rollout in rollouts) and not self.endless:
+            self.endless = True
+            tell(
+                f"warning: step {step}: none of {len(rollouts)} samples ended within {self.options.max_new_tokens}"
+                " tokens, so that all have one reward, and nothing is learned of it; raise --max-new-tokens"
+            )
         return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
 
     def _descend(
-        self, batch: Sequence[Sampled], padded: PaddedBatch, prior: torch.Tensor, counts: dict[str, int]
+        self,
+        batch: Sequence[Sampled],
+        padded: PaddedBatch,
+        prior: torch.Tensor,
+        exact: torch.Tensor | None,
+        counts: dict[str, int],
     ) -> tuple[dict[str, float], list[float]]:
         """Add a micro-batch's gradient; return its share of the step's sums, and log pi - log prior of its samples.
 
@@ -326,7 +395,8 @@ class PolicyTrainer:
             with roles.value.on():
                 values = roles.values(roles.value.backbone.hidden(padded))
         scores = torch.tensor([one.centred for one in batch], dtype=torch.float32, device=live.device)
-        piece = Piece(log_probs, values, (log_probs - prior).detach() * live, scores, live, **counts)
+        ratio = ((log_probs - prior).detach() if exact is None else exact) * live
+        piece = Piece(log_probs, values, ratio, scores, live, **counts)
         losses = reinforce(piece, options)
         weighted = options.value_coefficient * losses.value
         with (roles.value or roles.policy).on():
