@@ -37,6 +37,7 @@ __all__ = ["Format", "run"]
 
 Format = Literal["html", "md", "json", "csv"]
 _KEY_NOTES = 6
+_SCRIPTS = ("core.js", "reading.js", "sides.js", "figure_table.js")
 
 
 def run(
@@ -90,7 +91,7 @@ def run(
 
 def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
     tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
-    style, script = _asset("page.css"), _asset("browser.js")
+    style, script = _asset("page.css"), "".join(map(_asset, _SCRIPTS))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -118,9 +119,10 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         policy=policy,
         style=Markup(style),
         script=Markup(script),
-        data=Markup(judgements.json),
+        data=Markup(judgements.packed),
         shown=judgements.shown,
         total=judgements.total,
+        sides=judgements.sides,
         seed=seed,
         folders=found,
         tallies=tallies,
