@@ -20,6 +20,7 @@ from perl_eval.labelling.adjudication import settled
 from perl_eval.labelling.store import Store
 from perl_eval.records import HumanLabel
 from perl_eval.scoring import decide
+from perl_eval.scoring.decision_words import sentence
 from perl_eval.storage import parquet
 
 __all__ = ["DECIDED", "Look", "Watch", "look_now", "looks"]
@@ -95,7 +96,7 @@ def _decision(store: Store, judgements: Path, level: float) -> tuple[bool, str]:
         labels = Path(scratch) / "labels.parquet"
         parquet.write(labels, [one.record for one in settled(store.given(), store.rulings())[0]], HumanLabel)
         _, found = decide.run(judgements, Path(scratch) / "decision", labels=labels, options=how)
-    return all(one.verdict != "not decided" for one in found), "; ".join(decide.sentence(one, how) for one in found)
+    return all(one.verdict != "not decided" for one in found), "; ".join(sentence(one, how) for one in found)
 
 
 class Watch(threading.Thread):

@@ -22,7 +22,7 @@ __all__ = ["Held", "held_in"]
 _SIDES = ("a", "b")
 _TAKES: Mapping[type, Callable[[Path, Path, str], Path]] = {
     Completion: lambda source, home, name: imported.take_completions(source, home, how=HowRead(name)),
-    Judgement: lambda source, home, name: judgement_files.take_judgements(source, home, format=name),
+    Judgement: lambda source, home, name: judgement_files.take_judgements(source, home, how=HowRead(name)),
     HumanLabel: lambda source, home, name: label_files.take_labels(source, home, format=name),
 }
 _OURS: Mapping[type, Callable[[Path], bool]] = {

@@ -38,7 +38,8 @@ def test_from_assumptions_by_hand(tmp_path: Path) -> None:
     options = power.PowerOptions(judged=5000)
     wanted = power.Wanted(half_width=0.03, detect=0.1, pairs=548)
     found = planned(tmp_path, wanted, price_usd=0.01, correlation=0.7, options=options)
-    # 1.96^2 (0.7 - 0.01) / (4 * 0.03^2) = 736.3. The exact sign test has a power of 0.787 at 548 pairs, 0.8 from 566 on.
+    # 1.96^2 (0.7 - 0.01) / (4 * 0.03^2) = 736.3.
+    # The exact sign test has a power of 0.787 at 548 pairs, and 0.8 from 566 on.
     assert found["for a half-width of 0.03", "pairs"].value == 737
     assert found["for a half-width of 0.03", "cost, USD"].value == pytest.approx(14.74)
     assert found["to detect 0.1", "pairs"].value == 566
