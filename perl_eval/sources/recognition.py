@@ -51,6 +51,7 @@ FORMATS: Sequence[Format] = (
     argilla.ARGILLA,
     arena_votes.ARENA_VOTES,
     arena_votes.MT_BENCH_VOTES,
+    arena_votes.ARENA_PREFERENCES,
     label_table.TABLE,
     outcome_rows.OUTCOMES,
     label_table.WIDE,

@@ -255,6 +255,23 @@ OF_VOTES = [
     (second({**VOTE, "tstamp": 1.0}, question_id=LACKING), "row 1, field 'id': no such field"),
 ]
 
+ONE_HOT = {
+    **{"id": 7, "model_a": "ours", "model_b": "theirs", "prompt": '["q"]', "response_a": '["a"]'},
+    **{"response_b": '["b"]', "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0},
+}
+OF_PREFERENCES = [
+    (second(ONE_HOT, winner_model_a=0), "row 1, field 'winner_model_a': is one of 0 columns of winners that say 1"),
+    (second(ONE_HOT, winner_model_b=1), "row 1, field 'winner_model_a': is one of 2 columns of winners that say 1"),
+    (second(ONE_HOT, winner_tie=True), "row 1, field 'winner_model_a': is one of 2 columns of winners that say 1"),
+    (second(ONE_HOT, winner_model_a="ours"), "row 1, field 'winner_model_a': is one of 0 columns"),
+    (second(ONE_HOT, winner_model_a=0.5), "row 1, field 'winner_model_a': is one of 0 columns"),
+    (second(ONE_HOT, winner_model_a=LACKING), "row 1, field 'winner_model_a': is one of 0 columns"),
+    (second(ONE_HOT, model_a=LACKING), "row 1, field 'model_a': no such field"),
+    (second(ONE_HOT, model_b=7), "row 1, field 'model_b': is a int"),
+    (second(ONE_HOT, id=LACKING), "row 1, field 'id': no such field"),
+    (second(ONE_HOT, id=[7]), "row 1, field 'id': is a list"),
+]
+
 # What holds the rows
 
 
@@ -313,6 +330,7 @@ FAMILIES: Mapping[str, tuple[str, Sequence[tuple[Write, str]]]] = {
     "label-studio": ("", OF_LABEL_STUDIO),
     "argilla": ("", OF_ARGILLA),
     "votes": ("", OF_VOTES),
+    "preferences": ("", OF_PREFERENCES),
     "containers": ("", OF_CONTAINERS),
 }
 
@@ -364,3 +382,12 @@ def test_broken_rows_are_refused_where_they_are_broken(tmp_path: Path, write: Wr
         rows_in(source, tmp_path / "out")
     assert str(caught.value).startswith(str(source))
     assert "\n" not in str(caught.value)
+
+
+def test_votes_with_a_column_a_winner(tmp_path: Path) -> None:
+    other = {**ONE_HOT, "id": 8, "winner_model_a": "0", "winner_tie": "1"}
+    found = sources.read_labels(lines(ONE_HOT, other)(tmp_path), "")
+    assert [(one.item, one.policy_a, one.policy_b, one.label) for one in found] == [
+        ("7", "ours", "theirs", "win"),
+        ("8", "ours", "theirs", "tie"),
+    ]

@@ -2,7 +2,8 @@
 
 Sources: the data cards of lmsys/mt_bench_human_judgments (question_id, model_a, model_b, winner, judge, conversation_a,
 conversation_b, turn) and lmsys/chatbot_arena_conversations (also anony, language, tstamp); lm-sys/FastChat
-``fastchat/llm_judge/compute_agreement.py`` and ``fastchat/serve/monitor/clean_battle_data.py`` for what winners are.
+``fastchat/llm_judge/compute_agreement.py`` and ``fastchat/serve/monitor/clean_battle_data.py`` for what winners are;
+openai/mle-bench ``competitions/lmsys-chatbot-arena/description.md`` (winner_model_a, winner_model_b, winner_tie).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from perl_eval.sources.containers import Brought
 from perl_eval.sources.label_rows import LabelMaker, named
 from perl_eval.sources.reading import Format, Import, cell
 
-__all__ = ["ARENA_VOTES", "MT_BENCH_VOTES"]
+__all__ = ["ARENA_PREFERENCES", "ARENA_VOTES", "MT_BENCH_VOTES"]
 
 _NEEDED = ("model_a", "model_b", "winner", "conversation_a", "conversation_b")
 _OF_ARENA = ("tstamp", "anony", "language", "evaluation_session_id")
 _WINNERS = ("model_a", "model_b", "tie", "tie (inconsistent)", "tie (bothbad)", "both_bad", "bothbad")
+_ONE_HOT = {"winner_model_a": "win", "winner_model_b": "loss", "winner_tie": "tie"}
+_YES = ("1", "1.0", "true")
 _JUDGE = "gpt4_pair"
 """Who judges in the half of MT-bench's votes that no person gave; FastChat's own files have a list there."""
 
@@ -56,6 +59,34 @@ def _votes(found: Brought, reading: Import, *, by_turn: bool) -> Iterator[HumanL
         yield make(row, about, winner, make.cell(cells, "annotator"))
 
 
+def _is_one_hot(found: Brought) -> bool:
+    return found.has("model_a", "model_b", *_ONE_HOT)
+
+
+def _one_hot(found: Brought, reading: Import) -> Iterator[HumanLabel]:
+    """Read votes of which each winner has a column, 1 for the one that was voted for."""
+    make = LabelMaker(found.name, reading)
+    for row, cells in enumerate(found.rows()):
+        chosen = [name for name in _ONE_HOT if str(cells.get(name)).strip().lower() in _YES]
+        if len(chosen) != 1:
+            what = f"is one of {len(chosen)} columns of winners that say 1, and one must"
+            raise DataError(what, file=found.name, row=row, field=next(iter(_ONE_HOT)))
+        for name in ("model_a", "model_b"):
+            cell(cells, name, str, found.name, row)
+        about = dict(cells)
+        if not make.cell(cells, "item"):
+            about["question_id"] = str(cell(cells, "id", (int, str), found.name, row))
+        yield make(row, about, _ONE_HOT[chosen[0]], make.cell(cells, "annotator"))
+
+
+ARENA_PREFERENCES = Format(
+    "arena-preferences",
+    HumanLabel,
+    "votes of Chatbot Arena with a column a winner (arena-human-preference-55k)",
+    _is_one_hot,
+    _one_hot,
+    needs=" ".join(("model_a", "model_b", *_ONE_HOT)),
+)
 MT_BENCH_VOTES = Format(
     "mt-bench-votes",
     HumanLabel,

@@ -14,6 +14,8 @@ from perl_eval.sources.reading import FIELDS, Format, Import
 __all__ = ["TABLE", "WIDE"]
 
 _KNOWN = frozenset(name for names in NAMES.values() for name in names)
+_NO_RATER = frozenset(("id", "index", "row", "turn", "rank", "tstamp", "seed", "split", "language"))
+"""Columns whose numbers are no labels."""
 _ABOUT = ("unit", "a", "item", "prompt")
 """One of these says what was labelled."""
 
@@ -75,7 +77,7 @@ def _raters(found: Brought, reading: Import) -> Sequence[str]:
         return typed
     if not found.head:
         return ()
-    taken = {*_KNOWN, *reading.columns.values()}
+    taken = {*_KNOWN, *_NO_RATER, *reading.columns.values()}
     raters = []
     for name in found.head[0]:
         filled = [cells[name] for cells in found.head if not not_given(cells.get(name), reading.columns)]
