@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from perl_eval.errors import DataError
+from perl_eval.sources.counting import counted
 
 __all__ = ["QuestionsMet"]
 
@@ -38,7 +39,9 @@ class QuestionsMet:
             return
         if not self._answers:
             raise DataError("holds no answers to any question", file=self._file, fix="export annotated tasks")
-        there = ", ".join(f"{name} ({kind or 'text'}, {n:,} answers)" for (name, kind), n in self._answers.items())
+        there = ", ".join(
+            f"{name} ({kind or 'text'}, {counted(n, 'answers')})" for (name, kind), n in self._answers.items()
+        )
         likely = [name for (name, kind), _ in self._answers.most_common() if kind not in _TEXT]
         typed = (likely or [name for name, _ in self._answers])[0]
         raise DataError(

@@ -168,7 +168,7 @@ def test_rows_that_are_not_judged_are_said(command: Command, tmp_path: Path) -> 
     shown = command(f"agree --on {file} --judge scripted:length --draws 20 --out {tmp_path}/out")
     assert shown.code is None
     assert "2 rows of which both answers are the same text" in shown.err
-    assert "1 rows of which all is the same as in an earlier row" in shown.err
+    assert "1 row of which all is the same as in an earlier row" in shown.err
     assert len(run_folder.read(tmp_path / "out" / "recorded", HumanLabel)) == 8
     votes = write(tmp_path / "v.jsonl", [{**good[0], "pair": "p"}] * 2 + good[1:])
     assert command(f"agree --on {votes} --judge scripted:length --draws 20 --out {tmp_path}/v").code is None

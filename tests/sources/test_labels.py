@@ -150,7 +150,7 @@ def test_a_rater_who_labels_twice_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        ([studio_task(("better", "pairwise", {"selected": "left"}))], r"better \(pairwise, 1 answers\)"),
+        ([studio_task(("better", "pairwise", {"selected": "left"}))], r"better \(pairwise, 1 answer\)"),
         ([{**{k: v for k, v in STUDIO_MIN.items() if k != "label"}, "better": [{"rating": 4}]}], r"better \(rating"),
         ([{**ARGILLA_NESTED, "responses": {"better": [{"value": "a", "user_id": "u"}]}}], r"better \(label"),
     ],
