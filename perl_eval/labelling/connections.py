@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -88,19 +87,15 @@ class _Connection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        try:
+        if repr(self.conn.our_state) in ("IDLE", "SEND_RESPONSE"):
             super().send_400_response(msg)
-        except h11.LocalProtocolError:
+        else:
             self.transport.abort()
 
     def _expect(self) -> None:
-        state = self.conn.their_state
-        if state is h11.IDLE:
-            self._wait_for(state, _HEADERS_S)
-        elif state is h11.SEND_BODY:
-            self._wait_for(state, _BODY_S)
-        else:
-            self._wait_for(None, 0.0)
+        state = repr(self.conn.their_state)  # h11's names, which are known by themselves
+        most_s = {"IDLE": _HEADERS_S, "SEND_BODY": _BODY_S}.get(state)
+        self._wait_for(None if most_s is None else state, most_s or 0.0)
 
     def _wait_for(self, what: object, most_s: float) -> None:
         """Wait so long for something; going on to wait for the same gives no more time."""

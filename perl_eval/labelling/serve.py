@@ -181,6 +181,8 @@ def run(
     """
     where = address or Address()
     try:
+        import uvicorn  # noqa: F401
+
         from perl_eval.labelling.app import build
         from perl_eval.labelling.connections import served
         from perl_eval.labelling.security import hosts_of

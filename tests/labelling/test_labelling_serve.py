@@ -175,8 +175,8 @@ def test_links_hold_the_token_where_no_server_is_sent_it(tmp_path: Path) -> None
         ("annotate a b --draw luck", "--draw 'luck' is not known; choose from random, uncertain, split"),
         ("annotate a b --overlap 2", "--overlap is 2; it needs as many annotators"),
         ("annotate a", "a yes needs a meaning"),
-        ("export nowhere --out out", "no labelling session at nowhere"),
-        ("export a --out out --form excel", "--form 'excel' is not known"),
+        ("export nowhere --out out", "no such file or folder: nowhere"),
+        ("export a --out out --form excel", "a is no session of annotate"),
     ],
 )
 def test_mistakes_are_one_line(shelf: Path, line: str, words: str) -> None:
