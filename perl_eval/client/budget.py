@@ -39,14 +39,14 @@ class Reservation(NamedTuple):
 
     Attributes:
         tokens_in: Tokens of its request, as expected.
-        count: Requests in it.
+        requests: Requests in it.
         most_usd: With the longest replies.
         likely_usd: With replies as they were so far, and half as long again.
         expected_usd: With replies as they were so far.
     """
 
     tokens_in: float
-    count: int
+    requests: int
     most_usd: float
     likely_usd: float
     expected_usd: float
@@ -135,8 +135,8 @@ class SpendingLimit:
 
     def _estimate_usd(self, tokens_out: int | None, held: Reservation, *, late: bool) -> float:
         if tokens_out is None or not self._priced:
-            return (held.most_usd if late else held.expected_usd) / held.count
-        sent = held.tokens_in * self._ratio / held.count
+            return (held.most_usd if late else held.expected_usd) / held.requests
+        sent = held.tokens_in * self._ratio / held.requests
         return self._service.price_usd(sent, min(tokens_out, self._service.longest)) or 0.0
 
     def _count(
@@ -146,7 +146,7 @@ class SpendingLimit:
         tally.tokens_in += tokens_in
         tally.tokens_out += tokens_out
         if estimated:
-            cost_usd = cost_usd if cost_usd is not None else held.expected_usd / held.count
+            cost_usd = cost_usd if cost_usd is not None else held.expected_usd / held.requests
             tally.estimated += 1
             tally.estimated_usd += cost_usd
         else:
@@ -154,7 +154,7 @@ class SpendingLimit:
             self._tokens_out += tokens_out
             self._longest = max(self._longest, tokens_out)
             if held.tokens_in > 0:
-                self._ratio = max(self._ratio, tokens_in * held.count / held.tokens_in)
+                self._ratio = max(self._ratio, tokens_in * held.requests / held.tokens_in)
         tally.cost_usd += cost_usd or 0.0
 
     def _wanted(self, tokens_in: float, count: int) -> Reservation:
