@@ -39,7 +39,7 @@ class Reservation(NamedTuple):
 
     Attributes:
         tokens_in: Tokens of its request, as expected.
-        requests: How many it is.
+        requests: Requests in it.
         most_usd: With the longest replies.
         likely_usd: With replies as they were so far, and half as long again.
         expected_usd: With replies as they were so far.
