@@ -21,7 +21,7 @@ import sys
 import numpy as np
 from perl_eval.models.allocator import give_back_large_blocks
 print(give_back_large_blocks() if sys.argv[1] == "mended" else False)
-first = np.ones(2**25, np.uint8)  # freed, it raises the threshold of a C library that is left alone to 32 MiB
+first = np.ones(2**24, np.uint8)  # freed, it raises the threshold of a C library that is left alone to 16 MiB
 del first
 kept, freed = [], []
 for _ in range(20):
@@ -86,5 +86,5 @@ def test_adapters_hold_their_inputs_once_and_say_the_same_bits(
     assert len(own[1]) == len(theirs[1]) > 0
     assert all(torch.equal(one, other) for one, other in zip(own[1], theirs[1], strict=True))
     assert own[2] <= theirs[2]
-    if method == "lora" and not checkpointing:
+    if method == "lora" and not checkpointing:  # DoRA's norm is taken of what is cast, and stays as it is
         assert own[2] < 0.95 * theirs[2]

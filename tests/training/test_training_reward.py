@@ -205,8 +205,8 @@ def test_the_backbone_stays_and_only_the_adapter_is_written(pairwise: Path, prio
     assert card is not None
     assert card.notes["backbone sha256"] == open_backbone(prior).sha256
     assert {name.rpartition(".")[2] for name in card.outputs} <= {"safetensors", "json", "parquet", "md"}
-    # rank 8 on q, k, v and o of two layers, and a head of 32, whose bias cancels in pairs
-    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 8 + 32
+    # rank 8 on q, k, v, o (32 to 32) and gate, up, down (32 and 80) of two layers, and a head of 32 without its bias
+    assert card.notes["trained"] == 2 * 8 * (4 * (32 + 32) + 3 * (32 + 80)) + 32
     size = sum((pairwise / name).stat().st_size for name in card.outputs if name.endswith(".safetensors"))
     assert size < (prior / "model.safetensors").stat().st_size
 
@@ -402,7 +402,7 @@ def test_weight_averages_are_reward_models_of_their_own(
     assert scale.std > 0
     card = run_folder.read_card(out)
     assert card is not None
-    assert card.notes["trained"] == 2 * 2 * 4 * 2 * 32 * 8 + 33  # rank 8 twice
+    assert card.notes["trained"] == 2 * 2 * 8 * (4 * (32 + 32) + 3 * (32 + 80)) + 33  # rank 8 twice
     assert weight_average.run([pairwise, other], preferences, prior, out, options=options) == out
     with pytest.raises(UserError, match="1 reward model has no average"):
         weight_average.run([pairwise], preferences, prior, tmp_path / "one", options=options)
