@@ -208,8 +208,8 @@ class Backbone:
     def _cast_once(self) -> None:
         """Leave the inputs of adapters to autocast, where it is on: peft would hold a wider copy of each beside them.
 
-        The products are the same to the last bit, but for DoRA, which keeps its casts. The flag is what peft's ``disable_input_dtype_casting`` sets; it has
-        to hold on the way back too, where layers may be computed anew.
+        The products are the same to the last bit, but for DoRA, which keeps its casts. The flag is what peft's
+        ``disable_input_dtype_casting`` sets; it has to hold on the way back too, where layers may be computed anew.
         """
         from peft.tuners.tuners_utils import BaseTunerLayer
 
