@@ -136,7 +136,7 @@ def encode_prompt(
 
 
 def least_prompt(processor: Any, messages: Sequence[Message]) -> int:
-    """Return the tokens of the shortest prompt that `encode_prompt` leaves of a dialogue: its head and its last word."""
+    """Return the tokens of the shortest prompt that `encode_prompt` leaves: the head, and the last word."""
     return len(_opened(processor, last_word(plain(processor, messages)), ()))
 
 
