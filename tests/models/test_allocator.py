@@ -26,7 +26,7 @@ del first
 kept, freed = [], []
 for _ in range(20):
     freed.append(np.ones(2**23, np.uint8))
-    kept.append(np.ones(2**12, np.uint8))  # lies above it
+    kept.append(np.ones(2**17, np.uint8))  # lies above it
 freed.clear()
 with open("/proc/self/statm") as file:
     print(int(file.read().split()[1]) * 4096 // 2**20)
