@@ -213,10 +213,10 @@ class Backbone:
         """
         from peft.tuners.tuners_utils import BaseTunerLayer
 
-        for module in self.causal.modules():
-            if isinstance(module, BaseTunerLayer):
-                scaled = any(getattr(module, "use_dora", {}).values())
-                module.cast_input_dtype_enabled = scaled or self.placement.dtype != "bf16"
+        layers: list[Any] = [one for one in self.causal.modules() if isinstance(one, BaseTunerLayer)]
+        for layer in layers:
+            scaled = any(getattr(layer, "use_dora", {}).values())
+            layer.cast_input_dtype_enabled = scaled or self.placement.dtype != "bf16"
 
     def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
         """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""
