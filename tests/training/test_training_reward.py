@@ -436,7 +436,7 @@ def test_training_and_score_say_the_same_of_the_same_scores(
 def test_what_is_cut_is_said_and_on_the_card(
     prior: Path, preferences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = replace(OPTIONS, epochs=0.1, max_tokens=16, max_new_tokens=2, normalise_on=4)
+    options = replace(OPTIONS, epochs=0.1, max_tokens=10, max_new_tokens=2, normalise_on=4)
     folder = reward.run(preferences, prior, tmp_path / "cut", options=options)
     card = run_folder.read_card(folder)
     assert card is not None
