@@ -208,14 +208,15 @@ class Backbone:
     def _cast_once(self) -> None:
         """Leave the inputs of adapters to autocast, where it is on: peft would hold a wider copy of each beside them.
 
-        The products are the same to the last bit. The flag is what peft's ``disable_input_dtype_casting`` sets; it has
-        to hold on the way back too, where layers may be computed anew.
+        The products are the same to the last bit, but for DoRA, which keeps its casts. The flag is what peft's
+        ``disable_input_dtype_casting`` sets; it has to hold on the way back too, where layers may be computed anew.
         """
         from peft.tuners.tuners_utils import BaseTunerLayer
 
-        for module in self.causal.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.cast_input_dtype_enabled = self.placement.dtype != "bf16"
+        layers: list[Any] = [one for one in self.causal.modules() if isinstance(one, BaseTunerLayer)]
+        for layer in layers:
+            scaled = any(getattr(layer, "use_dora", {}).values())
+            layer.cast_input_dtype_enabled = scaled or self.placement.dtype != "bf16"
 
     def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
         """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""

@@ -18,7 +18,7 @@ from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.checkpoint_folder import is_adapter
 from perl_eval.models.generate import Sampling, generate, item_seed
 from perl_eval.models.prompt_room import prompt_room
-from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt, pad
+from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt, least_prompt, pad
 from perl_eval.records import Completion, Message
 from perl_eval.sources.rows import Row
 from perl_eval.storage.images import in_files
@@ -175,13 +175,17 @@ class RewardScorer:
         """Return prompt and completion as the reward model reads them; its pictures are given by their paths."""
         processor, shown = self.backbone.processor, in_files(completion.images)
         if completion.token_ids:
-            room = max(1, self.scale.max_tokens - len(completion.token_ids))
+            room = max(self.scale.max_tokens - len(completion.token_ids), 1 if shown else self._least(completion))
             prompt = encode_prompt(processor, completion.prompt, max_tokens=room, pictures=shown)
             trained = (False,) * len(prompt) + (True,) * len(completion.token_ids)
             return Encoded(prompt + completion.token_ids, trained, shown)
         turn = (Message("assistant", completion.text),)
         most = self.scale.max_tokens
         return encode_dialogue(processor, completion.prompt, turn, max_tokens=most, pictures=shown)
+
+    def _least(self, completion: Completion) -> int:
+        """Return the tokens that a prompt has at least: a sample is never cut, however long."""
+        return least_prompt(self.backbone.processor, completion.prompt)
 
     @torch.no_grad()
     def logits(self, sequences: Sequence[Encoded]) -> list[float]:

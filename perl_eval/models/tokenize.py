@@ -27,6 +27,7 @@ __all__ = [
     "encode_prompt",
     "encode_turns",
     "end_of_turn",
+    "least_prompt",
     "own_pad",
     "pad",
 ]
@@ -132,6 +133,11 @@ def encode_prompt(
     if cuts is not None:
         cuts.add(whole, len(ids))
     return tuple(ids)
+
+
+def least_prompt(processor: Any, messages: Sequence[Message]) -> int:
+    """Return the tokens of the shortest prompt that `encode_prompt` leaves: the head, and the last word."""
+    return len(_opened(processor, last_word(plain(processor, messages)), ()))
 
 
 def _opened(processor: Any, messages: Sequence[Message], pictures: Sequence[Picture]) -> list[int]:

@@ -63,7 +63,7 @@ def rate_by_width(most: float, width: int, *, full: bool) -> float:
     Source: tinker-cookbook, ``hyperparam_utils.get_lr`` (Llama's exponent); the factor of ten between LoRA and full
     tuning is that of Schulman and others, "LoRA Without Regret" (2025).
     """
-    rule = (5e-5 if full else 5e-4) * (_REFERENCE_WIDTH / width) ** _WIDTH_POWER
+    rule: float = (5e-5 if full else 5e-4) * (_REFERENCE_WIDTH / width) ** _WIDTH_POWER
     return min(most, rule)
 
 

@@ -56,7 +56,7 @@ def test_sft(typed: Any) -> None:
     assert given == (Path("d"), Path("o"))
     options = named["options"]
     assert (options.lora.rank, options.lora.alpha, options.lora.method) == (4, 8.0, "dora")
-    assert "down_proj" in options.lora.targets
+    assert options.lora.targets == ("all-linear",)
     assert options.lora.norms
     assert options.patience == 3
     assert_resources(options)

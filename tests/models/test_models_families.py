@@ -174,6 +174,7 @@ def test_the_cache_is_called_as_the_model_calls_it(model: torch.nn.Module, name:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning")
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning")
 def test_all_linear_layers_are_those_that_peft_finds(folder: Path) -> None:
     """Also for a second adapter, whose layers lie in the first one's by then."""
     plain: Any = AutoModelForCausalLM.from_pretrained(folder)

@@ -16,7 +16,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer, read_scale, rewards
-from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt
+from perl_eval.models.tokenize import Encoded, encode_dialogue, encode_prompt, least_prompt
 from perl_eval.records import Completion, Message
 
 ASKED = (Message("user", "paint 3"),)
@@ -120,9 +120,12 @@ def test_a_long_prompt_is_cut_and_never_the_sample(folder: Path) -> None:
     scorer = RewardScorer(folder, open_backbone(folder))
     ids = tuple(range(10, 70))
     row = scorer.encode(answer("", ids))
-    assert len(row.ids) == scorer.scale.max_tokens
     assert row.ids[-60:] == ids
-    assert scorer.encode(answer("", tuple(range(10, 110)))).ids[1:] == tuple(range(10, 110))
+    least = least_prompt(scorer.backbone.tokenizer, ASKED)
+    assert len(row.ids) <= max(scorer.scale.max_tokens, 60 + least)
+    longer = scorer.encode(answer("", tuple(range(10, 110))))
+    assert longer.ids[least:] == tuple(range(10, 110))
+    assert sum(longer.trained) == 100
 
 
 def test_units_follow_the_loss(folder: Path) -> None:

@@ -16,9 +16,11 @@ import torch
 from perl_eval.errors import DataError, UserError
 from perl_eval.metrics.glossary import CURVES
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
+from perl_eval.models.device import Placement
 from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout
 from perl_eval.models.reward_model import RewardScorer
+from perl_eval.models.tokenize import pad
 from perl_eval.records import Completion, Measurement
 from perl_eval.sampling import in_process
 from perl_eval.sources import rows
@@ -376,3 +378,76 @@ def test_a_fresh_value_function_is_zero_everywhere(prior: Path, data: Path, chan
     figures = made.learn(0)
     assert figures["value loss"] == 9.0
     assert figures["explained variance"] == 0.0
+
+
+def test_a_mended_reward_function_goes_on_when_told_to(
+    prior: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, steps=4, batch=4)
+    seen: list[int] = []
+
+    def breaks(prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[float]:
+        seen.append(len(seen))
+        return [float("nan") if len(seen) == 3 else 1.0 for _ in rollouts]
+
+    def mended(prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[float]:
+        seen.append(len(seen))
+        return [1.0 for _ in rollouts]
+
+    with pytest.raises(UserError, match=r"step 2: the reward of row q1-[0-9]+, sample 0, is nan: .*--mended"):
+        policy.run(data, prior, breaks, tmp_path / "out", options=options)
+    with pytest.raises(UserError, match="holds an unfinished run of another `train policy` command: reward was"):
+        policy.run(data, prior, mended, tmp_path / "out", options=options)
+    folder = policy.run(data, prior, mended, tmp_path / "out", options=replace(options, mended=True))
+    assert len(seen) == 5  # two steps, the one that failed, and the two that were left
+    card = run_folder.read_card(folder)
+    assert card is not None
+    assert len(card.notes["reward before it was mended"]) == 64
+    whole = policy.run(data, prior, mended, tmp_path / "whole", options=options)
+    assert run_folder.read(folder, Measurement) == run_folder.read(whole, Measurement)
+
+
+def test_samples_that_never_end_are_told_once(
+    prior: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = trainer(open_backbone(prior), data, replace(OPTIONS, steps=3, batch=4, max_new_tokens=1))
+    made.train(tmp_path / "out")
+    said = capsys.readouterr().err
+    assert said.count("samples ended within 1 tokens, so that all have one reward") == 1
+    assert "nothing is learned of it; raise --max-new-tokens" in said
+
+
+def test_an_exact_kl_is_that_of_float32_under_bfloat16(prior: Path, data: Path) -> None:
+    """The policy's and the prior's log-probabilities of the same samples, from models that are float32 throughout."""
+    options = replace(OPTIONS, batch=8, fp32_kl=True)
+    narrow = open_backbone(prior, Placement("cpu", "bf16", wide=True))
+    made = trainer(narrow, data, options)
+    tiny_models.stir(narrow, POLICY, size=0.05)
+    _, rollouts = made.sample(0)
+    padded = [pad([rollout.encoded for rollout in rollouts], pad_id=narrow.pad_id)]
+    (prior_log_probs,), (ratio,) = made._anchored(padded)
+    exact = open_backbone(prior)
+    other = trainer(exact, data, replace(options, fp32_kl=False))
+    tiny_models.stir(exact, POLICY, size=0.05)
+    with torch.no_grad():
+        with other.roles.prior.on():
+            wanted = other.roles.prior.log_probs(padded[0], options.temperature)[0]
+        with other.roles.policy.on():
+            own = other.roles.policy.log_probs(padded[0], options.temperature)[0]
+    assert torch.allclose(prior_log_probs, wanted, atol=1e-5)
+    assert ratio is not None
+    assert torch.allclose(ratio, own - wanted, atol=1e-5)
+    with torch.no_grad(), made.roles.prior.on():
+        rounded = made.roles.prior.log_probs(padded[0], options.temperature)[0]
+    assert not torch.allclose(rounded, wanted, atol=1e-4)  # what it mends
+
+
+def test_prompts_that_are_cut_are_counted(
+    prior: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = trainer(open_backbone(prior), data, replace(OPTIONS, steps=1, batch=4, max_tokens=14, max_new_tokens=8))
+    made.train(tmp_path / "out")
+    assert made.cuts.cut > 0
+    assert f"warning: {made.cuts.cut} of 100 prompts" in capsys.readouterr().err
+    auto = trainer(open_backbone(prior), data, replace(OPTIONS, max_tokens=0))
+    assert (auto.cuts.cut, auto.room) == (0, 128 - 8)

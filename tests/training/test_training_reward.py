@@ -21,7 +21,7 @@ from perl_eval.metrics.glossary import CURVES
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.reward_model import REWARD, Pooling, RewardScorer, read_scale
-from perl_eval.models.tokenize import encode_prompt
+from perl_eval.models.tokenize import Encoded, encode_prompt
 from perl_eval.records import Completion, Estimate, Measurement, Score
 from perl_eval.scoring import dispatch
 from perl_eval.scoring.dispatch import ScoreBeside
@@ -205,8 +205,8 @@ def test_the_backbone_stays_and_only_the_adapter_is_written(pairwise: Path, prio
     assert card is not None
     assert card.notes["backbone sha256"] == open_backbone(prior).sha256
     assert {name.rpartition(".")[2] for name in card.outputs} <= {"safetensors", "json", "parquet", "md"}
-    # rank 8 on q, k, v and o of two layers, and a head of 32, whose bias cancels in pairs
-    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 8 + 32
+    # rank 8 on q, k, v, o (32 to 32) and gate, up, down (32 and 80) of two layers, and a head of 32 without its bias
+    assert card.notes["trained"] == 2 * 8 * (4 * (32 + 32) + 3 * (32 + 80)) + 32
     size = sum((pairwise / name).stat().st_size for name in card.outputs if name.endswith(".safetensors"))
     assert size < (prior / "model.safetensors").stat().st_size
 
@@ -402,7 +402,7 @@ def test_weight_averages_are_reward_models_of_their_own(
     assert scale.std > 0
     card = run_folder.read_card(out)
     assert card is not None
-    assert card.notes["trained"] == 2 * 2 * 4 * 2 * 32 * 8 + 33  # rank 8 twice
+    assert card.notes["trained"] == 2 * 2 * 8 * (4 * (32 + 32) + 3 * (32 + 80)) + 33  # rank 8 twice
     assert weight_average.run([pairwise, other], preferences, prior, out, options=options) == out
     with pytest.raises(UserError, match="1 reward model has no average"):
         weight_average.run([pairwise], preferences, prior, tmp_path / "one", options=options)
@@ -431,3 +431,44 @@ def test_training_and_score_say_the_same_of_the_same_scores(
     assert len(trained) > (8 if kind == "ratings" else 2)
     where = {"split": "", "metric": "reward", "truth": "labels" if kind == "ratings" else ""}
     assert [replace(one, about=replace(one.about, **where)) for one in trained] == again
+
+
+def test_what_is_cut_is_said_and_on_the_card(
+    prior: Path, preferences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = replace(OPTIONS, epochs=0.1, max_tokens=10, max_new_tokens=2, normalise_on=4)
+    folder = reward.run(preferences, prior, tmp_path / "cut", options=options)
+    card = run_folder.read_card(folder)
+    assert card is not None
+    assert card.notes["texts"] == 2 * (250 + 40)
+    assert 0 < card.notes["texts cut"] < card.notes["texts"]
+    assert f"warning: {card.notes['texts cut']} of 580 texts" in capsys.readouterr().err
+    auto = reward.run(preferences, prior, tmp_path / "auto", options=replace(options, max_tokens=0))
+    card = run_folder.read_card(auto)
+    assert card is not None
+    assert card.notes["texts cut"] == 0
+    assert read_scale(auto).max_tokens == card.notes["max tokens"] >= card.notes["tokens of the longest text"]
+
+
+def test_an_answer_that_ends_with_the_user_is_refused(prior: Path, tmp_path: Path) -> None:
+    pair = tiny_models.preferences(3, 1)[0]
+    pair["chosen"] = [*pair["chosen"], {"role": "user", "content": "and?"}]
+    data = tiny_models.write_rows(tmp_path / "data", train=[pair])
+    with pytest.raises(UserError, match=f"row {pair['id']}: chosen does not end with what the assistant says"):
+        reward.run(data, prior, tmp_path / "out", options=OPTIONS)
+
+
+def test_an_empty_answer_has_a_reward(prior: Path, tmp_path: Path) -> None:
+    pairs = tiny_models.preferences(3, 16)
+    pairs[0]["rejected"] = tiny_models.turns("assistant", "")
+    data = tiny_models.write_rows(tmp_path / "data", train=pairs)
+    folder = reward.run(data, prior, tmp_path / "out", options=replace(OPTIONS, epochs=1, normalise_on=4))
+    assert math.isfinite(read_scale(folder).mean)
+
+
+def test_the_same_text_has_the_same_reward_in_any_company(pairwise: Path, prior: Path) -> None:
+    scorer = RewardScorer(pairwise, open_backbone(prior), batch=4)
+    encoded = [Encoded((3, *range(20, 20 + size), 1), (False, *(True,) * (size + 1))) for size in range(1, 13)]
+    first = scorer.logits(encoded)
+    assert scorer.logits([encoded[5]]) == [first[5]]
+    assert scorer.logits([encoded[7], encoded[7], encoded[0]]) == [first[7], first[7], first[0]]
