@@ -211,9 +211,9 @@ def mean(
     """Estimate a mean, of independent values or of values in clusters.
 
     Without bounds it has Student's t interval. With bounds, values that are all at a bound are a proportion and have
-    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N p (1 - p) / (s^2 + k p (1 - p)
-    / (N - 1))``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design effect
-    of `proportion`; the second part is that of ``k = 1 + 4 p (1 - p)`` pseudo-values, from one near a bound to two in
+    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N q / (s^2 + k q / (N - 1))``,
+    ``q = p (1 - p)``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design
+    effect of `proportion`; the second part is that of ``k = 1 + 4 q`` pseudo-values, from one near a bound to two in
     the middle (and two where the values do not differ): of a few values that differ, the spread that was seen says too
     little. The quantile is t.
 
