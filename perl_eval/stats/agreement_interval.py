@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float64]
 METHOD = "Dirichlet posterior"
 _AGREEING, _APART, _APART_ABOVE = 1.0, 1.0, 0.5
 """Weight of the pseudo-units that agree, and that do not: for the lower bound, and for the upper."""
+_FEW = 5
+"""Clusters in which raters disagree, below which their variance says little."""
+_STILL = 1e-9
 _CELLS = 4_000_000
 """Cells of the largest table of weights held at once (32 MB)."""
 
@@ -41,6 +44,10 @@ class Tables:
     def number(self) -> int:
         """Rows before merging."""
         return int(self.counts.sum())
+
+    def dense(self) -> FloatArray:
+        """Return the distinct rows as an array."""
+        return self.distinct if isinstance(self.distinct, np.ndarray) else self.distinct.toarray()
 
     def total(self) -> FloatArray:
         """Return the sums of the features."""
@@ -129,21 +136,30 @@ def _drawn(
 
 
 def _growth(clusters: Tables, units: Tables | None, ratio: Ratio) -> float:
-    """Return the variance of a coefficient over clusters, over that over units: at least 1, at most a cluster."""
+    """Return the variance of a coefficient over clusters, over that over units: at least 1, at most a cluster.
+
+    Of few clusters in which raters disagree, what was seen says little: it is drawn towards the size of a cluster, as
+    if one more had been seen in which they do throughout, see `perl_eval.stats.intervals.proportion`.
+    """
     if units is None or units.number == clusters.number:
         return 1.0
     # As many units as a cluster has, were all alike of the mean size.
     largest = units.number / clusters.number
     if max(np.prod(tables.distinct.shape) for tables in (clusters, units)) > _CELLS:
         return largest
+    numerator, denominator = ratio(clusters.dense())
+    apart = int(clusters.counts[denominator - numerator > _STILL].sum())
     over_clusters, over_units = (_jackknife(tables, ratio) for tables in (clusters, units))
-    return largest if over_units <= 0 else float(np.clip(over_clusters / over_units, 1.0, largest))
+    if over_units <= 0 or not apart:
+        return largest
+    weight = min(1.0, (_FEW / apart) ** 2)
+    seen = float(np.clip(over_clusters / over_units, 1.0, largest))
+    return (apart * seen + weight * largest) / (apart + weight)
 
 
 def _jackknife(tables: Tables, ratio: Ratio) -> float:
     """Return the jackknife's variance of a ratio."""
-    dense = tables.distinct if isinstance(tables.distinct, np.ndarray) else tables.distinct.toarray()
-    numerator, denominator = ratio(tables.total() - dense)
+    numerator, denominator = ratio(tables.total() - tables.dense())
     live = denominator != 0
     left, times = numerator[live] / denominator[live], tables.counts[live]
     if times.sum() < 2:
