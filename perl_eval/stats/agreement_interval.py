@@ -87,9 +87,9 @@ def agreement_interval(
     a prior; for two raters and independent units it is the Dirichlet posterior of their table of labels). Pseudo-units
     are two raters with any two labels: in all one that agrees and, for the lower bound, one that does not, half of one
     for the upper. Without them, two labels that were never seen together never will be, and full agreement is certain.
-    As in `perl_eval.stats.bootstrap.spread_of` quantiles are taken as far out as t would be. Where units share
-    clusters, a pseudo-unit is worth as many units as the variance over clusters exceeds that over units, at most a
-    cluster. The interval holds the figure itself.
+    As in `perl_eval.stats.bootstrap.spread_of` quantiles are taken as far out as t would be, of as many clusters of one
+    size as they are worth. Where units share clusters, a pseudo-unit is worth as many units as the variance over
+    clusters exceeds that over units, at most a cluster. The interval holds the figure itself.
 
     Args:
         clusters: Features of each cluster.
@@ -114,9 +114,16 @@ def agreement_interval(
 
     rows, weights = pseudo[0] * _growth(clusters, units, ratio), pseudo[1]
     low, high = (np.concatenate(part) for part in zip(*_drawn(clusters, rows, weights, ratio, how), strict=True))
-    reach = np.sqrt(number / (number - 1)) * float(stdtrit(number - 1, (1 + how.level) / 2))
+    worth = float(number) if units is None or units.number == number else _effective(clusters)
+    reach = np.sqrt(worth / max(worth - 1, 1.0)) * float(stdtrit(max(worth - 1, 1.0), (1 + how.level) / 2))
     bounds = np.quantile(low, NormalDist().cdf(-reach)), np.quantile(high, NormalDist().cdf(reach))
     return RatioInterval(value, min(value, float(bounds[0])), max(value, min(1.0, float(bounds[1]))))
+
+
+def _effective(clusters: Tables) -> float:
+    """Return how many clusters of one size would be worth as much: ``(sum m)^2 / sum m^2``."""
+    sizes = np.asarray(clusters.distinct.sum(axis=1), np.float64).ravel()
+    return float(clusters.counts @ sizes) ** 2 / float(clusters.counts @ sizes**2)
 
 
 def _drawn(
