@@ -145,8 +145,8 @@ def test_a_bounded_mean_stays_within_its_bounds() -> None:
 
 def test_a_bounded_mean_has_wilsons_interval_at_its_effective_size() -> None:
     values = np.array([1.0] * 45 + [0.5] * 20 + [0.0] * 15)
-    # By hand: mean 0.6875, squares about it 12.1875, and 1.859375 times 0.6875 * 0.3125 for the pseudo-values.
-    variance = (12.1875 + 1.859375 * 0.6875 * 0.3125) / (80 * 79)
+    # By hand: mean 0.6875, squares about it 12.1875, and 1 + 0.859375 * 5 / 35 times 0.6875 * 0.3125 for pseudo-values.
+    variance = (12.1875 + (1 + 0.859375 * 5 / 35) * 0.6875 * 0.3125) / (80 * 79)
     size = 0.6875 * 0.3125 / variance
     low, high = wilson(0.6875 * size, size, stats.t.ppf(0.975, 79))
     estimate = mean("half", values, bounds=(0.0, 1.0))
