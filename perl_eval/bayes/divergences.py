@@ -128,11 +128,11 @@ def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: flo
         shares = normalised(rows) * rows.shape[-1]
         influence = shares - rows
         variance = influence.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
-        found = _floored(_figure(name, values, variance, others, level=level))
+        found = _skewed(_figure(name, values, variance, others, level=level), len(rows))
         return replace(found, method=f"{found.method}; log Z from the policy's own draws")
     spread = rows.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
     variance = relative_variance(others) + spread
-    return _floored(_figure(name, values, variance, others, level=level))
+    return _skewed(_figure(name, values, variance, others, level=level), len(rows))
 
 
 def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -166,18 +166,22 @@ def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0
     left = (expected[:, None] - shares * counted) / rest - log_mean_exp(rows)[:, None] - np.log(rest * n / (n - 1))
     values = n * values - (n - 1) * left.mean(-1)
     variance = (n - 1) / n * ((left - left.mean(-1, keepdims=True)) ** 2).sum(-1)
-    found = _figure(name, values, variance, rows, level=level)
-    return _floored(found if len(rows) > 1 else _of_one_prompt(found, rows))
+    found = _skewed(_figure(name, values, variance, rows, level=level), len(rows))
+    return found if len(rows) > 1 else _of_one_prompt(found, rows)
+
+
+def _skewed(found: Estimate, prompts: int) -> Estimate:
+    """Return a KL with its interval kept at 0 or above and, of one prompt, the upper bound on a log scale if higher."""
+    if prompts == 1 and found.value is not None and found.high is not None and found.value > 0:
+        on_log_scale = found.value * float(np.exp(min((found.high - found.value) / found.value, 50.0)))
+        found = replace(found, high=max(found.high, on_log_scale))
+    return _floored(found)
 
 
 def _of_one_prompt(found: Estimate, rows: FloatArray) -> Estimate:
-    """Return a KL of one prompt with its skewed interval, doubted where squared weights are worth too few draws."""
+    """Return a KL of one prompt from weighted draws, doubted where squared weights are worth too few draws."""
     size = float(effective_size(2 * rows)[0])
-    if found.value is not None and found.high is not None and found.value > 0:
-        on_log_scale = found.value * float(np.exp(min((found.high - found.value) / found.value, 50.0)))
-        found = replace(
-            found, high=max(found.high, on_log_scale), method=found.method.replace("delta method", "jackknife")
-        )
+    found = replace(found, method=found.method.replace("delta method", "jackknife"))
     if size >= LEAST_EFFECTIVE or (found.reason or "").startswith("unreliable"):
         return found
     reason = f"unreliable: squared weights are worth {size:.1f} draws, fewer than {LEAST_EFFECTIVE:.0f}"

@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float64]
 METHOD = "Dirichlet posterior"
 _AGREEING, _APART, _APART_ABOVE = 1.0, 1.0, 0.5
 """Weight of the pseudo-units that agree, and that do not: for the lower bound, and for the upper."""
+_FEW = 5
+"""Clusters in which raters disagree, below which their variance says little."""
+_STILL = 1e-9
 _CELLS = 4_000_000
 """Cells of the largest table of weights held at once (32 MB)."""
 
@@ -41,6 +44,10 @@ class Tables:
     def number(self) -> int:
         """Rows before merging."""
         return int(self.counts.sum())
+
+    def dense(self) -> FloatArray:
+        """Return the distinct rows as an array."""
+        return self.distinct if isinstance(self.distinct, np.ndarray) else self.distinct.toarray()
 
     def total(self) -> FloatArray:
         """Return the sums of the features."""
@@ -80,9 +87,9 @@ def agreement_interval(
     a prior; for two raters and independent units it is the Dirichlet posterior of their table of labels). Pseudo-units
     are two raters with any two labels: in all one that agrees and, for the lower bound, one that does not, half of one
     for the upper. Without them, two labels that were never seen together never will be, and full agreement is certain.
-    As in `perl_eval.stats.bootstrap.spread_of` quantiles are taken as far out as t would be. Where units share
-    clusters, a pseudo-unit is worth as many units as the variance over clusters exceeds that over units, at most a
-    cluster. The interval holds the figure itself.
+    As in `perl_eval.stats.bootstrap.spread_of` quantiles are taken as far out as t would be, of as many clusters of one
+    size as they are worth. Where units share clusters, a pseudo-unit is worth as many units as the variance over
+    clusters exceeds that over units, at most a cluster. The interval holds the figure itself.
 
     Args:
         clusters: Features of each cluster.
@@ -107,9 +114,16 @@ def agreement_interval(
 
     rows, weights = pseudo[0] * _growth(clusters, units, ratio), pseudo[1]
     low, high = (np.concatenate(part) for part in zip(*_drawn(clusters, rows, weights, ratio, how), strict=True))
-    reach = np.sqrt(number / (number - 1)) * float(stdtrit(number - 1, (1 + how.level) / 2))
+    worth = float(number) if units is None or units.number == number else _effective(clusters)
+    reach = np.sqrt(worth / max(worth - 1, 1.0)) * float(stdtrit(max(worth - 1, 1.0), (1 + how.level) / 2))
     bounds = np.quantile(low, NormalDist().cdf(-reach)), np.quantile(high, NormalDist().cdf(reach))
     return RatioInterval(value, min(value, float(bounds[0])), max(value, min(1.0, float(bounds[1]))))
+
+
+def _effective(clusters: Tables) -> float:
+    """Return how many clusters of one size would be worth as much: ``(sum m)^2 / sum m^2``."""
+    sizes = np.asarray(clusters.distinct.sum(axis=1), np.float64).ravel()
+    return float(clusters.counts @ sizes) ** 2 / float(clusters.counts @ sizes**2)
 
 
 def _drawn(
@@ -129,21 +143,30 @@ def _drawn(
 
 
 def _growth(clusters: Tables, units: Tables | None, ratio: Ratio) -> float:
-    """Return the variance of a coefficient over clusters, over that over units: at least 1, at most a cluster."""
+    """Return the variance of a coefficient over clusters, over that over units: at least 1, at most a cluster.
+
+    Of few clusters in which raters disagree, what was seen says little: it is drawn towards the size of a cluster, as
+    if one more had been seen in which they do throughout, see `perl_eval.stats.intervals.proportion`.
+    """
     if units is None or units.number == clusters.number:
         return 1.0
     # As many units as a cluster has, were all alike of the mean size.
     largest = units.number / clusters.number
     if max(np.prod(tables.distinct.shape) for tables in (clusters, units)) > _CELLS:
         return largest
+    numerator, denominator = ratio(clusters.dense())
+    apart = int(clusters.counts[denominator - numerator > _STILL].sum())
     over_clusters, over_units = (_jackknife(tables, ratio) for tables in (clusters, units))
-    return largest if over_units <= 0 else float(np.clip(over_clusters / over_units, 1.0, largest))
+    if over_units <= 0 or not apart:
+        return largest
+    weight = min(1.0, (_FEW / apart) ** 2)
+    seen = float(np.clip(over_clusters / over_units, 1.0, largest))
+    return (apart * seen + weight * largest) / (apart + weight)
 
 
 def _jackknife(tables: Tables, ratio: Ratio) -> float:
     """Return the jackknife's variance of a ratio."""
-    dense = tables.distinct if isinstance(tables.distinct, np.ndarray) else tables.distinct.toarray()
-    numerator, denominator = ratio(tables.total() - dense)
+    numerator, denominator = ratio(tables.total() - tables.dense())
     live = denominator != 0
     left, times = numerator[live] / denominator[live], tables.counts[live]
     if times.sum() < 2:

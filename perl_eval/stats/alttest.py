@@ -246,7 +246,7 @@ class _Panel:
         rows, owners = np.unique(self.rows[kept], return_inverse=True)
         # A unit adds what its persons do to the mean over persons, so that the mean over units is it.
         parts = ahead[kept] * len(rows) / len(self.people) / each[self.persons[kept]]
-        values = np.bincount(owners, weights=parts)
+        values = np.round(np.bincount(owners, weights=parts), 12)  # a third three times is one
         found = mean(
             named.ALT_TEST_ADVANTAGE,
             values,

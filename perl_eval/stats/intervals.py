@@ -211,10 +211,11 @@ def mean(
     """Estimate a mean, of independent values or of values in clusters.
 
     Without bounds it has Student's t interval. With bounds, values that are all at a bound are a proportion and have
-    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N p (1 - p) / (s^2 + p (1 - p) /
-    (N - 1))``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design effect
-    of `proportion`; the second part is a pseudo-value (two where the values do not differ): of a few values near a
-    bound, the spread that was seen says too little. The quantile is t.
+    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N q / (s^2 + k q / (N - 1))``,
+    ``q = p (1 - p)``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design
+    effect of `proportion`; the second part is that of ``k = 1 + 4 q min(1, 5 / r)`` pseudo-values, r the values that
+    are not the commonest, so one near a bound and up to two in the middle (and two where the values do not differ): of
+    a few values that differ, the spread that was seen says too little. The quantile is t.
 
     Args:
         name: Name of the figure.
@@ -267,7 +268,9 @@ def _bounded(estimate: Estimate, data: FloatArray, codes: Codes, bounds: tuple[f
     n, p, found = len(data), float(scaled.mean()), clustered_error(scaled, codes)
     still, growth = np.ptp(scaled) == 0, _design_effect(scaled, codes, found)
     worth = n / growth
-    pseudo = (2 if still else 1) * p * (1 - p) / max(worth - 1, 1.0)
+    others = n - int(np.unique(scaled, return_counts=True)[1].max())
+    number = 2 if still else 1 + 4 * p * (1 - p) * min(1.0, _FEW / others)
+    pseudo = number * p * (1 - p) / max(worth - 1, 1.0)
     effective = worth * p * (1 - p) / (float(scaled.var(ddof=1)) + pseudo)
     degrees = found.effective - 1 if still else found.degrees
     low, high = wilson(p * effective, effective, _critical(estimate.level, max(1.0, degrees)))

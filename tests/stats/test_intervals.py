@@ -110,14 +110,31 @@ def test_clustered_wilson_by_hand() -> None:
     # All hits in ten clusters count as ten items: 10 / (10 + t^2) with t = 2.262157 at 9 degrees of freedom.
     sure = proportion("rate", [True] * 30, clusters=[place // 3 for place in range(30)])
     assert (sure.low, sure.high) == (pytest.approx(10 / (10 + 2.262157**2), abs=1e-6), 1.0)
-    # Ten clusters of two equal items, six of them hits: the error is sqrt(10 / 9 * 10 * 4 * 0.24) / 20 = 0.163299, so
-    # the effective size is 0.24 / 0.0266667 = 9.
+    # Ten clusters of two equal items, six of them hits: the variance is that of 20 independent items times more than 2,
+    # and a cluster's two items cannot be worth less than one.
     mixed = proportion("rate", [True] * 12 + [False] * 8, clusters=[place // 2 for place in range(20)])
-    expected = wilson(0.6 * 9, 9, 2.262157)
+    expected = wilson(0.6 * 10, 10, 2.262157)
     assert (mixed.low, mixed.high) == pytest.approx(expected, abs=1e-6)
-    # Opposite items in a cluster cannot make more of them than there are.
+    # Opposite items in a cluster cannot make more of them than there are; ten clusters hold both outcomes, so that the
+    # design effect of 1 is drawn towards 2 with a weight of (5 / 10)^2: 10.5 / 10.25.
+    size = 20 / (10.5 / 10.25)
     even = proportion("rate", [True, False] * 10, clusters=[place // 2 for place in range(20)])
-    assert (even.low, even.high) == pytest.approx(wilson(10, 20, 2.262157), abs=1e-6)
+    assert (even.low, even.high) == pytest.approx(wilson(size / 2, size, 2.262157), abs=1e-6)
+
+
+def test_of_few_clusters_with_the_rarer_outcome_little_is_known_of_the_others() -> None:
+    # Twenty clusters of ten with two misses in two clusters: the design effect seen is about 1, the largest is 10, and
+    # as if a third cluster had missed whole it is (2 * 1 + 10) / 3 = 4.
+    hits = np.ones(200)
+    hits[[3, 57]] = 0
+    groups = np.arange(20).repeat(10).tolist()
+    estimate = proportion("rate", hits, clusters=groups)
+    low, _ = wilson(0.99 * 50, 50, stats.t.ppf(0.975, 19))
+    assert estimate.low == pytest.approx(low, abs=0.01)
+    # Of clusters that all hold both, what was seen counts.
+    even = np.tile([1.0, 0.0], 100)
+    many = proportion("rate", even, clusters=groups)
+    assert many.high - many.low < 1.3 * (proportion("rate", even).high - proportion("rate", even).low)
 
 
 def test_a_bounded_mean_stays_within_its_bounds() -> None:
@@ -128,8 +145,8 @@ def test_a_bounded_mean_stays_within_its_bounds() -> None:
 
 def test_a_bounded_mean_has_wilsons_interval_at_its_effective_size() -> None:
     values = np.array([1.0] * 45 + [0.5] * 20 + [0.0] * 15)
-    # By hand: mean 0.6875, squares about it 12.1875, and 0.6875 * 0.3125 more for the pseudo-value.
-    variance = (12.1875 + 0.6875 * 0.3125) / (80 * 79)
+    # By hand: mean 0.6875, squares about it 12.1875, and 1 + 0.859375 * 5 / 35 times 0.6875 * 0.3125 for pseudo-values.
+    variance = (12.1875 + (1 + 0.859375 * 5 / 35) * 0.6875 * 0.3125) / (80 * 79)
     size = 0.6875 * 0.3125 / variance
     low, high = wilson(0.6875 * size, size, stats.t.ppf(0.975, 79))
     estimate = mean("half", values, bounds=(0.0, 1.0))
