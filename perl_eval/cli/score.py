@@ -43,6 +43,9 @@ def score(
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Human labels that scores are held against.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="Of two runs of the same answers: the first judge asked once more.")
+    ] = None,
     scale: Annotated[str, typer.Option(help="Scores are logit or probability of a good answer.")] = "logit",
     ties: Annotated[str, typer.Option(help="Equal scores of a pair: half, or wrong as in RewardBench.")] = "half",
     column: Annotated[
@@ -86,7 +89,7 @@ def score(
     }
     options = verb.ScoringOptions(how, gamed=gamed, rule=tuple(rule or ()), column=tuple(column or ()), **chosen)
     people = None if labels is None else labels_at(labels, out)
-    beside = verb.ScoreBeside(data, against, judged, people)
+    beside = verb.ScoreBeside(data, against, judged, people, again)
     result = verb.run(sources, out, beside=beside, options=options, spread=spread)
     show(result)
     done(result)
