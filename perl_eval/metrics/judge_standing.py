@@ -12,7 +12,7 @@ from perl_eval.stats.intervals import about
 
 __all__ = ["blind_judges", "standings"]
 
-_AGREEMENT = "human-judge exact agreement"
+_AGREEMENT = named.HUMAN_JUDGE_EXACT_AGREEMENT
 _HALF = 0.5
 """The winning rate at which the alternative annotator test is passed."""
 

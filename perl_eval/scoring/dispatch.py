@@ -30,8 +30,8 @@ _FITTING: Mapping[Given, tuple[str, ...]] = {
     "judgements": ("intervals", "length_control", "gamed", "style", "again"),
     "completions with `data`": ("data", "against", "judged", "rule"),
     "completions without `data`": (),
-    "scores of a run folder": ("data", "labels", "scale", "ties"),
-    "a table of scores": ("column", "scale", "ties"),
+    "scores of a run folder": ("data", "labels", "scale", "pair_ties"),
+    "a table of scores": ("column", "scale", "pair_ties"),
     "a table of outcomes": ("column", "intervals"),
 }
 """The options that mean something for each; level, draws and seed do for all."""
@@ -70,7 +70,7 @@ class ScoringOptions:
         style: Of judgements of more than two policies: rank them at equal style too.
         rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
         scale: Of scores: ``logit`` or ``probability`` of a good answer.
-        ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
+        pair_ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
         column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
     """
 
@@ -81,7 +81,7 @@ class ScoringOptions:
     style: bool = False
     rule: tuple[str, ...] = ()
     scale: Literal["logit", "probability"] = "logit"
-    ties: Literal["half", "wrong"] = "half"
+    pair_ties: Literal["half", "wrong"] = "half"
     column: Mapping[str, str] | tuple[str, ...] = ()
 
 
@@ -173,7 +173,7 @@ def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: Sco
         )
     from perl_eval.scoring import rewards
 
-    quality = rewards.QualityOptions(how.scale, how.resampling, how.ties)
+    quality = rewards.QualityOptions(how.scale, how.resampling, how.pair_ties)
     if what == "a table of scores":
         where = rewards.ScoreColumns(**user_table.columns_of(how.column, rewards.ScoreColumns()))
         return rewards.run_table(source, out, columns=where, options=quality)
