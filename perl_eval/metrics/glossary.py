@@ -53,6 +53,11 @@ _POSITION = {
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
 }
 _BEYOND_VERDICTS = {
+    named.DATASET_P: "p-value that agreement on a data set is that on the rest, adjusted for all of them after Holm",
+    named.LABEL_SETS_AGREEMENT: "share of units whose majority label is the same in both sets of labels",
+    named.AGREEMENT_WITH_THESE: "share of the same units on which the judge says what the labels' majority does",
+    named.AGREEMENT_WITH_OTHERS: "the same with the majority of the other labels",
+    named.OTHERS_LESS_THESE: "the difference; away from 0 the instruction, and not the judge, makes the disagreement",
     named.CONSTANT_JUDGE: "share of labels that a judge which always says the most frequent one agrees with",
     named.BASE_RATE_JUDGE: "share that one agrees with which draws labels as often as people give them",
     named.PROBABLE_SIDE_ACCURACY: "how often the side that the judge's mean probability favours is people's",
