@@ -10,6 +10,7 @@ import typer
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli import on_options
 from perl_eval.cli.console import done, say, show, table
+from perl_eval.cli.default_out import INPUTS
 from perl_eval.cli.shared_options import (
     Draws,
     Epsilon,
@@ -43,6 +44,10 @@ def agree(
     ] = None,
     *,
     out: Out,
+    other_labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels of the same units by another instruction: how much of the disagreement that makes."),
+    ] = None,
     epsilon: Epsilon = 0.15,
     scale: Annotated[str, typer.Option(help="Of ratings in a table: nominal, ordinal or interval.")] = "nominal",
     column: Annotated[
@@ -131,7 +136,8 @@ def agree(
             result = verb.run_cascade(judgements_at(judgements, out), labels, out, options=how)
         else:
             people = labels_at(labels, out, how_read(format, column, means=means))
-            result = verb.run(judgements_at(judgements, out), people, out, options=how)
+            more = None if other_labels is None else labels_at(other_labels, out / INPUTS / "others")
+            result = verb.run(judgements_at(judgements, out), people, out, others=more, options=how)
     _say_standings(result)
     show(result)
     done(result)

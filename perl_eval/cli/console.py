@@ -60,16 +60,23 @@ def table(title: str, estimates: Sequence[Any]) -> None:
         return escape(printable(text))
 
     table = Table(title=seen(title), header_style="bold")
-    for column in ("subject", "figure", "value", "interval", "n"):
-        table.add_column(column, justify="left" if column in ("subject", "figure") else "right")
+    for column in ("figure", "value", "interval", "n"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
     subject = None
+    reasons: dict[str, int] = {}
     for estimate in estimates:
+        if estimate.subject != subject:
+            subject = estimate.subject
+            if table.row_count:
+                table.add_section()
+            table.add_row(f"[bold]{seen(subject)}[/bold]")
         interval = "" if estimate.low is None else f"{digits(estimate.low)} to {digits(estimate.high)}"
-        value = seen(f"none: {estimate.reason}") if estimate.value is None else digits(estimate.value, estimate.kind)
-        shown = "" if estimate.subject == subject else seen(estimate.subject)
-        table.add_row(shown, seen(estimate.name), value, interval, str(estimate.n), end_section=False)
-        subject = estimate.subject
+        note = reasons.setdefault(estimate.reason or "undefined", len(reasons) + 1) if estimate.value is None else 0
+        value = f"none ({note})" if estimate.value is None else digits(estimate.value, estimate.kind)
+        table.add_row(f"  {seen(estimate.name)}", value, interval, str(estimate.n))
     Console().print(table)
+    for reason, note in reasons.items():
+        say(f"({note}) none: {reason}")
 
 
 def digits(value: float, kind: str = "value") -> str:

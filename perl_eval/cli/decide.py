@@ -35,6 +35,10 @@ def decide(
     anytime: Annotated[
         bool, typer.Option("--anytime", help="Intervals that hold at every number of labels: look and stop at will.")
     ] = False,
+    price_label: Annotated[
+        float, typer.Option(help="Price of a label; with --price-item the cheapest numbers of both are said.")
+    ] = 0.0,
+    price_item: Annotated[float, typer.Option(help="Price of judging an item.")] = 0.0,
     fail_under: Annotated[
         float | None, typer.Option(help="Exit code 1 unless every difference is decided and at least this.")
     ] = None,
@@ -53,7 +57,7 @@ def decide(
     from perl_eval.scoring.decision_words import is_at_least
     from perl_eval.scoring.decision_words import junit as report
 
-    options = verb.DecideOptions(baseline, level, power, judge_alone, anytime)
+    options = verb.DecideOptions(baseline, level, power, judge_alone, anytime, price_label, price_item)
     if fail_under is not None and not -1 <= fail_under <= 1:
         raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
     found = [judgements_at(source, out) for source in sources]

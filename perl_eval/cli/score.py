@@ -43,8 +43,11 @@ def score(
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Human labels that scores are held against.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="Of two runs of the same answers: the first judge asked once more.")
+    ] = None,
     scale: Annotated[str, typer.Option(help="Scores are logit or probability of a good answer.")] = "logit",
-    ties: Annotated[str, typer.Option(help="Equal scores of a pair: half, or wrong as in RewardBench.")] = "half",
+    pair_ties: Annotated[str, typer.Option(help="Equal scores of a pair: half, or wrong as in RewardBench.")] = "half",
     column: Annotated[
         list[str] | None,
         typer.Option(help="Where a table keeps what: outcome=NAME, p_a=; score=, label=, chosen=, rejected=; group=."),
@@ -70,23 +73,19 @@ def score(
     """
     how, spread = resampling(level, draws, seed), spread_of(engine, address, workers)
     one_of("--scale", scale, ("logit", "probability"))
-    one_of("--ties", ties, ("half", "wrong"))
+    one_of("--pair-ties", pair_ties, ("half", "wrong"))
     one_of("--intervals", intervals, ("analytic", "bootstrap"))
     one_of("--length-control", length_control, ("ratio", "alpaca"))
     for source in sources:
         existing(source)
     from perl_eval.scoring import dispatch as verb
 
-    chosen: Any = {
-        "intervals": intervals,
-        "style": style,
-        "length_control": length_control,
-        "scale": scale,
-        "ties": ties,
-    }
-    options = verb.ScoringOptions(how, gamed=gamed, rule=tuple(rule or ()), column=tuple(column or ()), **chosen)
+    chosen: Any = {"intervals": intervals, "style": style, "length_control": length_control, "scale": scale}
+    chosen |= {"rule": tuple(rule or ()), "column": tuple(column or ())}
+    chosen["pair_ties"] = pair_ties
+    options = verb.ScoringOptions(how, gamed=gamed, **chosen)
     people = None if labels is None else labels_at(labels, out)
-    beside = verb.ScoreBeside(data, against, judged, people)
+    beside = verb.ScoreBeside(data, against, judged, people, again)
     result = verb.run(sources, out, beside=beside, options=options, spread=spread)
     show(result)
     done(result)

@@ -53,6 +53,11 @@ _POSITION = {
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
 }
 _BEYOND_VERDICTS = {
+    named.DATASET_P: "p-value that agreement on a data set is that on the rest, adjusted for all of them after Holm",
+    named.LABEL_SETS_AGREEMENT: "share of units whose majority label is the same in both sets of labels",
+    named.AGREEMENT_WITH_THESE: "share of the same units on which the judge says what the labels' majority does",
+    named.AGREEMENT_WITH_OTHERS: "the same with the majority of the other labels",
+    named.OTHERS_LESS_THESE: "the difference; away from 0 the instruction, and not the judge, makes the disagreement",
     named.CONSTANT_JUDGE: "share of labels that a judge which always says the most frequent one agrees with",
     named.BASE_RATE_JUDGE: "share that one agrees with which draws labels as often as people give them",
     named.PROBABLE_SIDE_ACCURACY: "how often the side that the judge's mean probability favours is people's",
@@ -191,7 +196,10 @@ _AUDIT = {
     named.TOKENS_A_JUDGEMENT: "tokens in and out of one judgement, all its calls",
     named.SECONDS_A_JUDGEMENT: "time waited for one judgement, all its calls",
     named.COST_A_JUDGEMENT_USD: "price of one judgement, all its calls",
-    named.FLIP_RATE: "share of anchors whose outcome, or score, changed",
+    named.FLIP_RATE: "share of anchors, or of what two runs judged, whose outcome, or score, changed",
+    named.LATER_LESS_EARLIER: "mean worth of the later run's outcomes less that of the earlier one's",
+    named.OWN_FLIP_RATE: "share of outcomes that change when the earlier judge is asked the same once more",
+    named.FLIPS_BEYOND_CHANCE: "flip rate less the judge's own",
     named.DRIFT_P: "p-value that no more changed than when the audit asked twice",
     named.DRIFT_ALARM: "1 if more changed than that explains; unknown where the audit asked nothing twice",
     named.DRIFT_DETECTABLE_FLIP_RATE: "share of changes that would ring the alarm in 80 % of cases",

@@ -12,7 +12,7 @@ from perl_eval.stats.intervals import about
 
 __all__ = ["blind_judges", "standings"]
 
-_AGREEMENT = "human-judge exact agreement"
+_AGREEMENT = named.HUMAN_JUDGE_EXACT_AGREEMENT
 _HALF = 0.5
 """The winning rate at which the alternative annotator test is passed."""
 
@@ -58,7 +58,7 @@ def standings(estimates: Sequence[Estimate]) -> list[str]:
     """
     own: dict[tuple[str, str], dict[str, Estimate]] = {}
     for one in estimates:
-        if one.about.judge and not (one.about.person or one.about.policy or one.about.slice):
+        if one.about.judge and not (one.about.person or one.about.policy or one.about.slice or one.about.dataset):
             own.setdefault((one.about.judge, one.about.question), {}).setdefault(one.name, one)
     return [
         f"{judge}{f' ({question})' if question else ''} {_standing(figures)}"

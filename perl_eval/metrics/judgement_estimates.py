@@ -81,7 +81,7 @@ def estimate_judgements(
             do not hold there, nor do intervals of the rate that was watched, which has an anytime interval.
         spread: Where each thing compared is estimated; the figures are the same wherever.
     """
-    how = options or ScoreOptions()
+    how, stopped = options or ScoreOptions(), {*stopped, *map(_other_way, stopped)}
     compared: dict[Key, list[Judgement]] = {}
     for record in _one_way_round(records):
         compared.setdefault(kind_of(record), []).append(record)
@@ -111,16 +111,18 @@ def _after_a_stop(estimate: Estimate) -> Estimate:
     return estimate
 
 
+def _other_way(key: Key) -> Key:
+    """Return what is compared with the policies exchanged; single answers are compared with nobody."""
+    return (key[0], key[1], key[3], key[2], key[4], key[5]) if key[3] else key
+
+
 def _one_way_round(records: Iterable[Judgement]) -> list[Judgement]:
     """Return judgements with every two policies the same way round, that of most: A against B is B against A."""
     given = list(records)
     times = Counter(kind_of(record) for record in given if record.kind == "pairwise")
 
-    def turned(key: Key) -> Key:
-        return key[0], key[1], key[3], key[2], key[4], key[5]
-
     def is_rarer(key: Key) -> bool:
-        other = turned(key)
+        other = _other_way(key)
         return (times[other], other[2:4]) > (times[key], key[2:4]) if other in times else False
 
     return [_turned(one) if one.kind == "pairwise" and is_rarer(kind_of(one)) else one for one in given]

@@ -12,7 +12,7 @@ from perl_eval.reporting.inputs import Figure
 __all__ = ["Worth", "worths"]
 
 _AGREEMENT = (
-    ("agrees with people in", ("human-judge exact agreement", named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY)),
+    ("agrees with people in", (named.HUMAN_JUDGE_EXACT_AGREEMENT, named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY)),
     ("they with each other in", (named.HUMAN_HUMAN_EXACT_AGREEMENT,)),
     ("beyond chance (kappa)", (named.HUMAN_JUDGE_COHEN_KAPPA, named.HUMAN_JUDGE_COHEN_KAPPA_MAJORITY)),
     ("same outcome when asked again", (named.SAME_OUTCOME_WHEN_ASKED_AGAIN,)),

@@ -10,6 +10,7 @@ from typing import Any
 from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.metrics.agreement_slices import agreement_by_dataset, label_policies
 from perl_eval.metrics.judge_standing import blind_judges
 from perl_eval.metrics.label_join import refuse_repeated, with_units
 from perl_eval.metrics.soft_agreement import soft_agreement
@@ -46,7 +47,9 @@ class AgreeOptions:
         return replace(self.resampling, kind="standard")
 
 
-def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | None = None) -> Path:
+def run(
+    judgements: Path, labels: Path, out: Path, *, others: Path | None = None, options: AgreeOptions | None = None
+) -> Path:
     """Estimate how far each judge agrees with people, beside how far people agree among themselves on the same units.
 
     Split, mixed and tied judgements are read as ties. Unjudged units are counted and enter nothing.
@@ -55,6 +58,7 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
         judgements: A file or run folder of Judgement records.
         labels: A file or run folder of HumanLabel records.
         out: Output folder.
+        others: Labels of the same units by another instruction: how much of the disagreement is the instruction.
         options: How agreement is estimated.
 
     Returns:
@@ -67,6 +71,7 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
     judged = run_folder.read(judgements, Judgement)
     refuse_repeated(judged, judgements)
     given = with_units(run_folder.read(labels, HumanLabel), judged)
+    inputs = {"judgements": judgements, "labels": labels, **({} if others is None else {"others": others})}
     cards = [run_folder.read_card(path if path.is_dir() else path.parent) for path in (judgements, labels)]
     simulated_input = any(card is not None and card.simulated for card in cards)
     started = run_folder.start(
@@ -74,7 +79,7 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
         verb="agree",
         arguments=run_folder.flat(how),
         seed=how.resampling.seed,
-        inputs={"judgements": judgements, "labels": labels},
+        inputs=inputs,
         simulated=simulated_input or any_simulated(judged, given),
     )
     with started as progress:
@@ -82,6 +87,10 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
             return progress.folder
         estimates = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
         estimates += [*blind_judges(judged, given), *soft_agreement(judged, given, resampling=how.bootstrap)]
+        estimates += agreement_by_dataset(judged, given, level=how.resampling.level)
+        if others is not None:
+            second = with_units(run_folder.read(others, HumanLabel), judged)
+            estimates += label_policies(judged, given, second, level=how.resampling.level)
         progress.write(about(estimates, simulated=simulated_input), Estimate)
     return progress.folder
 

@@ -7,15 +7,20 @@ from dataclasses import replace
 from math import hypot
 from pathlib import Path
 
+import numpy as np
+
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of
+from perl_eval.metrics.answer_style import style_gaps
 from perl_eval.outcomes import HALF, LABELS, went_over, worth
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
+from perl_eval.stats.bootstrap import cluster_codes
 from perl_eval.stats.intervals import about, mean, proportion, undefined
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_differences
 from perl_eval.stats.position_bias import position_bias, verdicts, why_unknown
+from perl_eval.stats.ranking import Votes, rank_votes
 from perl_eval.storage import run_folder
 
 __all__ = [
@@ -42,7 +47,32 @@ def figures_of_pairs(
 ) -> list[Estimate]:
     """Return what only a judge of pairs can be asked: position, length, and its own family against another."""
     truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
-    return [*_position(own, how), *_length(own, truths, how), *_self_preference(own, truths, how)]
+    return [
+        *_position(own, how),
+        *_length(own, truths, how),
+        *_styles(own, how),
+        *_self_preference(own, truths, how),
+    ]
+
+
+def _styles(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
+    """Return what each style is worth to the judge, whoever wrote the answers."""
+    voted = [record for record in own if record.outcome in HALF.table()]
+    styles = style_gaps([record.text_a for record in voted], [record.text_b for record in voted])
+    policies = sorted({policy for record in voted for policy in (record.policy_a, record.policy_b)})
+    if not styles.names or len(policies) < 2:
+        return []
+    code = {name: place for place, name in enumerate(policies)}
+    votes = Votes(
+        policies,
+        np.array([code[record.policy_a] for record in voted], np.intp),
+        np.array([code[record.policy_b] for record in voted], np.intp),
+        np.array([worth(record.outcome) for record in voted]),
+        styles,
+    )
+    groups = cluster_codes([record.group for record in voted])[0]
+    found = rank_votes(votes, clusters=groups, level=how.resampling.level)
+    return [one for one in found if one.name == named.STYLE_EFFECT]
 
 
 def attack_figures(attack: Path | None) -> dict[str, list[Estimate]]:

@@ -57,7 +57,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "Repeatability, length, family, attacks",
+        "Repeatability, length, style, family, attacks",
         (
             *(
                 named.SAME_OUTCOME_WHEN_ASKED_AGAIN,
@@ -65,6 +65,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.LONGER_PREFERRED_RATE_PEOPLE,
             ),
             *(
+                named.STYLE_EFFECT,
                 named.SELF_PREFERENCE,
                 named.ATTACK_SUCCESS_RATE,
                 named.CHANGES_WITHOUT_ATTACK,

@@ -17,7 +17,7 @@ from perl_eval.scoring.decision_words import places_sentence, sentence
 from perl_eval.scoring.judged_units import read_units
 from perl_eval.storage import run_folder
 
-__all__ = ["DECISION", "DecideOptions", "run"]
+__all__ = ["DECISION", "DecideOptions", "run", "sentence"]
 
 DECISION = "decision.md"
 """The file that says what is decided, a line a comparison."""

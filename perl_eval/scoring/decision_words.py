@@ -9,6 +9,7 @@ import numpy as np
 
 from perl_eval.metrics.policy_decisions import Decided, Placed
 from perl_eval.scoring.decide_options import DecideOptions
+from perl_eval.stats.corrected_difference import cheapest_split
 
 __all__ = ["about", "first_labels", "is_at_least", "junit", "places_sentence", "sentence"]
 
@@ -73,7 +74,18 @@ def _remedy(found: Decided, how: DecideOptions) -> str:
     if not more:
         return "no difference is seen that more items could tell"
     rest = "" if found.labels is not None else "; no number of labels on these items would"
-    return f"{', or '.join(more)} would decide it {power}{rest}"
+    return f"{', or '.join(more)} would decide it {power}{rest}{_cheapest(found, how)}"
+
+
+def _cheapest(found: Decided, how: DecideOptions) -> str:
+    """Say which numbers of labels and items would be cheapest, where prices are known."""
+    if found.corrected is None or not how.price_label:
+        return ""
+    prices = how.price_label, how.price_item
+    split = cheapest_split(found.corrected, found.items, level=how.level, power=how.power, prices=prices)
+    if split is None:
+        return ""
+    return f"; cheapest: {about(split.labels):,} labels on {about(split.items):,} items in all, for {split.price:,.2f}"
 
 
 def about(number: int) -> int:

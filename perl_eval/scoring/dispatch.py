@@ -27,11 +27,11 @@ Given = Literal[
 ]
 """What can be scored."""
 _FITTING: Mapping[Given, tuple[str, ...]] = {
-    "judgements": ("intervals", "length_control", "gamed", "style"),
+    "judgements": ("intervals", "length_control", "gamed", "style", "again"),
     "completions with `data`": ("data", "against", "judged", "rule"),
     "completions without `data`": (),
-    "scores of a run folder": ("data", "labels", "scale", "ties"),
-    "a table of scores": ("column", "scale", "ties"),
+    "scores of a run folder": ("data", "labels", "scale", "pair_ties"),
+    "a table of scores": ("column", "scale", "pair_ties"),
     "a table of outcomes": ("column", "intervals"),
 }
 """The options that mean something for each; level, draws and seed do for all."""
@@ -48,12 +48,14 @@ class ScoreBeside:
         against: Completions of the SFT policy on the same items, for paired differences.
         judged: Judgements, yes or no, of the same completions, for the agreement of judge and rule.
         labels: Human labels that scores are held against.
+        again: Judgements by the judge of the first of two runs, asked the same once more: how far it repeats itself.
     """
 
     data: Path | None = None
     against: Path | None = None
     judged: Path | None = None
     labels: Path | None = None
+    again: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class ScoringOptions:
         style: Of judgements of more than two policies: rank them at equal style too.
         rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
         scale: Of scores: ``logit`` or ``probability`` of a good answer.
-        ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
+        pair_ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
         column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
     """
 
@@ -79,7 +81,7 @@ class ScoringOptions:
     style: bool = False
     rule: tuple[str, ...] = ()
     scale: Literal["logit", "probability"] = "logit"
-    ties: Literal["half", "wrong"] = "half"
+    pair_ties: Literal["half", "wrong"] = "half"
     column: Mapping[str, str] | tuple[str, ...] = ()
 
 
@@ -93,7 +95,8 @@ def run(
 ) -> Path:
     """Estimate what there is to estimate about judgements, completions or scores.
 
-    Judgements give what `perl_eval.scoring.score` estimates, of several runs together; completions how varied they are,
+    Judgements give what `perl_eval.scoring.score` estimates, of several runs together, two of the same answers set
+    against each other; completions how varied they are,
     or with rows what `perl_eval.scoring.tasks` says; scores what `perl_eval.scoring.rewards` says; a table of outcomes
     what `perl_eval.scoring.outcome_table` says.
 
@@ -123,7 +126,7 @@ def run(
         from perl_eval.scoring import score
 
         chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed, how.style)
-        return score.run(given, out, options=chosen, spread=spread)
+        return score.run(given, out, again=other.again, options=chosen, spread=spread)
     if len(given) > 1:
         raise UserError(f"{len(given)} sources are given", "several are for judgements only; give one")
     return _run_one(what, given[0], out, other, how)
@@ -170,7 +173,7 @@ def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: Sco
         )
     from perl_eval.scoring import rewards
 
-    quality = rewards.QualityOptions(how.scale, how.resampling, how.ties)
+    quality = rewards.QualityOptions(how.scale, how.resampling, how.pair_ties)
     if what == "a table of scores":
         where = rewards.ScoreColumns(**user_table.columns_of(how.column, rewards.ScoreColumns()))
         return rewards.run_table(source, out, columns=where, options=quality)

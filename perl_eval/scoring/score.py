@@ -9,6 +9,7 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.figure_names import WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME
 from perl_eval.metrics.judgement_estimates import ScoreOptions, estimate_judgements, kind_of
 from perl_eval.records import Estimate, Judgement
+from perl_eval.scoring.two_runs import FLIPPED, are_two_runs, compare, write_flipped
 from perl_eval.stats.intervals import about
 from perl_eval.storage import run_folder
 from perl_eval.storage.executor import Executor, here
@@ -19,16 +20,23 @@ _ANYTIME = (WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME)
 
 
 def run(
-    judgements: Path | Sequence[Path], out: Path, *, options: ScoreOptions | None = None, spread: Executor = here
+    judgements: Path | Sequence[Path],
+    out: Path,
+    *,
+    again: Path | None = None,
+    options: ScoreOptions | None = None,
+    spread: Executor = here,
 ) -> Path:
     """Estimate win rates and position bias, or rates of yes and no, from judgements.
 
     Judgements are taken apart by judge, policies, data set and prompt; none are pooled. Policies that met the same
     baseline on the same items, in one run or several, are compared item by item, and more than two policies are ranked.
+    Two runs of the same answers are set against each other: how many outcomes flipped, which, and which way.
 
     Args:
         judgements: A file or run folder of Judgement records, or several.
         out: Output folder.
+        again: The judge of the first of two such runs, asked the same once more.
         options: How figures are estimated.
         spread: Where each thing compared is estimated; the figures are the same wherever.
 
@@ -48,19 +56,35 @@ def run(
         verb="score",
         arguments=run_folder.flat(how),
         seed=how.resampling.seed,
-        inputs=inputs if how.gamed is None else {**inputs, "gamed": how.gamed},
+        inputs={**inputs, **({} if how.gamed is None else {"gamed": how.gamed}), **({"again": again} if again else {})},
         simulated=any(record.simulated for _, records in read for record in records),
     )
     with started as progress:
         if progress.done:
             return progress.folder
-        _refuse_bad_judgements(read)
-        stopped = {kind_of(record) for path, records in read if _stopped(path) for record in records}
-        judged = [record for _, records in read for record in records]
-        found = estimate_judgements(judged, how, stopped=stopped, spread=spread)
-        found += [estimate for path, _ in read for estimate in _anytime(path)]
+        records = [given for _, given in read]
+        twice = len({run_folder.locate(path, Judgement).resolve() for path, _ in read}) > 1 and are_two_runs(records)
+        for part in [[one] for one in read] if twice else [read]:
+            _refuse_bad_judgements(part)
+        found: list[Estimate] = []
+        if not twice or _apart(records):
+            stopped = {kind_of(record) for path, given in read if _stopped(path) for record in given}
+            judged = [record for given in records for record in given]
+            found += estimate_judgements(judged, how, stopped=stopped, spread=spread)
+            found += [estimate for path, _ in read for estimate in _anytime(path)]
+        if twice:
+            same = [] if again is None else run_folder.read(again, Judgement)
+            figures, flipped = compare(*records, again=same, options=how)
+            found += figures
+            write_flipped(flipped, progress.folder / FLIPPED)
         progress.write(about(found, simulated=any(_is_simulated(path) for path, _ in read)), Estimate)
     return progress.folder
+
+
+def _apart(records: Sequence[Sequence[Judgement]]) -> bool:
+    """Return whether no two runs hold the same by the same judge and prompt, so that each has rates of its own."""
+    kinds = [{kind_of(one) for one in given} for given in records]
+    return not kinds[0] & kinds[1]
 
 
 def _anytime(judged: Path) -> list[Estimate]:

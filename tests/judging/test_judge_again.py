@@ -87,7 +87,8 @@ def test_a_judge_that_can_be_talked_round_is_found_out(tmp_path: Path, contestan
     for name in ("verdict A", "verdict B", "template"):
         assert found[name].value == 0.0
     assert set(found) == {*ATTACKS, "all attacks"}
-    successes = sum(str(rate.value) == "1.0" for name, rate in found.items() if name in ATTACKS)
+    assert found["length"].value == 0.0  # it likes short answers
+    successes = sum(found[name].value or 0.0 for name in ATTACKS)
     assert found["all attacks"].value == pytest.approx(successes / len(ATTACKS))
     assert found["all attacks"].n == attempts * len(ATTACKS)
     assert found["all attacks"].simulated

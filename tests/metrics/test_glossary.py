@@ -77,8 +77,14 @@ def judged(folder: Path) -> Iterator[Path]:
         run.notes["decided after"] = 4
     yield score.run(folder / "stopped", folder / "scored early", options=how)
     yield score.run(folder / "all.parquet", folder / "scored", options=how)
+    put(folder, "later", [replace(record, outcome="loss") for record in pairs])
+    yield score.run([folder / "pairs.parquet", folder / "later.parquet"], folder / "two runs", options=how)
     yield agree.run(folder / "all.parquet", folder / "people.parquet", folder / "agreed", options=asked)
     yield agree.run(folder / "answers.parquet", folder / "drawn.parquet", folder / "weighted", options=asked)
+    sets = [replace(record, dataset="de"[place % 2]) for place, record in enumerate(answers)]
+    put(folder, "sets", sets)
+    people, others = folder / "people.parquet", folder / "drawn.parquet"
+    yield agree.run(folder / "sets.parquet", people, folder / "by set", others=others, options=asked)
     yield agree.run_cascade(folder / "answers.parquet", folder / "strong.parquet", folder / "cascade", options=asked)
     with run_folder.start(folder / "attack", verb="attack", arguments={}) as run:
         run.write(pairs, Judgement)

@@ -232,7 +232,7 @@ def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> No
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## Agreement with people",
         "## Position",
-        "## Repeatability, length, family, attacks",
+        "## Repeatability, length, style, family, attacks",
         "## Failures and price",
     ]
     rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| figure")]

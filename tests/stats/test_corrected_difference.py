@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from perl_eval.stats.corrected_difference import (
     Differences,
     benjamini_hochberg,
+    cheapest_split,
     corrected_difference,
     holm,
     labels_to_decide,
@@ -193,8 +194,8 @@ def test_several_proxies_on_real_agreement_narrow_the_interval_to_085(real_data:
     truth, judge, jury = said[:, 9], said[:, 0], said[:, 1:9].mean(axis=1)
     rng, runs, held, widths = np.random.default_rng(0), 200, 0, ([], [])
     for _ in range(runs):
-        items = rng.choice(len(said), 4000, replace=False)
-        places, clusters = rng.choice(4000, 300, replace=False), np.unique(codes[items], return_inverse=True)[1]
+        items = rng.choice(len(said), 12_000, replace=False)
+        places, clusters = rng.choice(12_000, 300, replace=False), np.unique(codes[items], return_inverse=True)[1]
         for place, proxies in enumerate((judge[items][:, None], np.stack([judge[items], jury[items]], axis=1))):
             given = Differences(proxies, places, truth[items][places], np.ones(300), clusters)
             found = corrected_difference(given)
@@ -204,3 +205,21 @@ def test_several_proxies_on_real_agreement_narrow_the_interval_to_085(real_data:
         held += low <= truth.mean() <= high
     assert np.mean(widths[1]) <= 0.85 * np.mean(widths[0])
     assert 0.93 <= held / runs <= 0.98
+
+
+@pytest.mark.parametrize("prices", [(1.0, 0.01), (0.5, 0.5), (0.001, 1.0)])
+def test_the_cheapest_split_is_that_of_a_numerical_search(prices: tuple[float, float]) -> None:
+    found = corrected_difference(kinder_judge(np.random.default_rng(7), 2000, 200, 0.05))
+    assert found is not None
+    split = cheapest_split(found, 2000, level=0.95, power=0.8, prices=prices)
+    assert split is not None
+    wanted = (found.value / (found.critical(0.95) + norm.ppf(0.8))) ** 2
+    of_labels = found.error**2 * found.share_of_labels * 200
+    of_items = found.error**2 * (1 - found.share_of_labels) * 2000
+    best = np.inf
+    for items in np.geomspace(of_items / wanted * 1.0001, 1e8, 200_000):
+        labels = of_labels / (wanted - of_items / items)
+        if labels <= items:
+            best = min(best, labels * prices[0] + items * prices[1])
+    assert split.price == pytest.approx(best, rel=0.02)
+    assert split.labels <= split.items
