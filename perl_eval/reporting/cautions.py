@@ -59,6 +59,9 @@ def _contradictions(comparisons: Sequence[Comparison]) -> Iterator[Caution]:
     for one in comparisons:
         if one.disagree:
             yield Caution(f"Judges contradict each other about {one.one} and {one.other}.", "decision")
+        elif one.apart:
+            between = f"{one.one} and {one.other}, corrected by labels, do not meet from judge to judge"
+            yield Caution(f"The intervals of {between}, so one of them is wrong.", "decision")
 
 
 def _judges(figures: Sequence[Figure], judges: Sequence[Worth]) -> Iterator[Caution]:

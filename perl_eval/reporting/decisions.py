@@ -79,6 +79,13 @@ class Comparison:
         """Whether what is decided differs from judge to judge."""
         return {"better", "worse"} <= {one.verdict for one in self.conclusions}
 
+    @property
+    def apart(self) -> bool:
+        """Whether two intervals that labels correct do not meet, though both are of what people would say."""
+        own = [one.difference for one in self.conclusions if one.by_labels]
+        lows, highs = [one.low for one in own if one.low is not None], [one.high for one in own if one.high is not None]
+        return bool(lows and highs) and max(lows) > min(highs)
+
 
 @dataclass(slots=True)
 class _Group:
@@ -128,7 +135,9 @@ def _commands(said: Conclusion, found: Sequence[Folder]) -> str:
         return ""
     labels = next((one.value for one in said.needed if one.name == named.MORE_LABELS), None)
     limit = "" if labels is None else f" --limit {labels:.0f}"
-    a, b, run = (shlex.quote(str(path)) for path in (arguments["a"], arguments["b"], runs[0].path.name))
+    here = Path.cwd().resolve()
+    path = runs[0].path.relative_to(here) if runs[0].path.is_relative_to(here) else runs[0].path
+    a, b, run = (shlex.quote(str(one)) for one in (arguments["a"], arguments["b"], path))
     return (
         f"perl-eval annotate {a} {b}{limit} --out labelling\n"
         "perl-eval export labelling --out people\n"

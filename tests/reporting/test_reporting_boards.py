@@ -202,6 +202,7 @@ def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
         run([tmp_path / "r"], tmp_path / "report.html", figures_folder=tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     stems = (
+        "decisions",
         "outcomes",
         "calibration",
         "curve-train-policy-kl",

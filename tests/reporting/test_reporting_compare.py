@@ -15,7 +15,7 @@ from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.reporting import browse, run
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import survey
-from perl_eval.reporting.decisions import comparisons_decided
+from perl_eval.reporting.decisions import Comparison, Conclusion, comparisons_decided
 from perl_eval.reporting.inputs import figures, folders
 from perl_eval.reporting.judge_worth import worths
 from perl_eval.reporting.sides import side_by_side
@@ -149,6 +149,23 @@ def test_unjudged_pairs_bound_the_rate(tmp_path: Path) -> None:
         "4 of 10 judgements of rl against sft by one have no verdict; had all a verdict, the win rate, undecided half, "
         "would lie between 0.600 and 1."
     )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdicts", "words"),
+    [
+        (((0.1, 0.3), (0.4, 0.6)), ("better", "better"), ["The intervals of rl and sft, corrected by labels"]),
+        (((0.1, 0.3), (-0.6, -0.4)), ("better", "worse"), ["Judges contradict each other about rl and sft."]),
+        (((0.1, 0.3), (0.2, 0.6)), ("better", "better"), []),
+    ],
+)
+def test_judges_that_cannot_both_be_right(bounds: Any, verdicts: Any, words: list[str]) -> None:
+    said = tuple(
+        Conclusion("rl", "sft", "", verdict, Estimate("d", low, low, high, 9, 0, "t"), True, "j", (), None, ())
+        for (low, high), verdict in zip(bounds, verdicts, strict=True)
+    )
+    found = cautions([], [], [Comparison("rl", "sft", said)], [], [])
+    assert [one.sentence[: len(part)] for one, part in zip(found, words, strict=True)] == words
 
 
 def test_sound_judgements_bring_no_warning(tmp_path: Path) -> None:
