@@ -9,10 +9,10 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import is_vote, worth
 from perl_eval.records import About, Estimate
 from perl_eval.reporting.counts import OutcomeCounts
-from perl_eval.reporting.decisions import Comparison
 from perl_eval.reporting.format import count, number
 from perl_eval.reporting.inputs import Figure
 from perl_eval.reporting.judge_worth import Worth
+from perl_eval.reporting.policy_decisions import TwoPolicies
 
 __all__ = ["Caution", "cautions"]
 
@@ -32,7 +32,7 @@ class Caution:
 def cautions(
     figures: Sequence[Figure],
     tallies: Sequence[OutcomeCounts],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[TwoPolicies],
     judges: Sequence[Worth],
     complaints: Sequence[str],
 ) -> list[Caution]:
@@ -55,7 +55,7 @@ def cautions(
     ]
 
 
-def _contradictions(comparisons: Sequence[Comparison]) -> Iterator[Caution]:
+def _contradictions(comparisons: Sequence[TwoPolicies]) -> Iterator[Caution]:
     for one in comparisons:
         if one.disagree:
             yield Caution(f"Judges contradict each other about {one.one} and {one.other}.", "decision")

@@ -12,8 +12,8 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import word
 from perl_eval.records import Estimate, Measurement
 from perl_eval.reporting.counts import OutcomeCounts, survey
-from perl_eval.reporting.decisions import Comparison, Conclusion
 from perl_eval.reporting.inputs import Figure, Folder, records
+from perl_eval.reporting.policy_decisions import Conclusion, TwoPolicies
 from perl_eval.reporting.svg_charts import Chart, charts
 from perl_eval.reporting.tables import Matrix, matrices
 from perl_eval.storage import parquet
@@ -63,7 +63,7 @@ Draw = Callable[[Any], None]
 
 
 def save(
-    shown: Sequence[Figure], found: Sequence[Folder], folder: Path, decided: Sequence[Comparison] = ()
+    shown: Sequence[Figure], found: Sequence[Folder], folder: Path, decided: Sequence[TwoPolicies] = ()
 ) -> list[Path]:
     """Write what the page draws as one PDF, one SVG and one PNG file each, sized for a column or the width of a paper.
 

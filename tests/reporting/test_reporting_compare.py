@@ -15,9 +15,9 @@ from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.reporting import browse, run
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import survey
-from perl_eval.reporting.decisions import Comparison, Conclusion, comparisons_decided
 from perl_eval.reporting.inputs import figures, folders
 from perl_eval.reporting.judge_worth import worths
+from perl_eval.reporting.policy_decisions import Conclusion, TwoPolicies, comparisons_decided
 from perl_eval.reporting.sides import side_by_side
 from perl_eval.scoring import decide
 
@@ -164,7 +164,7 @@ def test_judges_that_cannot_both_be_right(bounds: Any, verdicts: Any, words: lis
         Conclusion("rl", "sft", "", verdict, Estimate("d", low, low, high, 9, 0, "t"), True, "j", (), None, ())
         for (low, high), verdict in zip(bounds, verdicts, strict=True)
     )
-    found = cautions([], [], [Comparison("rl", "sft", said)], [], [])
+    found = cautions([], [], [TwoPolicies("rl", "sft", said)], [], [])
     assert [one.sentence[: len(part)] for one, part in zip(found, words, strict=True)] == words
 
 
@@ -269,6 +269,7 @@ def test_a_link_to_a_judgement_opens_it(page: Path, chrome: Chrome) -> None:
     chrome.script("document.getElementById('filter-search').focus()")
     chrome.press("j")
     assert chrome.script("return document.getElementById('filter-search').value") == "j"
+    opened(chrome, page, link)
     chrome.script("document.querySelector('.keys input').click()")
     before = all_texts(chrome, "#list details[open] .by:last-child")
     chrome.script("document.querySelector('#list summary').focus()")

@@ -18,7 +18,7 @@ from perl_eval.reporting.inputs import Folder, records
 from perl_eval.scoring import decide
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Comparison", "Conclusion", "comparisons_decided"]
+__all__ = ["Conclusion", "TwoPolicies", "comparisons_decided"]
 
 _SETTLING = (named.MORE_LABELS, named.MORE_ITEMS)
 
@@ -67,7 +67,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TwoPolicies:
     """Two policies, and what each judge says of them: first what labels correct, then by the width of its interval."""
 
     one: str
@@ -97,7 +97,7 @@ class _Group:
     pairs: set[tuple[str, str]] = field(default_factory=set)
 
 
-def comparisons_decided(found: Sequence[Folder]) -> tuple[list[Comparison], list[str]]:
+def comparisons_decided(found: Sequence[Folder]) -> tuple[list[TwoPolicies], list[str]]:
     """Return what is decided of every two policies that one judge compared, and why it is not known of others.
 
     Runs of `decide` among the folders are taken as they are; of judgements that none of them rests on, the report
@@ -149,12 +149,12 @@ def _policies(file: Path) -> set[str]:
     return _column(file, "policy_a") | _column(file, "policy_b")
 
 
-def _by_policies(given: Sequence[Conclusion]) -> list[Comparison]:
+def _by_policies(given: Sequence[Conclusion]) -> list[TwoPolicies]:
     pairs: dict[tuple[str, str], list[Conclusion]] = {}
     for one in given:
         pairs.setdefault((one.one, one.other), []).append(one)
     made = [
-        Comparison(*pair, tuple(sorted(said, key=lambda one: (not one.by_labels, one.width))))
+        TwoPolicies(*pair, tuple(sorted(said, key=lambda one: (not one.by_labels, one.width))))
         for pair, said in pairs.items()
     ]
     return sorted(made, key=lambda one: (not one.conclusions[0].by_labels, one.conclusions[0].verdict == "not decided"))
