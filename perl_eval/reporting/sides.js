@@ -105,21 +105,28 @@ report.sides = (data) => {
     return add(make("li"), details);
   };
 
+  // A table whose cells say on a narrow screen what they are of; roles, for there it is no table to the browser.
   const table = (head, rows) => {
-    const made = make("table");
-    const top = make("tr");
-    head.forEach((name, n) => {
-      const cell = make("th", n ? "num" : "", name);
-      cell.scope = "col";
-      top.append(cell);
-    });
-    const body = make("tbody");
+    const cell = (tag, role, className, content) => {
+      const node = make(tag, className);
+      node.setAttribute("role", role);
+      node.append(content);
+      return node;
+    };
+    const line = () => cell("tr", "row", "", "");
+    const group = (tag) => cell(tag, "rowgroup", "", "");
+    const top = add(line(), ...head.map((name, n) => cell("th", "columnheader", n ? "num" : "", name)));
+    const body = group("tbody");
     for (const [name, ...cells] of rows) {
-      const first = make("th", "", name);
-      first.scope = "row";
-      body.append(add(make("tr"), first, ...cells.map((cell) => (cell instanceof Node ? add(make("td", "num"), cell) : make("td", "num", cell)))));
+      const row = add(line(), cell("th", "rowheader", "", name));
+      cells.forEach((content, n) => {
+        const node = cell("td", "cell", content === "0" ? "num nothing" : "num", content);
+        node.dataset.label = head[n + 1];
+        row.append(node);
+      });
+      body.append(row);
     }
-    return add(made, add(make("thead"), top), body);
+    return add(cell("table", "table", "", ""), add(group("thead"), top), body);
   };
 
   const changes = (left, right, pairs) => {
