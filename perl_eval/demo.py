@@ -231,7 +231,7 @@ _HEADLINE = (
         named.FIRST_IN_BOTH_ORDERS,
         "true reward difference",
     ),
-    *(named.HUMAN_HUMAN_EXACT_AGREEMENT, "human-judge exact agreement"),
+    *(named.HUMAN_HUMAN_EXACT_AGREEMENT, named.HUMAN_JUDGE_EXACT_AGREEMENT),
     *("human-human Cohen kappa", named.HUMAN_JUDGE_COHEN_KAPPA),
 )
 

@@ -9,10 +9,10 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import is_vote, worth
 from perl_eval.records import About, Estimate
 from perl_eval.reporting.counts import OutcomeCounts
+from perl_eval.reporting.decision_lines import TwoPolicies
 from perl_eval.reporting.format import count, number
 from perl_eval.reporting.inputs import Figure
 from perl_eval.reporting.judge_worth import Worth
-from perl_eval.reporting.policy_decisions import TwoPolicies
 
 __all__ = ["Caution", "cautions"]
 

@@ -12,8 +12,8 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import word
 from perl_eval.records import Estimate, Measurement
 from perl_eval.reporting.counts import OutcomeCounts, survey
+from perl_eval.reporting.decision_lines import Conclusion, TwoPolicies
 from perl_eval.reporting.inputs import Figure, Folder, records
-from perl_eval.reporting.policy_decisions import Conclusion, TwoPolicies
 from perl_eval.reporting.svg_charts import Chart, charts
 from perl_eval.reporting.tables import Matrix, matrices
 from perl_eval.storage import parquet

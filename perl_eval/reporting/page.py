@@ -22,12 +22,12 @@ from perl_eval.reporting import format as text
 from perl_eval.reporting.browse import SAMPLE_LIMIT, browsable
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import OutcomeCounts, missing_scores, survey
+from perl_eval.reporting.decision_lines import comparisons_decided
 from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
 from perl_eval.reporting.judge_worth import worths
 from perl_eval.reporting.latex import as_latex
 from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
 from perl_eval.reporting.matplotlib_plots import save
-from perl_eval.reporting.policy_decisions import comparisons_decided
 from perl_eval.reporting.related import agreements, position_figures, rates, truths
 from perl_eval.reporting.rows_out import write_rows_out
 from perl_eval.reporting.svg_charts import charts, laid_out

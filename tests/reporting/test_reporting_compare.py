@@ -15,11 +15,12 @@ from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.reporting import browse, run
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import survey
+from perl_eval.reporting.decision_lines import Conclusion, TwoPolicies, comparisons_decided
 from perl_eval.reporting.inputs import figures, folders
 from perl_eval.reporting.judge_worth import worths
-from perl_eval.reporting.policy_decisions import Conclusion, TwoPolicies, comparisons_decided
 from perl_eval.reporting.sides import side_by_side
-from perl_eval.scoring import decide
+from perl_eval.scoring import agree, decide
+from perl_eval.stats.bootstrap import Resampling
 
 FIRST = ["win"] * 40 + ["loss"] * 10 + ["split"] * 10
 SECOND = ["win"] * 30 + ["loss"] * 25 + ["split"] * 5
@@ -113,6 +114,25 @@ def test_one_policy_alone_has_nothing_to_decide(tmp_path: Path) -> None:
     write(tmp_path / "judged", "judge", [(Judgement, [alone])])
     assert comparisons_decided(folders([tmp_path])) == ([], [])
     assert "there is nothing to decide" in run([tmp_path], tmp_path / "page.html").read_text("utf-8")
+
+
+def test_what_a_judge_is_worth_is_one_line(tmp_path: Path) -> None:
+    judged = write(tmp_path / "judged", "judge", [(Judgement, said(["win"] * 30 + ["loss"] * 30, "one"))])
+    records = said(["win"] * 30 + ["loss"] * 30, "one")
+    people = [HumanLabel(one.unit, one.item, one.group, who, one.outcome) for one in records for who in "abc"]  # type: ignore[arg-type]
+    labels = write(tmp_path / "people", "annotate", [(HumanLabel, people)])
+    agree.run(judged, labels, tmp_path / "agreed", options=agree.AgreeOptions(Resampling(20)))
+    found = folders([tmp_path])
+    (judge,) = worths(figures(found), survey(found, seed=0, limit=0)[0])
+    assert [(words, one.estimate.value) for words, one in judge.figures] == [
+        ("agrees with people in", 1.0),
+        ("they with each other in", 1.0),
+        ("beyond chance (kappa)", 1.0),
+    ]
+    assert judge.by_people
+    assert "one" in judge.standing
+    page = " ".join(run([tmp_path], tmp_path / "page.html").read_text("utf-8").split())
+    assert judge.standing in page.replace("&#39;", "'")
 
 
 def warned(root: Path) -> list[str]:
