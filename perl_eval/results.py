@@ -117,11 +117,20 @@ class Result(Generic[Record]):
         return "\n".join([head, *_text_table(columns, rows[:_SHOWN]), *_more(rows)])
 
     def _repr_html_(self) -> str:
+        from perl_eval.reporting import notebook
+
+        card = run_folder.read_card(self.home)
+        facts = [f"{len(self):,} records", *([f"folder {self.folder}"] if self.folder else [])]
+        if card is not None:
+            facts += [f"by {card.verb}", *(["simulated"] if card.simulated else [])]
+        return notebook.framed(type(self).__name__, facts, self._body_html())
+
+    def _body_html(self) -> str:
+        """Return the records as HTML."""
+        from perl_eval.reporting import notebook
+
         columns, rows = self._table()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows[:_SHOWN])
-        more = "".join(f"<p>{html.escape(line)}</p>" for line in _more(rows))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        return notebook.table(columns, rows[:_SHOWN], _more(rows))
 
 
 class _Listed(Result[Record]):
@@ -174,6 +183,11 @@ class Estimates(Result[Estimate]):
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         return _figures(self.records)
 
+    def _body_html(self) -> str:
+        from perl_eval.reporting import notebook
+
+        return notebook.figures_html(self.records[:_SHOWN], _more(self._table()[1]))
+
 
 class Decisions(Estimates):
     """What is decided between policies: a sentence a comparison, and the figures behind it."""
@@ -191,6 +205,11 @@ class Decisions(Estimates):
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)
+
+    def _body_html(self) -> str:
+        from perl_eval.reporting import notebook
+
+        return notebook.decisions_html(self.sentences, self.records)
 
 
 def one_named(estimates: Sequence[Estimate], name: str) -> Estimate:
@@ -256,6 +275,14 @@ class Judged(_Listed[Judgement]):
         rows: list[Sequence[str]] = [(*key, f"{count:,}") for key, count in sorted(counts.items())]
         return ("a", "b", "judge", "outcome", "judgements"), rows
 
+    def _body_html(self) -> str:
+        from perl_eval.reporting import notebook
+
+        groups: dict[tuple[str, ...], Counter[str]] = {}
+        for one in self.records:
+            groups.setdefault((one.policy_a, one.policy_b, one.judge, one.kind), Counter())[one.outcome] += 1
+        return notebook.outcomes_html(groups)
+
 
 class Completions(_Listed[Completion]):
     """Completions of a policy."""
@@ -283,6 +310,11 @@ class Trained(_Listed[Measurement]):
         last = {point.metric: point for point in self.records}
         return ("metric", "value", "step"), [(name, f"{one.value:.4g}", str(one.step)) for name, one in last.items()]
 
+    def _body_html(self) -> str:
+        from perl_eval.reporting import notebook
+
+        return notebook.curves_html(self.records) + super()._body_html()
+
 
 class Built(_Listed[Any]):
     """A built data set: one folder a configuration, read back by ``datasets.load_dataset``."""
@@ -301,7 +333,9 @@ class Built(_Listed[Any]):
         return pd.DataFrame({"file": list(self.records), "rows": counts})
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
-        return ("file",), [(name,) for name in self.records]
+        import pyarrow.parquet as pq
+
+        return ("file", "rows"), [(name, f"{pq.read_metadata(self.home / name).num_rows:,}") for name in self.records]
 
 
 class Written:

@@ -165,7 +165,7 @@ def test_tables_show_text_and_run_none_of_it() -> None:
     judged = pe.judge({hostile: OURS}, {"theirs": THEIRS}, by="scripted:length", prompt="dialogue")
     page = Cells()
     page.feed(judged._repr_html_())
-    assert page.tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert page.tags == {"table", "thead", "tbody", "tr", "th", "td", "div", "p", "b", "small", "svg", "rect"}
     assert hostile in page.text
     assert hostile in repr(judged)
     assert "20 records" in repr(judged)

@@ -558,6 +558,10 @@ UNTRIED = {
     "sources/verdict_records.py": "only decides",
     "scoring/judged_units.py": "reads worths only",
     "reporting/rows_out.py": "says who won in an order",
+    "reporting/cautions.py": "bounds a rate whose figures others make",
+    "reporting/notebook.py": "draws counts",
+    "reporting/running_judge.py": "decides, and reads worths only",
+    "reporting/sides.py": "sets outcomes side by side, and counts nothing",
 }
 """Modules that import `outcomes` and are not changed by the script, and why."""
 

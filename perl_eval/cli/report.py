@@ -17,7 +17,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="report.html, or as --format says")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="html, md, json or csv.")] = "html",
+    form: Annotated[str, typer.Option("--format", help="html, md, json, csv or tex.")] = "html",
     what: Annotated[
         str, typer.Option(help="estimates; or, as csv, json or md, judgements, labels or completions.")
     ] = "estimates",
@@ -41,7 +41,7 @@ def report(
     if port:
         raise UserError(f"--port {port} is of --serve", "give --serve too, or leave it out")
 
-    one_of("--format", form, ("html", "md", "json", "csv"))
+    one_of("--format", form, ("html", "md", "json", "csv", "tex"))
     one_of("--what", what, ("estimates", "judgements", "labels", "completions"))
     if out is None:
         out = Path(f"report.{form}" if what == "estimates" else f"{what}.{form}")
@@ -50,6 +50,6 @@ def report(
     if what == "estimates":
         done(verb.run(sources, out, title=title, format=chosen, figures_folder=figures))
         return
-    if form == "html" or figures is not None:
+    if form in ("html", "tex") or figures is not None:
         raise UserError(f"--what {what} is no page and has no figures", "give --format csv, json or md, no --figures")
     done(verb.write_rows_out(sources, out, what=rows, format=chosen))

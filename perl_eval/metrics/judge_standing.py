@@ -12,7 +12,6 @@ from perl_eval.stats.intervals import about
 
 __all__ = ["blind_judges", "standings"]
 
-_AGREEMENT = named.HUMAN_JUDGE_EXACT_AGREEMENT
 _HALF = 0.5
 """The winning rate at which the alternative annotator test is passed."""
 
@@ -63,12 +62,12 @@ def standings(estimates: Sequence[Estimate]) -> list[str]:
     return [
         f"{judge}{f' ({question})' if question else ''} {_standing(figures)}"
         for (judge, question), figures in sorted(own.items())
-        if _AGREEMENT in figures and named.CONSTANT_JUDGE in figures
+        if named.HUMAN_JUDGE_EXACT_AGREEMENT in figures and named.CONSTANT_JUDGE in figures
     ]
 
 
 def _standing(figures: Mapping[str, Estimate]) -> str:
-    agreement, constant = figures[_AGREEMENT], figures[named.CONSTANT_JUDGE]
+    agreement, constant = figures[named.HUMAN_JUDGE_EXACT_AGREEMENT], figures[named.CONSTANT_JUDGE]
     if agreement.value is None or agreement.low is None or constant.value is None:
         return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
     seen = f"agrees with {agreement.value:.0%} of labels ({agreement.low:.0%} to {agreement.high:.0%})"

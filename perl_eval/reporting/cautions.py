@@ -9,7 +9,7 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import is_vote, worth
 from perl_eval.records import About, Estimate
 from perl_eval.reporting.counts import OutcomeCounts
-from perl_eval.reporting.decisions import Comparison
+from perl_eval.reporting.decision_lines import TwoPolicies
 from perl_eval.reporting.format import count, number
 from perl_eval.reporting.inputs import Figure
 from perl_eval.reporting.judge_worth import Worth
@@ -32,7 +32,7 @@ class Caution:
 def cautions(
     figures: Sequence[Figure],
     tallies: Sequence[OutcomeCounts],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[TwoPolicies],
     judges: Sequence[Worth],
     complaints: Sequence[str],
 ) -> list[Caution]:
@@ -55,10 +55,13 @@ def cautions(
     ]
 
 
-def _contradictions(comparisons: Sequence[Comparison]) -> Iterator[Caution]:
+def _contradictions(comparisons: Sequence[TwoPolicies]) -> Iterator[Caution]:
     for one in comparisons:
         if one.disagree:
             yield Caution(f"Judges contradict each other about {one.one} and {one.other}.", "decision")
+        elif one.apart:
+            between = f"{one.one} and {one.other}, corrected by labels, do not meet from judge to judge"
+            yield Caution(f"The intervals of {between}, so one of them is wrong.", "decision")
 
 
 def _judges(figures: Sequence[Figure], judges: Sequence[Worth]) -> Iterator[Caution]:

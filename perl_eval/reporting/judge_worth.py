@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perl_eval import figure_names as named
+from perl_eval.metrics.judge_standing import standings
 from perl_eval.reporting.counts import OutcomeCounts
 from perl_eval.reporting.inputs import Figure
 
@@ -15,7 +16,7 @@ _AGREEMENT = (
     ("agrees with people in", (named.HUMAN_JUDGE_EXACT_AGREEMENT, named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY)),
     ("they with each other in", (named.HUMAN_HUMAN_EXACT_AGREEMENT,)),
     ("beyond chance (kappa)", (named.HUMAN_JUDGE_COHEN_KAPPA, named.HUMAN_JUDGE_COHEN_KAPPA_MAJORITY)),
-    ("same outcome when asked again", (named.SAME_OUTCOME_WHEN_ASKED_AGAIN,)),
+    ("asked again, the same in", (named.SAME_OUTCOME_WHEN_ASKED_AGAIN,)),
     ("talked round by attacks", (named.ATTACK_SUCCESS_RATE,)),
 )
 
@@ -33,6 +34,7 @@ class Worth:
         ordered: Pairs with a verdict in both orders.
         first: Those of them where it named the answer shown first twice.
         second: Those where it named the second twice.
+        standing: Whether it may stand in for a person, in a sentence; "" where that is not known.
     """
 
     judge: str
@@ -43,6 +45,7 @@ class Worth:
     ordered: int
     first: int
     second: int
+    standing: str = ""
 
     @property
     def by_people(self) -> bool:
@@ -71,6 +74,7 @@ def worths(figures: Sequence[Figure], tallies: Sequence[OutcomeCounts]) -> list[
                 sum(tally.ordered for tally in own),
                 sum(tally.both_first for tally in own),
                 sum(tally.both_second for tally in own),
+                next(iter(standings([one.estimate for one in figures if one.estimate.about.judge == judge])), ""),
             )
         )
     return found

@@ -20,7 +20,7 @@
     const part = make("div", "rate-line");
     const interval = `${found.low.toFixed(3)} to ${found.high.toFixed(3)}`;
     const words = `${found.name} ${found.value === null ? "" : found.value.toFixed(3)} (${interval}, holds at every moment), n = ${count(found.n)}`;
-    part.append(make("b", "", found.decided ? "Decided: " : ""), words);
+    part.append(make("b", "", found.decided ? "One half lies outside: " : ""), words);
     const svg = draw("svg", { class: "rate", width: "100%", height: "36", role: "img", "aria-label": words });
     svg.append(draw("line", { class: "axis", x1: "0%", y1: 9, x2: "100%", y2: 9 }));
     for (const at of [0, 25, 50, 75, 100]) {
@@ -74,7 +74,7 @@
     const part = make("article", `decision run-${one.state}`);
     const title = make("h2", "", one.label);
     const state = make("p", "sentence");
-    state.append(make("span", "state", STATES[one.state]), ` ${one.verb}${one.judge ? `, judge ${one.judge}` : ""}`);
+    state.append(make("span", "state", STATES[one.state]), ` ${one.verb}${one.judge ? ` · ${one.judge}` : ""}`);
     if (one.simulated) state.append(" ", make("span", "tag", "simulated"));
     part.append(title, state);
     for (const alarm of one.alarms) {

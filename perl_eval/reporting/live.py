@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import OptionError, UserError
-from perl_eval.reporting.running import Watched
 
 __all__ = ["serve"]
 
@@ -51,6 +50,8 @@ def serve(sources: Sequence[Path], *, port: int = 0, announce: Callable[[str], o
         if not Path(source).is_dir():
             state = "is a file" if Path(source).exists() else "does not exist"
             raise UserError(f"{source} {state}", "give folders in which perl-eval verbs write, or will")
+    from perl_eval.reporting.running import Watched
+
     watched, lock = Watched(sources), threading.Lock()
 
     class Handler(_Handler):

@@ -31,8 +31,18 @@ def as_json(title: str, shown: Sequence[Figure], found: Sequence[Folder], simula
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_markdown(title: str, shown: Sequence[Figure], found: Sequence[Folder], simulations: Sequence[str]) -> str:
-    """Return the estimates as one Markdown table a subject."""
+def as_markdown(
+    title: str, shown: Sequence[Figure], found: Sequence[Folder], simulations: Sequence[str], command: str = ""
+) -> str:
+    """Return the estimates as one Markdown table a subject, and the command that made them.
+
+    Args:
+        title: The heading.
+        shown: The estimates.
+        found: The folders.
+        simulations: What rests on simulation, line by line.
+        command: What was typed to make them.
+    """
     lines = [f"# {markdown(title)}", ""]
     if simulations:
         lines += ["> **Simulated**", *(f"> - {markdown(line)}" for line in simulations), ""]
@@ -47,6 +57,8 @@ def as_markdown(title: str, shown: Sequence[Figure], found: Sequence[Folder], si
         lines.append("|---|---:|---|---:|---:|---|---|")
         lines += [_row(figure, found) for figure in rows]
         lines.append("")
+    if command:
+        lines += [f"Made by {markdown(command)}", ""]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The report's figures as PNG and SVG files, for papers."""
+"""The report's figures as PDF, SVG and PNG files, for papers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from perl_eval import figure_names as named
 from perl_eval.outcomes import word
 from perl_eval.records import Estimate, Measurement
 from perl_eval.reporting.counts import OutcomeCounts, survey
+from perl_eval.reporting.decision_lines import Conclusion, TwoPolicies
 from perl_eval.reporting.inputs import Figure, Folder, records
 from perl_eval.reporting.svg_charts import Chart, charts
 from perl_eval.reporting.tables import Matrix, matrices
@@ -19,8 +20,8 @@ from perl_eval.storage import parquet
 
 __all__ = ["save"]
 
-# Okabe and Ito's colours, in the order of the page, with a marker and a dash each.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0548a", "#b97a00", "#2d9bd8", "#1c2024", "#77808a")
+# Okabe and Ito's colours, which every common colour vision tells apart, with a marker and a dash each.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#77808a")
 _SHADES: dict[str, tuple[str, str]] = {
     **{"win": ("#0072b2", ""), "yes": ("#0072b2", ""), "scored": ("#0072b2", "")},
     **{"split": ("#8f99a3", ""), "tie": ("#b4bcc4", ""), "mixed": ("#d9dee3", "")},
@@ -30,7 +31,12 @@ _SHADES: dict[str, tuple[str, str]] = {
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "_")
 _DASHES = ("-", "--", ":", "-.")
 _STYLE: dict[Any, Any] = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # as Times, which papers are set in; the second has other scripts
     "font.size": 9,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,  # TrueType, as publishers ask for
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "perl-eval",  # ids in the file do not change from run to run
@@ -47,20 +53,29 @@ _RATES = (
 )
 _RATES_ENDINGS = (", corrected by PPI++", ", corrected by Rogan-Gladen")
 _LARGEST = 1e100
+_FORMATS: dict[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+"""What files are written, and what would differ in them from day to day."""
 Draw = Callable[[Any], None]
 
 
-def save(shown: Sequence[Figure], found: Sequence[Folder], folder: Path) -> list[Path]:
-    """Write what the page draws as one PNG and one SVG file each.
+def save(
+    shown: Sequence[Figure], found: Sequence[Folder], folder: Path, decided: Sequence[TwoPolicies] = ()
+) -> list[Path]:
+    """Write what the page draws as one PDF, one SVG and one PNG file each, sized for a column or the width of a paper.
 
-    Outcomes of each comparison (``outcomes``), rates with their intervals (``rates``), calibration and frontiers,
-    matrices of agreement, and training curves (``curve-VERB-METRIC``). The values are those of the estimates and
-    records, and the same input gives the same bytes.
+    What is decided (``decisions``), outcomes of each comparison (``outcomes``), rates with their intervals (``rates``),
+    calibration and frontiers, matrices of agreement, and training curves (``curve-VERB-METRIC``). The values are those
+    of the estimates and records, and the same input gives the same bytes.
 
     Args:
         shown: The figures.
         found: The folders.
         folder: Where to; made if it is not there.
+        decided: What is decided of the policies in them.
 
     Returns:
         The files, none if there is nothing to draw.
@@ -70,6 +85,9 @@ def save(shown: Sequence[Figure], found: Sequence[Folder], folder: Path) -> list
     """
     drawings: list[tuple[str, tuple[float, float], Draw]] = []
     tallies, _ = survey(found, seed=0, limit=0)
+    said = [one for comparison in decided for one in comparison.conclusions if one.difference.value is not None]
+    if said:
+        drawings.append(("decisions", (7.0, 0.9 + 0.36 * len(said)), partial(_decisions, said)))
     if tallies:
         drawings.append(("outcomes", (7.0, 1.4 + 0.4 * len(tallies)), partial(_outcomes, tallies)))
     rates = [one for one in shown if one.estimate.value is not None and _is_rate(one.estimate.name)]
@@ -84,6 +102,25 @@ def save(shown: Sequence[Figure], found: Sequence[Folder], folder: Path) -> list
         for verb, metric, lines in _curves(found)
     ]
     return [path for name, size, draw in drawings for path in _write(folder, name, size, draw)]
+
+
+def _decisions(said: Sequence[Conclusion], axes: Any) -> None:
+    """Draw the difference of each two policies, as each judge and people's labels say; filled is decided."""
+    for place, one in zip(range(len(said), 0, -1), said, strict=True):
+        estimate = one.difference
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [place, place], color=_COLOURS[0], lw=1.5)
+        filled = _COLOURS[0] if one.verdict != "not decided" else "white"
+        axes.plot(estimate.value, place, "o", color=_COLOURS[0], markerfacecolor=filled, ms=4.5)
+    axes.axvline(0.0, color="#77808a", lw=0.8, ls=":")
+    axes.set_yticks(range(len(said), 0, -1), [_of(one) for one in said])
+    axes.set(xlim=(-1, 1), ylim=(0.3, len(said) + 0.7), xlabel="share preferred less share not preferred")
+
+
+def _of(one: Conclusion) -> str:
+    by = "labels" if one.by_labels else "judge alone"
+    simulated = ", simulated" if one.difference.simulated else ""
+    return f"{one.one} less {one.other}, {one.judge} ({by}{simulated})"
 
 
 def _is_rate(name: str) -> bool:
@@ -105,7 +142,7 @@ def _write(folder: Path, name: str, size: tuple[float, float], draw: Draw) -> li
         FigureCanvasAgg(canvas)
         draw(canvas.add_subplot())
         paths = []
-        for suffix, dated in (("svg", {"Date": None}), ("png", {"Software": None})):
+        for suffix, dated in _FORMATS.items():
             path = folder / f"{name}.{suffix}"
             parquet.replace_file(path, partial(canvas.savefig, format=suffix, dpi=200, metadata=dated))
             paths.append(path)

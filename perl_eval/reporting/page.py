@@ -1,10 +1,11 @@
-"""The verb `report`: run folders to one HTML page, or to the same figures as Markdown, JSON or CSV."""
+"""The verb `report`: run folders to one HTML page, or to the same figures as Markdown, JSON, CSV or LaTeX."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
@@ -21,9 +22,10 @@ from perl_eval.reporting import format as text
 from perl_eval.reporting.browse import SAMPLE_LIMIT, browsable
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import OutcomeCounts, missing_scores, survey
-from perl_eval.reporting.decisions import comparisons_decided
+from perl_eval.reporting.decision_lines import comparisons_decided
 from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
 from perl_eval.reporting.judge_worth import worths
+from perl_eval.reporting.latex import as_latex
 from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
 from perl_eval.reporting.matplotlib_plots import save
 from perl_eval.reporting.related import agreements, position_figures, rates, truths
@@ -35,7 +37,7 @@ from perl_eval.storage import parquet
 
 __all__ = ["Format", "run"]
 
-Format = Literal["html", "md", "json", "csv"]
+Format = Literal["html", "md", "json", "csv", "tex"]
 _KEY_NOTES = 6
 _SCRIPTS = ("core.js", "reading.js", "sides.js", "figure_table.js")
 
@@ -58,8 +60,8 @@ def run(
         sources: Folders that hold run folders.
         out: The file to write; replaced whole or not at all. It gets no run card of its own.
         title: The page's heading.
-        format: ``html`` for the page, ``md``, ``json`` or ``csv`` for the estimates alone.
-        figures_folder: Where to write what the page draws as PNG and SVG files too; see `plots.save`.
+        format: ``html`` for the page, ``md``, ``json``, ``csv`` or ``tex`` for the estimates alone.
+        figures_folder: Where to write what the page draws as PDF, SVG and PNG files too; see `plots.save`.
         seed: Chooses the judgements to embed where there are more than the page holds.
 
     Returns:
@@ -79,12 +81,18 @@ def run(
     found = folders(sources)
     shown = figures(found)
     if figures_folder is not None:
-        save(shown, found, Path(figures_folder))
+        save(shown, found, Path(figures_folder), comparisons_decided(found)[0])
     if format == "html":
         content = _page(found, shown, title, seed)
     else:
-        write = as_markdown if format == "md" else as_json
-        content = write(title, shown, found, _simulations(found, shown, survey(found, seed=seed, limit=0)[0]))
+        simulations = _simulations(found, shown, survey(found, seed=seed, limit=0)[0])
+        command = shlex.join(["perl-eval", "report", *map(str, sources), "--format", format, "--out", str(out)])
+        if format == "tex":
+            content = as_latex(title, shown, simulations, command)
+        elif format == "md":
+            content = as_markdown(title, shown, found, simulations, command)
+        else:
+            content = as_json(title, shown, found, simulations)
     parquet.replace_file(out, lambda partial: partial.write_bytes(content.encode("utf-8", "backslashreplace")))
     return out
 

@@ -9,7 +9,7 @@ report.rows = ({ prompts, pictures }) => {
     if (text === "") body.className = "empty";
     body.tabIndex = 0;
     body.dir = "auto";
-    body.setAttribute("role", "region");
+    body.setAttribute("role", "group");
     body.setAttribute("aria-label", title);
     return add(part, heading, body);
   };

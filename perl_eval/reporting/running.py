@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.client.account import ACCOUNT
 from perl_eval.errors import PerlEvalError
 from perl_eval.records import Measurement
@@ -205,7 +206,7 @@ def _wrong(curve: Sequence[Measurement]) -> list[str]:
             alarms.append(f"{visible(name)}: {len(values) - len(finite)} values are not finite")
         if name.lower().startswith("kl") and finite and finite[-1] > _FAR_NATS:
             alarms.append(f"{visible(name)} is {finite[-1]:.1f} nats: the policy is far from where it began")
-        if name.lower() == "entropy" and len(finite) > 10 and finite[0] > 0 and finite[-1] < 0.1 * finite[0]:
+        if name == named.ENTROPY and len(finite) > 10 and finite[0] > 0 and finite[-1] < 0.1 * finite[0]:
             alarms.append(f"entropy fell from {finite[0]:.2f} to {finite[-1]:.2f} nats: answers become all alike")
     return alarms
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perl_eval import figure_names as named
 from perl_eval.client.reply import Reply
 from perl_eval.errors import PerlEvalError, UserError
 from perl_eval.judges.backends import offline
@@ -118,7 +119,7 @@ class RunningJudge:
         if self.kind == "score" or not self._rule.n:
             return None
         estimate = self._rule.estimate("rate")
-        name = "win rate, undecided half" if self.kind == "pairwise" else "yes rate"
+        name = named.WIN_RATE_UNDECIDED_HALF if self.kind == "pairwise" else named.YES_RATE
         decided = self._rule.low > 0.5 or self._rule.high < 0.5
         return {
             "name": name,

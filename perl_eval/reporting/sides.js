@@ -5,9 +5,8 @@ report.sides = (data) => {
   if (!section || !data.compared) return;
   const { sides, runs, slices } = data.compared;
   const parts = report.rows(data);
-  const WORDS = { w: "", l: "", s: "split", t: "tie", m: "mixed", y: "yes", n: "no", c: "scored", u: "unjudged" };
-  const KINDS = { w: "win", l: "loss", s: "split", t: "tie", m: "mixed", y: "yes", n: "no", c: "scored", u: "unjudged" };
-  const MIRROR = { w: "l", l: "w" };
+  const letters = data.compared.letters; // of each its outcome, the word for it, its mirror, and whether it names a side
+  const [OUTCOME, WORD, MIRROR, NAMES] = [0, 1, 2, 3];
   const rowsOf = sides.map(() => new Map());
   for (const row of data.rows) rowsOf[row.side].set(row.unit, row);
   const starts = [];
@@ -15,7 +14,11 @@ report.sides = (data) => {
 
   const versus = (side) => (side.second ? `${side.first} against ${side.second}` : side.first);
   const named = (side) => `${side.judge} · ${versus(side)} · ${side.run} · ${side.prompt} · ${side.dated}`;
-  const word = (side, code) => (code === "w" ? `prefers ${side.first}` : code === "l" ? `prefers ${side.second}` : WORDS[code]);
+  const word = (side, code) => {
+    const [outcome, said, , names] = letters[code];
+    if (!names || !side.second) return said;
+    return `prefers ${outcome === "win" ? side.first : side.second}`;
+  };
 
   // What only one side has a place for is no pair. Of other answers to the same item the k-th meets the k-th.
   const paired = (left, right) => {
@@ -34,9 +37,8 @@ report.sides = (data) => {
   };
   const gravity = (one, other) => {
     if (one === other) return 0;
-    if (one === "u" || other === "u") return 1;
-    const decided = [one, other].filter((code) => "wlyn".includes(code)).length; // split, tie and mixed decide nothing
-    return decided === 2 ? 3 : decided === 1 ? 2 : 1;
+    const unjudged = [one, other].some((code) => letters[code][OUTCOME] === "unjudged");
+    return unjudged ? 1 : 1 + letters[one][NAMES] + letters[other][NAMES];
   };
 
   const pickers = ["left", "right"].map((name) => {
@@ -80,8 +82,8 @@ report.sides = (data) => {
     const details = make("details", "judgement");
     const summary = make("summary");
     const codes = [state.left.said[pair[0]], state.right.said[pair[1]]];
-    add(summary, parts.badge(KINDS[codes[0]], word(state.left, codes[0])), " → ");
-    add(summary, parts.badge(KINDS[codes[1]], word(state.right, codes[1])), " ", make("span", "names", ours.item));
+    add(summary, parts.badge(letters[codes[0]][OUTCOME], word(state.left, codes[0])), " → ");
+    add(summary, parts.badge(letters[codes[1]][OUTCOME], word(state.right, codes[1])), " ", make("span", "names", ours.item));
     if (ours.label) add(summary, " ", make("span", "said", `people: ${ours.label}`));
     summary.append(parts.teaser(ours));
     details.append(summary);
@@ -103,21 +105,28 @@ report.sides = (data) => {
     return add(make("li"), details);
   };
 
+  // A table whose cells say on a narrow screen what they are of; roles, for there it is no table to the browser.
   const table = (head, rows) => {
-    const made = make("table");
-    const top = make("tr");
-    head.forEach((name, n) => {
-      const cell = make("th", n ? "num" : "", name);
-      cell.scope = "col";
-      top.append(cell);
-    });
-    const body = make("tbody");
+    const cell = (tag, role, className, content) => {
+      const node = make(tag, className);
+      node.setAttribute("role", role);
+      node.append(content);
+      return node;
+    };
+    const line = () => cell("tr", "row", "", "");
+    const group = (tag) => cell(tag, "rowgroup", "", "");
+    const top = add(line(), ...head.map((name, n) => cell("th", "columnheader", n ? "num" : "", name)));
+    const body = group("tbody");
     for (const [name, ...cells] of rows) {
-      const first = make("th", "", name);
-      first.scope = "row";
-      body.append(add(make("tr"), first, ...cells.map((cell) => (cell instanceof Node ? add(make("td", "num"), cell) : make("td", "num", cell)))));
+      const row = add(line(), cell("th", "rowheader", "", name));
+      cells.forEach((content, n) => {
+        const node = cell("td", "cell", content === "0" ? "num nothing" : "num", content);
+        node.dataset.label = head[n + 1];
+        row.append(node);
+      });
+      body.append(row);
     }
-    return add(made, add(make("thead"), top), body);
+    return add(cell("table", "table", "", ""), add(group("thead"), top), body);
   };
 
   const changes = (left, right, pairs) => {
@@ -126,7 +135,7 @@ report.sides = (data) => {
       const key = left.said[pair[0]] + state.turn(right.said[pair[1]]);
       counts.set(key, (counts.get(key) || 0) + 1);
     }
-    const letters = Object.keys(WORDS).filter((code) => [...counts.keys()].some((key) => key.includes(code)));
+    const used = Object.keys(letters).filter((code) => [...counts.keys()].some((key) => key.includes(code)));
     const cell = (key) => {
       const n = counts.get(key) || 0;
       if (!n) return "0";
@@ -140,10 +149,10 @@ report.sides = (data) => {
       link.setAttribute("aria-label", `${count(n)}: ${word(left, key[0])} on the left, ${word(left, key[1])} on the right`);
       return link;
     };
-    const rows = letters.map((one) => [`left ${word(left, one)}`, ...letters.map((other) => cell(one + other))]);
+    const rows = used.map((one) => [`left ${word(left, one)}`, ...used.map((other) => cell(one + other))]);
     while (shift.options.length > 2) shift.remove(2);
     for (const key of counts.keys()) shift.append(option(key, `${word(left, key[0])} → ${word(left, key[1])}`));
-    return table(["", ...letters.map((code) => `right ${word(left, code)}`)], rows);
+    return table(["", ...used.map((code) => `right ${word(left, code)}`)], rows);
   };
 
   const bySlice = (pairs) => {
@@ -184,7 +193,7 @@ report.sides = (data) => {
     const numbers = pickers.map((select) => Number(select.value));
     const [left, right] = numbers.map((number) => sides[number]);
     const { pairs, answers, mirrored } = paired(left, right);
-    const turn = (code) => (mirrored ? MIRROR[code] || code : code);
+    const turn = (code) => (mirrored ? letters[code][MIRROR] : code);
     const grave = (pair) => gravity(left.said[pair[0]], turn(right.said[pair[1]]));
     state = { left, right, sides: numbers, pairs, turn, gravity: grave, chosen: 0, readable: [] };
     const flipped = pairs.filter((pair) => grave(pair) > 1).length;

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perl_eval.outcomes import EVEN, is_decided, mirror, worth
-from perl_eval.records import HumanLabel, Judgement, digest, unit_of
+from perl_eval.outcomes import EVEN, is_decided, is_vote, mirror, word, worth
+from perl_eval.records import OUTCOMES, HumanLabel, Judgement, digest, unit_of
 from perl_eval.reporting.format import visible
 from perl_eval.reporting.inputs import Folder, records
 
@@ -24,10 +24,9 @@ __all__ = ["UNITS_LIMIT", "SideBySide", "placed", "side_by_side"]
 
 UNITS_LIMIT = 300_000
 """Judgements up to which every outcome is on the page; beyond, only those whose texts are."""
-_CODES = {
-    **{"win": "w", "loss": "l", "split": "s", "tie": "t", "mixed": "m"},
-    **{"yes": "y", "no": "n", "scored": "c", "unjudged": "u"},
-}
+_CODES = {outcome: "c" if outcome == "scored" else outcome[0] for outcome in OUTCOMES}
+"""A letter an outcome."""
+_OUTCOMES = {letter: outcome for outcome, letter in _CODES.items()}
 _ABSENT = "."
 _COLUMNS = ("kind", "item", "dataset", "policy_a", "policy_b", "a", "b", "outcome", "judge", "prompt_sha256")
 _Key = tuple[int, str, str, str, str]
@@ -66,9 +65,10 @@ class SideBySide:
         """Return the units of which two sides say different things: 2 if each prefers another answer, else 1."""
         found = {}
         for place, said in enumerate(zip(*self.codes, strict=True)):
-            kinds = set(said) - {_ABSENT, _CODES["unjudged"], _CODES["scored"]}
-            if len(kinds) > 1:
-                found[self.pairs[place]] = 2 if {"w", "l"} <= kinds or {"y", "n"} <= kinds else 1
+            kinds = {_OUTCOMES[letter] for letter in said if letter != _ABSENT}
+            votes = {outcome for outcome in kinds if is_vote(outcome)}
+            if len(votes) > 1:
+                found[self.pairs[place]] = 2 if sum(map(_names_a_side, votes)) > 1 else 1
         return found
 
     def shown(self, found: Sequence[Folder], kinds: Mapping[int, str]) -> dict[str, Any]:
@@ -94,7 +94,16 @@ class SideBySide:
         ]
         runs = list(Counter(self.items).values())  # units lie item by item
         parts = [[name, [visible(part) for part in names], places] for name, names, places in self.slices]
-        return {"sides": sides, "runs": runs, "slices": parts}
+        letters = {
+            letter: [outcome, word(outcome), _CODES[mirror(outcome)], _names_a_side(outcome)]
+            for letter, outcome in _OUTCOMES.items()
+        }
+        return {"sides": sides, "runs": runs, "slices": parts, "letters": letters}
+
+
+def _names_a_side(outcome: str) -> bool:
+    """Return whether an outcome prefers one of two, or says yes or no."""
+    return is_vote(outcome) and worth(outcome) != EVEN
 
 
 def placed(policy_a: str, policy_b: str) -> tuple[str, str, bool]:

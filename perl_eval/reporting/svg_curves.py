@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from perl_eval.records import Measurement
 from perl_eval.reporting.inputs import Folder, records
 
-__all__ = ["HEIGHT", "WIDTH", "CurveLine", "Panel", "Section", "curves", "ticks"]
+__all__ = ["HEIGHT", "WIDTH", "CurveLine", "Panel", "Section", "curves", "panel", "thin", "ticks"]
 
 WIDTH, HEIGHT = 320, 190
 """Size of a panel, in user units."""
@@ -79,7 +79,7 @@ def curves(found: Sequence[Folder]) -> list[Section]:
         places = list(dict.fromkeys(place for runs in metrics.values() for place in runs))
         styles = {place: style for style, place in enumerate(places)}
         panels = [
-            _panel(metric, [(found[place].label, styles[place], sorted(runs[place])) for place in sorted(runs)])
+            panel(metric, [(found[place].label, styles[place], sorted(runs[place])) for place in sorted(runs)])
             for metric, runs in metrics.items()
         ]
         labels = tuple((found[place].label, style) for place, style in styles.items())
@@ -87,7 +87,13 @@ def curves(found: Sequence[Folder]) -> list[Section]:
     return sections
 
 
-def _panel(metric: str, runs: Sequence[tuple[str, int, list[Point]]]) -> Panel:
+def panel(metric: str, runs: Sequence[tuple[str, int, list[Point]]]) -> Panel:
+    """Lay out one metric.
+
+    Args:
+        metric: Its name.
+        runs: Label, style, and sorted points of each run.
+    """
     values = [point for _, _, points in runs for point in points if _drawable(point[1])]
     xs, ys = _span([x for x, _ in values]), _span([y for _, y in values])
 

@@ -25,6 +25,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 _LABELS_A_PROXY = 20
 """Labels that each proxy beyond the first must have, or it costs more than it tells."""
+_ROUNDING, _TINY = 1e-9, 1e-15
+"""A difference of means below this share of their size, or this much, is none."""
 _FOLDS = 10
 _SEED = 0
 _ALPHA, _NARROWEST = 0.05, 200
@@ -150,7 +152,7 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     number = 1 + max(int(side.clusters.max()) for _, side in sides)
     parts = [_Brackets.of(side, sign, number, groups // len(sides)) for sign, side in sides]
     of_truth = np.sum([part.of_truth for part in parts], axis=0)
-    through = np.hstack([part.of_all - part.of_labels for part in parts])
+    through = np.hstack([part.through for part in parts])
     fits = _fits(through, of_truth, np.any([part.labelled for part in parts], axis=0))
     if through.shape[1] == 1:
         fits = fits.clipped()
@@ -235,6 +237,16 @@ class _Brackets:
             effective=1.0 / float(share @ share),
             proxies=sum(one.is_proxy for one in used),
         )
+
+    @property
+    def through(self) -> FloatArray:
+        """Each cluster's influence through each bracket, shape (C, k); 0 of one that is nothing but rounding.
+
+        Where people labelled every item that is known, the two means of a bracket are the same, and fitting weights to
+        what is left of their difference would make anything of it.
+        """
+        gap = self.of_all - self.of_labels
+        return np.where(np.abs(gap).max(axis=0) > _ROUNDING * np.abs(self.of_all).max(axis=0) + _TINY, gap, 0.0)
 
     def with_weights(self, weights: FloatArray, fold: Codes) -> tuple[float, FloatArray, FloatArray]:
         """Return this side's part of the estimate, each cluster's influence on it, and that through its labels.

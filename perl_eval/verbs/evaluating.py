@@ -362,7 +362,7 @@ def report(
         sources: Results, or folders that hold run folders.
         out: The file to write.
         title: The page's heading.
-        format: ``html`` for the page, ``md``, ``json`` or ``csv`` for the figures alone.
+        format: ``html`` for the page, ``md``, ``json``, ``csv`` or ``tex`` for the figures alone.
         what: ``estimates``; or ``judgements``, ``labels`` or ``completions`` as ``csv``, ``json`` or ``md``.
 
     Raises:
@@ -385,6 +385,6 @@ def report(
         out = keeper.path / f"report.{format}"
     if what == "estimates":
         return Written(run(homes, Path(out), title=title, format=format), keeper)
-    if format == "html":
+    if format in ("html", "tex"):
         raise UserError(f"{what} are no page", "give format csv, json or md")
     return Written(write_rows_out(homes, Path(out), what=what, format=format), keeper)

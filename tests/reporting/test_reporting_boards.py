@@ -202,6 +202,7 @@ def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
         run([tmp_path / "r"], tmp_path / "report.html", figures_folder=tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     stems = (
+        "decisions",
         "outcomes",
         "calibration",
         "curve-train-policy-kl",
@@ -209,11 +210,11 @@ def test_figures_for_papers_are_written_twice_alike(tmp_path: Path) -> None:
         "frontier-true-reward",
         "rates",
     )
-    assert names == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg"))
+    assert names == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png", "svg"))
     for name in names:
         content = (tmp_path / "one" / name).read_bytes()
         assert content == (tmp_path / "other" / name).read_bytes()
-        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+        assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[name[-3:]])
     assert "a$_1$ against b^2, judge J: win rate (simulated)" in (tmp_path / "one" / "rates.svg").read_text("utf-8")
 
 

@@ -15,11 +15,12 @@ from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.reporting import browse, run
 from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import survey
-from perl_eval.reporting.decisions import comparisons_decided
+from perl_eval.reporting.decision_lines import Conclusion, TwoPolicies, comparisons_decided
 from perl_eval.reporting.inputs import figures, folders
 from perl_eval.reporting.judge_worth import worths
 from perl_eval.reporting.sides import side_by_side
-from perl_eval.scoring import decide
+from perl_eval.scoring import agree, decide
+from perl_eval.stats.bootstrap import Resampling
 
 FIRST = ["win"] * 40 + ["loss"] * 10 + ["split"] * 10
 SECOND = ["win"] * 30 + ["loss"] * 25 + ["split"] * 5
@@ -115,6 +116,25 @@ def test_one_policy_alone_has_nothing_to_decide(tmp_path: Path) -> None:
     assert "there is nothing to decide" in run([tmp_path], tmp_path / "page.html").read_text("utf-8")
 
 
+def test_what_a_judge_is_worth_is_one_line(tmp_path: Path) -> None:
+    judged = write(tmp_path / "judged", "judge", [(Judgement, said(["win"] * 30 + ["loss"] * 30, "one"))])
+    records = said(["win"] * 30 + ["loss"] * 30, "one")
+    people = [HumanLabel(one.unit, one.item, one.group, who, one.outcome) for one in records for who in "abc"]  # type: ignore[arg-type]
+    labels = write(tmp_path / "people", "annotate", [(HumanLabel, people)])
+    agree.run(judged, labels, tmp_path / "agreed", options=agree.AgreeOptions(Resampling(20)))
+    found = folders([tmp_path])
+    (judge,) = worths(figures(found), survey(found, seed=0, limit=0)[0])
+    assert [(words, one.estimate.value) for words, one in judge.figures] == [
+        ("agrees with people in", 1.0),
+        ("they with each other in", 1.0),
+        ("beyond chance (kappa)", 1.0),
+    ]
+    assert judge.by_people
+    assert "one" in judge.standing
+    page = " ".join(run([tmp_path], tmp_path / "page.html").read_text("utf-8").split())
+    assert judge.standing in page.replace("&#39;", "'")
+
+
 def warned(root: Path) -> list[str]:
     found = folders([root])
     shown, tallies = figures(found), survey(found, seed=0, limit=0)[0]
@@ -149,6 +169,23 @@ def test_unjudged_pairs_bound_the_rate(tmp_path: Path) -> None:
         "4 of 10 judgements of rl against sft by one have no verdict; had all a verdict, the win rate, undecided half, "
         "would lie between 0.600 and 1."
     )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdicts", "words"),
+    [
+        (((0.1, 0.3), (0.4, 0.6)), ("better", "better"), ["The intervals of rl and sft, corrected by labels"]),
+        (((0.1, 0.3), (-0.6, -0.4)), ("better", "worse"), ["Judges contradict each other about rl and sft."]),
+        (((0.1, 0.3), (0.2, 0.6)), ("better", "better"), []),
+    ],
+)
+def test_judges_that_cannot_both_be_right(bounds: Any, verdicts: Any, words: list[str]) -> None:
+    said = tuple(
+        Conclusion("rl", "sft", "", verdict, Estimate("d", low, low, high, 9, 0, "t"), True, "j", (), None, ())
+        for (low, high), verdict in zip(bounds, verdicts, strict=True)
+    )
+    found = cautions([], [], [TwoPolicies("rl", "sft", said)], [], [])
+    assert [one.sentence[: len(part)] for one, part in zip(found, words, strict=True)] == words
 
 
 def test_sound_judgements_bring_no_warning(tmp_path: Path) -> None:
@@ -252,6 +289,7 @@ def test_a_link_to_a_judgement_opens_it(page: Path, chrome: Chrome) -> None:
     chrome.script("document.getElementById('filter-search').focus()")
     chrome.press("j")
     assert chrome.script("return document.getElementById('filter-search').value") == "j"
+    opened(chrome, page, link)
     chrome.script("document.querySelector('.keys input').click()")
     before = all_texts(chrome, "#list details[open] .by:last-child")
     chrome.script("document.querySelector('#list summary').focus()")

@@ -50,6 +50,21 @@ def test_a_judge_that_is_kinder_to_one_policy_does_not_turn_the_decision() -> No
     assert wrong / runs <= 0.025
 
 
+@pytest.mark.parametrize("proxies", [1, 3])
+@pytest.mark.parametrize("clusters", [1, 4])
+def test_where_all_is_labelled_people_alone_say_it(proxies: int, clusters: int) -> None:
+    """Nothing is left to predict: the mean of the labels, with their own error, whatever the judge said."""
+    rng = np.random.default_rng(7)
+    truth = rng.choice([-1.0, 0.0, 1.0], 800, p=[0.2, 0.3, 0.5])
+    said = np.stack([np.where(rng.random(800) < 0.7, truth, 0.1), *rng.random((proxies - 1, 800))], axis=1)
+    places = rng.permutation(800)
+    found = corrected_difference(Differences(said, places, truth[places], np.ones(800), np.arange(800) // clusters))
+    assert found is not None
+    assert found.value == pytest.approx(truth.mean(), abs=1e-12)
+    sums = (truth - truth.mean()).reshape(-1, clusters).sum(axis=1)
+    assert found.error == pytest.approx(np.sqrt(np.sum(sums**2)) / 800, rel=0.02)
+
+
 def test_weights_and_groups_are_taken_in() -> None:
     rng, runs, held = np.random.default_rng(1), 400, 0
     for _ in range(runs):

@@ -18,7 +18,7 @@ from perl_eval.reporting.inputs import Folder, records
 from perl_eval.scoring import decide
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Comparison", "Conclusion", "comparisons_decided"]
+__all__ = ["Conclusion", "TwoPolicies", "comparisons_decided"]
 
 _SETTLING = (named.MORE_LABELS, named.MORE_ITEMS)
 
@@ -67,7 +67,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TwoPolicies:
     """Two policies, and what each judge says of them: first what labels correct, then by the width of its interval."""
 
     one: str
@@ -78,6 +78,13 @@ class Comparison:
     def disagree(self) -> bool:
         """Whether what is decided differs from judge to judge."""
         return {"better", "worse"} <= {one.verdict for one in self.conclusions}
+
+    @property
+    def apart(self) -> bool:
+        """Whether two intervals that labels correct do not meet, though both are of what people would say."""
+        own = [one.difference for one in self.conclusions if one.by_labels]
+        lows, highs = [one.low for one in own if one.low is not None], [one.high for one in own if one.high is not None]
+        return bool(lows and highs) and max(lows) > min(highs)
 
 
 @dataclass(slots=True)
@@ -90,7 +97,7 @@ class _Group:
     pairs: set[tuple[str, str]] = field(default_factory=set)
 
 
-def comparisons_decided(found: Sequence[Folder]) -> tuple[list[Comparison], list[str]]:
+def comparisons_decided(found: Sequence[Folder]) -> tuple[list[TwoPolicies], list[str]]:
     """Return what is decided of every two policies that one judge compared, and why it is not known of others.
 
     Runs of `decide` among the folders are taken as they are; of judgements that none of them rests on, the report
@@ -128,7 +135,9 @@ def _commands(said: Conclusion, found: Sequence[Folder]) -> str:
         return ""
     labels = next((one.value for one in said.needed if one.name == named.MORE_LABELS), None)
     limit = "" if labels is None else f" --limit {labels:.0f}"
-    a, b, run = (shlex.quote(str(path)) for path in (arguments["a"], arguments["b"], runs[0].path.name))
+    here = Path.cwd().resolve()
+    path = runs[0].path.relative_to(here) if runs[0].path.is_relative_to(here) else runs[0].path
+    a, b, run = (shlex.quote(str(one)) for one in (arguments["a"], arguments["b"], path))
     return (
         f"perl-eval annotate {a} {b}{limit} --out labelling\n"
         "perl-eval export labelling --out people\n"
@@ -140,12 +149,12 @@ def _policies(file: Path) -> set[str]:
     return _column(file, "policy_a") | _column(file, "policy_b")
 
 
-def _by_policies(given: Sequence[Conclusion]) -> list[Comparison]:
+def _by_policies(given: Sequence[Conclusion]) -> list[TwoPolicies]:
     pairs: dict[tuple[str, str], list[Conclusion]] = {}
     for one in given:
         pairs.setdefault((one.one, one.other), []).append(one)
     made = [
-        Comparison(*pair, tuple(sorted(said, key=lambda one: (not one.by_labels, one.width))))
+        TwoPolicies(*pair, tuple(sorted(said, key=lambda one: (not one.by_labels, one.width))))
         for pair, said in pairs.items()
     ]
     return sorted(made, key=lambda one: (not one.conclusions[0].by_labels, one.conclusions[0].verdict == "not decided"))
