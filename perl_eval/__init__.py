@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from perl_eval.sources.rows import rows
     from perl_eval.storage.any_records import read, write
     from perl_eval.verbs.evaluating import agree, audit, decide, judge, jury, power, report, score
-    from perl_eval.verbs.model_training import build, sample, train_policy, train_reward, train_sft
+    from perl_eval.verbs.model_training import build, sample, train_dpo, train_policy, train_reward, train_sft
 
     __version__: str
 
@@ -84,6 +84,7 @@ __all__ = [
     "rows",
     "sample",
     "score",
+    "train_dpo",
     "train_policy",
     "train_reward",
     "train_sft",
@@ -94,7 +95,9 @@ _WHERE = {
     **dict.fromkeys(
         ("agree", "audit", "decide", "judge", "jury", "power", "report", "score"), "perl_eval.verbs.evaluating"
     ),
-    **dict.fromkeys(("build", "sample", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"),
+    **dict.fromkeys(
+        ("build", "sample", "train_dpo", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"
+    ),
     "Judge": "perl_eval.judges.protocol",
     "ScriptedJudge": "perl_eval.judges.backends.scripted",
     "open_judge": "perl_eval.judges.registry",

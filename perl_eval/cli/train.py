@@ -268,6 +268,71 @@ def train_policy(
     done(policy.run(data, prior, given, out, options=options, seed=seed))
 
 
+def train_dpo(
+    data: Data,
+    prior: Prior,
+    out: Out,
+    loss: Annotated[
+        str, typer.Option(help="Of preferences sigmoid (DPO), robust, hinge or ipo; of ratings kto; default: by rows.")
+    ] = "",
+    beta: Annotated[float, typer.Option(help="KL strength, units of the implicit reward per nat, above 0.")] = 0.1,
+    epochs: float = 1.0,
+    batch: int = 64,
+    learning_rate: LearningRate = None,
+    smoothing: Annotated[float, typer.Option(help="With --loss robust: share of labels that are flipped.")] = 0.0,
+    liked: Annotated[float, typer.Option(help="With --loss kto: weight of liked answers.")] = 1.0,
+    disliked: Annotated[float, typer.Option(help="With --loss kto: weight of disliked answers.")] = 1.0,
+    max_tokens: MaxTokens = 512,
+    rank: Rank = 8,
+    alpha: Alpha = None,
+    targets: Targets = "attention",
+    method: Method = "lora",
+    norms: Norms = False,
+    full: Full = False,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
+    evaluations: Annotated[int, typer.Option(min=0, help="Validation losses taken; 0 keeps the last weights.")] = 4,
+    device: Device = "auto",
+    dtype: Dtype = "fp32",
+    checkpointing: Checkpointing = False,
+    micro_batch: MicroBatch = 0,
+    tracker: Tracker = "",
+    limit: MostRows = 0,
+    max_steps: MaxSteps = 0,
+    warmup: Warmup = None,
+    schedule: RateShape = "linear",
+    column: RowColumns = None,
+    seed: Seed = 0,
+) -> None:
+    """Preference or Rating rows to a policy, without a reward model: DPO and its kin, or KTO."""
+    require_torch()
+    from perl_eval.training import dpo
+
+    lowered: Any = loss
+    options = dpo.DpoOptions(
+        loss=lowered,
+        beta=beta,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        smoothing=smoothing,
+        liked=liked,
+        disliked=disliked,
+        max_tokens=max_tokens,
+        evaluations=evaluations,
+        patience=patience,
+        lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),
+        full=full,
+        limit=limit,
+        schedule=schedule_of(schedule, warmup, max_steps),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+    )
+    data = rows_given(data, out, column, make=_HELD_OUT)
+    folder = dpo.run(data, prior, out, options=options, seed=seed)
+    if (folder / "estimates.parquet").is_file():  # there were held-out rows
+        show(folder)
+    done(folder)
+
+
 def average_rewards(
     rewards: Annotated[list[Path], typer.Argument(help="Reward models: LoRA adapters on one prior.")],
     data: Data,

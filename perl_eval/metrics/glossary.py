@@ -256,6 +256,22 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         named.VALIDATION_LOSS: (_NATS, "the loss on all validation rows; the weights with the lowest are kept"),
         named.VALIDATION_ACCURACY: ("share", "the accuracy on all validation rows"),
     },
+    "train dpo": {
+        "loss": ("", "mean loss of a pair, or of a rated answer; of `sigmoid` in nats, log 2 at the first step"),
+        named.ACCURACY: (
+            "share",
+            "pairs whose chosen answer has the larger implicit reward; of ratings, answers on the right side of the KL",
+        ),
+        named.IMPLICIT_REWARD_CHOSEN: (
+            "reward",
+            "mean of beta (log pi - log prior) of chosen or liked answers; below 0 they have become less likely",
+        ),
+        named.IMPLICIT_REWARD_REJECTED: ("reward", "the same of the others"),
+        named.KL_ESTIMATE: (_NATS, "mean log pi - log prior of answers to other prompts, 0 at least; of `kto` only"),
+        named.GRADIENT_NORM: ("", _GRADIENT),
+        named.VALIDATION_LOSS: ("", "the loss on all validation rows; the weights with the lowest are kept"),
+        named.VALIDATION_ACCURACY: ("share", "the accuracy on all validation rows"),
+    },
     "train policy": {
         "reward": ("reward", "mean score of a sample; samples that never ended count with the missing-end reward"),
         named.REWARD_SPREAD: ("reward", "standard deviation of the scores"),

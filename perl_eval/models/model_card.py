@@ -15,6 +15,7 @@ _KINDS = {
     "train reward": "Reward model",
     "train average": "Reward model, the weight average of others",
     "train policy": "Language model tuned against a reward",
+    "train dpo": "Language model tuned on preferences or ratings",
 }
 
 
@@ -31,7 +32,7 @@ def _loading(folder: Path, verb: str) -> str:
         f'model = {_kind(folder)}.from_pretrained("BASE")',
         'model = PeftModel.from_pretrained(model, "FOLDER")',
     ]
-    if verb == "train policy":
+    if verb in ("train policy", "train dpo"):
         lines.append("model = model.merge_and_unload()  # one addition, for use without peft")
     return "\n".join(lines)
 

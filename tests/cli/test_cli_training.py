@@ -12,7 +12,7 @@ import pytest
 
 from perl_eval import cli
 from perl_eval.models.ensemble import EnsembleRule
-from perl_eval.training import ablate, folds, policy, reward, sft, weight_average
+from perl_eval.training import ablate, dpo, folds, policy, reward, sft, weight_average
 
 RESOURCES = "--device cpu --dtype bf16 --checkpointing --micro-batch 4 --tracker tensorboard"
 
@@ -93,6 +93,20 @@ def test_policy(typed: Any) -> None:
     assert given[2].__name__ == "mean"
 
 
+def test_dpo(typed: Any) -> None:
+    line = "train dpo --data d --prior p --out o --loss robust --smoothing 0.1 --beta 0.3 --full --patience 2"
+    given, named = typed(f"{line} --evaluations 5 {RESOURCES}", dpo)
+    assert given == (Path("d"), Path("p"), Path("o"))
+    options = named["options"]
+    assert (options.loss, options.smoothing, options.beta, options.full) == ("robust", 0.1, 0.3, True)
+    assert (options.patience, options.evaluations, options.rate) == (2, 5, 2e-5)
+    assert_resources(options)
+    line = "train dpo --data d --prior p --out o --liked 2 --disliked 3 --rank 4 --norms"
+    options = typed(line, dpo)[1]["options"]
+    assert (options.loss, options.liked, options.disliked, options.lora.rank) == ("", 2.0, 3.0, 4)
+    assert options.lora.norms
+
+
 def test_average(typed: Any) -> None:
     given, named = typed("train average a b --data d --prior p --out o --max-new-tokens 9", weight_average)
     assert given == ([Path("a"), Path("b")], Path("d"), Path("p"), Path("o"))
@@ -132,6 +146,8 @@ def test_ablate(typed: Any) -> None:
         ("train sft --data d --out o --lora", "made from nothing, which an adapter cannot train"),
         ("train reward --data d --prior p --out o --method lorra", "method 'lorra' is not known; choose from lora"),
         ("train reward --data d --prior p --out o --dropout 1.5", "dropout is 1.5"),
+        ("train dpo --data d --prior p --out o --loss simpo", "loss 'simpo' is not known; choose from sigmoid"),
+        ("train dpo --data d --prior p --out o --smoothing 0.1", "smoothing is 0.1"),
         ("train policy --data d --prior p --out o", "a policy needs a reward, and one only"),
         (
             "train policy --data d --prior p --out o --reward r --reward-function m:f",

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "train sft": "train sft --data none",
     "train reward": "train reward --data none --prior none",
     "train policy": "train policy --data none --prior none --reward none",
+    "train dpo": "train dpo --data none --prior none",
     "train average": "train average none none --data none --prior none",
 }
 """A command line of every command that takes a number, whose options are good and whose inputs are not there."""
@@ -44,6 +45,7 @@ BESIDE: Mapping[str, str] = {
     "train sft --alpha": "--lora",
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
+    "train dpo --smoothing": "--loss robust",
 }
 """What an option is given with, where it means nothing alone."""
 WRONG: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +60,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "rate, not 0": ("0", "-1", "2", "nan"),
     "rate, neither 0 nor 1": ("0", "1", "-1", "2", "nan"),
     "half a rate": ("0", "0.5", "-1", "nan"),
+    "below a half": ("0.5", "-1", "nan"),
     "difference": ("2", "-2", "nan"),
     "difference, not 0": ("0", "2", "-2", "nan"),
     "seed": ("-1", "4294967296", "nan"),
@@ -70,13 +73,14 @@ NAMES: Mapping[str, str] = {
         workers
     """,
     "number": """
-        evaluations folds max-steps micro-batch posterior:limit sample:limit train-policy:limit train-reward:limit
-        train-reward:patience train-sft:limit train-sft:patience warmup
+        evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit train-dpo:patience
+        train-policy:limit train-reward:limit train-reward:patience train-sft:limit train-sft:patience warmup
     """,
     "positive": """
-        alpha batch-poll epochs full-rate judgements-per-hour judge:patience learning-rate lease max-cost
+        alpha batch-poll disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease liked max-cost
         plan:patience policy-rate sample:patience
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
+        train-dpo:beta
     """,
     "not negative": """
         beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-out
@@ -88,6 +92,7 @@ NAMES: Mapping[str, str] = {
     "rate, not 1": "dropout epsilon kl-weight",
     "rate, neither 0 nor 1": "acceptance level power",
     "half a rate": "half-width",
+    "below a half": "smoothing",
     "difference": "correlation difference fail-under",
     "difference, not 0": "detect",
     "port": "port",
