@@ -11,12 +11,14 @@ from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
     ChatTemplate,
     Data,
+    Ensemble,
     MaxTokens,
     NewTokens,
     Out,
     Prior,
     RowColumns,
     Seed,
+    Softness,
     one_of,
     require_torch,
     rows_given,
@@ -193,8 +195,9 @@ def train_policy(
         list[Path] | None, typer.Option(help="Output of `train reward` on the same prior; several make an ensemble.")
     ] = None,
     reward_function: Annotated[str, typer.Option(help="module:function of rows and rollouts, instead.")] = "",
-    ensemble: Annotated[str, typer.Option(help="mean, minimum, or mean-std (less --caution x std).")] = "mean",
+    ensemble: Ensemble = "mean",
     caution: float = 1.0,
+    softness: Softness = None,
     steps: int = 100,
     batch: int = 64,
     group: Annotated[int, typer.Option(help="Samples a prompt; above 1 their mean score is the baseline.")] = 1,
@@ -231,7 +234,7 @@ def train_policy(
     """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
     one_of("--value", value, ("head", "adapter"))
     one_of("--kl", kl, ("reward", "loss"))
-    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
+    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
     one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv"))
     if bool(reward) == bool(reward_function):
         raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
@@ -258,7 +261,7 @@ def train_policy(
         missing_end_reward=missing_end_reward,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),
         full=full,
-        ensemble=EnsembleRule(rule, caution),
+        ensemble=EnsembleRule(rule, caution, softness),
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),

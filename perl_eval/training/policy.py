@@ -67,8 +67,8 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement)
             before = backbone.weights_sha256()
-            size = options.resources.micro_batch or 64
-            given = reward if callable(reward) else learned_reward(members, backbone, options.ensemble, batch=size)
+            size, rule = options.resources.micro_batch or 64, options.ensemble.at(options.kl_strength)
+            given = reward if callable(reward) else learned_reward(members, backbone, rule, batch=size)
             roles = cast(backbone, options, seed=seed)
             trainer = PolicyTrainer(roles, found, given, options, seed=seed, processes=processes)
             fit = trainer.train(going.folder, meter)

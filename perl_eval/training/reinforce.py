@@ -93,6 +93,7 @@ class PolicyOptions:
             raise UserError(f"objective {self.objective!r} is not known", f"choose from {', '.join(OBJECTIVES)}")
         if self.kl == "loss" and self.objective != "kl_rl":
             raise UserError(f"objective {self.objective} has no KL loss", "leave kl out, or take objective kl_rl")
+        self.ensemble.at(self.kl_strength)
         try:
             _ = self.aim
         except ValueError as error:

@@ -88,6 +88,10 @@ def test_policy(typed: Any) -> None:
     assert options.ensemble == EnsembleRule("mean-std", 0.5)
     assert (options.kl, options.full, options.value, options.missing_end_reward) == ("loss", True, "adapter", -7.0)
     assert_resources(options)
+    _, named = typed(
+        "train policy --data d --prior p --out o --reward a --ensemble soft-minimum --softness 0.2", policy
+    )
+    assert named["options"].ensemble == EnsembleRule("soft-minimum", 1.0, 0.2)
     given, named = typed("train policy --data d --prior p --out o --reward-function statistics:mean --norms", policy)
     assert named["options"].lora.norms
     assert given[2].__name__ == "mean"
@@ -157,6 +161,10 @@ def test_ablate(typed: Any) -> None:
         ("train policy --data d --prior p --out o --reward-function math", "no reward function 'math'"),
         ("train policy --data d --prior p --out o --reward-function math:pi", "math:pi is no function"),
         ("train policy --data d --prior p --out o --reward r --ensemble median", "--ensemble 'median' is not known"),
+        (
+            "train policy --data d --prior p --out o --reward r --ensemble soft-minimum --beta 0",
+            "give one above 0 with",
+        ),
         ("train policy --data d --prior p --out o --reward r --kl k3", "--kl 'k3' is not known"),
         ("train average a --data d --prior p --out o", "1 reward model has no average"),
         ("ablate --data d --out o --ranks a,b", "--ranks 'a,b' are no numbers"),

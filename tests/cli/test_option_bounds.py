@@ -79,7 +79,7 @@ NAMES: Mapping[str, str] = {
     "positive": """
         alpha batch-poll disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease liked max-cost
         plan:patience policy-rate sample:patience
-        posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
+        posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs softness temperature timeout tpm
         train-dpo:beta
     """,
     "not negative": """
