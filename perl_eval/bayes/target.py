@@ -100,7 +100,7 @@ def pessimistic(rewards: ArrayLike, *, spread: float) -> FloatArray:
 def soft_minimum(rewards: ArrayLike, *, beta: float) -> FloatArray:
     r"""Return ``-beta log mean exp(-r / beta)`` over an ensemble: what pessimism about a reward is under KL.
 
-    It is the mean reward in the worst case over weights of the members, where a nat of KL from equal weights costs beta.
+    It is the mean reward in the worst case over weights of the members, a nat of KL from equal weights costing beta.
     The usual rules are its limits: for large beta the mean, then ``mean - variance / (2 beta)``; for beta to 0 the
     minimum; and of normal members, with beta in proportion to the spread, ``beta = std / (2 c)``, ``mean - c std``.
 
