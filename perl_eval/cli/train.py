@@ -47,6 +47,7 @@ from perl_eval.cli.training_options import (
 from perl_eval.errors import UserError
 
 _HELD_OUT = ("validation", "test")
+_GRPO = "With --objective grpo"
 
 
 def train_sft(
@@ -204,10 +205,27 @@ def train_policy(
     learning_rate: LearningRate = None,
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
     kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
-    kl: Annotated[str, typer.Option(help="Where the KL enters: in the reward of each token, or as a loss.")] = "reward",
+    kl: Annotated[
+        str, typer.Option(help="Where the KL enters: in the reward, or as a loss; k3: as GRPO's authors have it.")
+    ] = "reward",
     objective: Annotated[
-        str, typer.Option(help="reinforce, kl_rl, forward_kl, js or tv; the last three need --group.")
-    ] = ("kl_rl"),
+        str, typer.Option(help="reinforce, kl_rl, forward_kl, js, tv or grpo; the last four need --group.")
+    ] = "kl_rl",
+    updates: Annotated[int, typer.Option(help="Updates a batch.", rich_help_panel=_GRPO)] = 1,
+    clip: Annotated[float, typer.Option(help="Ratios are at least 1 less this.", rich_help_panel=_GRPO)] = 0.2,
+    clip_high: Annotated[
+        float | None, typer.Option(help="And at most 1 and this; default: --clip.", rich_help_panel=_GRPO)
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="What tokens are averaged by: grpo, dr_grpo, dapo or cispo.", rich_help_panel=_GRPO)
+    ] = "grpo",
+    ratio: Annotated[
+        str, typer.Option(help="Of each token, or of a sequence (GSPO).", rich_help_panel=_GRPO)
+    ] = "token",
+    scale: Annotated[
+        str,
+        typer.Option(help="Rewards over the deviation of their group, the batch, or none.", rich_help_panel=_GRPO),
+    ] = "group",
     temperature: float = 1.0,
     missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
@@ -233,18 +251,21 @@ def train_policy(
 ) -> None:
     """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
     one_of("--value", value, ("head", "adapter"))
-    one_of("--kl", kl, ("reward", "loss"))
+    one_of("--kl", kl, ("reward", "loss", "k3"))
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
-    one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv"))
+    one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv", "grpo"))
     if bool(reward) == bool(reward_function):
         raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
     require_torch()
     from perl_eval.models.ensemble import EnsembleRule
     from perl_eval.training import policy
+    from perl_eval.training.clipped_policy_gradient import Clipping
     from perl_eval.training.reward_function import function_named
 
     rule: Any = ensemble
     aim: Any = objective
+    enters: Any = kl
+    clipping: Any = (form, ratio, scale)
     options = policy.PolicyOptions(
         steps=steps,
         batch=batch,
@@ -252,8 +273,9 @@ def train_policy(
         learning_rate=learning_rate,
         beta=beta,
         kl_weight=kl_weight,
-        kl="loss" if kl == "loss" else "reward",
+        kl=enters,
         objective=aim,
+        clipping=Clipping(updates, clip, clip_high, *clipping),
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         max_tokens=max_tokens,

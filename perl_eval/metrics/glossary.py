@@ -282,7 +282,8 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         named.KL_A_TOKEN: (_NATS, "the same divided by the tokens sampled"),
         named.ENTROPY: (_NATS, "mean over samples of the summed -log pi at the sampling temperature"),
-        named.POLICY_LOSS: ("", "the REINFORCE surrogate; only its gradient means something"),
+        named.CLIPPED: ("share", "of `grpo`: tokens whose ratio is out of range on the side its advantage pulls to"),
+        named.POLICY_LOSS: ("", "the surrogate of the policy gradient; only its gradient means something"),
         named.KL_LOSS: (
             "",
             "the surrogate of the KL as a loss term, where it is one; only its gradient means something",
@@ -300,6 +301,7 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "effective sample size a prompt of the importance weights behind the gap",
         ),
         named.DISTINCT_SAMPLES: ("share", "distinct token sequences among the samples"),
+        named.GRADIENT_NORM: ("", f"{_GRADIENT}; of `grpo`, which has no value function"),
         "policy gradient norm": ("", _GRADIENT),
         "value gradient norm": ("", _GRADIENT),
     },

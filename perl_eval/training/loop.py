@@ -47,7 +47,8 @@ class LoopOptions:
     step -1, whose weights may be the best. After ``patience`` evaluations without a lower loss the run stops; 0 never.
 
     Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
-    warmup does that here.
+    warmup does that here. Checkpoints are written after multiples of ``checkpoint_multiple`` steps only, where what a
+    task holds in between can be made anew.
     """
 
     steps: int
@@ -60,6 +61,7 @@ class LoopOptions:
     evaluate_first: bool = False
     patience: int = 0
     checkpoint_every_s: float = 30.0
+    checkpoint_multiple: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
         state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
         if task.log and processes.is_main:
             task.log(step, figures)
-        due = processes.is_main and time.monotonic() - saved_s > options.checkpoint_every_s
+        whole_batch = (step + 1) % options.checkpoint_multiple == 0
+        due = processes.is_main and whole_batch and time.monotonic() - saved_s > options.checkpoint_every_s
         if not last and processes.agreed(due=due):
             state.seconds += time.monotonic() - begun_s
             state.save()

@@ -165,7 +165,17 @@ def test_ablate(typed: Any) -> None:
             "train policy --data d --prior p --out o --reward r --ensemble soft-minimum --beta 0",
             "give one above 0 with",
         ),
-        ("train policy --data d --prior p --out o --reward r --kl k3", "--kl 'k3' is not known"),
+        ("train policy --data d --prior p --out o --reward r --kl k2", "--kl 'k2' is not known"),
+        ("train policy --data d --prior p --out o --reward r --kl k3", "objective kl_rl has no KL by k3"),
+        ("train policy --data d --prior p --out o --reward r --updates 2", "objective kl_rl makes one update a batch"),
+        (
+            "train policy --data d --prior p --out o --reward r --objective grpo",
+            "grpo takes its baseline from the samples of a prompt, and group is 1",
+        ),
+        (
+            "train policy --data d --prior p --out o --reward r --objective grpo --group 2 --form ppo",
+            "form is 'ppo'; choose from grpo, dr_grpo, dapo, cispo",
+        ),
         ("train average a --data d --prior p --out o", "1 reward model has no average"),
         ("ablate --data d --out o --ranks a,b", "--ranks 'a,b' are no numbers"),
         ("ablate --data d --out o --ranks 0", "rank is 0"),

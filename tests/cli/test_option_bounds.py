@@ -45,6 +45,7 @@ BESIDE: Mapping[str, str] = {
     "train sft --alpha": "--lora",
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
+    **{f"train policy --{name}": "--objective grpo --group 2" for name in ("clip", "clip-high", "updates")},
     "train dpo --smoothing": "--loss robust",
 }
 """What an option is given with, where it means nothing alone."""
@@ -69,16 +70,16 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 NAMES: Mapping[str, str] = {
     "count": """
         batch calls-per-pair draws group items judged limit local-batch max-concurrency max-new-tokens max-reply-tokens
-        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps votes
-        workers
+        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps
+        updates votes workers
     """,
     "number": """
         evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit train-dpo:patience
         train-policy:limit train-reward:limit train-reward:patience train-sft:limit train-sft:patience warmup
     """,
     "positive": """
-        alpha batch-poll disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease liked max-cost
-        plan:patience policy-rate sample:patience
+        alpha batch-poll clip-high disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease
+        liked max-cost plan:patience policy-rate sample:patience
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs softness temperature timeout tpm
         train-dpo:beta
     """,
@@ -88,7 +89,7 @@ NAMES: Mapping[str, str] = {
     """,
     "finite": "missing-end-reward position-bias threshold upper",
     "rate": "rate",
-    "rate, not 0": "decided",
+    "rate, not 0": "clip decided",
     "rate, not 1": "dropout epsilon kl-weight",
     "rate, neither 0 nor 1": "acceptance level power",
     "half a rate": "half-width",

@@ -45,7 +45,7 @@ def folders(room: Path, prior: Path) -> dict[str, list[Path]]:
     ]
     made["train policy"] = [
         policy.run(prompts, prior, made["train reward"][0], place / f"policy-{number}", options=options)
-        for number, options in enumerate((replace(aim, kl="loss"), replace(aim, group=2)))
+        for number, options in enumerate((replace(aim, kl="loss"), replace(aim, group=2, objective="grpo")))
     ]
     return made
 
