@@ -226,6 +226,10 @@ def train_policy(
         str,
         typer.Option(help="Rewards over the deviation of their group, the batch, or none.", rich_help_panel=_GRPO),
     ] = "group",
+    rollouts: Annotated[str, typer.Option(help="Address of a server that samples, up to and with /v1.")] = "",
+    weight_cap: Annotated[
+        float, typer.Option(help="With --rollouts: largest weight for how its probabilities differ.")
+    ] = 3.0,
     temperature: float = 1.0,
     missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
@@ -261,6 +265,7 @@ def train_policy(
     from perl_eval.training import policy
     from perl_eval.training.clipped_policy_gradient import Clipping
     from perl_eval.training.reward_function import function_named
+    from perl_eval.training.server_rollouts import ServerRollouts
 
     rule: Any = ensemble
     aim: Any = objective
@@ -285,6 +290,7 @@ def train_policy(
         full=full,
         ensemble=EnsembleRule(rule, caution, softness),
         limit=limit,
+        rollouts=ServerRollouts(rollouts, weight_cap) if rollouts else None,
         schedule=schedule_of(schedule, warmup, max_steps),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )

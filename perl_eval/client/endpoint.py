@@ -99,7 +99,34 @@ class Endpoint:
             JudgeError: The server failed, was too slow, or refused this request.
             UserError: The address is none, or the key cannot be read.
         """
-        from perl_eval.client.http import BYTES_A_TOKEN, Transport
+        from perl_eval.client.http import BYTES_A_TOKEN
+
+        answer, secret = await self._sent(path, body)
+        try:
+            reply = json.loads(answer.content)
+            if not answer.content.isascii() or hiding.may_hold(answer.content, secret):
+                reply = hiding.mended(reply, secret)
+        except (ValueError, RecursionError):
+            error = JudgeError("the reply is no JSON")
+            # Somebody wrote it, and will want to be paid for it.
+            error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
+            raise error from None
+        if (said := said_in_reply(answer, reply, _hiding(secret))) is not None:
+            raise said
+        return Posted(reply, allowance_of(answer.headers))
+
+    async def tell(self, path: str, body: Mapping[str, object]) -> None:
+        """Send a request whose answer, where it says success, may be anything.
+
+        Raises:
+            JudgeError: As `post` does.
+            UserError: Likewise.
+        """
+        await self._sent(path, body)
+
+    async def _sent(self, path: str, body: Mapping[str, object]) -> tuple[Answer, str]:
+        """Return an answer that says success, and the key that it may hold."""
+        from perl_eval.client.http import Transport
 
         if self._line is None:
             headers = {
@@ -113,18 +140,7 @@ class Endpoint:
         secret = self._secret()
         if not 200 <= answer.status < 300:
             raise refusal_of(answer, _hiding(secret))
-        try:
-            reply = json.loads(answer.content)
-            if not answer.content.isascii() or hiding.may_hold(answer.content, secret):
-                reply = hiding.mended(reply, secret)
-        except (ValueError, RecursionError):
-            error = JudgeError("the reply is no JSON")
-            # Somebody wrote it, and will want to be paid for it.
-            error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
-            raise error from None
-        if (said := said_in_reply(answer, reply, _hiding(secret))) is not None:
-            raise said
-        return Posted(reply, allowance_of(answer.headers))
+        return answer, secret
 
     def mended(self, reply: Any) -> Any:
         """Return what a server sent without our key in its texts, and with whole letters only."""

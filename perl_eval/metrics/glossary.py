@@ -283,6 +283,10 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         named.KL_A_TOKEN: (_NATS, "the same divided by the tokens sampled"),
         named.ENTROPY: (_NATS, "mean over samples of the summed -log pi at the sampling temperature"),
         named.CLIPPED: ("share", "of `grpo`: tokens whose ratio is out of range on the side its advantage pulls to"),
+        named.ENGINE_WEIGHT: (
+            "",
+            "of samples by a server: mean weight of a token for how its probabilities differ; near 1 if all is well",
+        ),
         named.POLICY_LOSS: ("", "the surrogate of the policy gradient; only its gradient means something"),
         named.KL_LOSS: (
             "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from perl_eval.training.actor_critic import POLICY, VALUE, Roles
 from perl_eval.training.distributed import Processes
 from perl_eval.training.loop import Fit
 from perl_eval.training.profiling import Meter, byte_account
-from perl_eval.training.reinforce import PolicyOptions, PolicyTrainer, cast
+from perl_eval.training.reinforce import ROLLOUTS, PolicyOptions, PolicyTrainer, cast
 from perl_eval.training.reward_function import Reward, learned_reward, signature
 
 __all__ = ["POLICY", "VALUE", "PolicyOptions", "PolicyTrainer", "Reward", "run"]
@@ -59,6 +60,8 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
     processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
+    if options.rollouts is not None:  # where the server is, and how it is asked, changes no sample
+        arguments["rollouts"] = {"weight_cap": options.rollouts.weight_cap, "level": options.rollouts.level}
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:
@@ -75,8 +78,11 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         if backbone.weights_sha256() != before:
             raise AssertionError("the frozen backbone changed while the policy was trained")
         if processes.is_main:
+            shutil.rmtree(going.folder / ROLLOUTS, ignore_errors=True)
             roles.policy.backbone.save(roles.policy.name, going.folder)
             going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
+            if trainer.server is not None and not trainer.server.takes_ids:
+                going.notes["samples tokenized otherwise"] = trainer.server.otherwise
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()

@@ -37,6 +37,7 @@ from perl_eval.training.clipped_policy_gradient import (
     importance_ratios,
     is_clipped,
     k3_penalty,
+    truncated_weights,
 )
 from perl_eval.training.distributed import Processes
 from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, sample_rewards
@@ -56,8 +57,12 @@ from perl_eval.training.profiling import Meter
 from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_function import Reward
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.server_rollouts import ServerRollouts, ServerSampler
 
-__all__ = ["Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "grpo", "reinforce"]
+__all__ = ["ROLLOUTS", "Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "grpo", "reinforce"]
+
+ROLLOUTS = ".rollouts"
+"""The folder in a run's where a server finds the policy; it is gone with the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ class PolicyOptions:
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
-    ``limit`` prompts are learned from, 0 for all.
+    ``limit`` prompts are learned from, 0 for all. With ``rollouts`` a server samples
+    (`perl_eval.training.server_rollouts`).
     """
 
     steps: int = 100
@@ -99,6 +105,7 @@ class PolicyOptions:
     full: bool = False
     ensemble: EnsembleRule = field(default_factory=EnsembleRule)
     limit: int = 0
+    rollouts: ServerRollouts | None = None
     schedule: Schedule = field(default_factory=Schedule)
     resources: Resources = field(default_factory=Resources)
 
@@ -121,6 +128,11 @@ class PolicyOptions:
             raise UserError(f"objective {self.objective} has no KL by k3", "leave kl out, or take objective grpo")
         if self.clipping != Clipping() and self.objective != "grpo":
             raise UserError(f"objective {self.objective} makes one update a batch, unclipped", "take objective grpo")
+        if self.rollouts is not None and self.temperature != 1:
+            fix = "leave it at 1 with rollouts: servers tell probabilities before the temperature"
+            raise OptionError("temperature", self.temperature, fix)
+        if self.rollouts is not None and self.kl == "loss":
+            raise UserError("a KL loss has no weights for what a server samples", "leave kl out with rollouts")
         self.ensemble.at(self.kl_strength)
         try:
             _ = self.aim
@@ -165,6 +177,8 @@ def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     rewarded = token_rewards(piece.scores, piece.log_ratio, piece.live, beta=beta if in_reward else 0.0)
     returns = returns_to_go(rewarded)
     advantages = returns - piece.values
+    if piece.weights is not None:
+        advantages = advantages * piece.weights
     policy = {named.POLICY_LOSS: reinforce_loss(piece.log_probs, advantages, piece.live, count=piece.sequences)}
     if not in_reward:
         policy[named.KL_LOSS] = beta * kl_loss(piece.log_probs, piece.log_ratio, piece.live, count=piece.sequences)
@@ -238,6 +252,7 @@ class PolicyTrainer:
         ]
         self.meter = Meter(self.backbone.device)
         self.held: _Held | None = None
+        self.server: ServerSampler | None = None
 
     def parts(self) -> dict[str, dict[str, torch.nn.Parameter]]:
         """Return what is trained: the policy, and the value function of objectives that have one."""
@@ -257,6 +272,9 @@ class PolicyTrainer:
             shape=schedule.shape,
             checkpoint_multiple=options.clipping.updates,
         )
+        if options.rollouts is not None:
+            place = folder / ROLLOUTS / str(self.processes.index)
+            self.server = ServerSampler(options.rollouts, self.backbone, self.roles.policy.name, place)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
             task = Learning("train policy", self.parts(), self.learn, log=log)
             return optimise(task, loop, folder=folder, processes=self.processes)
@@ -273,8 +291,10 @@ class PolicyTrainer:
         if not chosen:
             return [], []
         sampling = Sampling(self.options.temperature, self.options.max_new_tokens)
+        prompts, asked = [self.prompts[row] for row in chosen], [self.found[row] for row in chosen]
+        if self.server is not None:
+            return asked, self.server.sample(prompts, seeds, sampling, step)
         with self.roles.policy.on():
-            prompts, asked = [self.prompts[row] for row in chosen], [self.found[row] for row in chosen]
             shown = [row.images for row in asked]
             rollouts = generate(self.backbone, prompts, seeds, sampling, pictures=shown)
         return asked, rollouts
@@ -358,11 +378,12 @@ class PolicyTrainer:
             log_probs, hidden = roles.policy.log_probs(padded, options.temperature)
         if update == 0:
             held.old.append(log_probs.detach())
+            held.weights.append(self._weights(batch, log_probs, live))
         scores = torch.tensor([one.centred for one in batch], dtype=torch.float32, device=live.device)
         values = torch.zeros_like(log_probs) if options.objective == "grpo" else self._values(padded, hidden)
         ratio = (log_probs - prior).detach() * live
         sequences, tokens = held.counts["sequences"], held.counts["tokens"]
-        piece = Piece(log_probs, values, ratio, scores, live, sequences, tokens, prior, held.old[place])
+        piece = Piece(log_probs, values, ratio, scores, live, sequences, tokens, prior, *held.at(place))
         losses = grpo(piece, options) if options.objective == "grpo" else reinforce(piece, options)
         if losses.value is not None:
             weighted = options.value_coefficient * losses.value
@@ -371,6 +392,16 @@ class PolicyTrainer:
         with roles.policy.on():
             torch.stack(list(losses.policy.values())).sum().backward()  # type: ignore[no-untyped-call]
         return piece_sums(batch, piece, losses), ratio.sum(1).tolist()
+
+    def _weights(self, batch: Sequence[Sampled], old: torch.Tensor, live: torch.Tensor) -> torch.Tensor | None:
+        """Return how much likelier the trainer has what a server sampled, at most the cap; None where none sampled."""
+        how = self.options.rollouts
+        if how is None or not any(one.rollout.log_probs for one in batch):
+            return None
+        told = [one.rollout.log_probs or [math.nan] * len(one.rollout.ids) for one in batch]
+        flat = torch.tensor([value for row in told for value in row], dtype=old.dtype, device=old.device)
+        sampled = torch.zeros_like(old.detach()).masked_scatter(live, flat)
+        return truncated_weights(old, sampled, live, most=how.weight_cap, level=how.level)
 
     def _values(self, padded: PaddedBatch, hidden: torch.Tensor) -> torch.Tensor:
         """Return V_t, (B, T), with gradient for the value function alone."""
@@ -408,3 +439,8 @@ class _Held:
     ratios: list[float]
     counts: dict[str, int]
     old: list[torch.Tensor] = field(default_factory=list)
+    weights: list[torch.Tensor | None] = field(default_factory=list)
+
+    def at(self, place: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what a micro-batch was before the first update, and its weights."""
+        return self.old[place], self.weights[place]

@@ -46,6 +46,7 @@ BESIDE: Mapping[str, str] = {
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
     **{f"train policy --{name}": "--objective grpo --group 2" for name in ("clip", "clip-high", "updates")},
+    "train policy --weight-cap": "--rollouts http://127.0.0.1:9/v1",
     "train dpo --smoothing": "--loss robust",
 }
 """What an option is given with, where it means nothing alone."""
@@ -81,7 +82,7 @@ NAMES: Mapping[str, str] = {
         alpha batch-poll clip-high disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease
         liked max-cost plan:patience policy-rate sample:patience
         posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs softness temperature timeout tpm
-        train-dpo:beta
+        train-dpo:beta weight-cap
     """,
     "not negative": """
         beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-out
