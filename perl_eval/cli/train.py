@@ -226,6 +226,13 @@ def train_policy(
         str,
         typer.Option(help="Rewards over the deviation of their group, the batch, or none.", rich_help_panel=_GRPO),
     ] = "group",
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option(help="Reward models of other seeds, which only watch: where their reward falls is an alarm."),
+    ] = None,
+    stop_on_alarm: Annotated[
+        bool, typer.Option("--stop-on-alarm", help="End there, with the weights of their highest reward.")
+    ] = False,
     rollouts: Annotated[str, typer.Option(help="Address of a server that samples, up to and with /v1.")] = "",
     weight_cap: Annotated[
         float, typer.Option(help="With --rollouts: largest weight for how its probabilities differ.")
@@ -290,13 +297,29 @@ def train_policy(
         full=full,
         ensemble=EnsembleRule(rule, caution, softness),
         limit=limit,
+        watch=tuple(watch or ()),
+        stop_on_alarm=stop_on_alarm,
         rollouts=ServerRollouts(rollouts, weight_cap) if rollouts else None,
         schedule=schedule_of(schedule, warmup, max_steps),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
     )
     given = function_named(reward_function) if reward_function else reward or []
     data = rows_given(data, out, column)
-    done(policy.run(data, prior, given, out, options=options, seed=seed))
+    folder = policy.run(data, prior, given, out, options=options, seed=seed)
+    _tell_alarm(folder)
+    done(folder)
+
+
+def _tell_alarm(folder: Path) -> None:
+    """Say where those who watch raised an alarm, if they did."""
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder)
+    if card and "alarm at step" in card.notes:
+        peak = card.notes["watched reward highest at step"]
+        line = f"alarm at step {card.notes['alarm at step']}: the watched reward has fallen since step {peak}"
+        stays = "; the weights of then stay" if card.arguments.get("stop_on_alarm") else ""
+        typer.echo(f"{line}; the policy may be hacking its reward{stays}", err=True)
 
 
 def train_dpo(

@@ -275,6 +275,11 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "train policy": {
         "reward": ("reward", "mean score of a sample; samples that never ended count with the missing-end reward"),
         named.REWARD_SPREAD: ("reward", "standard deviation of the scores"),
+        named.WATCHED_REWARD: (
+            "reward",
+            "the same by the reward models that watch and do not reward, their mean; for alarms",
+        ),
+        named.WATCHED_ERROR: ("reward", "standard error of it, of this step's samples"),
         named.KL_TO_PRIOR: (
             _NATS,
             "mean over samples of the summed log pi - log prior (k1); 0 at the first step, to the bit but for full "

@@ -87,20 +87,27 @@ class Ensemble:
         backbone: The backbone of their adapters, which gains them.
         rule: How their rewards become one.
         batch: Sequences a forward pass.
+        name: What the first adapter is called, the others by number.
 
     Raises:
         UserError: No member.
     """
 
     def __init__(
-        self, folders: Sequence[Path], backbone: Backbone, rule: EnsembleRule | None = None, *, batch: int = 64
+        self,
+        folders: Sequence[Path],
+        backbone: Backbone,
+        rule: EnsembleRule | None = None,
+        *,
+        batch: int = 64,
+        name: str = REWARD,
     ) -> None:
         if not folders:
             raise UserError("there is no reward model", "give one or more")
         self.rule = rule or EnsembleRule()
-        names = [REWARD, *(f"{REWARD}-{number}" for number in range(1, len(folders)))]
+        names = [name, *(f"{name}-{number}" for number in range(1, len(folders)))]
         self.members = [
-            RewardScorer(folder, backbone, batch=batch, name=name) for folder, name in zip(folders, names, strict=True)
+            RewardScorer(folder, backbone, batch=batch, name=own) for folder, own in zip(folders, names, strict=True)
         ]
 
     def normalised(self, sequences: Sequence[Encoded]) -> list[float]:

@@ -16,6 +16,7 @@ from perl_eval.models.model_source import located
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
 from perl_eval.training.actor_critic import POLICY, VALUE, Roles
+from perl_eval.training.alarms import alarm_in
 from perl_eval.training.distributed import Processes
 from perl_eval.training.loop import Fit
 from perl_eval.training.profiling import Meter, byte_account
@@ -58,10 +59,13 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
     else:
         members = [located(one) for one in ([reward] if isinstance(reward, str | Path) else reward)]
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
+    watch = [located(one) for one in options.watch]
+    inputs |= {f"watch {number}": one for number, one in enumerate(watch)}
     processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
     if options.rollouts is not None:  # where the server is, and how it is asked, changes no sample
         arguments["rollouts"] = {"weight_cap": options.rollouts.weight_cap, "level": options.rollouts.level}
+    del arguments["watch"]  # they are inputs
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
     with processes.start(out, **plan) as going:
         if going.done:
@@ -74,6 +78,8 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
             given = reward if callable(reward) else learned_reward(members, backbone, rule, batch=size)
             roles = cast(backbone, options, seed=seed)
             trainer = PolicyTrainer(roles, found, given, options, seed=seed, processes=processes)
+            if watch:
+                trainer.watched = learned_reward(watch, backbone, batch=size, name="watch")
             fit = trainer.train(going.folder, meter)
         if backbone.weights_sha256() != before:
             raise AssertionError("the frozen backbone changed while the policy was trained")
@@ -83,6 +89,9 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
             going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
             if trainer.server is not None and not trainer.server.takes_ids:
                 going.notes["samples tokenized otherwise"] = trainer.server.otherwise
+            alarm = alarm_in(fit.curve, options.schedule.steps(options.steps), options.alarms) if watch else None
+            if alarm is not None:
+                going.notes |= {"alarm at step": alarm.step, "watched reward highest at step": alarm.peak}
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()
@@ -102,5 +111,6 @@ def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
         "learning rate": options.rate,
         "backbone sha256": roles.prior.backbone.sha256,
         "steps": fit.steps,
+        "best step": fit.best_step,
         "seconds a step": fit.seconds / fit.steps,
     }

@@ -27,8 +27,10 @@ from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.prompt_room import prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
+from perl_eval.records import Measurement
 from perl_eval.sources.rows import Row
 from perl_eval.training.actor_critic import POLICY, Roles, adapter_roles, full_roles
+from perl_eval.training.alarms import AlarmOptions, alarm_in, worth_now
 from perl_eval.training.clipped_policy_gradient import (
     Clipping,
     averaged_over_tokens,
@@ -84,6 +86,10 @@ class PolicyOptions:
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
     ``limit`` prompts are learned from, 0 for all. With ``rollouts`` a server samples
     (`perl_eval.training.server_rollouts`).
+
+    Reward models in ``watch``, of other seeds than the one that rewards, score the samples too, and where their
+    smoothed mean falls there is an alarm (`perl_eval.training.alarms`). With ``stop_on_alarm`` the run ends there, and
+    the weights of its highest point stay.
     """
 
     steps: int = 100
@@ -106,6 +112,9 @@ class PolicyOptions:
     ensemble: EnsembleRule = field(default_factory=EnsembleRule)
     limit: int = 0
     rollouts: ServerRollouts | None = None
+    watch: tuple[Path, ...] = ()
+    stop_on_alarm: bool = False
+    alarms: AlarmOptions = field(default_factory=AlarmOptions)
     schedule: Schedule = field(default_factory=Schedule)
     resources: Resources = field(default_factory=Resources)
 
@@ -133,6 +142,8 @@ class PolicyOptions:
             raise OptionError("temperature", self.temperature, fix)
         if self.rollouts is not None and self.kl == "loss":
             raise UserError("a KL loss has no weights for what a server samples", "leave kl out with rollouts")
+        if self.stop_on_alarm and not self.watch:
+            raise UserError("there is nothing to stop on", "give reward models of other seeds to watch")
         self.ensemble.at(self.kl_strength)
         try:
             _ = self.aim
@@ -253,6 +264,8 @@ class PolicyTrainer:
         self.meter = Meter(self.backbone.device)
         self.held: _Held | None = None
         self.server: ServerSampler | None = None
+        self.watched: Reward | None = None
+        """What watches; set by the verb."""
 
     def parts(self) -> dict[str, dict[str, torch.nn.Parameter]]:
         """Return what is trained: the policy, and the value function of objectives that have one."""
@@ -276,8 +289,14 @@ class PolicyTrainer:
             place = folder / ROLLOUTS / str(self.processes.index)
             self.server = ServerSampler(options.rollouts, self.backbone, self.roles.policy.name, place)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
-            task = Learning("train policy", self.parts(), self.learn, log=log)
+            watch = functools.partial(self._watch, steps) if options.stop_on_alarm else None
+            task = Learning("train policy", self.parts(), self.learn, log=log, watch=watch)
             return optimise(task, loop, folder=folder, processes=self.processes)
+
+    def _watch(self, steps: int, curve: Sequence[Measurement]) -> tuple[float, bool]:
+        """Return what the weights are worth by those who watch, less being better, and whether there is an alarm."""
+        alarms = self.options.alarms
+        return -worth_now(curve, steps, alarms), alarm_in(curve, steps, alarms) is not None
 
     def sample(self, step: int) -> tuple[list[Row], list[Rollout]]:
         """Return this process's prompts of one step and the policy's answers."""
@@ -321,7 +340,7 @@ class PolicyTrainer:
         self.meter.tokens += sum(len(one.rollout.encoded.ids) for one in held.sampled)
         ids = self.processes.gather([one.rollout.ids for one in held.sampled])
         gap = convergence(self.processes.totals(gap_sums(held.sampled, held.ratios, self.options.aim)))
-        return {**figures, **gap, named.DISTINCT_SAMPLES: len(set(ids)) / len(ids)}
+        return {**figures, **held.watched, **gap, named.DISTINCT_SAMPLES: len(set(ids)) / len(ids)}
 
     def _collected(self, number: int) -> _Held:
         """Draw, score and reward the samples of a batch."""
@@ -340,7 +359,18 @@ class PolicyTrainer:
         own = {"sequences": len(rollouts), "tokens": sum(len(rollout.ids) for rollout in rollouts)}
         counts = {name: int(total) for name, total in self.processes.totals(own).items()}
         rewarded = [[replace(one, centred=rewards[one.place]) for one in batch] for batch in batches]
-        return _Held(number, sampled, rewarded, padded, priors, ratios, counts)
+        watched = {} if self.watched is None else self._watched_reward(prompts, rollouts)
+        return _Held(number, sampled, rewarded, padded, priors, ratios, counts, watched)
+
+    def _watched_reward(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Return the mean reward by those who watch, over the samples of all processes, and its standard error."""
+        given = self.watched(prompts, rollouts) if self.watched is not None and rollouts else []
+        missing = self.options.missing_end_reward
+        scores = [float(one) if drawn.finished else missing for one, drawn in zip(given, rollouts, strict=True)]
+        sums = {"n": float(len(scores)), "sum": sum(scores), "squares": sum(one**2 for one in scores)}
+        n, total, squares = self.processes.totals(sums).values()
+        variance = max(0.0, squares / n - (total / n) ** 2)
+        return {named.WATCHED_REWARD: total / n, named.WATCHED_ERROR: math.sqrt(variance / max(1.0, n - 1))}
 
     @torch.no_grad()
     def _ratios(
@@ -438,6 +468,7 @@ class _Held:
     priors: list[torch.Tensor]
     ratios: list[float]
     counts: dict[str, int]
+    watched: dict[str, float]
     old: list[torch.Tensor] = field(default_factory=list)
     weights: list[torch.Tensor | None] = field(default_factory=list)
 
