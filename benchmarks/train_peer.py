@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
+from perl_eval.models.adapters import ALL_LINEAR
 from perl_eval.models.tokenize import encode_dialogue, encode_prompt
 
 if TYPE_CHECKING:
@@ -62,14 +63,15 @@ def adapters(case: Case, task: str) -> LoraConfig | None:
     if case.arm == "full":
         return None
     shape = case.shape
-    return LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=list(shape.targets), task_type=task)
+    targets = "all-linear" if shape.targets == ALL_LINEAR else list(shape.targets)
+    return LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=targets, task_type=task)
 
 
 def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
     """Train and return nothing by formula."""
     from train_case import rows_of
 
-    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    tokenizer = AutoTokenizer.from_pretrained(work / "model", trust_remote_code=False)
     found = rows_of(case)
     dtype = torch.bfloat16 if case.dtype == "bf16" and case.arm == "lora" else torch.float32
     trainer: Any
@@ -79,7 +81,7 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
         ]
         listed = [{"input_ids": list(one.ids), "completion_mask": [int(t) for t in one.trained]} for one in encoded]
         trainer = SFTTrainer(
-            AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype),
+            AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype, trust_remote_code=False),
             SFTConfig(**settings(case, work, max_length=None, completion_only_loss=True)),
             train_dataset=Dataset.from_list(listed),
             processing_class=tokenizer,
@@ -105,7 +107,7 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
         asked = [{"prompt": tokenizer.decode(encode_prompt(tokenizer, row.prompt, max_tokens=room))} for row in found]
         more = {"num_generations": 2, "max_completion_length": case.new_tokens, "beta": 0.05, "temperature": 1.0}
         trainer = RLOOTrainer(
-            AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype),
+            AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype, trust_remote_code=False),
             scorer(work, tokenizer, dtype),
             RLOOConfig(**settings(case, work, **more)),
             train_dataset=Dataset.from_list(asked),
@@ -121,5 +123,5 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
 def scorer(work: Path, tokenizer: Any, dtype: torch.dtype) -> Any:
     """Return a pairwise reward model of random weights."""
     return AutoModelForSequenceClassification.from_pretrained(
-        work / "model", num_labels=1, pad_token_id=tokenizer.pad_token_id, dtype=dtype
+        work / "model", num_labels=1, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=False
     )

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 def cut(model: str, count: int, out: Path) -> None:
     """Write the first layers of a model, its embeddings and its last norm, in bfloat16, and its tokenizer."""
-    causal = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    causal = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, trust_remote_code=False)
     layers = causal.model.layers
     if not 0 < count <= len(layers):
         raise SystemExit(f"error: {model} has {len(layers)} layers, not {count}; give fewer, at least one")
@@ -27,7 +27,7 @@ def cut(model: str, count: int, out: Path) -> None:
             setattr(causal.config, name, value[:count])
     causal.config.num_hidden_layers = count
     causal.save_pretrained(out)
-    AutoTokenizer.from_pretrained(model).save_pretrained(out)
+    AutoTokenizer.from_pretrained(model, trust_remote_code=False).save_pretrained(out)
 
 
 if __name__ == "__main__":

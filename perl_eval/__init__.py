@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from perl_eval.sources.labels import labels
     from perl_eval.sources.rows import rows
     from perl_eval.storage.any_records import read, write
-    from perl_eval.verbs.evaluating import agree, audit, decide, judge, jury, power, report, score
+    from perl_eval.verbs.evaluating import agree, audit, decide, doctor, judge, jury, power, report, score
+    from perl_eval.verbs.exchange import export
     from perl_eval.verbs.model_training import build, sample, train_dpo, train_policy, train_reward, train_sft
 
     __version__: str
@@ -73,6 +74,8 @@ __all__ = [
     "build",
     "completions",
     "decide",
+    "doctor",
+    "export",
     "judge",
     "jury",
     "labels",
@@ -93,11 +96,13 @@ __all__ = [
 
 _WHERE = {
     **dict.fromkeys(
-        ("agree", "audit", "decide", "judge", "jury", "power", "report", "score"), "perl_eval.verbs.evaluating"
+        ("agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"),
+        "perl_eval.verbs.evaluating",
     ),
     **dict.fromkeys(
         ("build", "sample", "train_dpo", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"
     ),
+    "export": "perl_eval.verbs.exchange",
     "Judge": "perl_eval.judges.protocol",
     "ScriptedJudge": "perl_eval.judges.backends.scripted",
     "open_judge": "perl_eval.judges.registry",

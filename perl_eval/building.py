@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perl_eval.checks import existing
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion
 from perl_eval.storage import parquet, run_folder
@@ -105,9 +106,10 @@ def run(
     out = Path(out)
     with _translated():
         from datasets_builders import builder_class
-        from datasets_builders.publish import push, refuse_push
 
         origin = builder_class(name).ORIGIN
+        from datasets_builders.publish import push, refuse_push
+
         if chosen.push_to_hub is not None:
             refuse_push(origin, private=not chosen.public)
         builders = _open(name, config, data_dir, chosen)
@@ -183,9 +185,7 @@ def _held(against: Path | None, *, check: bool) -> list[Held]:
         return []
     if not check:
         raise UserError("against is for check", "give --check too")
-    if not against.exists():
-        raise UserError(f"no such file or folder: {against}", "check the path")
-    if against.is_dir() and not (against / run_folder.FILES[Completion]).is_file():
+    if existing(against).is_dir() and not (against / run_folder.FILES[Completion]).is_file():
         return held_in(against)
     return [Held(*texts) for texts in held_texts(against)]
 

@@ -9,11 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import OptionError
+from perl_eval.errors import OptionError, UserError
 
-__all__ = ["at_least_one", "between", "finite", "named", "not_negative", "positive", "valid_seed"]
+__all__ = ["at_least_one", "between", "existing", "finite", "named", "not_negative", "positive", "valid_seed"]
+
+
+def existing(path: Path) -> Path:
+    """Return a path at which there is something.
+
+    Raises:
+        UserError: There is nothing.
+    """
+    if not path.exists():
+        raise UserError(f"no such file or folder: {path}", "check the path")
+    return path
 
 
 def at_least_one(options: object, *names: str) -> None:

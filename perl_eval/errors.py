@@ -124,10 +124,12 @@ class JudgeError(PerlEvalError):
 
     Attributes:
         can_pass: Whether asking the same again, later, can help: the one place that says so. What cannot pass is final.
+        starting: Whether the server said that it is there and will answer soon, as one that loads its model does.
         paid: Replies that came all the same, and are paid, and no use: tokens in and out of each, None where not said.
     """
 
     can_pass: ClassVar[bool] = True
+    starting: bool = False
     paid: tuple[tuple[int | None, int | None], ...] | None = None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from perl_eval.records import Ballot, Kind, Order, Outcome
+from perl_eval.records import Ballot, Judgement, Kind, Order, Outcome
 
 __all__ = [
     "DROPPED",
@@ -38,6 +38,7 @@ __all__ = [
     "outcomes_of",
     "people_labels",
     "pooled",
+    "went_over",
     "word",
     "worth",
 ]
@@ -293,6 +294,20 @@ def decide(ballots: Sequence[Ballot]) -> Decision:
         return Decision(_SINGLE_OUTCOMES[verdicts[0][1]], p_a, None)
     preferred = {_CONTESTANT[order].get(str(verdict), "tie") for order, verdict in verdicts}
     return Decision(_OUTCOMES["+".join(sorted(preferred))], p_a, None)
+
+
+def went_over(was: Judgement, now: Judgement) -> bool:
+    """Return whether a judge went over to what an attack wants: b wins; or, of one answer, another verdict or more.
+
+    Args:
+        was: A judgement, of a pair that b had not won.
+        now: One of the same unit later, or under an attack.
+    """
+    if was.b:
+        return now.outcome == "loss"
+    if was.score is None or now.score is None:
+        return now.outcome != was.outcome
+    return now.score > was.score
 
 
 def _most(cast: Sequence[Ballot], drawn: str) -> str | None:

@@ -30,6 +30,7 @@ __all__ = [
     "Completions",
     "Decisions",
     "Estimates",
+    "Exported",
     "Judged",
     "Result",
     "TemporaryFolder",
@@ -186,7 +187,7 @@ class Decisions(Estimates):
     def sentences(self) -> list[str]:
         """A sentence for each comparison."""
         lines = (self.home / "decision.md").read_text("utf-8").splitlines()
-        return [line.removeprefix("- ") for line in lines]
+        return [line.removeprefix("- ") for line in lines if line.startswith("- ")]
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)
@@ -324,3 +325,27 @@ class Written:
     def save(self, file: str | Path) -> Path:
         """Copy the file, and return where it is now."""
         return Path(shutil.copyfile(self.file, file))
+
+
+class Exported(Written):
+    """A file, or a folder of files, for another tool.
+
+    Args:
+        file: The file, or the folder.
+        told: What was written, and what the format cannot hold, one line a thing.
+        keeper: The temporary folder that it lies in, if it has no other.
+    """
+
+    def __init__(self, file: Path, told: Sequence[str], keeper: TemporaryFolder | None = None) -> None:
+        super().__init__(file, keeper)
+        self.told = tuple(told)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Exported: {self.file}", *self.told])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    def save(self, file: str | Path) -> Path:
+        """Copy the file, or the folder, and return where it is now."""
+        return Path(shutil.copytree(self.file, file) if self.file.is_dir() else shutil.copyfile(self.file, file))

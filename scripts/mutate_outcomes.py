@@ -142,7 +142,7 @@ READERS = (
     Change("stats/paired.py", "[WON.of(outcome)", "[HALF.of(outcome)"),
     Change("stats/length.py", "data != EVEN", "data != 0.4"),
     Change("stats/length.py", "data[live] > EVEN", "data[live] == 1"),
-    Change("stats/ranking.py", "pair.score == EVEN", "pair.score == 0.4"),
+    Change("stats/ranking.py", "(votes.score == EVEN).astype", "(votes.score == 0.4).astype"),
     Change("judging/early_stopping.py", "HALF.of(", "(lambda said: float(said == 'win'))("),
     Change("judging/jury.py", "sum(map(worth, labels))", 'sum(label == "win" for label in labels)'),
     Change("judging/jury.py", "worth(judgement.outcome) if", 'float(judgement.outcome == "win") if'),

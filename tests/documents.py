@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
+GUIDES = tuple(sorted((ROOT / "docs" / "guides").glob("*.md")))
 _FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
 _CODE = re.compile(r"`[^`\n]*`")
 
@@ -19,7 +20,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Return every perl-eval command of the pages and the examples, words split as a shell would."""
-    shell = [block for page in PAGES for block in blocks(page, "bash")]
+    shell = [block for page in (*PAGES, *GUIDES) for block in blocks(page, "bash")]
     shell += [path.read_text("utf-8") for path in sorted((ROOT / "examples").glob("*.sh"))]
     lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     found = [re.search(r"(?:^|[/;] ?(?:bin/)?|do )perl-eval (.*)$", line.strip()) for line in lines]

@@ -21,14 +21,16 @@ OURS = [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 21)]
 THEIRS = [{"prompt": f"Say {n}.", "text": "y" * 10} for n in range(1, 21)]
 FUNCTIONS = sorted(name for name in pe.__all__ if inspect.isfunction(getattr(pe, name)))
 SIGNATURES = {
-    "agree": "(judgements, labels, *, out=None, options=None)",
-    "audit": "(judgements, labels, *, out=None, again=None, attack=None, options=None)",
+    "agree": "(judgements=None, labels=None, *, out=None, options=None, on=None)",
+    "audit": "(judgements=None, labels=None, *, out=None, again=None, attack=None, options=None, on=None)",
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
-    "decide": "(*judgements, labels=None, out=None, options=None)",
+    "decide": "(*judgements, labels=None, proxies=(), out=None, options=None)",
+    "doctor": "(*sources)",
+    "export": "(source, *, to, out=None, what='', policy='')",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
-    "labels": "(source, *, columns=None, format='')",
+    "labels": "(source, *, columns=None, format='', means=None)",
     "open_judge": "(spec, options=None)",
     "parse_verdict": "(text, kind='pairwise', pattern=None)",
     "power": "(wanted, *, pilot=None, out=None, options=None)",
@@ -273,3 +275,23 @@ def test_a_figure_is_shown_by_what_is_set_and_a_judgement_is_had_by_its_place() 
     assert "=''" not in shown
     assert "None" not in shown
     assert shown.endswith("about=About(policy='ours', against='theirs', judge='length'))")
+
+
+PEOPLE = [{"prompt": f"Say {n}.", "chosen": "x" * (n + 2), "rejected": "y"} for n in range(1, 13)]
+
+
+def test_a_judge_is_held_against_rows_that_people_have_judged(tmp_path: Path) -> None:
+    """The command's twin: the longer answer is always the chosen one, so length agrees with people."""
+    from perl_eval.judging.judge import JudgeOptions
+    from perl_eval.verbs.on_rows import Known
+
+    rows = written(tmp_path / "rows.jsonl", pd.DataFrame(PEOPLE), "jsonl")
+    known = Known(str(rows), by="scripted:length", asking=JudgeOptions(prompt="dialogue", limit=8))
+    agreed = pe.agree(on=known, out=tmp_path / "run")
+    assert (agreed["human-judge exact agreement"].value, agreed["human-judge exact agreement"].n) == (1.0, 8)
+    assert (tmp_path / "run" / "judged" / "judgements.parquet").is_file()
+    assert pe.audit(on=known)["human-judge exact agreement"].value == 1.0
+    with pytest.raises(pe.UserError, match="nobody is named who judges"):
+        pe.agree(on=Known(str(rows)))
+    with pytest.raises(pe.UserError, match="stands beside judgements or labels"):
+        pe.audit([], on=known)

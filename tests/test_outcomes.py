@@ -556,7 +556,7 @@ UNTRIED = {
     "judging/outcome_of.py": "only decides",
     "sources/judgements.py": "only decides",
     "sources/verdict_records.py": "only decides",
-    "scoring/decide.py": "reads worths only",
+    "scoring/judged_units.py": "reads worths only",
     "reporting/rows_out.py": "says who won in an order",
 }
 """Modules that import `outcomes` and are not changed by the script, and why."""

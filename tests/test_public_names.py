@@ -12,7 +12,8 @@ NAMES = [
     *("About", "Ballot", "Completion", "DataError", "Estimate", "HumanLabel", "Judge", "JudgeError", "Judgement"),
     *("Measurement", "Message", "PerlEvalError", "Question", "RateLimited", "Refused", "RunCard", "Score"),
     *("ScriptedJudge", "TimedOut", "UserError", "__version__"),
-    *("agree", "audit", "build", "completions", "decide", "judge", "jury", "labels", "open_judge"),
+    *("agree", "audit", "build", "completions", "decide", "doctor", "export", "judge", "jury", "labels"),
+    "open_judge",
     *("parse_verdict", "power", "read", "report"),
     *("rows", "sample", "score", "train_dpo", "train_policy", "train_reward", "train_sft", "write"),
 ]
@@ -22,6 +23,7 @@ VERBS = {
     "perl_eval.scoring.audit": "run",
     "perl_eval.building": "run",
     "perl_eval.demo": "run",
+    "perl_eval.exporting": "run",
     "perl_eval.sources": "run",
     "perl_eval.judging.judge": "run",
     "perl_eval.judging.jury": "run",

@@ -1,8 +1,9 @@
 """How far something is from a target: log Z, both KLs, the gap, and what a collapse shows in, each with its interval.
 
 Log-weights are arrays of shape (draws,) for one prompt, or (prompts, draws). One prompt gets an interval from its own
-draws (delta method); several get a t interval over prompts, whose noise holds that of their draws. Where the effective
-sample size is small the figure stands, and ``reason`` says that it cannot be relied on.
+draws (delta method, or jackknife); several get a t interval over prompts, whose noise holds that of their draws. Where
+the effective sample size is small, or the weights have a heavy tail, the figure stands, and ``reason`` says that it
+cannot be relied on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval import figure_names as named
-from perl_eval.bayes.importance_weights import effective_size, log_mean_exp, normalised, relative_variance
+from perl_eval.bayes.importance_weights import (
+    effective_size,
+    log_mean_exp,
+    most_pareto_k,
+    normalised,
+    pareto_k,
+    relative_variance,
+)
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
 from perl_eval.stats.bootstrap import Clusters, cluster_sums
@@ -130,11 +138,13 @@ def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: flo
 def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Estimate ``KL(target || policy) = E_target[log prior + evidence - log policy] - log Z``, self-normalised.
 
-    ``sum_i w_i d_i / sum_i w_i - log mean w``; its bias is of order ``1 / n``. One prompt's interval is a little
-    short: at 70 effective draws nine in ten of them hold the truth.
+    ``sum_i w_i d_i / sum_i w_i - log mean w``, less its bias of order ``1 / n``, by the jackknife over draws.
+    One prompt's interval is by the jackknife too; the figure is skewed, so that the upper bound is that on a log scale
+    where it is higher. It needs more draws than log Z does, since it rests on squares of weights: it is called
+    unreliable where these are worth fewer than `LEAST_EFFECTIVE` draws.
 
     Args:
-        log_weights: Of draws of any proposal, with respect to it, shape (n,) or (prompts, n).
+        log_weights: Of draws of any proposal, with respect to it, shape (n,) or (prompts, n); two draws or more.
         log_ratio: d, ``log prior + evidence - log policy`` of the same draws; equals ``log_weights`` if the policy
             itself is the proposal.
         level: Confidence level.
@@ -147,11 +157,31 @@ def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0
     counted = np.where(shares > 0, ratio, 0.0)
     if np.isposinf(counted).any():
         return intervals.undefined(name, "infinite: the policy cannot say what the target does", n=len(rows))
-    expected = (shares * counted).sum(-1)
-    n = rows.shape[-1]
-    influence = n * shares * (counted - expected[:, None] - 1) + 1
-    variance = (influence**2).sum(-1) / n / max(1, n - 1)
-    return _floored(_figure(name, expected - log_mean_exp(rows), variance, rows, level=level))
+    expected, n = (shares * counted).sum(-1), rows.shape[-1]
+    values = expected - log_mean_exp(rows)
+    if n < 2:
+        return _floored(_figure(name, values, np.zeros(len(rows)), rows, level=level))
+    # Without draw i: what is left of the shares, of the sum, and of the mean weight. A draw that is all has no rest.
+    rest = np.maximum(1 - shares, np.finfo(float).tiny)
+    left = (expected[:, None] - shares * counted) / rest - log_mean_exp(rows)[:, None] - np.log(rest * n / (n - 1))
+    values = n * values - (n - 1) * left.mean(-1)
+    variance = (n - 1) / n * ((left - left.mean(-1, keepdims=True)) ** 2).sum(-1)
+    found = _figure(name, values, variance, rows, level=level)
+    return _floored(found if len(rows) > 1 else _of_one_prompt(found, rows))
+
+
+def _of_one_prompt(found: Estimate, rows: FloatArray) -> Estimate:
+    """Return a KL of one prompt with its skewed interval, doubted where squared weights are worth too few draws."""
+    size = float(effective_size(2 * rows)[0])
+    if found.value is not None and found.high is not None and found.value > 0:
+        on_log_scale = found.value * float(np.exp(min((found.high - found.value) / found.value, 50.0)))
+        found = replace(
+            found, high=max(found.high, on_log_scale), method=found.method.replace("delta method", "jackknife")
+        )
+    if size >= LEAST_EFFECTIVE or (found.reason or "").startswith("unreliable"):
+        return found
+    reason = f"unreliable: squared weights are worth {size:.1f} draws, fewer than {LEAST_EFFECTIVE:.0f}"
+    return replace(found, reason=reason, method=f"{found.method}; unreliable")
 
 
 def gap(own: ArrayLike, reference: ArrayLike | None = None, *, beta: float, level: float = 0.95) -> Estimate:
@@ -269,7 +299,9 @@ def _figure(
         found = intervals.mean(name, values, level=level)
         found = replace(found, method=f"{method}; {found.method} over prompts")
     else:
-        half = float(stdtrit(max(1.0, sizes[0] - 1), (1 + level) / 2) * np.sqrt(variances[0]))
+        # The variance is known from the squares of the weights, which are worth fewer draws than the weights.
+        degrees = max(1.0, float(effective_size(2 * weights)[0]) - 1)
+        half = float(stdtrit(degrees, (1 + level) / 2) * np.sqrt(variances[0]))
         value = float(values[0])
         found = Estimate(name, value, value - half, value + half, draws, 0, f"{method}; delta method", level)
     return doubted(found, weights)
@@ -285,11 +317,23 @@ def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
     rows = np.atleast_2d(np.asarray(log_weights, np.float64))
     sizes = effective_size(rows)
     poor = int(np.count_nonzero(sizes < LEAST_EFFECTIVE))
-    if not poor:
+    reason = _heavy_tail(rows)
+    if poor:
+        which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
+        least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
+        reason = f"unreliable: fewer than {LEAST_EFFECTIVE:.0f} effective draws{which} ({least})"
+    if not reason:
         return found
-    which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
-    least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
-    reason = f"unreliable: fewer than {LEAST_EFFECTIVE:.0f} effective draws{which} ({least})"
     whole = "; ".join(part for part in (found.reason, reason) if part)
     # A page shows the reason of what has no value, and the method of what has one.
     return replace(found, reason=whole, method=f"{found.method}; unreliable")
+
+
+def _heavy_tail(rows: FloatArray) -> str:
+    """Return what is wrong with the largest weights: of one prompt their tail, of several that of most prompts."""
+    k, most = pareto_k(rows), most_pareto_k(rows.shape[-1])
+    heavy = int(np.count_nonzero(k > most))
+    if 2 * heavy <= len(k):
+        return ""
+    which = "" if len(k) == 1 else f" in {heavy} of {len(k)} prompts"
+    return f"unreliable: the largest weights have Pareto k above {most:.2f}{which} (largest {k.max():.2f})"

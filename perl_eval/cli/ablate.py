@@ -55,7 +55,7 @@ def ablate(
     prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts that the policies answer.")] = 100,
     draws: Annotated[int, typer.Option(min=1, help="Answers a prompt.")] = 2,
     group: int = 1,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     norms: Norms = False,
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,

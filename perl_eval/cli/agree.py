@@ -9,12 +9,13 @@ import typer
 
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli import on_options
-from perl_eval.cli.console import done, show, table
+from perl_eval.cli.console import done, say, show, table
 from perl_eval.cli.shared_options import (
     Draws,
     Epsilon,
     FileFormat,
     Level,
+    Means,
     Out,
     Seed,
     how_read,
@@ -52,6 +53,7 @@ def agree(
         ),
     ] = None,
     format: FileFormat = "",
+    means: Means = None,
     level: Level = 0.95,
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -106,16 +108,17 @@ def agree(
         seed,
     )
     if on is not None:
-        if judgements is not None or scale != "nominal":
-            raise UserError("judgements, labels and --scale are not for --on", "leave them out")
+        if judgements is not None or scale != "nominal" or means:
+            raise UserError("judgements, labels, --scale and --means are not for --on", "leave them out")
         _agree_on(on_options.known(on, config, split, data_dir, seed, column or ()), out, judging, how)
         return
     on_options.refuse_without_on(judging, config, split, data_dir)
     if judgements is None:
         raise UserError("no judgements are given", "give the output folder of `judge`, or rows to judge with --on")
     if labels is None:
-        if format:
-            raise UserError(f"--format {format} is of a file of labels", "leave it out")
+        if format or means:
+            option = f"--format {format}" if format else "--means"
+            raise UserError(f"{option} is of a file of labels", "leave it out")
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
         result = verb.run_table(judgements, out, columns=where, scale=chosen, options=how)
@@ -123,14 +126,25 @@ def agree(
         if scale != "nominal":
             raise UserError("--scale is for a table of ratings", "leave it out")
         if labels.name == run_folder.FILES[Judgement] or (labels / run_folder.FILES[Judgement]).is_file():
-            if column or format:
-                raise UserError("--column and --format are for labels and ratings", "leave them out")
+            if column or format or means:
+                raise UserError("--column, --format and --means are for labels and ratings", "leave them out")
             result = verb.run_cascade(judgements_at(judgements, out), labels, out, options=how)
         else:
-            people = labels_at(labels, out, how_read(format, column, None))
+            people = labels_at(labels, out, how_read(format, column, means=means))
             result = verb.run(judgements_at(judgements, out), people, out, options=how)
+    _say_standings(result)
     show(result)
     done(result)
+
+
+def _say_standings(folder: Path) -> None:
+    """Print whether each judge may stand in for a person."""
+    from perl_eval.metrics.judge_standing import standings
+    from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
+
+    for line in standings(run_folder.read(folder, Estimate)):
+        say(line)
 
 
 def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> None:
@@ -142,6 +156,7 @@ def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> 
     judge, options = judging.opened()
     folder = agree_on(rows, out, judge=judge, options=options, how=how)
     found = [one for one in run_folder.read(folder, Estimate) if not one.about.policy and one.value is not None]
+    _say_standings(folder)
     several = len({one.about.person for one in found if one.about.person}) > 1
     table(f"{rows.what}, {options.prompt}", [one for one in found if several or not one.about.person])
     done(folder)

@@ -1,4 +1,4 @@
-"""Verbs about people's labels: annotate, export."""
+"""The verb annotate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Out, Seed, one_of
+from perl_eval.cli.shared_options import Seed, one_of
 
 
 def annotate(
@@ -22,8 +22,17 @@ def annotate(
     annotator: Annotated[list[str] | None, typer.Option(help="A pseudonym; repeat for more people.")] = None,
     overlap: Annotated[int, typer.Option(help="Labels wanted of each unit, by as many people.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Label this many units only.")] = None,
-    draw: Annotated[str, typer.Option(help="How they are drawn: random, uncertain or split.")] = "random",
+    draw: Annotated[
+        str | None,
+        typer.Option(help="How: random, uncertain, split, or decisive, first what tells most (with --judgements)."),
+    ] = None,
     judgements: Annotated[Path | None, typer.Option(help="A judge's judgements, to draw by.")] = None,
+    adjudicator: Annotated[
+        list[str] | None, typer.Option(help="A pseudonym of who rules on disagreements; repeat for more.")
+    ] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="End once labels and judgements decide which is better.")
+    ] = False,
     lease: Annotated[float, typer.Option(help="Seconds for which a unit at hand is kept from others.")] = 900.0,
     host: Annotated[str, typer.Option(help="Address to serve at; others than this machine need a proxy for TLS.")] = (
         "127.0.0.1"
@@ -36,8 +45,8 @@ def annotate(
     from perl_eval.labelling import serve as verb
     from perl_eval.labelling.units import DRAWS, Drawing
 
-    one_of("--draw", draw, DRAWS)
-    by: Any = draw
+    by: Any = draw or ("decisive" if judgements else "random")
+    one_of("--draw", by, DRAWS)
     options = verb.AnnotateOptions(
         annotators=tuple(annotator or ["annotator-1"]),
         overlap=overlap,
@@ -45,6 +54,9 @@ def annotate(
         drawing=Drawing(by, limit, seed),
         judgements=judgements,
         lease_s=lease,
+        adjudicators=tuple(adjudicator or ()),
+        until_decided=until_decided,
+        say=lambda line: typer.echo(line, err=True),
     )
     address = verb.Address(host, port, tuple(name or ()))
 
@@ -56,17 +68,3 @@ def annotate(
         typer.echo("stop with Ctrl-C; labels are kept", err=True)
 
     done(verb.run(a, b, out, options=options, address=address, announce=announce))
-
-
-def export(
-    session: Annotated[Path, typer.Argument(help="The folder that annotate made; it may be in use.")],
-    out: Out,
-    form: Annotated[str, typer.Option(help="labels (for agree), argilla or label-studio.")] = "labels",
-) -> None:
-    """Labels of a session to HumanLabel records, or to the files of other tools."""
-    from perl_eval.labelling import export as verb
-    from perl_eval.labelling.export import FORMS
-
-    one_of("--form", form, FORMS)
-    chosen: Any = form
-    done(verb(session, out, form=chosen))

@@ -17,6 +17,7 @@ from perl_eval.cli.shared_options import (
     FileFormat,
     LabelColumn,
     Level,
+    Means,
     Out,
     Seed,
     how_read,
@@ -50,6 +51,7 @@ def audit(
     ] = None,
     format: FileFormat = "",
     column: LabelColumn = None,
+    means: Means = None,
     epsilon: Epsilon = 0.15,
     level: Level = 0.95,
     draws: Draws = 2000,
@@ -101,7 +103,13 @@ def audit(
         seed,
     )
     if on is not None:
-        beside = {"JUDGEMENTS": judgements, "--again": again, "--attack": attack, "--anchors": anchors}
+        beside = {
+            "JUDGEMENTS": judgements,
+            "--again": again,
+            "--attack": attack,
+            "--anchors": anchors,
+            "--means": means,
+        }
         for option, typed in beside.items():
             if typed:
                 raise UserError(f"{option} is not for --on", "leave it out")
@@ -122,6 +130,7 @@ def audit(
             "--family": family,
             "--format": format,
             "--column": column,
+            "--means": means,
         }.items():
             if value:
                 raise UserError(f"{option} is not for --anchors", "leave it out")
@@ -129,7 +138,7 @@ def audit(
         return
     if labels is None:
         raise UserError("an audit needs human labels", "give them after the judgements, or --anchors")
-    people = labels_at(labels, out, how_read(format, column, None))
+    people = labels_at(labels, out, how_read(format, column, means=means))
     folder = verb.run(judgements_at(judgements, out), people, out, sources=Sources(again, attack), options=how)
     _show_page(folder)
 
@@ -151,7 +160,11 @@ def _drift(anchors: Path, judgements: Path, out: Path, how: AuditOptions) -> Non
     folder = drift(anchors, judgements, out, options=how)
     show(folder)
     done(folder)
-    alarm = [one for one in run_folder.read(folder, Estimate) if one.name == named.DRIFT_ALARM and one.value == 1]
+    alarms = [one for one in run_folder.read(folder, Estimate) if one.name == named.DRIFT_ALARM]
+    for one in alarms:
+        if one.value is None:
+            typer.echo(f"{one.subject}: {one.reason}", err=True)
+    alarm = [one for one in alarms if one.value == 1]
     if alarm:
         typer.echo(f"alarm: {', '.join(one.subject for one in alarm)} no longer judges as it did", err=True)
         raise typer.Exit(_ALARM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
+def show_noted(noted: Mapping[str, Any]) -> None:
+    """Print what a server did not take, and what it did otherwise than asked, a line each, on standard error."""
+    if given_up := noted.get("not_taken"):
+        say(f"the server does not take {', '.join(given_up)}: not sent", err=True)
+    for line in noted.get("server", []):
+        say(line, err=True)
+
+
 def show(folder: Path) -> None:
     """Print the estimates of a run folder."""
     from perl_eval.records import Estimate
@@ -56,17 +64,26 @@ def table(title: str, estimates: Sequence[Any]) -> None:
         table.add_column(column, justify="left" if column in ("subject", "figure") else "right")
     subject = None
     for estimate in estimates:
-        interval = "" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
-        places = 0 if estimate.kind == "count" or _is_whole(estimate.value) else 3
-        value = seen(f"none: {estimate.reason}") if estimate.value is None else f"{estimate.value:,.{places}f}"
+        interval = "" if estimate.low is None else f"{digits(estimate.low)} to {digits(estimate.high)}"
+        value = seen(f"none: {estimate.reason}") if estimate.value is None else digits(estimate.value, estimate.kind)
         shown = "" if estimate.subject == subject else seen(estimate.subject)
         table.add_row(shown, seen(estimate.name), value, interval, str(estimate.n), end_section=False)
         subject = estimate.subject
     Console().print(table)
 
 
-def _is_whole(value: float | None) -> bool:
-    return value is not None and abs(value) >= 10 and value.is_integer()
+def digits(value: float, kind: str = "value") -> str:
+    """Return a figure in the digits that one reads: counts whole, small ones by their leading digits.
+
+    Args:
+        value: The figure.
+        kind: What sort of figure it is, see `perl_eval.records.FigureKind`.
+    """
+    if kind == "p-value" and value < 0.001:
+        return "< 0.001"
+    if kind == "count" or (abs(value) >= 10 and float(value).is_integer()):
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:,.3f}"
 
 
 UNFINISHED = 3

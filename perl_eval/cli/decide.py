@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Out, how_read, judgements_at, labels_at
+from perl_eval.cli.console import done, say
+from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Means, Out, how_read, judgements_at, labels_at
 from perl_eval.errors import OptionError
 
 __all__ = ["decide"]
@@ -24,9 +24,16 @@ def decide(
     labels: Annotated[
         Path | None, typer.Option(help="People's labels of a random part of what was judged; any file.")
     ] = None,
+    proxy: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another judge's run of the same answers, all or a random part; or scores. May be repeated."),
+    ] = None,
     baseline: Annotated[str, typer.Option(help="Only comparisons with this policy.")] = "",
     judge_alone: Annotated[
         bool, typer.Option("--judge-alone", help="Decide without labels, as if the judge were no kinder to one policy.")
+    ] = False,
+    anytime: Annotated[
+        bool, typer.Option("--anytime", help="Intervals that hold at every number of labels: look and stop at will.")
     ] = False,
     fail_under: Annotated[
         float | None, typer.Option(help="Exit code 1 unless every difference is decided and at least this.")
@@ -36,28 +43,32 @@ def decide(
     level: Level = 0.95,
     format: FileFormat = "",
     column: LabelColumn = None,
+    means: Means = None,
 ) -> None:
     """Which policy is better, as people would see it; or what would settle it. Exit code 0 decided, 3 not.
 
     In a GitHub job the sentences also go to its summary.
     """
     from perl_eval.scoring import decide as verb
+    from perl_eval.scoring.decision_words import is_at_least
+    from perl_eval.scoring.decision_words import junit as report
 
-    options = verb.DecideOptions(baseline, level, power, judge_alone)
+    options = verb.DecideOptions(baseline, level, power, judge_alone, anytime)
     if fail_under is not None and not -1 <= fail_under <= 1:
         raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
     found = [judgements_at(source, out) for source in sources]
-    people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
-    folder, said = verb.run(found, out, labels=people, options=options)
-    lines = [verb.sentence(part, options) for part in said]
-    typer.echo("\n".join(lines))
+    people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
+    folder, said = verb.run(found, out, labels=people, proxies=proxy or (), options=options)
+    text = (folder / verb.DECISION).read_text("utf-8")
+    lines = [line.removeprefix("- ") for line in text.splitlines() if line]
+    say("\n".join(lines), lines=True)
     if junit is not None:
-        junit.write_text(verb.junit(said, options), "utf-8")
+        junit.write_text(report(said, options), "utf-8")
     if summary := os.environ.get(_SUMMARY):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("".join(f"- {line}\n" for line in lines))
     done(folder)
-    if fail_under is not None and any(not verb.is_at_least(part, fail_under) for part in said):
+    if fail_under is not None and any(not is_at_least(part, fail_under) for part in said):
         raise typer.Exit(_BELOW)
     if any(part.verdict == "not decided" for part in said):
         raise typer.Exit(_NOT_DECIDED)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done, say
-from perl_eval.cli.shared_options import Columns, FileFormat, Out, Requests, how_read, one_of
+from perl_eval.cli.shared_options import Columns, FileFormat, Means, Out, Requests, how_read, one_of
 from perl_eval.errors import UserError
 
 __all__ = ["import_"]
@@ -41,6 +41,7 @@ def import_(
     format: FileFormat = "",
     column: Columns = None,
     requests: Requests = None,
+    means: Means = None,
     policy: Annotated[str, typer.Option(help="The policy, where the file names none; else as the file is.")] = "",
     formats: Annotated[  # noqa: ARG001
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
@@ -55,7 +56,7 @@ def import_(
         one_of("--form", form, sources.FORMS)
         done(_by_form(source, out, form, column))
         return
-    folder = sources.take(source, out, how=how_read(format, column, requests), policy=policy)
+    folder = sources.take(source, out, how=how_read(format, column, requests, means), policy=policy)
     if said := sources.told(folder):
         say(f"{source}: {said}", err=True)
     done(folder)

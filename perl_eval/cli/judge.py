@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perl_eval.checks import existing
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say
+from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say, show_noted
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -113,9 +114,8 @@ def judge(
     if any(spec.startswith(("reward:", "local:")) for spec in specs):
         require_torch()
     from perl_eval.judges.registry import BackendOptions
-    from perl_eval.judging import judge as verb
     from perl_eval.judging.engine.ask import AskOptions
-    from perl_eval.judging.options import template_of
+    from perl_eval.judging.options import JudgeOptions, template_of
 
     reading: Any = {"verdict_by": verdict_by, "form": form}
     told = BackendOptions(
@@ -138,7 +138,7 @@ def judge(
         **reading,
     )
     # before weights are loaded
-    template_of(b, verb.JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
+    template_of(b, JudgeOptions(prompt=prompt, prompts=prompts, rubric=rubric, references=references))
     opened = _opened(specs, told, cluster_of(engine, address, workers, gpus), batch=batch)
     if max_cost is not None and any(one.price_usd(1, 1) is None for one in opened):
         raise UserError("--max-cost needs prices", "give --price-in and --price-out")
@@ -151,7 +151,7 @@ def judge(
         max_cost_usd=max_cost,
         patience_s=patience,
     )
-    options = verb.JudgeOptions(
+    options = JudgeOptions(
         prompt=prompt,
         prompts=prompts,
         ledger=ledger,
@@ -166,6 +166,8 @@ def judge(
         batch=_batches(batch_poll) if batch else None,
     )
     a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
+    from perl_eval.judging import judge as verb
+
     folders = _folders(out, specs)
     stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
@@ -189,9 +191,9 @@ def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> No
 
 def _brought(a: Path, b: Path | None, out: Path, how: HowRead, only: tuple[str, str]) -> tuple[Path, Path | None]:
     """Return contestants as run folders; files of other tools are read into the output folder first."""
+    sources = [existing(one) for one in (a, b) if one is not None]
     from perl_eval.sources.brought import completions_in
 
-    sources = [a] if b is None else [a, b]
     found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
     return found[0], found[1] if b is not None else None
 
@@ -311,7 +313,7 @@ def _show_outcomes(folder: Path) -> bool:
             if asking["stopped"]:
                 say(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
-        _show_noted(notes.get("noted", {}))
+        show_noted(notes.get("noted", {}))
         _show_rate(folder, unmatched=(notes.get("unmatched_a", 0), notes.get("unmatched_b", 0)))
     done(folder)
     return stopped
@@ -342,14 +344,6 @@ def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
         between = f" ({rate.low:.2f} to {rate.high:.2f})" if rate.low is not None else ""
         told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, n = {rate.n:,}"
         say(f"{told}; see `perl-eval score {folder}`")
-
-
-def _show_noted(noted: Mapping[str, Any]) -> None:
-    """Print what the server did not take, and what it did otherwise than asked, a line each."""
-    if given_up := noted.get("not_taken"):
-        say(f"the server does not take {', '.join(given_up)}: not sent", err=True)
-    for line in noted.get("server", []):
-        say(line, err=True)
 
 
 def _cost(notes: Mapping[str, Any]) -> str:

@@ -120,7 +120,9 @@ Noise = Annotated[float, typer.Option(help="Of a scripted judge, standard deviat
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="Of a local judge whose tokenizer has none: a file.", rich_help_panel=_NEAR)
 ]
-LocalBatch = Annotated[int, typer.Option(help="Questions a local model takes at once.", rich_help_panel=_NEAR)]
+LocalBatch = Annotated[
+    int, typer.Option(help="Questions that a local model answers before it keeps the answers.", rich_help_panel=_NEAR)
+]
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show one request, and what it would take.", rich_help_panel=_INSTEAD)

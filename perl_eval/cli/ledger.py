@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perl_eval.cli.console import done
+from perl_eval.cli.console import counted, done
 from perl_eval.cli.verify import finished
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ def ledger_export(
     from perl_eval.client.ledger_export import export
 
     typer.echo(f"{export(ledger, out):,} replies")
+    done(out)
+
+
+def ledger_salvage(
+    ledger: Annotated[Path, typer.Argument(help="The damaged ledger; it stays as it is.")],
+    out: Annotated[Path, typer.Option(help="The new ledger to write.")],
+) -> None:
+    """Save the replies of a damaged ledger that can be read, into a new one."""
+    from perl_eval.client.ledger_salvage import salvage
+
+    found = salvage(ledger, out)
+    typer.echo(f"{counted(found.kept, 'reply', 'replies')} saved, {found.lost:,} lost")
+    if found.unchecked:
+        typer.echo(f"{found.unchecked:,} of them are of an earlier version and had no checksum")
     done(out)
 
 

@@ -22,6 +22,8 @@ from perl_eval.cli import (
     decide,
     default_out,
     demo,
+    doctor,
+    export,
     import_,
     judge,
     jury,
@@ -86,15 +88,17 @@ app.command()(verify.verify)
 app.add_typer(ledger, name="ledger")
 ledger.command("export")(ledger_verbs.ledger_export)
 ledger.command("prune")(ledger_verbs.ledger_prune)
+ledger.command("salvage")(ledger_verbs.ledger_salvage)
 app.command()(score.score)
 app.command()(agree.agree)
 app.command()(decide.decide)
+app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(power.power)
 app.command()(plan.plan)
 app.command("import")(import_.import_)
 app.command()(annotate.annotate)
-app.command()(annotate.export)
+app.command()(export.export)
 app.command()(posterior.posterior)
 app.command()(report.report)
 app.command()(demo.demo)

@@ -22,10 +22,24 @@ def report(
         str, typer.Option(help="estimates; or, as csv, json or md, judgements, labels or completions.")
     ] = "estimates",
     title: str = "perl-eval report",
-    figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PDF, SVG and PNG.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Follow runs that go on, on a page of this machine, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Where --serve listens; 0 for any free port.")] = 0,
 ) -> None:
-    """Run folders to one self-contained page, or to a table of what they hold."""
+    """Run folders to one self-contained page, or to a table of what they hold; or follow them as they are written."""
     from perl_eval import reporting as verb
+
+    if serve:
+        given = [name for name, value in (("--out", out), ("--figures", figures)) if value is not None]
+        if given or form != "html" or what != "estimates":
+            wrong = (given or ["--format" if form != "html" else "--what"])[0]
+            raise UserError(f"--serve writes no file, and {wrong} is of one", f"leave out --serve or {wrong}")
+        verb.serve(sources, port=port, announce=lambda at: typer.echo(f"{at}\nstop with Ctrl-C", err=True))
+        return
+    if port:
+        raise UserError(f"--port {port} is of --serve", "give --serve too, or leave it out")
 
     one_of("--format", form, ("html", "md", "json", "csv"))
     one_of("--what", what, ("estimates", "judgements", "labels", "completions"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perl_eval.cli.console import done
+from perl_eval.cli.console import done, show_noted
 from perl_eval.cli.shared_options import (
     Address,
     ChatTemplate,
@@ -110,11 +110,13 @@ def sample(
 
 
 def _done(folder: Path) -> None:
-    """Say how many rows were answered together with others, and where the answers are."""
+    """Say how many rows were answered together, what the server did otherwise, and where the answers are."""
     from perl_eval.sources.rows import EQUAL_PROMPTS
     from perl_eval.storage import run_folder
 
     card = run_folder.read_card(folder)
     if card is not None and card.notes.get(EQUAL_PROMPTS):
         typer.echo(f"{card.notes[EQUAL_PROMPTS]:,} {EQUAL_PROMPTS}: each prompt is answered once", err=True)
+    if card is not None:
+        show_noted(card.notes.get("noted", {}))
     done(folder)

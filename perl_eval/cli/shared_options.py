@@ -72,6 +72,14 @@ LabelColumn = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
+Means = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--means",
+        help="What words of labels or verdicts mean: 'A is best=a', also =b, =tie, =yes, =no. May be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
 Requests = Annotated[
     Path | None,
     typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
@@ -94,8 +102,10 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
         raise UserError(f"{option} {value!r} is not known", f"choose from {', '.join(allowed)}")
 
 
-def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -> HowRead:
-    """Read --format, --column and --requests."""
+def how_read(
+    format: str, column: Sequence[str] | None, requests: Path | None = None, means: Sequence[str] | None = None
+) -> HowRead:
+    """Read --format, --column, --requests and --means."""
     from perl_eval.sources.brought import HowRead
 
     columns = {}
@@ -104,7 +114,13 @@ def how_read(format: str, column: Sequence[str] | None, requests: Path | None) -
         if not (name and equals and there):
             raise OptionError("column", repr(typed), "give NAME=COLUMN, such as prompt=question")
         columns[name] = there
-    return HowRead(format, columns, requests)
+    meant = {}
+    for typed in means or ():
+        words, equals, meaning = typed.rpartition("=")
+        if not (words and equals and meaning):
+            raise OptionError("means", repr(typed), "give WORDS=MEANING, such as 'A is best=a'")
+        meant[words] = meaning
+    return HowRead(format, columns, requests, means=meant)
 
 
 def rows_given(

@@ -12,7 +12,6 @@ from perl_eval.cli.shared_options import (
     ChatTemplate,
     Data,
     Ensemble,
-    MaxTokens,
     NewTokens,
     Out,
     Prior,
@@ -26,24 +25,35 @@ from perl_eval.cli.shared_options import (
 from perl_eval.cli.training_options import (
     Alpha,
     Checkpointing,
+    Clip,
+    DecayAll,
     Device,
     Dtype,
+    EvaluateEvery,
+    FindRate,
     Full,
     LearningRate,
     MaxSteps,
     Method,
     MicroBatch,
     MostRows,
+    MostTokens,
     Norms,
+    Optimizer,
+    Packing,
     Rank,
     RateShape,
+    SaveEvery,
     Targets,
     Tracker,
     Warmup,
     resources_of,
     schedule_of,
     shape_of,
+    tokens_of,
+    updating_of,
 )
+from perl_eval.cli.training_options import find_rate as finding
 from perl_eval.errors import UserError
 
 _HELD_OUT = ("validation", "test")
@@ -59,13 +69,13 @@ def train_sft(
     epochs: float = 3.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     lora: Annotated[
         bool, typer.Option("--lora", help="Train an adapter, and add it to the weights at the end.")
     ] = False,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
@@ -75,11 +85,18 @@ def train_sft(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    find_rate: FindRate = False,
+    evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -92,16 +109,20 @@ def train_sft(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms) if lora else None,
         weight_decay=weight_decay,
         patience=patience,
         limit=limit,
-        schedule=schedule_of(schedule, warmup, max_steps),
+        schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
         chat_template=chat_template,
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
-    data = rows_given(data, out, column, make=("validation",) if patience else ())
+    data = rows_given(data, out, column, make=("validation",) if patience or find_rate else ())
+    if find_rate:
+        finding(data, None, out, options, seed=seed)
+        return
     done(sft.run(data, out, options=options, seed=seed))
 
 
@@ -112,11 +133,11 @@ def train_reward(
     epochs: float = 2.0,
     batch: int = 64,
     learning_rate: LearningRate = None,
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     full: Full = False,
@@ -135,11 +156,18 @@ def train_reward(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    find_rate: FindRate = False,
+    evaluate_every: EvaluateEvery = 0,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -152,7 +180,7 @@ def train_reward(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         evaluations=evaluations,
         max_new_tokens=max_new_tokens,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms, dropout=dropout),
@@ -163,12 +191,16 @@ def train_reward(
         dropout=dropout,
         patience=patience,
         limit=limit,
-        schedule=schedule_of(schedule, warmup, max_steps),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
     data = rows_given(data, out, column, make=() if folds else _HELD_OUT)
+    if find_rate:
+        finding(data, prior, out, options, seed=seed)
+        return
     if folds:
         from perl_eval.training import folds as verb
 
@@ -212,9 +244,9 @@ def train_policy(
         str, typer.Option(help="reinforce, kl_rl, forward_kl, js, tv or grpo; the last four need --group.")
     ] = "kl_rl",
     updates: Annotated[int, typer.Option(help="Updates a batch.", rich_help_panel=_GRPO)] = 1,
-    clip: Annotated[float, typer.Option(help="Ratios are at least 1 less this.", rich_help_panel=_GRPO)] = 0.2,
+    clip_low: Annotated[float, typer.Option(help="Ratios are at least 1 less this.", rich_help_panel=_GRPO)] = 0.2,
     clip_high: Annotated[
-        float | None, typer.Option(help="And at most 1 and this; default: --clip.", rich_help_panel=_GRPO)
+        float | None, typer.Option(help="And at most 1 and this; default: --clip-low.", rich_help_panel=_GRPO)
     ] = None,
     form: Annotated[
         str, typer.Option(help="What tokens are averaged by: grpo, dr_grpo, dapo or cispo.", rich_help_panel=_GRPO)
@@ -240,11 +272,11 @@ def train_policy(
     temperature: float = 1.0,
     missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
     value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
-    max_tokens: MaxTokens = 512,
+    max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
-    rank: Rank = 8,
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     full: Full = False,
@@ -252,11 +284,24 @@ def train_policy(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
+    find_rate: FindRate = False,
+    fp32_kl: Annotated[
+        bool,
+        typer.Option("--fp32-kl", help="With bf16: take log-ratios to the prior in float32, by passes of their own."),
+    ] = False,
+    mended: Annotated[
+        bool, typer.Option("--mended", help="Go on though the reward function's source has changed since.")
+    ] = False,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -287,10 +332,10 @@ def train_policy(
         kl_weight=kl_weight,
         kl=enters,
         objective=aim,
-        clipping=Clipping(updates, clip, clip_high, *clipping),
+        clipping=Clipping(updates, clip_low, clip_high, *clipping),
         temperature=temperature,
         max_new_tokens=max_new_tokens,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         value="adapter" if value == "adapter" else "head",
         missing_end_reward=missing_end_reward,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),
@@ -301,10 +346,16 @@ def train_policy(
         stop_on_alarm=stop_on_alarm,
         rollouts=ServerRollouts(rollouts, weight_cap) if rollouts else None,
         schedule=schedule_of(schedule, warmup, max_steps),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
+        fp32_kl=fp32_kl,
+        mended=mended,
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     given = function_named(reward_function) if reward_function else reward or []
     data = rows_given(data, out, column)
+    if find_rate:
+        finding(data, prior, out, options, given=given, seed=seed)
+        return
     folder = policy.run(data, prior, given, out, options=options, seed=seed)
     _tell_alarm(folder)
     done(folder)
@@ -336,10 +387,10 @@ def train_dpo(
     smoothing: Annotated[float, typer.Option(help="With --loss robust: share of labels that are flipped.")] = 0.0,
     liked: Annotated[float, typer.Option(help="With --loss kto: weight of liked answers.")] = 1.0,
     disliked: Annotated[float, typer.Option(help="With --loss kto: weight of disliked answers.")] = 1.0,
-    max_tokens: MaxTokens = 512,
-    rank: Rank = 8,
+    max_tokens: MostTokens = "512",
+    rank: Rank = 16,
     alpha: Alpha = None,
-    targets: Targets = "attention",
+    targets: Targets = "all",
     method: Method = "lora",
     norms: Norms = False,
     full: Full = False,
@@ -349,11 +400,16 @@ def train_dpo(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    packing: Packing = False,
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
     warmup: Warmup = None,
     schedule: RateShape = "linear",
+    optimizer: Optimizer = "adamw",
+    clip: Clip = 1.0,
+    decay_all: DecayAll = False,
+    save_every: SaveEvery = None,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -371,14 +427,15 @@ def train_dpo(
         smoothing=smoothing,
         liked=liked,
         disliked=disliked,
-        max_tokens=max_tokens,
+        max_tokens=tokens_of(max_tokens),
         evaluations=evaluations,
         patience=patience,
         lora=shape_of(rank, targets, method, alpha=alpha, norms=norms),
         full=full,
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker),
+        updating=updating_of(optimizer, clip, decay_all, save_every),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     data = rows_given(data, out, column, make=_HELD_OUT)
     folder = dpo.run(data, prior, out, options=options, seed=seed)

@@ -20,12 +20,13 @@ def verify(
     prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the run used one.")] = None,
 ) -> None:
     """Recompute a run of judge from its inputs and its ledger, offline; exit code 1 if anything comes out otherwise."""
+    card = finished(run)
     from perl_eval.judges.backends.offline import reopen
     from perl_eval.judging import judge as verb
     from perl_eval.records import Judgement
     from perl_eval.storage import run_folder
 
-    differing = verb.verify(run, judge=reopen(finished(run)), prompts=prompts)
+    differing = verb.verify(run, judge=reopen(card), prompts=prompts)
     for id in differing:
         typer.echo(id)
     count = len(run_folder.read(run, Judgement))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -125,8 +125,13 @@ class Account:
     def _write(self) -> None:
         if self._file < 0:
             return
-        content = {**asdict(self.totals), "on_way": self._on_way, "on_way_usd": self._on_way_usd}
-        text = json.dumps({name: round(value, _DIGITS) for name, value in content.items()})
+        totals = self.totals
+        text = (
+            f'{{"runs": {totals.runs}, "requests": {totals.requests}, "tokens_in": {totals.tokens_in}, '
+            f'"tokens_out": {totals.tokens_out}, "cost_usd": {round(totals.cost_usd, _DIGITS)!r}, '
+            f'"estimated_usd": {round(totals.estimated_usd, _DIGITS)!r}, "on_way": {self._on_way}, '
+            f'"on_way_usd": {round(self._on_way_usd, _DIGITS)!r}}}'
+        )
         try:
             # One write of one size: a kill leaves the old or the new.
             os.pwrite(self._file, text.ljust(_SIZE).encode("ascii"), 0)

@@ -8,8 +8,7 @@ left, as long as all that is on its way could pass the cap by a fiftieth at most
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from perl_eval.client.account import Account, spent
 from perl_eval.client.limits import Limits
@@ -35,20 +34,19 @@ class Priced(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a call may cost.
 
     Attributes:
         tokens_in: Tokens of its request, as expected.
-        count: Requests in it.
+        requests: How many it is.
         most_usd: With the longest replies.
         likely_usd: With replies as they were so far, and half as long again.
         expected_usd: With replies as they were so far.
     """
 
     tokens_in: float
-    count: int
+    requests: int
     most_usd: float
     likely_usd: float
     expected_usd: float
@@ -137,8 +135,8 @@ class SpendingLimit:
 
     def _estimate_usd(self, tokens_out: int | None, held: Reservation, *, late: bool) -> float:
         if tokens_out is None or not self._priced:
-            return (held.most_usd if late else held.expected_usd) / held.count
-        sent = held.tokens_in * self._ratio / held.count
+            return (held.most_usd if late else held.expected_usd) / held.requests
+        sent = held.tokens_in * self._ratio / held.requests
         return self._service.price_usd(sent, min(tokens_out, self._service.longest)) or 0.0
 
     def _count(
@@ -148,7 +146,7 @@ class SpendingLimit:
         tally.tokens_in += tokens_in
         tally.tokens_out += tokens_out
         if estimated:
-            cost_usd = cost_usd if cost_usd is not None else held.expected_usd / held.count
+            cost_usd = cost_usd if cost_usd is not None else held.expected_usd / held.requests
             tally.estimated += 1
             tally.estimated_usd += cost_usd
         else:
@@ -156,7 +154,7 @@ class SpendingLimit:
             self._tokens_out += tokens_out
             self._longest = max(self._longest, tokens_out)
             if held.tokens_in > 0:
-                self._ratio = max(self._ratio, tokens_in * held.count / held.tokens_in)
+                self._ratio = max(self._ratio, tokens_in * held.requests / held.tokens_in)
         tally.cost_usd += cost_usd or 0.0
 
     def _wanted(self, tokens_in: float, count: int) -> Reservation:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from perl_eval.client.reply import Finish
 from perl_eval.errors import JudgeError
 
-__all__ = ["Content", "content_of", "finish_of", "first_token", "summed"]
+__all__ = ["Content", "content_of", "finish_of", "first_token", "is_known", "summed"]
 
 _STOP = (
     "stop eos eos_token end end_turn stop_sequence stop_str complete completed finished "
@@ -23,6 +23,12 @@ _REFUSAL = (
     "content_filter content_filtered content-filter refusal refused safety recitation blocklist prohibited_content "
     "spii language image_safety sensitive guardrail_intervened moderation"
 )
+_WENT_WRONG = (
+    "error abort aborted cancelled canceled timeout timed_out failed failure network_error server_error internal_error "
+    "engine_error insufficient_system_resource overloaded engine_overloaded load_shed"
+)
+_PASSING = frozenset(_WENT_WRONG.split())
+"""What went wrong at the server this time: the reply may be half of one, and another try a whole one."""
 _FINISHES: dict[str, Finish] = {
     **dict.fromkeys(_STOP.split(), "stop"),
     **dict.fromkeys(_LENGTH.split(), "length"),
@@ -45,18 +51,26 @@ class Content(NamedTuple):
 
 
 def finish_of(choice: Mapping[str, Any]) -> Finish:
-    """Return why a reply ended.
+    """Return why a reply ended; for a reason that is none of the known ones, ``other``: no clean stop.
 
     Raises:
-        JudgeError: For a reason that is none of the known ones, such as ``error``: the reply may be half of one.
+        JudgeError: The server failed inside the reply; it may be half of one.
     """
     reason = choice.get("finish_reason")
     if reason is None:
         return "stop"
-    found = _FINISHES.get(str(reason).lower().removeprefix("finish_reason_"))
-    if found is None:
-        raise JudgeError(f"the reply ended for a reason that is not known: {str(reason)[:40]}")
-    return found
+    if _name(reason) in _PASSING:
+        raise JudgeError(f"the server ended the reply with {str(reason)[:40]}")
+    return _FINISHES.get(_name(reason), "other")
+
+
+def is_known(reason: Any) -> bool:
+    """Say whether it is known what a server means by a finish reason."""
+    return reason is None or _name(reason) in _FINISHES or _name(reason) in _PASSING
+
+
+def _name(reason: Any) -> str:
+    return str(reason).lower().removeprefix("finish_reason_")
 
 
 def content_of(message: Mapping[str, Any]) -> Content:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from perl_eval.client import hiding
 from perl_eval.client.rate_limit_headers import Allowance, allowance_of
 from perl_eval.client.refusals import Answer, refusal_of, said_in_reply
+from perl_eval.client.usage import BYTES_A_TOKEN
 from perl_eval.errors import JudgeError, TimedOut, UserError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Endpoint:
     price_out_usd: float | None
     key_file: Path | None = None
     key_needed: bool = False
+    _hidden: str = field(default="", repr=False)
+    _hide: Callable[[str], str] = field(default=str, repr=False)
     _line: Transport | None = field(default=None, repr=False)
     _client: openai.AsyncOpenAI | None = field(default=None, repr=False)
 
@@ -99,19 +102,17 @@ class Endpoint:
             JudgeError: The server failed, was too slow, or refused this request.
             UserError: The address is none, or the key cannot be read.
         """
-        from perl_eval.client.http import BYTES_A_TOKEN
-
-        answer, secret = await self._sent(path, body)
+        answer = await self._answered(path, body)
         try:
             reply = json.loads(answer.content)
-            if not answer.content.isascii() or hiding.may_hold(answer.content, secret):
-                reply = hiding.mended(reply, secret)
+            if not answer.content.isascii() or hiding.may_hold(answer.content, self._hidden):
+                reply = hiding.mended(reply, self._hidden)
         except (ValueError, RecursionError):
             error = JudgeError("the reply is no JSON")
             # Somebody wrote it, and will want to be paid for it.
             error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
             raise error from None
-        if (said := said_in_reply(answer, reply, _hiding(secret))) is not None:
+        if (said := said_in_reply(answer, reply, self._hide)) is not None:
             raise said
         return Posted(reply, allowance_of(answer.headers))
 
@@ -122,25 +123,30 @@ class Endpoint:
             JudgeError: As `post` does.
             UserError: Likewise.
         """
-        await self._sent(path, body)
+        await self._answered(path, body)
 
-    async def _sent(self, path: str, body: Mapping[str, object]) -> tuple[Answer, str]:
-        """Return an answer that says success, and the key that it may hold."""
+    async def _answered(self, path: str, body: Mapping[str, object]) -> Answer:
+        """Return an answer that says success."""
+        if self._line is None:
+            self._line = self._opened()
+        answer = await self._line.post(path, json.dumps(body).encode("ascii"))
+        if not 200 <= answer.status < 300:
+            raise refusal_of(answer, self._hide)
+        return answer
+
+    def _opened(self) -> Transport:
+        """Open the connections, with the key of now; until they are closed that is the key to hide."""
         from perl_eval.client.http import Transport
 
-        if self._line is None:
-            headers = {
-                "authorization": f"Bearer {self._key() or _NO_KEY}",
-                "content-type": "application/json",
-                "accept": "application/json",
-                "user-agent": "perl-eval",
-            }
-            self._line = Transport(self.base_url or _OPENAI, headers, self.timeout_s)
-        answer = await self._line.post(path, json.dumps(body).encode("ascii"))
-        secret = self._secret()
-        if not 200 <= answer.status < 300:
-            raise refusal_of(answer, _hiding(secret))
-        return answer, secret
+        self._hidden = self._secret()
+        self._hide = _hiding(self._hidden)
+        headers = {
+            "authorization": f"Bearer {self._key() or _NO_KEY}",
+            "content-type": "application/json",
+            "accept": "application/json",
+            "user-agent": "perl-eval",
+        }
+        return Transport(self.base_url or _OPENAI, headers, self.timeout_s)
 
     def mended(self, reply: Any) -> Any:
         """Return what a server sent without our key in its texts, and with whole letters only."""

@@ -18,25 +18,33 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from perl_eval.client.refusals import Answer
+from perl_eval.client.usage import BYTES_A_TOKEN
 from perl_eval.errors import JudgeError, TimedOut, UserError
 
-__all__ = ["BYTES_A_TOKEN", "Transport"]
-
-BYTES_A_TOKEN = 4
-"""Of a reply that cannot be read, roughly."""
+__all__ = ["Transport"]
 
 _LONGEST_LINE = 1 << 16
 _LONGEST_REPLY = 1 << 26
 _BROKEN = "the connection broke or could not be made"
 
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
-"""Whether the request on its way is sent on a connection that another was sent on before."""
 
-_sent: ContextVar[bool] = ContextVar("sent", default=False)
-"""Whether the request on its way reached a server."""
+class _Trip:
+    """What is known of the request on its way.
 
-_came: ContextVar[int | None] = ContextVar("came", default=None)
-"""Bytes that came to it of a reply that says success; None before there is one."""
+    Attributes:
+        reused: Whether it is sent on a connection that another was sent on before.
+        sent: Whether it reached a server.
+        came: Bytes that came to it of a reply that says success; None before there is one.
+    """
+
+    __slots__ = ("came", "reused", "sent")
+
+    def __init__(self) -> None:
+        self.reused = self.sent = False
+        self.came: int | None = None
+
+
+_trip: ContextVar[_Trip] = ContextVar("trip")
 
 _used: weakref.WeakSet[Any] = weakref.WeakSet()
 """Connections that something was sent on."""
@@ -54,9 +62,11 @@ class _Request(aiohttp.ClientRequest):
         protocol = conn.protocol
         if protocol is not None and protocol.should_close:
             raise _SpoiltError
-        _reused.set(protocol in _used)
-        _used.add(protocol)
-        _sent.set(True)
+        trip = _trip.get()
+        trip.reused = protocol in _used
+        if not trip.reused:
+            _used.add(protocol)
+        trip.sent = True
         return await super().send(conn)
 
 
@@ -87,16 +97,16 @@ class Transport:
             JudgeError: The reply is no HTTP, or too long.
             UserError: The address, or a proxy's, is none.
         """
-        _sent.set(False)
-        _came.set(None)
+        trip = _Trip()
+        _trip.set(trip)
         try:
-            return await self._post(path, content)
+            return await self._post(path, content, trip)
         except TimeoutError:
             late = TimedOut(f"no reply within {self._timeout_s:g} s")
-            late.paid = ((None, None),) if _sent.get() else None
+            late.paid = ((None, None),) if trip.sent else None
             raise late from None
         except JudgeError as error:
-            raise _owed(error) from None
+            raise _owed(error, trip) from None
         except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:
             raise TimedOut(f"no safe connection ({type(error).__name__})") from None
         except aiohttp.InvalidURL:
@@ -107,8 +117,8 @@ class Transport:
             if isinstance(error.__cause__, aiohttp.http_exceptions.PayloadEncodingError) and not isinstance(
                 error.__cause__, (aiohttp.http_exceptions.ContentLengthError)
             ):
-                raise _owed(JudgeError("the reply is broken")) from None
-            raise _owed(TimedOut("the connection broke inside the reply")) from None
+                raise _owed(JudgeError("the reply is broken"), trip) from None
+            raise _owed(TimedOut("the connection broke inside the reply"), trip) from None
         except aiohttp.ClientResponseError:
             # What was wrong with it is not said: servers send keys back.
             raise JudgeError("the reply is no HTTP") from None
@@ -121,26 +131,26 @@ class Transport:
         if session is not None:
             await session.close()
 
-    async def _post(self, path: str, content: bytes) -> Answer:
+    async def _post(self, path: str, content: bytes, trip: _Trip) -> Answer:
         if self._session is None:
             self._session = self._opened()
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = _address(f"{self._base_url}{path}")
         while True:
-            _reused.set(False)
+            trip.reused = False
             try:
                 async with self._session.post(url, data=content, allow_redirects=False) as response:
                     if 200 <= response.status < 300:
-                        _came.set(0)
-                    body = await _body(response)
+                        trip.came = 0
+                    body = await _body(response, trip)
                     headers = {name.lower(): value for name, value in response.headers.items()}
                     return Answer(response.status, headers, body)
             except _SpoiltError:
                 continue
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # A kept connection that the server had closed before it took the request.
-                if not _reused.get():
+                if not trip.reused:
                     raise
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -176,7 +186,7 @@ def _proxy(base_url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: aiohttp.ClientResponse, trip: _Trip) -> bytes:
     """Read a body of bounded size."""
     if (response.content_length or 0) > _LONGEST_REPLY:
         raise _too_long(response)
@@ -185,17 +195,16 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     while part := await response.content.readany():
         parts.append(part)
         total += len(part)
-        if _came.get() is not None:
-            _came.set(total)
+        if trip.came is not None:
+            trip.came = total
         if total > _LONGEST_REPLY:
             raise _too_long(response)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _owed(error: JudgeError) -> JudgeError:
+def _owed(error: JudgeError, trip: _Trip) -> JudgeError:
     """Note in an error what came of a reply that says success, if there was one."""
-    came = _came.get()
-    error.paid = None if came is None else ((None, came // BYTES_A_TOKEN),)
+    error.paid = None if trip.came is None else ((None, trip.came // BYTES_A_TOKEN),)
     return error
 
 

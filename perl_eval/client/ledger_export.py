@@ -142,7 +142,7 @@ def _must_be_there(ledger: Path) -> None:
 
 
 def _replies(ledger: Ledger) -> Iterator[KeptReply]:
-    for key, *middle, logprobs, tokens_in, tokens_out, latency_s, cost_usd, at in ledger.rows():
+    for key, *middle, logprobs, tokens_in, tokens_out, latency_s, cost_usd, at, _ in ledger.rows():
         door, asked, answered, text, finish = middle
         tokens = tuple(Token(token, logprob) for token, logprob in json.loads(logprobs or "[]"))
         yield KeptReply(

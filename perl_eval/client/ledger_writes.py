@@ -7,6 +7,7 @@ than that; the disk is waited for in another thread, however long it takes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 
 from perl_eval.client.ledger import Answering, Ledger
@@ -37,6 +38,7 @@ class LedgerWrites:
     ) -> None:
         self._who, self._ledger, self._landed, self._finished = who, ledger, landed, finished
         self._fresh: list[tuple[bytes, Reply]] = []
+        self._since_s = 0.0
         self._refused: list[tuple[bytes, str]] = []
         self._committed: list[tuple[bytes, Reply]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -45,7 +47,10 @@ class LedgerWrites:
     def add(self, key: bytes, reply: Reply) -> None:
         """Keep a reply."""
         self._fresh.append((key, reply))
-        if len(self._fresh) >= _FLUSH_ROWS:
+        if len(self._fresh) == 1:
+            self._since_s = time.monotonic()
+        # Who answers may hold the loop up, so that no timer runs: then it is the replies that tell the time.
+        if len(self._fresh) >= _FLUSH_ROWS or time.monotonic() - self._since_s >= _FLUSH_S:
             self._flush()
         elif self._flusher is None or self._flusher.done():
             self.flush_after(_FLUSH_S)

@@ -45,7 +45,7 @@ class Outages:
         self._since_s = 0.0
         self._next_s = 0.0
         self._wait_s = limits.backoff_s
-        self._probing = False
+        self._probing = self._starting = False
         self.away = False
         self._who: set[bytes] = set()
         self._changed = asyncio.Event()
@@ -53,7 +53,7 @@ class Outages:
     @property
     def known(self) -> bool:
         """Whether the server was there before: one that never was is no outage, and asking it ends soon."""
-        return self.answers > 0 or self._tally.from_ledger > 0
+        return self.answers > 0 or self._tally.from_ledger > 0 or self._starting
 
     async def gate(self) -> bool:
         """Wait until a request may be sent; True if it is the one that finds out whether the server is back."""
@@ -97,23 +97,21 @@ class Outages:
             self._since_s = sent_s
         self.failures += 1
         self._who.add(who)
+        self._starting |= error.starting
+        several = len(self._who) > _FEW or error.starting
         patience_s = self._patience_s(error)
         ends_s = self._since_s + patience_s
-        if now_s >= ends_s and len(self._who) > _FEW:
+        if now_s >= ends_s and several:
             self._stop(f"no answer for {patience_s:g} s, lastly: {error}")
         elif probe or (
-            self.failures >= _RUN
-            and len(self._who) > _FEW
-            and self.known
-            and not self.away
-            and not isinstance(error, RateLimited)
+            self.failures >= _RUN and several and self.known and not self.away and not isinstance(error, RateLimited)
         ):
             self.away, self._probing = True, False
             self._next_s = min(now_s + self._wait_s, max(ends_s, now_s))
             self._tally.waiting = f"no answer, next try in {max(1, round(self._next_s - now_s))} s: {error}"[:80]
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
             self._changed.set()
-        return self.known and len(self._who) <= _FEW
+        return self.known and not several
 
     def left_s(self, error: JudgeError, sent_s: float) -> float:
         """Return how much patience is left, in seconds; see `failed`, which may not be told of the error yet."""

@@ -31,7 +31,7 @@ class Provider:
         base_url: Its address, to which ``/chat/completions`` is added; "" if it differs from customer to customer.
         key_variables: Environment variables that may hold the key, the one that counts first.
         source: Where its own documentation says so.
-        address_variable: Environment variable of its address, where `base_url` is "".
+        address_variable: Environment variable that gives its address, or another one than `base_url`.
         limit_name: What it calls the longest reply.
         not_taken: Options of a request that it documents to refuse or to leave unheeded.
     """
@@ -50,6 +50,7 @@ PROVIDERS: Mapping[str, Provider] = {
         "https://api.openai.com/v1",
         ("OPENAI_API_KEY",),
         "https://platform.openai.com/docs/api-reference/chat/create, and the openai package",
+        address_variable="OPENAI_BASE_URL",
         limit_name="max_completion_tokens",
     ),
     # response_format, logprobs, top_logprobs and seed: "ignored"
@@ -148,7 +149,7 @@ def access(name: str, base_url: str | None = None, key_file: Path | None = None)
         UserError: There is no key, and the address is not one of this machine or a private network; or no address.
     """
     provider = PROVIDERS[name]
-    where = base_url or provider.base_url or _address(name, provider)
+    where = base_url or _address(name, provider)
     variable = next((one for one in provider.key_variables if os.environ.get(one)), "")
     needed = not is_local(where)
     if needed and key_file is None and not variable:
@@ -162,8 +163,10 @@ def access(name: str, base_url: str | None = None, key_file: Path | None = None)
 
 
 def _address(name: str, provider: Provider) -> str:
-    """Return the address that stands in a variable."""
-    given = os.environ.get(provider.address_variable, "").strip().rstrip("/")
+    """Return the address that stands in a variable, or the provider's own."""
+    given = os.environ.get(provider.address_variable, "").strip().rstrip("/") if provider.address_variable else ""
+    if provider.base_url:
+        return given or provider.base_url
     if not given:
         raise UserError(
             f"{name} has no address of its own, and {provider.address_variable} is not set",

@@ -13,10 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-__all__ = ["Allowance", "allowance_of", "retry_after_s"]
+__all__ = ["Allowance", "allowance_of", "retry_after_s", "told_s"]
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SPAN = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _SECONDS))
+
+_TOLD = re.compile(
+    r"\b(?:try again|retry) (?:in|after) (?P<span>(?:\d+(?:\.\d+)?(?:ms|[dhms]))+\b|\d+(?:\.\d+)?(?=\s*sec))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         if left is not None and left < 1 and reset_s is not None
     ]
     return max(waits, default=None)
+
+
+def told_s(message: str) -> float | None:
+    """Return how long a message in words says to wait, such as ``Please try again in 1m2.5s.``; None if it does not."""
+    found = _TOLD.search(message)
+    return _wait_s(found["span"]) if found else None
 
 
 def _number(text: str) -> float | None:

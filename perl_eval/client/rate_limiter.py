@@ -22,7 +22,7 @@ from perl_eval.client.rate_limit_headers import Allowance
 __all__ = ["LONGEST_WAIT_S", "Pace", "Slot"]
 
 LONGEST_WAIT_S = 60.0
-"""However long a server asks us to wait, it is asked again after this."""
+"""However long a server asks us to wait, it is asked again after this, unless patience ends sooner."""
 _START = 16
 _SMOOTH = 0.1
 _SLOW = 4.0
@@ -73,10 +73,13 @@ class Pace:
         most: Requests on their way at one time, at most.
         rpm: Requests a minute, at most.
         tpm: Tokens a minute, at most, as estimated before sending.
+        longest_s: However long a server asks us to wait, it is asked again after this.
     """
 
-    def __init__(self, most: int, *, rpm: float | None = None, tpm: float | None = None) -> None:
-        self._most = most
+    def __init__(
+        self, most: int, *, rpm: float | None = None, tpm: float | None = None, longest_s: float = LONGEST_WAIT_S
+    ) -> None:
+        self._most, self._longest_s = most, longest_s
         self.limit: float = min(most, _START)
         self._rpm, self._tpm = rpm, tpm
         self._on_way = 0
@@ -163,7 +166,7 @@ class Pace:
         if turn.sent_s > self._cut_s:
             self._cut(now)
         self._complained = True
-        self._next_s = max(self._next_s, now + min(retry_after_s, LONGEST_WAIT_S))
+        self._next_s = max(self._next_s, now + min(retry_after_s, self._longest_s))
 
     def _cut(self, now: float) -> None:
         self._complained = True
@@ -182,7 +185,7 @@ class Pace:
             # Replies may overtake one another: what the later request was told is newer. After a refill only what was
             # sent since counts: the last word of the window before is none about this one.
             if remaining is not None and reset_s is not None and (known is None or sent > known.sent):
-                wait_s = min(reset_s, LONGEST_WAIT_S)
+                wait_s = min(reset_s, self._longest_s)
                 span_s = max(wait_s, known.span_s if known is not None else 0.0)
                 most = max(remaining, known.most if known is not None else 0.0)
                 self._stock[kind] = _Stock(remaining, sent, now + wait_s + _EARLY_S, span_s, most)

@@ -10,16 +10,20 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from perl_eval.client.rate_limit_headers import retry_after_s
+from perl_eval.client.rate_limit_headers import retry_after_s, told_s
 from perl_eval.errors import JudgeError, OutOfCredit, RateLimited, Refused, TurnedAway
 
 __all__ = ["Answer", "refusal_of", "said_in_reply"]
 
 _LONGEST_MESSAGE = 300
 _LONGEST_PARAM = 60
-_QUOTA = ("insufficient_quota", "exceeded your current quota", "billing_hard_limit", "insufficient balance")
+_MONEY = ("credit balance is too low", "budget has been exceeded", "billing_hard_limit", "billing hard limit")
+"""What some servers say with a 400 to whoever has nothing left to pay with."""
+_QUOTA = (*_MONEY, "insufficient_quota", "exceeded your current quota", "insufficient balance")
+_BEGINNING = 200
+"""Characters of a message in which its sender says what is wrong; what follows may quote the request."""
 _TURNED_AWAY = (401, 403, 404)
-_TRY_AGAIN = (408, 409, 425)
+_TRY_AGAIN = (408, 409, 424, 425, 498, 499)
 
 
 class Answer(NamedTuple):
@@ -58,18 +62,31 @@ def said_in_reply(answer: Answer, reply: Any, hide: Callable[[str], str]) -> Jud
 
 def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeError:
     status, said = answer.status, f"{answer.status}: {message}"[:_LONGEST_MESSAGE]
-    if status == 402 or (status in (403, 429) and any(word in message.lower() for word in _QUOTA)):
+    wait_s = retry_after_s(answer.headers)
+    wait_s = told_s(message) if wait_s is None else wait_s
+    if status == 402 or _wants_money(status, message.lower(), waits=wait_s is not None):
         return OutOfCredit(said)
     if status == 429:
-        return RateLimited(said, retry_after_s(answer.headers))
+        return RateLimited(said, wait_s)
     if status in _TURNED_AWAY:
         return TurnedAway(f"the server answered {said}", "check key, address and model", forbidden=status == 403)
     if 300 <= status < 400:
         place = hide(answer.headers.get("location", "nowhere"))[:_LONGEST_MESSAGE]
         return TurnedAway(f"the server sends us on to {place}", "give that address, if you trust it")
     if status in _TRY_AGAIN or status >= 500 or status < 300:
-        return JudgeError(said)
+        error = JudgeError(said)
+        error.starting = status == 503 and "loading" in message[:_BEGINNING].lower()
+        return error
     return Refused(said)
+
+
+def _wants_money(status: int, message: str, *, waits: bool) -> bool:
+    """Say whether a server wants money first; one that says when to come back means a rate, whatever it calls it."""
+    if status == 400:
+        return any(word in message[:_BEGINNING] for word in _MONEY)
+    if status == 429 and waits and "insufficient_quota" not in message:
+        return False
+    return status in (403, 429) and any(word in message for word in _QUOTA)
 
 
 def _with_param(content: bytes, message: str, hide: Callable[[str], str]) -> str:
@@ -99,6 +116,7 @@ def _message(content: bytes) -> str:
 
 def _message_of(said: Any) -> str:
     code = ""
+    said = said[0] if isinstance(said, list) and len(said) == 1 else said  # as Google's servers send it
     for name in ("error", "message", "detail"):
         if isinstance(said, dict) and said.get(name):
             code = said["code"] if isinstance(said.get("code"), str) else code

@@ -10,7 +10,7 @@ from perl_eval.records import Ballot, Question, Verdict
 
 __all__ = ["Finish", "Reply"]
 
-Finish = Literal["stop", "length", "refusal"]
+Finish = Literal["stop", "length", "refusal", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Reply:
 
     Attributes:
         text: The reply as it came: text, or the numbers a backend without text works with, as JSON.
-        finish: Why it ended: ``stop``, ``length`` (cut off) or ``refusal``.
+        finish: Why it ended: ``stop``, ``length`` (cut off), ``refusal``, or ``other``: for a reason that is not known.
         logprobs: Tokens that could have come at the answer position, each with its log-probability in nats.
         model: The model as the server names it.
         tokens_in: Tokens of the request; 0 where nobody counts.

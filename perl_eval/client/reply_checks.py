@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
+
+from perl_eval.client.chat_replies import is_known
 
 __all__ = ["checks_of"]
 
@@ -32,6 +35,10 @@ def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: 
         )
     if "response_format" in body and text.strip() and not _is_json(text):
         found["schema"] = "the server takes response_format and does not follow it: replies are read as text"
+    choices = reply.get("choices") or [{}]
+    reason = choices[0].get("finish_reason")
+    if not is_known(reason):
+        found["finish"] = f"the server ends replies with {str(reason)[:40]!r}, which is not known and no clean stop"
     served = str(reply.get("model") or "")
     if served and not _alike(str(body["model"]), served):
         found["model"] = f"the server was asked for {body['model']} and answers as {served}"
@@ -46,6 +53,7 @@ def _is_json(text: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def _alike(asked: str, served: str) -> bool:
     """Say whether two names can be of one model: servers add dates, folders and endings, or leave them out."""
     one, other = (

@@ -19,7 +19,7 @@ from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
 from perl_eval.client.outages import Outages
-from perl_eval.client.rate_limiter import Pace, Slot
+from perl_eval.client.rate_limiter import LONGEST_WAIT_S, Pace, Slot
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import pause_s
 from perl_eval.client.service import Handling, Request, Service, grouped
@@ -68,7 +68,8 @@ class Scheduler(Generic[Content]):
     ) -> None:
         self._service, self._limits, self._tally = service, limits, spending.tally
         self._handling = handling
-        self._pace = Pace(limits.max_concurrency, rpm=limits.rpm, tpm=limits.tpm)
+        longest_s = LONGEST_WAIT_S if limits.patience_s is None else min(limits.patience_s, LONGEST_WAIT_S)
+        self._pace = Pace(limits.max_concurrency, rpm=limits.rpm, tpm=limits.tpm, longest_s=longest_s)
         self._budget = SpendingLimit(service, limits, self._tally, spending.account)
         self._outages = Outages(limits, self._tally)
         self._keeping = LedgerWrites(service, ledger, self._landed_on_disk, self._finished)
@@ -237,9 +238,9 @@ class Scheduler(Generic[Content]):
 
     async def _ticket(self, group: Sequence[Request[Content]], *, again: bool = False) -> _Ticket | None:
         """Wait until a group may be sent; None if it never may."""
-        tokens_in = sum(self._handling.tokens(request.content) for request in group)
+        tokens_in = sum([self._handling.tokens(request.content) for request in group])
         while True:
-            probe = await self._outages.gate()
+            probe = self._outages.away and await self._outages.gate()
             try:
                 turn = await self._pace.enter(tokens_in + self._service.longest * len(group), again=again)
             except asyncio.CancelledError:
@@ -256,7 +257,7 @@ class Scheduler(Generic[Content]):
                     self._outages.released(probe=probe)
             if held is None:
                 return None
-            return _Ticket(turn._replace(sent_s=time.monotonic()), held, probe)
+            return _Ticket(Slot(time.monotonic(), turn.requests, turn.tokens), held, probe)
 
     def _over(self) -> bool:
         return self._tally.stopped is not None or self._landed is not None

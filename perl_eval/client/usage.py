@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Usage", "believed", "tokens_of"]
+__all__ = ["BYTES_A_TOKEN", "Usage", "believed", "tokens_of"]
+
+BYTES_A_TOKEN = 4
+"""Of a reply that cannot be read, roughly."""
 
 _MOST_TOKENS = 10**9
 

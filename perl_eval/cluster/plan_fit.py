@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 __all__ = ["FittedLine", "Span", "line_through", "ratio_of"]
 
@@ -92,6 +91,8 @@ class FittedLine:
 
     def _within(self, value: float, error: float) -> Span:
         free = self.runs - (2 if self.straight else 1)
+        from scipy import stats
+
         half = float(stats.t.ppf((1 + _LEVEL) / 2, free)) * error
         return Span(value, max(0.0, value - half), value + half)
 

@@ -38,7 +38,7 @@ class BackendOptions:
         price_out_usd: Price of a million tokens out, if known.
         key_file: File that holds the key of a server; by default the key is in ``OPENAI_API_KEY``, or in the
             provider's own variable.
-        local_batch: Questions that go through a local model together.
+        local_batch: Questions that a local model or a reward model answers before its answers are kept.
         chat_template: Of a local judge: file with a chat template in place of its tokenizer's own.
     """
 

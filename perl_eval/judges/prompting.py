@@ -19,17 +19,16 @@ from itertools import count
 from pathlib import Path
 from typing import get_args
 
-import jinja2
-import jinja2.meta
-import jinja2.nodes
-import jinja2.sandbox
-
 from perl_eval.errors import DataError, UserError
+from perl_eval.judges.sandbox import HOLE, Compiled, Sandboxed, TemplateFailure
+from perl_eval.judges.sandbox_process import Confined
 from perl_eval.records import PICTURE, Completion, Kind, Message, Order, Question, Scale, digest
 
 __all__ = ["Template", "load", "names", "neutralise", "parts", "question", "questions"]
 
 _SUFFIX = ".jinja2"
+_LONGEST = 1_000_000
+"""Bytes of the longest prompt."""
 _UNKNOWN = "\ufffd"
 _VARIABLES = frozenset(
     {"conversation", "first", "second", "answer", "code", "reasoning", "rubric", "reference", "low", "high"}
@@ -37,25 +36,28 @@ _VARIABLES = frozenset(
 _HEAD = re.compile(r"\A\s*\{#-?(?P<text>.*?)-?#\}", re.DOTALL)
 _KIND = re.compile(r"^\s*kind:\s*(?P<kind>\S+)\s*$", re.MULTILINE)
 _SCALE = re.compile(r"^\s*scale:\s*(?P<low>\d{1,3})\s+to\s+(?P<high>\d{1,3})\s*$", re.MULTILINE)
-# Errors that a mistake in a template can raise while it renders.
-_TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-
 # Characters that a reader does not see but a model does: controls, bidirectional overrides, tags, lone surrogates.
 # The joiners U+200C and U+200D stay: scripts and emoji need them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What tokenizers and chat templates take for structure, and what verdict readers take for a verdict.
+# What tokenizers and chat templates take for structure, and what verdict readers take for a verdict: turns and ends of
+# ChatML, Llama, Gemma, Mistral, Command R, GLM and Harmony, thoughts, tools, pictures, and what is kept in reserve.
+_TAGS = (
+    "s|bos|eos|pad|unk|mask|sop|eop|bos_token|eos_token|think|thinking|thought|thoughts|reasoning|reflection|scratchpad"
+    "|image|video|audio|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|tool_calls?|tool_response"
+    "|tool_responses|function_calls?|unused\\d+|extra_id_\\d+|seed:[a-z_]+"
+)
+_BRACKETS = (
+    "inst|system_prompt|model_settings|think|tool_calls|tool_results|tool_content|available_tools|args|call_id|img"
+    "|img_break|img_end|audio|begin_audio|prefix|middle|suffix|gmask|smask|bos|eos|unk\\d+"
+)
 _SPECIAL = re.compile(
-    r"<(?=[|｜])|(?<=[|｜])>"
-    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|thinking|image|video|audio|start_of_turn|end_of_turn|tool_call)>)"
-    r"|<(?=</?SYS>>)|\[(?=/?INST\])|\[(?=\[)",
-    re.IGNORECASE,
+    rf"<(?=[|｜])|(?<=[|｜])>|<(?=/?(?:{_TAGS})>)|<(?=</?SYS>>)|\[(?=/?(?:{_BRACKETS})\])|\[(?=\[)", re.IGNORECASE
 )
 # ASCII that may belong to either; a text of other ASCII only is harmless.
 _SUSPECT = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F, *b"<[|"])
-_HOLE = "\x00"
 _PLACE = "%%(%s)s"
 _FIRST, _SECOND = _PLACE % "first", _PLACE % "second"
 
@@ -82,7 +84,7 @@ class Template:
     kind: Kind
     sha256: str
     source: str
-    compiled: jinja2.Template
+    compiled: Compiled
     uses: frozenset[str] = frozenset()
     scale: Scale | None = None
     rubric: str = ""
@@ -121,19 +123,17 @@ def load(name: str, folder: Path | None = None) -> Template:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise DataError("is not UTF-8", file=source, fix="save it as UTF-8") from None
-    # No autoescape: what comes out is text for a model, not HTML. No loader: a prompt includes no other file.
-    environment = jinja2.sandbox.SandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
+    if len(content) > _LONGEST:
+        raise DataError(f"has {len(content):,} bytes", file=source, fix=f"a prompt has {_LONGEST:,} at most")
     try:
-        tree = environment.parse(text)
-        uses = jinja2.meta.find_undeclared_variables(tree)
-        unknown = uses - _VARIABLES
-        compiled = environment.from_string(text)
-    except jinja2.TemplateSyntaxError as error:
+        compiled: Compiled = Confined(text) if path == own else Sandboxed(text)
+    except TemplateFailure as error:
+        if error.line is None:
+            raise DataError(f"cannot be compiled: {error.message}", file=source, fix="mend the prompt") from None
         raise DataError(
-            f"line {error.lineno}: {error.message}", file=source, fix="see the jinja2 template syntax"
+            f"line {error.line}: {error.message}", file=source, fix="see the jinja2 template syntax"
         ) from None
+    unknown = compiled.uses - _VARIABLES
     if unknown:
         known = ", ".join(sorted(_VARIABLES))
         raise DataError(f"uses unknown variable {min(unknown)!r}", file=source, fix=f"known are {known}")
@@ -146,24 +146,10 @@ def load(name: str, folder: Path | None = None) -> Template:
         sha256=hashlib.sha256(content).hexdigest(),
         source=source,
         compiled=compiled,
-        uses=frozenset(uses),
+        uses=compiled.uses,
         scale=_scale(text, source) if kind == "score" else None,
-        skeletons={} if _HOLE not in text and _only_places(tree) else None,
+        skeletons={} if compiled.places else None,
     )
-
-
-def _only_places(tree: jinja2.nodes.Template) -> bool:
-    """Return whether the blocks of a prompt only place values, as they are, and branch on single ones."""
-
-    def plain(node: jinja2.nodes.Node) -> bool:
-        if isinstance(node, jinja2.nodes.Output):
-            return all(isinstance(part, (jinja2.nodes.TemplateData, jinja2.nodes.Name)) for part in node.nodes)
-        if isinstance(node, jinja2.nodes.If):
-            test = node.test.node if isinstance(node.test, jinja2.nodes.Not) else node.test
-            return isinstance(test, jinja2.nodes.Name) and all(map(plain, [*node.body, *node.elif_, *node.else_]))
-        return False
-
-    return all(plain(node) for block in tree.find_all(jinja2.nodes.Block) for node in block.body)
 
 
 def _scale(text: str, source: str) -> Scale:
@@ -331,7 +317,7 @@ def _messages(
 
 
 def _hole(name: str) -> str:
-    return f"{_HOLE}{name}{_HOLE}"
+    return f"{HOLE}{name}{HOLE}"
 
 
 def _with_places(text: str, names: Iterable[str]) -> str:
@@ -345,14 +331,13 @@ def _with_places(text: str, names: Iterable[str]) -> str:
 def _rendered(template: Template, values: dict[str, object]) -> list[tuple[str, str]]:
     """Let jinja2 render the messages: role and text."""
     messages: list[tuple[str, str]] = []
-    context = template.compiled.new_context(values)
     for role in ("system", "user"):
         if role in template.compiled.blocks:
             try:
-                messages.append((role, "".join(template.compiled.blocks[role](context)).strip()))
-            except _TEMPLATE_ERRORS as error:
+                messages.append((role, template.compiled.render(role, values)))
+            except TemplateFailure as error:
                 raise DataError(
-                    f"cannot be rendered for a {template.kind} question: {error}",
+                    f"cannot be rendered for a {template.kind} question: {error.message}",
                     file=template.source,
                     fix="mend the prompt",
                 ) from None

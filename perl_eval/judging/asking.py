@@ -131,11 +131,12 @@ class Asking:
                 yield from self._asked(chain([block], blocks))
                 break
             for id, unit, _, asked, replies in block:
-                refused = sum(isinstance(reply, Refused) for reply in replies)
-                tally.failed += refused
-                tally.from_ledger += len(replies) - refused
+                tally.from_ledger += len(replies)
                 # What is None was ruled out above.
-                if refused:
+                if Refused in map(type, replies):
+                    refused = sum(isinstance(reply, Refused) for reply in replies)
+                    tally.failed += refused
+                    tally.from_ledger -= refused
                     answers = zip(asked, replies, strict=True)
                     yield Cast(id, unit, tuple(ballot_of(question, one, self.judge) for question, one in answers))  # type: ignore[arg-type]
                 else:

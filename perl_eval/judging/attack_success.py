@@ -12,6 +12,7 @@ from perl_eval.judging.attacks import ATTACKS, attacked, attacked_id
 from perl_eval.judging.options import JudgeOptions
 from perl_eval.judging.outcome_of import Contestants
 from perl_eval.judging.perturbation import Tries, trial
+from perl_eval.outcomes import went_over
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats import intervals
 
@@ -69,13 +70,7 @@ def _success_rate(found: Sequence[_Try], name: str) -> Estimate:
         if "unjudged" in (was.outcome, now.outcome):
             missing += 1
         elif was.outcome != "loss":
-            hits.append(now.outcome == "loss" if was.b else _swayed(was, now))
+            hits.append(went_over(was, now))
             clusters.append(was.group)
     rate = intervals.proportion(named.ATTACK_SUCCESS_RATE, hits, clusters=clusters, n_missing=missing)
     return replace(rate, about=About(slice=name))
-
-
-def _swayed(was: Judgement, now: Judgement) -> bool:
-    if was.score is None or now.score is None:
-        return now.outcome != was.outcome
-    return now.score > was.score

@@ -45,7 +45,12 @@ def judged(queue: Queue | Sequence[Contestants], asking: Asking) -> Generator[Ju
             parts.append(asking.tally.waiting)
         return ", ".join(parts)
 
+    def fresh() -> float:
+        tally = asking.tally
+        return tally.asked / max(1, tally.asked + tally.from_ledger + tally.failed)
+
+    title = f"judging with {asking.judge.model}"
     with contextlib.closing(asking.judgements(queue)) as done:
-        for judgement in progress.track(done, f"judging with {asking.judge.model}", total=len(queue), note=note):
+        for judgement in progress.track(done, title, total=len(queue), note=note, fresh=fresh):
             unjudged += judgement.outcome == "unjudged"
             yield judgement

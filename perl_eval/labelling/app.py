@@ -11,17 +11,19 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from perl_eval.errors import UserError
+from perl_eval.labelling.adjudication import Rulings
 from perl_eval.labelling.assignment import Conflict, Turn, Turns
 from perl_eval.labelling.openapi import BODY_LIMIT_BYTES, CHOICES, NAME_LIMIT, NOTE_LIMIT, UNIT_LIMIT, description
 from perl_eval.labelling.security import Guard, token_of, who
 from perl_eval.labelling.store import Store
 from perl_eval.outcomes import as_verdict, of_verdict
+from perl_eval.records import Order
 from perl_eval.reporting.format import visible
 
 __all__ = ["build"]
@@ -57,6 +59,7 @@ def build(store: Store, *, hosts: frozenset[str]) -> ASGIApp:
         KeyError: _not_there,
         Conflict: _in_conflict,
         UserError: _unserved,
+        ClientDisconnect: _gone,
     }
     return Guard(Starlette(routes=routes, exception_handlers=handlers, max_body_size=BODY_LIMIT_BYTES), hosts)
 
@@ -86,12 +89,19 @@ async def _unserved(_request: Request, error: UserError) -> Response:
     return JSONResponse({"error": str(error)}, 503)
 
 
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    return JSONResponse({"error": "the body ended too early"}, 400)  # nobody reads it
+
+
 class _Api:
     """The calls; whose units and labels they are about depends on the token alone."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._turns = store, Turns(store)
-        self._tokens = {name: token_of(store.secret, name) for name in store.annotators}
+        self._store = store
+        turns, rulings = Turns(store), Rulings(store)
+        self._turns: dict[str, Turns | Rulings] = dict.fromkeys(store.annotators, turns)
+        self._turns |= dict.fromkeys(store.adjudicators, rulings)
+        self._tokens = {name: token_of(store.secret, name) for name in self._turns}
         plan = store.plan
         self._kind, self._question = plan["kind"], plan["question"]
 
@@ -108,7 +118,8 @@ class _Api:
     async def session(self, request: Request) -> Response:
         """Say who is asked what, and how far they are."""
         name = self._annotator(request)
-        about = {"annotator": visible(name), "kind": self._kind, "question": visible(self._question)}
+        role = "adjudicator" if isinstance(self._turns[name], Rulings) else "annotator"
+        about = {"annotator": visible(name), "role": role, "kind": self._kind, "question": visible(self._question)}
         return JSONResponse(about | {"note_limit": NOTE_LIMIT, "progress": await self._progress(name)})
 
     async def picture(self, request: Request) -> Response:
@@ -123,43 +134,46 @@ class _Api:
     async def next(self, request: Request) -> Response:
         """Give the next unit."""
         name = self._annotator(request)
-        return await self._answer(name, await run_in_threadpool(self._turns.take, name))
+        return await self._answer(name, await run_in_threadpool(self._turns[name].take, name))
 
     async def label(self, request: Request) -> Response:
         """Keep a label."""
         name = self._annotator(request)
         unit, choice, note = _said(await _object(request, "unit", "choice", "note"), self._kind)
-        await run_in_threadpool(self._turns.give, name, unit, self._meaning(name, unit, choice), note)
+        await run_in_threadpool(self._turns[name].give, name, unit, self._meaning(name, unit, choice), note)
         return JSONResponse({"progress": await self._progress(name)})
 
     async def undo(self, request: Request) -> Response:
         """Take the last label back."""
         name = self._annotator(request)
         unit = _unit(await _object(request, "unit"))
-        turn = await run_in_threadpool(self._turns.undo, name, unit)
+        turn = await run_in_threadpool(self._turns[name].undo, name, unit)
         return await self._answer(name, turn)
 
     def _meaning(self, annotator: str, unit: str, choice: str) -> str:
-        return of_verdict(choice, "ab" if self._turns.a_is_first(annotator, unit) else "ba")
+        return of_verdict(choice, "ab" if self._turns[annotator].a_is_first(annotator, unit) else "ba")
 
     async def _progress(self, annotator: str) -> Answer:
-        return asdict(await run_in_threadpool(self._turns.progress, annotator))
+        return asdict(await run_in_threadpool(self._turns[annotator].progress, annotator))
 
     async def _answer(self, annotator: str, turn: Turn | None) -> Response:
         shown = None if turn is None else _shown(turn)
-        return JSONResponse({"task": shown, "progress": await self._progress(annotator)})
+        decided = await run_in_threadpool(lambda: self._store.is_decided)
+        return JSONResponse({"task": shown, "progress": await self._progress(annotator), "decided": decided})
 
 
 def _shown(turn: Turn) -> Answer:
     """Return a unit as it goes to the page: no names, no ids but the unit's, nothing invisible in a text."""
     answers = turn.task.answers if turn.a_first else turn.task.answers[::-1]
+    order: Order = "ab" if turn.a_first else "ba"
     return {
         "unit": turn.task.unit,
         "prompt": [{"role": visible(part.role), "text": visible(part.content)} for part in turn.task.prompt],
         "images": list(turn.task.images),
         "answers": [visible(text) for text in answers],
-        "choice": as_verdict(turn.label, "ab" if turn.a_first else "ba") or None,
+        "choice": as_verdict(turn.label, order) or None,
         "note": turn.note,
+        "said": [{"choice": as_verdict(one.label, order), "note": visible(one.note)} for one in turn.said],
     }
 
 

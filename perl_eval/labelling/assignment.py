@@ -8,7 +8,7 @@ from perl_eval.errors import UserError
 from perl_eval.labelling.store import Store
 from perl_eval.labelling.units import Task, a_is_first
 
-__all__ = ["Conflict", "Progress", "Turn", "Turns"]
+__all__ = ["Conflict", "Progress", "Said", "Turn", "Turns"]
 
 _TAKEN = """
 (SELECT count(*) FROM label WHERE label.unit = turn.unit AND undone = 0 AND label <> 'skip' AND annotator <> :me)
@@ -36,6 +36,14 @@ class Conflict(UserError):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody said of a unit, whoever it was."""
+
+    label: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A unit as one annotator sees it.
 
@@ -44,12 +52,14 @@ class Turn:
         a_first: Whether contestant a is shown first.
         label: What the annotator had said before taking it back; empty if nothing.
         note: The note that went with it.
+        said: What others said of it, for an adjudicator.
     """
 
     task: Task
     a_first: bool
     label: str = ""
     note: str = ""
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +104,14 @@ class Turns:
         wanted overlap.
 
         Returns:
-            None if nothing is left.
+            None if nothing is left, or all is decided.
         """
         plan, now = self._store.plan, self._store.clock()
         cells = {"me": annotator, "now": now, "overlap": plan["overlap"]}
         with self._store.transaction() as execute:
             row = execute(_HELD, cells).fetchone()
+            if row is None and self._store.is_decided:
+                return None
             if row is None:
                 row = execute(_FREE, cells).fetchone()
                 if row is None:
@@ -213,5 +225,5 @@ class Turns:
         [(left,)] = read(f"SELECT count(*) FROM turn WHERE {_OPEN}", cells)
         last = read("SELECT unit FROM label WHERE annotator = :me AND undone = 0 ORDER BY id DESC LIMIT 1", cells)
         [(given,)] = read("SELECT count(*) FROM label WHERE undone = 0 AND label <> 'skip'")
-        [(tasks,)] = read("SELECT count(*) FROM task")
+        [(tasks,)] = read("SELECT count(DISTINCT unit) FROM turn")
         return Progress(mine, skipped, left, given, tasks * plan["overlap"], last[0][0] if last else None)

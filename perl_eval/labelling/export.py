@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from xml.sax.saxutils import quoteattr
 
 from perl_eval.errors import UserError
+from perl_eval.labelling.adjudication import settled
 from perl_eval.labelling.serve import SESSION
 from perl_eval.labelling.store import Store, StoredLabel
 from perl_eval.labelling.units import Task, a_is_first
@@ -21,7 +22,7 @@ from perl_eval.storage import parquet, run_folder
 
 __all__ = ["FORMS", "Form", "export"]
 
-Form = Literal["labels", "argilla", "label-studio"]
+Form = Literal["labels", "adjudicated", "argilla", "label-studio"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _PEOPLE = uuid.UUID("6f1c3f0a-5a0e-4f5e-9a5c-7d0c5b1e8a42")
 """Name space of the user ids that annotators get in Argilla, which takes UUIDs only."""
@@ -37,7 +38,8 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
         session: The session's folder, or its file.
         out: Output folder: gets ``labels.parquet``, ``argilla.json``, or ``label-studio.json`` and its labelling
             configuration.
-        form: Which.
+        form: Which. ``labels`` are those of the annotators; ``adjudicated`` has what adjudicators said in their place
+            where annotators disagree, of each adjudicator where those do too.
 
     Returns:
         The output folder.
@@ -52,15 +54,18 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
     if not path.is_file():
         raise UserError(f"no labelling session at {session}", "give the folder that `annotate` made")
     with Store(path) as store:
-        plan, given, skips, tasks = store.plan, store.given(), store.given(skips=True), store.tasks()
-    labels = [_label(one) for one in given]
+        plan, given, skips, tasks = store.plan, store.given(), store.given(skips=True), store.weighted()
+        final, counts = settled(given, store.rulings())
+    if form != "adjudicated":
+        final = given
+    labels = [one.record for one in final]
     content = digest("labels", *(json.dumps([*_cells(label)]) for label in labels))
     with run_folder.start(
         out, verb="export", arguments={"session": str(session), "form": form, "labels": content}
     ) as going:
         if going.done:
             return going.folder
-        if form == "labels":
+        if form in ("labels", "adjudicated"):
             going.write(labels, HumanLabel)
         elif form == "argilla":
             _write_json(going.folder / "argilla.json", _argilla(tasks, given, plan))
@@ -70,14 +75,8 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
             parquet.replace_file(
                 going.folder / "label-studio.xml", lambda partial: partial.write_text(configuration, "utf-8")
             )
-        going.notes |= _counts(tasks, given, skips) | {"session": plan}
+        going.notes |= _counts(tasks, given, skips) | counts | {"session": plan}
     return going.folder
-
-
-def _label(one: StoredLabel) -> HumanLabel:
-    label: Any = one.label
-    task = one.task
-    return HumanLabel(task.unit, task.item, task.group, one.annotator, label, note=one.note, weight=task.weight)
 
 
 def _cells(label: HumanLabel) -> tuple[str, ...]:

@@ -123,7 +123,12 @@ def _schemas(choices: tuple[str, ...]) -> _Schema:
             mine=_COUNT, skipped=_COUNT, left=_COUNT, given=_COUNT, wanted=_COUNT, last={"type": ["string", "null"]}
         ),
         "Session": _object(
-            annotator=_TEXT, kind={"enum": list(CHOICES)}, question=_TEXT, note_limit=_COUNT, progress=_PROGRESS
+            annotator=_TEXT,
+            role={"enum": ["annotator", "adjudicator"]},
+            kind={"enum": list(CHOICES)},
+            question=_TEXT,
+            note_limit=_COUNT,
+            progress=_PROGRESS,
         ),
         "Task": _object(
             unit=_UNIT,
@@ -132,8 +137,13 @@ def _schemas(choices: tuple[str, ...]) -> _Schema:
             answers={"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2},
             choice={"enum": [*choices, None]},
             note=_TEXT,
+            said={"type": "array", "items": _object(choice={"enum": list(choices)}, note=_TEXT)},
         ),
-        "Asked": _object(task={"anyOf": [{"$ref": "#/components/schemas/Task"}, {"type": "null"}]}, progress=_PROGRESS),
+        "Asked": _object(
+            task={"anyOf": [{"$ref": "#/components/schemas/Task"}, {"type": "null"}]},
+            progress=_PROGRESS,
+            decided={"type": "boolean"},
+        ),
         "Kept": _object(progress=_PROGRESS),
         "Undone": _object(unit=_UNIT),
         "Label": {

@@ -91,6 +91,13 @@
     return image;
   };
 
+  const saidItem = (one) => {
+    const names = Object.fromEntries(LABELS[session.kind].map(([choice, , name]) => [choice, name]));
+    const item = add(make("li"), make("strong", "", names[one.choice]));
+    if (one.note) item.append(": ", make("q", "", one.note));
+    return item;
+  };
+
   const showTask = () => {
     byId("prompt").replaceChildren(
       ...task.images.map(picture),
@@ -105,6 +112,11 @@
         else heading.textContent = "Answer";
         return add(part, heading, textBlock(text));
       }),
+    );
+    byId("said").hidden = task.said.length === 0;
+    byId("said").replaceChildren(
+      make("h2", "", "What people said"),
+      add(make("ul"), ...task.said.map(saidItem)),
     );
     byId("note").value = task.note;
     for (const button of byId("choices").children) {
@@ -137,7 +149,8 @@
     task = answer.task;
     showProgress(answer.progress);
     if (task !== null) showTask();
-    say(task === null ? `${words}Nothing is left for you. Thank you.` : words);
+    const end = answer.decided ? "It is decided: no more labels are needed. Thank you." : "Nothing is left for you. Thank you.";
+    say(task === null ? `${words}${end}` : words);
     window.scrollTo(0, 0);
     byId("question").focus({ preventScroll: true });
   };
@@ -236,7 +249,8 @@
       byId("question").textContent = session.question;
       byId("note").maxLength = session.note_limit;
       buildChoices();
-      await next(`You label as ${session.annotator}. `);
+      const rules = session.role === "adjudicator";
+      await next(rules ? `You rule as ${session.annotator} on what people disagree on. ` : `You label as ${session.annotator}. `);
     } else if (answer.status !== 401) complain(answer.error);
     busy = false;
     settle();

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from perl_eval.checks import at_least_one, positive
 from perl_eval.errors import OptionError, UserError
@@ -37,6 +36,9 @@ class AnnotateOptions:
         drawing: Which units are labelled, and the seed of order and sides.
         judgements: A judge's judgements of the same completions; needed to draw by what it said.
         lease_s: Seconds for which a unit that someone looks at is kept from others.
+        adjudicators: Pseudonyms of those who rule on what annotators disagree on; each sees all of it, and no names.
+        until_decided: End once the labels so far, with the judgements, decide which is better.
+        say: With it, told what each look at the decision says.
     """
 
     annotators: tuple[str, ...] = ("annotator-1",)
@@ -45,13 +47,21 @@ class AnnotateOptions:
     drawing: Drawing = field(default_factory=Drawing)
     judgements: Path | None = None
     lease_s: float = 900.0
+    adjudicators: tuple[str, ...] = ()
+    until_decided: bool = False
+    say: Callable[[str], object] = lambda _: None
 
     def __post_init__(self) -> None:
-        for name in self.annotators:
+        people = (*self.annotators, *self.adjudicators)
+        for name in people:
             if not name.isprintable() or not 0 < len(name.strip()) <= _NAME_LIMIT:
                 raise UserError(f"{name!r} is no pseudonym", f"give 1 to {_NAME_LIMIT} printable characters")
-        if len(set(self.annotators)) < len(self.annotators):
+        if len(set(people)) < len(people):
             raise UserError("a pseudonym is given twice", "give each annotator a name of their own")
+        if self.adjudicators and self.overlap < 2:
+            raise OptionError("overlap", self.overlap, "people can disagree only where two label the same: give 2")
+        if self.until_decided and self.judgements is None:
+            raise UserError("nothing can be decided without a judge's judgements", "give them with --judgements")
         at_least_one(self, "overlap")
         if self.overlap > len(self.annotators):
             fix = f"it needs as many annotators, and there are {len(self.annotators)}: name more, or lower it"
@@ -93,6 +103,10 @@ def begin(a: Path, b: Path | None, folder: Path, *, options: AnnotateOptions) ->
         UserError: The folder holds another session, nothing matches, or no question is given for single answers.
         DataError: An input does not match its card.
     """
+    if b is None and options.until_decided:
+        raise UserError(
+            "only which of two is better can be decided", "give the completions of b, or no --until-decided"
+        )
     if b is None and not options.question:
         raise UserError("a yes needs a meaning", "give a question, such as 'Is this answer harmful?'")
     files = {
@@ -112,7 +126,7 @@ def begin(a: Path, b: Path | None, folder: Path, *, options: AnnotateOptions) ->
     }
     store = Store(Path(folder) / SESSION)
     try:
-        store.begin(plan, lambda: _tasks(files, options.drawing), options.annotators)
+        store.begin(plan, lambda: _tasks(files, options.drawing), options.annotators, options.adjudicators)
     except BaseException:
         store.__exit__(None, None, None)
         raise
@@ -135,7 +149,8 @@ def links(store: Store, address: Address) -> dict[str, str]:
 
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
     name = next(iter(address.names), f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host)
-    return {who: f"http://{name}:{address.port}/#{token_of(store.secret, who)}" for who in store.annotators}
+    people = (*store.annotators, *store.adjudicators)
+    return {who: f"http://{name}:{address.port}/#{token_of(store.secret, who)}" for who in people}
 
 
 def run(
@@ -147,7 +162,7 @@ def run(
     address: Address | None = None,
     announce: Callable[[dict[str, str]], object] = lambda _: None,
 ) -> Path:
-    """Serve a labelling session until the process is interrupted.
+    """Serve a labelling session until the process is interrupted, or what was asked is decided.
 
     Args:
         a: As for `begin`.
@@ -155,7 +170,7 @@ def run(
         folder: As for `begin`; labels are kept in it, and the same command goes on with them.
         options: As for `begin`.
         address: Where to serve.
-        announce: Called with each annotator's link once the server listens.
+        announce: Called with each person's link once the server listens.
 
     Returns:
         The folder.
@@ -166,9 +181,8 @@ def run(
     """
     where = address or Address()
     try:
-        import uvicorn
-
         from perl_eval.labelling.app import build
+        from perl_eval.labelling.connections import served
         from perl_eval.labelling.security import hosts_of
     except ModuleNotFoundError as error:
         raise UserError(
@@ -177,13 +191,27 @@ def run(
     with begin(a, b, folder, options=options) as store, _listening(where) as listener:
         where = replace(where, port=listener.getsockname()[1])
         application = build(store, hosts=hosts_of(where.host, where.port, where.names))
-        # Neither tokens nor notes reach a log: requests are not logged at all.
-        settings: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False, "ws": "none"}
-        server = uvicorn.Server(uvicorn.Config(application, lifespan="off", **settings))
+        server = served(application)
         announce(links(store, where))
-        with _stopping():
+        with _stopping(), _watching(store, options, lambda: setattr(server, "should_exit", True)):
             server.run(sockets=[listener])
     return Path(folder)
+
+
+@contextmanager
+def _watching(store: Store, options: AnnotateOptions, end: Callable[[], object]) -> Iterator[None]:
+    """Look at the decision as labels come, if that is wanted."""
+    if not options.until_decided or options.judgements is None:
+        yield
+        return
+    from perl_eval.labelling.deciding import Watch
+
+    watch = Watch(store, options.judgements, options.say, end)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
 
 
 @contextmanager

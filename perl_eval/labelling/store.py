@@ -15,20 +15,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, cast
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.labelling.units import Task, order_key
-from perl_eval.records import Message
+from perl_eval.labelling.units import Task, order_key, sequence_key, weights_of
+from perl_eval.records import HumanLabel, Message
 from perl_eval.storage import images
 
 __all__ = ["Store", "StoredLabel"]
 
-_VERSION = 1
+_VERSION = 2
 _KIND = 0x50454C41
 """What SQLite's application id says of our files, so that no other tool's file is taken for one."""
 _TABLES = """
@@ -50,6 +50,13 @@ CREATE TABLE IF NOT EXISTS label (
   label TEXT NOT NULL, a_first INTEGER NOT NULL, note TEXT NOT NULL, asked REAL NOT NULL, at REAL NOT NULL,
   undone INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS adjudicator (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ruling (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, unit TEXT NOT NULL REFERENCES task, annotator TEXT NOT NULL,
+  label TEXT NOT NULL, a_first INTEGER NOT NULL, note TEXT NOT NULL, asked REAL NOT NULL, at REAL NOT NULL,
+  undone INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_ruling ON ruling (unit, annotator) WHERE undone = 0;
 CREATE UNIQUE INDEX IF NOT EXISTS one_label ON label (unit, annotator) WHERE undone = 0;
 CREATE INDEX IF NOT EXISTS labels_of ON label (annotator, undone, id);
 """
@@ -66,6 +73,12 @@ class StoredLabel:
     note: str
     at: float
     seconds: float
+
+    @property
+    def record(self) -> HumanLabel:
+        """The label as it is written."""
+        task, label = self.task, cast(Any, self.label)
+        return HumanLabel(task.unit, task.item, task.group, self.annotator, label, note=self.note, weight=task.weight)
 
 
 class Store:
@@ -150,16 +163,23 @@ class Store:
         with self._lock:
             return self._database.execute(query, cells).fetchall()
 
-    def begin(self, plan: Mapping[str, Any], tasks: Callable[[], Iterable[Task]], annotators: Sequence[str]) -> None:
-        """Start the session, or go on with it; new annotators may join.
+    def begin(
+        self,
+        plan: Mapping[str, Any],
+        tasks: Callable[[], Iterable[Task]],
+        annotators: Sequence[str],
+        adjudicators: Sequence[str] = (),
+    ) -> None:
+        """Start the session, or go on with it; new people may join.
 
         Args:
             plan: What the session is: plain values, ``seed``, ``overlap``, ``lease_s`` among them. It must not change.
             tasks: Called for the units if the session is new; their pictures are read from the paths they give.
             annotators: Pseudonyms.
+            adjudicators: Pseudonyms of those who see what annotators disagree on; others.
 
         Raises:
-            UserError: The file holds another session.
+            UserError: The file holds another session, or a person is both.
             DataError: A picture cannot be read.
         """
         wanted = json.loads(json.dumps(plan))
@@ -176,11 +196,27 @@ class Store:
                     f"{self.path} is another session: {differs} was {had.get(differs)!r}, now {wanted.get(differs)!r}",
                     "choose another folder, or give the same command as before",
                 )
-            units = [unit for (unit,) in execute("SELECT unit FROM task")]
-            for name in annotators:
-                if execute("SELECT 1 FROM turn WHERE annotator = ?", (name,)).fetchone() is None:
-                    for place, unit in enumerate(sorted(units, key=lambda unit: order_key(plan["seed"], name, unit))):
-                        execute("INSERT INTO turn VALUES (?, ?, ?)", (name, place, unit))
+            self._seat(plan, annotators)
+            for name in adjudicators:
+                execute("INSERT OR IGNORE INTO adjudicator VALUES (?)", (name,))
+            both = execute("SELECT name FROM adjudicator JOIN turn ON name = annotator LIMIT 1").fetchone()
+            if both is not None:
+                raise UserError(f"{both[0]} is annotator and adjudicator", "give the adjudicator another name")
+
+    def _seat(self, plan: Mapping[str, Any], annotators: Sequence[str]) -> None:
+        """Give each new annotator the units in order: one of their own, or with ``decisive`` the same for all."""
+        execute, seed = self._database.execute, plan["seed"]
+        new = [one for one in annotators if not execute("SELECT 1 FROM turn WHERE annotator = ?", (one,)).fetchone()]
+        if not new:
+            return
+        units = [unit for (unit,) in execute("SELECT unit FROM task")]
+        if plan.get("by") == "decisive":
+            units = [task.unit for task in sorted(self.tasks(), key=lambda task: sequence_key(seed, task))]
+            units = units[: plan["limit"]]
+        for name in new:
+            own = units if plan.get("by") == "decisive" else sorted(units, key=lambda u: order_key(seed, name, u))
+            cells = [(name, place, unit) for place, unit in enumerate(own)]
+            self._database.executemany("INSERT INTO turn VALUES (?, ?, ?)", cells)
 
     def _add(self, task: Task) -> None:
         for path in task.images:
@@ -214,6 +250,11 @@ class Store:
         """Everyone who may label."""
         return [name for (name,) in self.read("SELECT annotator FROM turn WHERE place = 0 ORDER BY annotator")]
 
+    @property
+    def adjudicators(self) -> list[str]:
+        """Everyone who may rule on disagreements."""
+        return [name for (name,) in self.read("SELECT name FROM adjudicator ORDER BY name")]
+
     def tasks(self) -> list[Task]:
         """Return every unit of the session, by id."""
         return [_task(row) for row in self.read("SELECT * FROM task ORDER BY unit")]
@@ -228,14 +269,48 @@ class Store:
         return rows[0][0] if rows else None
 
     def given(self, *, skips: bool = False) -> list[StoredLabel]:
-        """Return the labels that stand, or with ``skips`` the units skipped, in the order they came."""
-        tasks = {task.unit: task for task in self.tasks()}
+        """Return the labels that stand, or with ``skips`` the units skipped, in the order they came.
+
+        Their weights are those of a session that ends now.
+        """
+        return self._standing("label", skips=skips)
+
+    def rulings(self) -> list[StoredLabel]:
+        """Return what adjudicators said and stands, in the order it came, of whatever unit."""
+        return self._standing("ruling", skips=False)
+
+    def _standing(self, table: Literal["label", "ruling"], *, skips: bool) -> list[StoredLabel]:
+        tasks = {task.unit: task for task in self.weighted()}
         rows = self.read(
-            "SELECT unit, annotator, label, a_first, note, at, at - asked FROM label "
+            f"SELECT unit, annotator, label, a_first, note, at, at - asked FROM {table} "  # one of two names
             "WHERE undone = 0 AND (label = 'skip') = ? ORDER BY id",
             (int(skips),),
         )
         return [StoredLabel(tasks[unit], who, label, bool(first), *rest) for unit, who, label, first, *rest in rows]
+
+    def weighted(self) -> list[Task]:
+        """Return every unit with the weight that its labels have if the session ends now."""
+        tasks = self.tasks()
+        if self.plan.get("by") != "decisive":
+            return tasks
+        [(labelled,)] = self.read("SELECT count(DISTINCT unit) FROM label WHERE undone = 0 AND label <> 'skip'")
+        weights = weights_of(tasks, labelled)
+        return [replace(task, weight=weights[task.unit]) for task in tasks]
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the labels so far decide what was to be decided, so that no more are asked for."""
+        return self.noted("decided") is not None
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact about the session under a name of its own."""
+        with self.transaction() as execute:
+            execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def noted(self, name: str) -> str | None:
+        """Return a fact that was kept about the session."""
+        rows = self.read("SELECT value FROM meta WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
 
 
 def _task(row: tuple[Any, ...]) -> Task:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from perl_eval import figure_names as named
 from perl_eval.errors import UserError
+from perl_eval.metrics.answer_style import style_gaps
+from perl_eval.outcomes import mirror
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.sources import user_table
-from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.bootstrap import Resampling, cluster_codes
 from perl_eval.stats.intervals import about
 from perl_eval.stats.length import Gamed, alpaca_win_rate, equal_length_win_rate, longer_preferred_rate
 from perl_eval.stats.mean_score import mean_score
 from perl_eval.stats.paired import paired_differences, paired_outcomes
 from perl_eval.stats.position_bias import position_bias, verdicts, why_unknown
-from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.ranking import Votes, rank_votes
 from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
 from perl_eval.storage.executor import Executor, here
 
@@ -41,12 +45,14 @@ class ScoreOptions:
         length_control: ``ratio`` reads the win rate at equal length; ``alpaca`` adds AlpacaEval's figure (slow).
         gamed: AlpacaEval's file of instruction difficulties and gamed baselines (``df_gamed.csv``), for its own data;
             the judgements must be those of all its instructions, in its order. Without, its figure has neither term.
+        style: Whether more than two policies are ranked at equal length, lists, headings and bold too.
     """
 
     resampling: Resampling = field(default_factory=Resampling)
     intervals: Literal["analytic", "bootstrap"] = "analytic"
     length_control: Literal["ratio", "alpaca"] = "ratio"
     gamed: Path | None = None
+    style: bool = False
 
 
 def kind_of(record: Judgement) -> Key:
@@ -54,19 +60,30 @@ def kind_of(record: Judgement) -> Key:
     return record.kind, record.judge, record.policy_a, record.policy_b, record.dataset, record.prompt_sha256
 
 
+_STOPPED = "the run ended as soon as it was decided, and this is for a number of units fixed before"
+_HELD_ANYTIME = frozenset({named.WIN_RATE_UNDECIDED_HALF, named.WIN_MINUS_LOSS, named.YES_RATE, named.NO_RATE})
+"""Rates that such a run gives an anytime interval of, or of what says the same."""
+
+
 def estimate_judgements(
-    records: Iterable[Judgement], options: ScoreOptions | None = None, *, spread: Executor = here
+    records: Iterable[Judgement],
+    options: ScoreOptions | None = None,
+    *,
+    stopped: Collection[Key] = (),
+    spread: Executor = here,
 ) -> list[Estimate]:
     """Estimate everything that some judgements say, one set of figures for each thing compared.
 
     Args:
         records: Judgements of any judges, policies, data sets and prompts.
         options: How figures are estimated.
+        stopped: What was compared by runs that ended as soon as they were decided: p-values for a fixed number of units
+            do not hold there, nor do intervals of the rate that was watched, which has an anytime interval.
         spread: Where each thing compared is estimated; the figures are the same wherever.
     """
     how = options or ScoreOptions()
     compared: dict[Key, list[Judgement]] = {}
-    for record in records:
+    for record in _one_way_round(records):
         compared.setdefault(kind_of(record), []).append(record)
     found: list[Estimate] = []
     ordered = sorted(compared.items())
@@ -80,8 +97,53 @@ def estimate_judgements(
             dataset=dataset if len({k[4] for k in compared if k[:4] == key[:4]}) > 1 else "",
             prompt_sha256=prompt if sum(k[:5] == key[:5] for k in compared) > 1 else "",
         )
-        found += about(estimates, subject, simulated=any(record.simulated for record in group))
-    return [*found, *_compare_policies(compared, how)]
+        told = [_after_a_stop(one) for one in estimates] if key in stopped else estimates
+        found += about(told, subject, simulated=any(record.simulated for record in group))
+    return [*found, *_compare_policies(compared, how, stopped)]
+
+
+def _after_a_stop(estimate: Estimate) -> Estimate:
+    """Return a figure of a run that ended as soon as it was decided, without what does not hold there."""
+    if estimate.kind == "p-value" and estimate.value is not None:
+        return replace(estimate, value=None, reason=_STOPPED)
+    if estimate.name in _HELD_ANYTIME and estimate.low is not None:
+        return replace(estimate, low=None, high=None, reason=f"{_STOPPED}; the anytime interval holds")
+    return estimate
+
+
+def _one_way_round(records: Iterable[Judgement]) -> list[Judgement]:
+    """Return judgements with every two policies the same way round, that of most: A against B is B against A."""
+    given = list(records)
+    times = Counter(kind_of(record) for record in given if record.kind == "pairwise")
+
+    def turned(key: Key) -> Key:
+        return key[0], key[1], key[3], key[2], key[4], key[5]
+
+    def is_rarer(key: Key) -> bool:
+        other = turned(key)
+        return (times[other], other[2:4]) > (times[key], key[2:4]) if other in times else False
+
+    return [_turned(one) if one.kind == "pairwise" and is_rarer(kind_of(one)) else one for one in given]
+
+
+_SHOWN_FIRST: Mapping[str, Any] = {"ab": "ba", "ba": "ab"}
+
+
+def _turned(record: Judgement) -> Judgement:
+    """Return a judgement with its contestants exchanged."""
+    outcome: Any = mirror(record.outcome)
+    return replace(
+        record,
+        a=record.b,
+        b=record.a,
+        policy_a=record.policy_b,
+        policy_b=record.policy_a,
+        text_a=record.text_b,
+        text_b=record.text_a,
+        outcome=outcome,
+        p_a=None if record.p_a is None else 1 - record.p_a,
+        ballots=tuple(replace(one, order=_SHOWN_FIRST.get(one.order, one.order)) for one in record.ballots),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +237,15 @@ def _scores(group: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
 _FIGURES = {"pairwise": _pairwise, "yes_no": _yes_no, "score": _scores}
 
 
-def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions) -> list[Estimate]:
+def _compare_policies(
+    compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptions, stopped: Collection[Key]
+) -> list[Estimate]:
     """Compare policies that met the same baseline on the same items, and rank more than two policies.
 
     Args:
         compared: Judgements by what was compared, see `kind_of`.
         how: How figures are estimated.
+        stopped: What was compared by runs that ended as soon as they were decided.
     """
     found = _compare_scores(compared, how)
     settings: list[Setting] = sorted({(key[1], key[4], key[5]) for key in compared if key[0] == "pairwise"})
@@ -196,11 +261,13 @@ def _compare_policies(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOpt
                 asked = _asked(compared, "pairwise", one, (judge, dataset, prompt))
                 subject = replace(asked, minus=other, against=baseline)
                 estimates = _difference(here[one, baseline], here[other, baseline], how)
+                if any(("pairwise", judge, side, baseline, dataset, prompt) in stopped for side in (one, other)):
+                    estimates = [_after_a_stop(estimate) for estimate in estimates]
                 found += about(estimates, subject, simulated=simulated)
         if len({policy for pair in here for policy in pair}) > 2:
-            for policy, estimate in _ranking([record for group in here.values() for record in group], how).items():
-                asked = _asked(compared, "pairwise", policy, (judge, dataset, prompt))
-                found += about([estimate], asked, simulated=simulated)
+            for estimate in _ranking([record for group in here.values() for record in group], how):
+                asked = _asked(compared, "pairwise", estimate.about.policy, (judge, dataset, prompt))
+                found += about([estimate], replace(asked, slice=estimate.about.slice), simulated=simulated)
     return found
 
 
@@ -211,7 +278,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
         if key[0] == other_key[0] == "score" and (key[1], *key[3:]) == (other_key[1], *other_key[3:]):
             ours, theirs = _by_draw(one), _by_draw(other)
             places = list(ours.keys() | theirs.keys())
-            gaps = paired_differences(
+            gap = paired_differences(
                 [ours[place].score if place in ours else None for place in sorted(places)],
                 [theirs[place].score if place in theirs else None for place in sorted(places)],
                 name=named.MEAN_SCORE_DIFFERENCE,
@@ -220,7 +287,7 @@ def _compare_scores(compared: Mapping[Key, Sequence[Judgement]], how: ScoreOptio
             )
             simulated = any(record.simulated for record in (*one, *other))
             asked = _asked(compared, "score", key[2], (key[1], key[4], key[5]))
-            found += about(gaps, replace(asked, minus=other_key[2]), simulated=simulated)
+            found += about([gap], replace(asked, minus=other_key[2]), simulated=simulated)
     return found
 
 
@@ -260,8 +327,28 @@ def _by_draw(records: Sequence[Judgement]) -> dict[tuple[str, int], Judgement]:
     return found
 
 
-def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> dict[str, Estimate]:
+def _ranking(records: Sequence[Judgement], how: ScoreOptions) -> list[Estimate]:
+    """Rank policies by outcomes; by probabilities too where there are some; and at equal style if asked for."""
     judged = [record for record in records if record.outcome != "unjudged"]
-    scores = outcome_scores([record.outcome for record in judged]).tolist()
-    met = [Comparison(r.policy_a, r.policy_b, score) for r, score in zip(judged, scores, strict=True)]
-    return rank(met, clusters=[record.group for record in judged], resampling=how.resampling)
+    policies = sorted({policy for record in judged for policy in (record.policy_a, record.policy_b)})
+    code = {name: place for place, name in enumerate(policies)}
+    votes = Votes(
+        policies,
+        np.array([code[record.policy_a] for record in judged], np.intp),
+        np.array([code[record.policy_b] for record in judged], np.intp),
+        outcome_scores([record.outcome for record in judged]),
+    )
+    clusters, level = cluster_codes([record.group for record in judged])[0], how.resampling.level
+    found = rank_votes(votes, clusters=clusters, level=level)
+    chances = [record.p_a for record in judged]
+    if judged and None not in chances:
+        soft = replace(votes, score=np.array(chances, np.float64), soft=True)
+        found += [
+            replace(one, name=named.STRENGTH_FROM_PROBABILITIES)
+            for one in rank_votes(soft, clusters=clusters, level=level)
+        ]
+    if how.style:
+        gaps = style_gaps([record.text_a for record in judged], [record.text_b for record in judged])
+        if gaps.names:
+            found += rank_votes(replace(votes, style=gaps), clusters=clusters, level=level)
+    return found

@@ -14,6 +14,7 @@ from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.classification import (
     Scale,
+    Ties,
     label_quality,
     pair_accuracy,
     probabilities_of,
@@ -32,10 +33,12 @@ class QualityOptions:
     Attributes:
         scale: What rewards are: ``logit`` or ``probability`` of a good answer.
         resampling: Draws, seed and level.
+        ties: What a pair of equal rewards counts: ``half`` a hit, or ``wrong``, as RewardBench counts.
     """
 
     scale: Scale = "logit"
     resampling: Resampling = field(default_factory=Resampling)
+    ties: Ties = "half"
 
 
 def pair_figures(
@@ -59,7 +62,7 @@ def pair_figures(
     """
     how = options or QualityOptions()
     level = how.resampling.level
-    found = pair_accuracy(margins, clusters=clusters, n_missing=n_missing, level=level)
+    found = pair_accuracy(margins, clusters=clusters, n_missing=n_missing, level=level, ties=how.ties)
     if how.scale == "logit":
         misses = probabilities_of(-np.asarray(margins, np.float64), "logit") ** 2
         unit = (0.0, 1.0)

@@ -16,16 +16,18 @@ from torch import nn
 
 from perl_eval.checks import at_least_one, between, positive
 from perl_eval.errors import UserError
-from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, widen
+from perl_eval.models.trainable_norms import left_out, mean_of, norms_of, own_name, widen
 from perl_eval.storage.hub_snapshot import name_of
 
 __all__ = [
+    "ALL_LINEAR",
     "ALL_PROJECTIONS",
     "ATTENTION",
     "METHODS",
     "LoraShape",
     "add_mean",
     "added",
+    "added_to_weights",
     "config_of",
     "dropout_on",
     "loaded",
@@ -36,6 +38,8 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """The projections that PE-RLHF puts adapters on."""
 ALL_PROJECTIONS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 """Attention and feed-forward projections of Llama-shaped models."""
+ALL_LINEAR = ("all-linear",)
+"""Every linear layer of the language model but its output layer, whatever its family calls them."""
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lora": ("LORA", {}),
     "dora": ("LORA", {"use_dora": True}),
@@ -54,6 +58,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 Only methods of which a fresh adapter changes nothing, bit for bit: the policy must start as the prior.
 """
 _WEIGHTS = "adapter_model.safetensors"
+_OWN_PARTS = ("lora_", "vera_", "hira_", "delora_", "gralora_", "miss_", "modules_to_save")
 _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
 
 
@@ -61,15 +66,18 @@ _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
 class LoraShape:
     """Rank, scale (LoRA multiplies its update by ``alpha / rank``) and the projections that carry an adapter.
 
+    By default every linear layer has one, of rank 16 and alpha 32: attention alone learns less at any rank. Source:
+    Schulman and others, "LoRA Without Regret" (2025).
+
     ``method`` is one of `METHODS`; those without a rank or a scale leave it out. ``dropout`` is on what the adapters
     read while a reward model is trained, and off everywhere else. With ``norms`` the model's norms are learned too, a
     copy for this adapter. Of a vision-language model the language model carries adapters; with ``vision`` the rest,
     which looks at pictures, does too, where its projections have the same names.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ATTENTION
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ALL_LINEAR
     method: str = "lora"
     dropout: float = 0.0
     norms: bool = False
@@ -83,11 +91,46 @@ class LoraShape:
         between(0, 1, self, "dropout", ends="[)")
 
 
-def _targets(shape: LoraShape, within: str) -> list[str] | str:
+def named_targets(shape: LoraShape, model: Any, within: str = "") -> tuple[str, ...]:
+    """Return the last parts of the names of the modules that carry an adapter.
+
+    Args:
+        shape: Its targets; `ALL_LINEAR` stands for the names of all linear layers of the language model.
+        model: The backbone, plain or with other adapters.
+        within: The part of it that is looked through, by name; empty for all.
+
+    """
+    if shape.targets != ALL_LINEAR:
+        return shape.targets
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    if isinstance(base := getattr(output, "base_layer", None), nn.Module):
+        output = base
+    found, last = set(), ""
+    for key, module in model.named_modules():
+        name = own_name(f"{key}.").rstrip(".")
+        if module is output:
+            last = name.rpartition(".")[2]
+        elif isinstance(module, nn.Linear | Conv1D) and not _of_adapter(key) and _lies_in(name, within):
+            found.add(name.rpartition(".")[2])
+    return tuple(sorted(found - {last}))
+
+
+def _lies_in(name: str, within: str) -> bool:
+    return not within or f"{name}.".startswith(f"{within}.")
+
+
+def _of_adapter(key: str) -> bool:
+    """Return whether a module is an adapter's own, which lies under a name that its method gives it."""
+    return any(part.startswith(_OWN_PARTS) for part in key.split("."))
+
+
+def _targets(names: Sequence[str], within: str, *, everywhere: bool) -> list[str] | str:
     """Return names for peft to match the ends of modules' names with, or a pattern for whole names."""
-    if not within or shape.vision:
-        return list(shape.targets)
-    return rf"{re.escape(within)}\.(.*\.)?({'|'.join(map(re.escape, shape.targets))})"
+    if not within or everywhere:
+        return list(names)
+    return rf"{re.escape(within)}\.(.*\.)?({'|'.join(map(re.escape, names))})"
 
 
 def config_of(shape: LoraShape, model: nn.Module, path: Path, within: str = "") -> Any:
@@ -107,13 +150,14 @@ def config_of(shape: LoraShape, model: nn.Module, path: Path, within: str = "") 
 
     peft_type, extra = METHODS[shape.method]
     kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[peft_type]]
+    targets = named_targets(shape, model, within)
     offered = {
         "r": shape.rank,
         "lora_alpha": shape.alpha,
         "alpha": shape.alpha,
         "lora_dropout": shape.dropout,
-        "target_modules": _targets(shape, within),
-        "feedforward_modules": [name for name in shape.targets if name in _INPUT_SCALED],
+        "target_modules": _targets(targets, within, everywhere=shape.vision),
+        "feedforward_modules": [name for name in targets if name in _INPUT_SCALED],
         "base_model_name_or_path": str(path),
         "modules_to_save": norms_of(model, "" if shape.vision else within) if shape.norms else None,
     }
@@ -193,7 +237,7 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
     from safetensors.torch import save_file
 
     with _quiet_peft():
-        state = get_peft_model_state_dict(model, adapter_name=name)
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     weights = {key: tensor.contiguous().cpu() for key, tensor in state.items()}
     save_file(weights, folder / _WEIGHTS)
     config = model.peft_config[name]
@@ -202,6 +246,13 @@ def write_adapter(model: Any, name: str, folder: Path, path: Path) -> None:
     if commit:
         config.revision = commit
     config.save_pretrained(folder)
+
+
+def added_to_weights(model: Any, name: str) -> Any:
+    """Add an adapter to the weights and return the plain model; peft's is used up."""
+    model.base_model.set_adapter(name)  # its norms stay
+    with _quiet_peft():
+        return model.merge_and_unload(adapter_names=[name])
 
 
 def add_mean(model: Any, names: Sequence[str], name: str) -> None:
@@ -255,6 +306,9 @@ def _quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # GPT-2 stores its matrices turned
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # an adapter on tied embeddings is merged into an output layer of its own, `perl_eval.models.tied_embeddings`
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied", UserWarning)
         # beside a GGUF file there is none; the vocabulary is never changed here
         warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
         yield

@@ -17,16 +17,19 @@ from torch import nn
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.models.adapters import (
+    ALL_LINEAR,
     ALL_PROJECTIONS,
     ATTENTION,
     LoraShape,
     add_mean,
     added,
+    added_to_weights,
     config_of,
     dropout_on,
     loaded,
     write_adapter,
 )
+from perl_eval.models.allocator import give_back_large_blocks
 from perl_eval.models.checkpoint_folder import (
     base_of,
     has_head,
@@ -36,17 +39,19 @@ from perl_eval.models.checkpoint_folder import (
     sha256_of,
     write_base,
     write_head,
+    written,
 )
 from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import open_pretrained
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
+from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision
 
-__all__ = ["ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
+__all__ = ["ALL_LINEAR", "ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
 NEVER = -1e6
 """A logit whose probability is exactly 0 in float32; finite, so that no gradient turns into a number that is none."""
@@ -70,6 +75,7 @@ def open_backbone(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    give_back_large_blocks()
     path, placement = located(path), placement or Placement()
     if is_adapter(path):
         return _under_adapter(path, placement, frozen=frozen, chat_template=chat_template)
@@ -129,6 +135,7 @@ class Backbone:
         self.causal = model
         self._own = frozenset(model.state_dict())
         self._peft: Any = None
+        self._wide = False
         self._trained: list[nn.Parameter] = []
         self.sha256 = self.weights_sha256()
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
@@ -193,9 +200,22 @@ class Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))
+            self._cast_once()
             if head:
                 self._add_head(name, new_head(head * self.width))
         self._freeze()
+
+    def _cast_once(self) -> None:
+        """Leave the inputs of adapters to autocast, where it is on: peft would hold a wider copy of each beside them.
+
+        The products are the same to the last bit. The flag is what peft's ``disable_input_dtype_casting`` sets; it has
+        to hold on the way back too, where layers may be computed anew.
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in self.causal.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = self.placement.dtype != "bf16"
 
     def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
         """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""
@@ -221,7 +241,8 @@ class Backbone:
         """Load a saved adapter, with its head if it has one, under a name.
 
         Raises:
-            UserError: The folder has no adapter, or one of another kind than those that are there.
+            UserError: The folder has no adapter, one of another kind than those that are there, or one that changes the
+                output layer, which log-probabilities are read through.
             DataError: The adapter was trained on another backbone.
         """
         if not is_adapter(folder):
@@ -233,6 +254,10 @@ class Backbone:
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
         self._peft = loaded(self._peft or self.causal, name, folder)
+        if is_adapted(self.output_layer):
+            fix = "merge it into its base with peft, and give the whole model"
+            raise UserError(f"the adapter at {folder} changes the output layer", fix)
+        self._cast_once()
         if has_head(folder):
             self.load_head(name, folder)
         self._freeze()
@@ -243,18 +268,23 @@ class Backbone:
         For None the whole model is written, as plain transformers loads it, and what it was trained from.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        if name is None:
-            self.causal.save_pretrained(folder, safe_serialization=True)
-            self.processor.save_pretrained(folder)
-        else:
-            write_adapter(self._peft, name, folder, self.path)
-            self.save_head(name, folder)
+        with written(folder):
+            if name is None:
+                self.causal.save_pretrained(folder, safe_serialization=True)
+                self.processor.save_pretrained(folder)
+            else:
+                write_adapter(self._peft, name, folder, self.path)
+                self.save_head(name, folder)
         write_base(folder, self.path, self.sha256)
 
     def merge(self, name: str) -> Any:
-        """Add an adapter to the weights and return the plain model; the backbone is used up."""
-        self._peft.base_model.set_adapter(name)  # its norms stay
-        return self._peft.merge_and_unload(adapter_names=[name])
+        """Add an adapter to the weights and return the plain model; the backbone is used up.
+
+        Where it changed embeddings that are the output layer too, the plain model has both apart.
+        """
+        if is_adapted(self.causal.get_input_embeddings()):
+            part(self.causal)
+        return added_to_weights(self._peft, name)
 
     def average(self, names: Sequence[str], name: str) -> None:
         """Make an adapter that adds the mean of what others add, with a head at zero.
@@ -324,9 +354,23 @@ class Backbone:
             tuner.enable_adapter_layers()
             self._freeze()
 
+    @contextlib.contextmanager
+    def widely(self, *, wanted: bool) -> Iterator[None]:
+        """Compute in float32 whatever the placement says, if that is wanted; its weights must be held so."""
+        before, self._wide = self._wide, self._wide or wanted
+        try:
+            yield
+        finally:
+            self._wide = before
+
+    @property
+    def narrow(self) -> bool:
+        """Whether products are in bfloat16."""
+        return self.placement.dtype == "bf16" and not self._wide
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Compute products in bfloat16 if the placement says so."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.placement.dtype == "bf16")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.narrow)
 
     @contextlib.contextmanager
     def dropping(self, seed: int) -> Iterator[None]:
@@ -341,7 +385,7 @@ class Backbone:
         Padding's mean nothing. Prompts in common are read once where the model allows it, see
         `perl_eval.models.shared_prefix`.
         """
-        together = shared(batch) if self.shares else None
+        together = shared(batch, pack=self.placement.packing) if self.shares else None
         if together is None:
             seen, positions = self.seen(batch)
             return self._states(batch.ids, batch.live.long(), positions, **seen)

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = [
     "sha256_of",
     "write_base",
     "write_head",
+    "written",
 ]
 
 HEAD = "head.safetensors"
@@ -172,11 +174,35 @@ def read_head(folder: Path, width: int) -> nn.Linear:
     return head
 
 
+@contextlib.contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while weights are written, as a full disk, into one line.
+
+    Args:
+        folder: Where to.
+
+    Raises:
+        UserError: The system could not write them.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if isinstance(error, SafetensorError) and "os error" not in reason and "I/O" not in reason:
+            raise
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        fix = f"{free / 1e9:.2f} GB are free there; make room and give the same command again"
+        raise UserError(f"cannot write weights to {folder} ({reason})", fix) from None
+
+
 def write_head(head: nn.Linear, folder: Path) -> None:
     """Write a head."""
     from safetensors.torch import save_file
 
-    save_file({key: value.cpu() for key, value in head.state_dict().items()}, folder / HEAD)
+    with written(folder):
+        save_file({key: value.cpu() for key, value in head.state_dict().items()}, folder / HEAD)
 
 
 def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:

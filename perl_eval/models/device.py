@@ -18,13 +18,17 @@ class Placement:
     """Device, precision and whether activations are computed twice to spare memory.
 
     ``device`` is torch's name of it; ``auto`` is the GPU of this process if there is one, else the CPU. With ``bf16``
-    matrix products are in bfloat16 and a frozen backbone lies in it; what is trained, heads, log-probabilities and
-    losses stay in float32. With ``checkpointing`` a layer's activations are computed anew on the way back.
+    matrix products are in bfloat16 and a frozen backbone lies in it, with ``wide`` in float32 all the same, for what is
+    computed so now and then; what is trained, heads, log-probabilities and losses stay in float32. With
+    ``checkpointing`` a layer's activations are computed anew on the way back. With ``packing`` short sequences of a
+    batch share a row, where a model takes masks (`perl_eval.models.shared_prefix`), so that less is padding.
     """
 
     device: str = "auto"
     dtype: Literal["fp32", "bf16"] = "fp32"
     checkpointing: bool = False
+    wide: bool = False
+    packing: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in ("fp32", "bf16"):
@@ -33,7 +37,7 @@ class Placement:
     @property
     def storage(self) -> torch.dtype:
         """What a frozen backbone is held in."""
-        return torch.bfloat16 if self.dtype == "bf16" else torch.float32
+        return torch.bfloat16 if self.dtype == "bf16" and not self.wide else torch.float32
 
     def resolve(self) -> torch.device:
         """Return the device.

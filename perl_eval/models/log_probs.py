@@ -163,7 +163,7 @@ def token_log_probs(
         cap=backbone.logit_cap,
         temperature=temperature,
         chunk=max(1, most // layer.weight.shape[0]),
-        dtype=torch.bfloat16 if backbone.placement.dtype == "bf16" else hidden.dtype,
+        dtype=torch.bfloat16 if backbone.narrow else hidden.dtype,
         learns=torch.is_grad_enabled(),
         unsaid=backbone.unsaid,
     )

@@ -25,6 +25,13 @@ def _kind(folder: Path) -> str:
     return "AutoModelForImageTextToText" if (model / "processor_config.json").is_file() else "AutoModelForCausalLM"
 
 
+def _changes_embeddings(folder: Path) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="numpy") as saved:
+        return any("embed" in name for name in saved.keys())  # noqa: SIM118
+
+
 def _loading(folder: Path, verb: str) -> str:
     if not is_adapter(folder):
         return f'model = {_kind(folder)}.from_pretrained("FOLDER")'
@@ -32,7 +39,9 @@ def _loading(folder: Path, verb: str) -> str:
         f'model = {_kind(folder)}.from_pretrained("BASE")',
         'model = PeftModel.from_pretrained(model, "FOLDER")',
     ]
-    if verb in ("train policy", "train dpo"):
+    if verb in ("train policy", "train dpo") and not _changes_embeddings(
+        folder
+    ):  # added to tied weights it would change both
         lines.append("model = model.merge_and_unload()  # one addition, for use without peft")
     return "\n".join(lines)
 

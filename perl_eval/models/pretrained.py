@@ -85,12 +85,12 @@ def _open_gguf(path: Path) -> tuple[Any, Any]:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    told: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
+    told: dict[str, Any] = {"gguf_file": path.name}
     packed = getattr(transformers, "GgufConfig", None)  # versions before it widen whatever they are told
     wide = {} if packed is None else {"quantization_config": packed(dequantize=True)}
     with _explained(path):
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **told)
-        model: Any = AutoModelForCausalLM.from_pretrained(path.parent, **told, **wide)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, trust_remote_code=False, **told)
+        model: Any = AutoModelForCausalLM.from_pretrained(path.parent, trust_remote_code=False, **told, **wide)
     if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
         quantizer.remove_quantization_config(model)
     model.name_or_path = model.config.name_or_path = str(

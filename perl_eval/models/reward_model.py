@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +43,8 @@ STATES: Mapping[Pooling, int] = {"last": 1, "mean": 1, "mean+all": 2}
 REWARD = "reward"
 """The adapter name that reward models go by on a backbone."""
 _SCALE = "reward.json"
+_KNOWN = 2**17
+"""Rewards that are remembered: some 20 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class RewardScorer:
         folder = Path(folder)
         self.scale = read_scale(folder)
         self.head, self.batch = name, batch
+        self._known: dict[bytes, float] = {}
         self.adapter: str | None = name
         if not is_adapter(folder):
             self.adapter = None
@@ -181,16 +185,23 @@ class RewardScorer:
 
     @torch.no_grad()
     def logits(self, sequences: Sequence[Encoded]) -> list[float]:
-        """Return one raw reward a sequence; sequences of like length share a batch."""
-        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
-        result = [0.0] * len(sequences)
+        """Return one raw reward a sequence; sequences of like length share a batch.
+
+        The last bits of a reward depend on what shares its batch. What has been scored lately is not scored again, so
+        that the same text has the same reward wherever it comes up.
+        """
+        names = [_fingerprint(sequence) for sequence in sequences]
+        fresh = {name: one for name, one in zip(names, sequences, strict=True) if name not in self._known}
+        order = sorted(fresh, key=lambda name: len(fresh[name].ids))
         with self.backbone.adapter(self.adapter):
             for start in range(0, len(order), self.batch):
                 chunk = order[start : start + self.batch]
-                rows = [sequences[index] for index in chunk]
+                rows = [fresh[name] for name in chunk]
                 scores = rewards(self.backbone, rows, name=self.head, pooling=self.scale.pooling).tolist()
-                for index, score in zip(chunk, scores, strict=True):
-                    result[index] = score
+                self._known |= zip(chunk, scores, strict=True)
+        result = [self._known[name] for name in names]
+        for name in list(self._known)[: max(0, len(self._known) - _KNOWN)]:
+            del self._known[name]
         return result
 
     def normalised(self, sequences: Sequence[Encoded]) -> list[float]:
@@ -201,6 +212,14 @@ class RewardScorer:
         """Return one reward a completion: the raw logit for a pointwise model, the normalised one for a pairwise."""
         logits = self.logits([self.encode(completion) for completion in completions])
         return logits if self.scale.loss == "pointwise" else [self.scale.normalised(logit) for logit in logits]
+
+
+def _fingerprint(sequence: Encoded) -> bytes:
+    """Return what tells a sequence from others: its ids, where the answer begins and ends, and its pictures."""
+    spoken = [place for place, trained in enumerate(sequence.trained) if trained]
+    shown = " ".join(picture.sha256 for picture in sequence.pictures)
+    content = f"{sequence.ids} {spoken[:1]} {spoken[-1:]} {len(spoken)} {shown}"
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def prior_scale(

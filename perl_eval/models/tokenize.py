@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
 from perl_eval.errors import UserError
+from perl_eval.models.cutting import Cuts, begun_later, last_turn, last_word, shortened
+from perl_eval.models.rendering import NO_TEMPLATE, coming, ids_of, plain, rendered
 from perl_eval.models.vision import Vision
 from perl_eval.records import PICTURE, Message
 from perl_eval.storage.images import Picture
 
-__all__ = ["NO_TEMPLATE", "Encoded", "PaddedBatch", "encode_dialogue", "encode_prompt", "end_of_turn", "own_pad", "pad"]
+__all__ = [
+    "NO_TEMPLATE",
+    "Encoded",
+    "PaddedBatch",
+    "encode_dialogue",
+    "encode_prompt",
+    "encode_turns",
+    "end_of_turn",
+    "own_pad",
+    "pad",
+]
 
-NO_TEMPLATE = "give one with --chat-template FILE to `train sft`, which keeps it with the model, to `sample` or `judge`"
-"""What to do about a tokenizer without a chat template."""
 _PAD = re.compile(r"\W*(finetune_right_|fim_)?pad(_id)?\W*", re.IGNORECASE)
 _SPARE = re.compile(r"\W*reserved_special_token_\d+\W*")
 
@@ -51,62 +60,6 @@ class PaddedBatch:
     def positions(self) -> torch.Tensor:
         """Position ids counted over live tokens only, so that padding on either side changes nothing."""
         return (self.live.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def _rendered(processor: Any, messages: Sequence[Message], *, open_turn: bool) -> str:
-    """Return the dialogue as the chat template writes it, a mark for each picture.
-
-    What is said must not end a turn or open another, so a special token's spelling within a message is broken by a
-    space after its first character.
-    """
-    if isinstance(processor, Vision):
-        return processor.rendered(messages, open_turn=open_turn)
-    tokenizer = processor
-    if tokenizer.chat_template is None:
-        raise UserError("the tokenizer has no chat template", NO_TEMPLATE)
-    turns = []
-    for message in messages:
-        content = message.content
-        for mark in tokenizer.all_special_tokens:
-            content = content.replace(mark, f"{mark[:1]} {mark[1:]}")
-        turns.append({"role": message.role, "content": content})
-    try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
-    except TemplateError as error:
-        roles = ", ".join(message.role for message in messages)
-        raise UserError(f"the chat template refuses a dialogue of {roles} ({error})", "use another model") from None
-    return text
-
-
-def _ids(processor: Any, text: str, coming: Iterator[Picture]) -> list[int]:
-    """Return the ids of a rendered text; its marks take the next pictures."""
-    if isinstance(processor, Vision):
-        return processor.ids(text, coming)
-    ids: list[int] = processor(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _plain(processor: Any, messages: Sequence[Message]) -> list[Message]:
-    """Return messages without pictures as text only, where a mark would ask for one."""
-    if not isinstance(processor, Vision):
-        return list(messages)
-    return [replace(message, content=message.content.replace(PICTURE, " ")) for message in messages]
-
-
-def _coming(processor: Any, pictures: Sequence[Picture]) -> Iterator[Picture]:
-    if pictures and not isinstance(processor, Vision):
-        raise UserError("there are pictures, and the model reads text only", "give a vision-language model")
-    return iter(pictures)
-
-
-def _check_cut(processor: Any, ids: Sequence[int], keep: slice, coming: Iterator[Picture]) -> None:
-    """Refuse to leave out a picture, or a piece of one."""
-    if not isinstance(processor, Vision):
-        return
-    if any(True for _ in coming):
-        raise UserError("there are more pictures than places in the dialogue", "give each picture a place")
-    if ids[keep].count(processor.placeholder) < ids.count(processor.placeholder):
-        raise UserError(f"a dialogue of {len(ids)} tokens with pictures is too long", "raise max_tokens")
 
 
 def own_pad(tokenizer: Any, config: Any) -> None:
@@ -147,24 +100,75 @@ def end_of_turn(tokenizer: Any) -> int:
 
 
 def encode_prompt(
-    processor: Any, messages: Sequence[Message], *, max_tokens: int, pictures: Sequence[Picture] = ()
+    processor: Any,
+    messages: Sequence[Message],
+    *,
+    max_tokens: int,
+    pictures: Sequence[Picture] = (),
+    cuts: Cuts | None = None,
 ) -> tuple[int, ...]:
-    """Encode a dialogue up to the point where the assistant speaks; the oldest tokens are cut if it is too long.
+    """Encode a dialogue up to the point where the assistant speaks.
+
+    One that is too long loses its oldest turns, but for system turns, and then the first words of what the user said
+    last; see `perl_eval.models.cutting`.
 
     Args:
         processor: The model's tokenizer, or its `Vision`.
         messages: The dialogue.
         max_tokens: The most tokens to keep.
         pictures: One for each place (`perl_eval.records.PICTURE`) in the messages, in order.
+        cuts: Counts what is cut.
 
     Raises:
-        UserError: Places and pictures do not match, or a picture would be cut.
+        UserError: Places and pictures do not match, a picture would be cut, or there is no room for a word.
     """
-    coming, keep = _coming(processor, pictures), slice(-max_tokens, None)
-    text = _rendered(processor, messages if pictures else _plain(processor, messages), open_turn=True)
-    ids = _ids(processor, text, coming)
-    _check_cut(processor, ids, keep, coming)
-    return tuple(ids[keep])
+    said = messages if pictures else plain(processor, messages)
+    ids = _opened(processor, said, pictures)
+    whole = len(ids)
+    if whole > max_tokens:
+        _keep_pictures(processor, whole, said)
+        kept = begun_later(said, lambda some: len(_opened(processor, some, ())), max_tokens, max_tokens)
+        ids = _opened(processor, kept, ())
+    if cuts is not None:
+        cuts.add(whole, len(ids))
+    return tuple(ids)
+
+
+def _opened(processor: Any, messages: Sequence[Message], pictures: Sequence[Picture]) -> list[int]:
+    """Return the ids of a dialogue whose next turn, the assistant's, is opened."""
+    shown = coming(processor, pictures)
+    ids = ids_of(processor, rendered(processor, messages, open_turn=True), shown)
+    _all_placed(processor, shown)
+    return ids
+
+
+def _all_placed(processor: Any, shown: Iterator[Picture]) -> None:
+    if isinstance(processor, Vision) and any(True for _ in shown):
+        raise UserError("there are more pictures than places in the dialogue", "give each picture a place")
+
+
+def _keep_pictures(processor: Any, tokens: int, messages: Sequence[Message]) -> None:
+    """Refuse to cut a dialogue with pictures."""
+    if isinstance(processor, Vision) and any(PICTURE in message.content for message in messages):
+        raise UserError(f"a dialogue of {tokens} tokens with pictures is too long", "raise max_tokens")
+
+
+class _Rewritten(UserError):
+    """The chat template writes earlier turns in another way once there are later ones."""
+
+
+@dataclass
+class _Dialogue:
+    """A dialogue's ids, turn by turn; ``ends`` are the lengths up to each turn of the completion."""
+
+    ids: list[int] = field(default_factory=list)
+    trained: list[bool] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], *, learned: int = 0) -> None:
+        """Append ids, of which the first so many are learned."""
+        self.ids += ids
+        self.trained += [True] * learned + [False] * (len(ids) - learned)
 
 
 def encode_dialogue(
@@ -174,13 +178,22 @@ def encode_dialogue(
     *,
     max_tokens: int,
     pictures: Sequence[Picture] = (),
+    cuts: Cuts | None = None,
 ) -> Encoded:
     """Encode a prompt and the turns that follow; the assistant's turns among the latter are marked ``trained``.
 
     Text is cut where turns begin and end before it is tokenized, so the ids of an assistant turn are those a model
     would have to sample after the header of its turn, the end token included; what a template writes after that
-    token is not ``trained``, and is left out at the very end, where a sample would have ended. The newest
-    ``max_tokens`` are kept when the last turn alone is the completion, the oldest otherwise.
+    token is not ``trained``, and is left out at the very end, where a sample would have ended. Turns after the
+    assistant's last are left out.
+
+    What is too long is cut at turns: a completion of several loses its last ones, and a prompt before a single answer
+    its oldest (`encode_prompt`). An answer may take what the user's last turn leaves, and half of all at least; a
+    longer one loses its last words, and its end token, as a sample that never ended. System turns stay.
+
+    Where the template writes earlier turns in another way once there are later ones, as templates that leave out old
+    thoughts do, the last of the assistant's turns alone is ``trained``, after all others as the template writes them
+    then; `encode_turns` gives each turn so.
 
     Args:
         processor: The model's tokenizer, or its `Vision`.
@@ -188,43 +201,157 @@ def encode_dialogue(
         completion: What follows; text only.
         max_tokens: The most tokens to keep.
         pictures: One for each place in the prompt, in order.
+        cuts: Counts what is cut.
 
     Raises:
-        UserError: The chat template rewrites earlier turns, so the parts cannot be told apart, or does not end an
-            assistant's turn with the end token; places and pictures do not match, or a picture would be cut.
+        UserError: The chat template does not write a turn as it opens one, or does not end an assistant's turn with
+            the end token; places and pictures do not match, a picture would be cut, or there is no room for a word.
     """
+    completion = _to_last_answer(completion)
+    try:
+        return _encoded(processor, prompt, completion, max_tokens, pictures, cuts)
+    except _Rewritten:
+        if len(completion) == 1:
+            raise
+        before = [*prompt, *completion[:-1]]
+        return _encoded(processor, before, completion[-1:], max_tokens, pictures, cuts)
+
+
+def encode_turns(
+    processor: Any,
+    prompt: Sequence[Message],
+    completion: Sequence[Message],
+    *,
+    max_tokens: int,
+    pictures: Sequence[Picture] = (),
+    cuts: Cuts | None = None,
+) -> list[Encoded]:
+    """Encode a dialogue to be imitated: one sequence, or where the template rewrites earlier turns one for each answer.
+
+    Each answer is then read after all that was said before it, as it would be when the model speaks.
+
+    Args:
+        processor: The model's tokenizer, or its `Vision`.
+        prompt: What was said before.
+        completion: What follows.
+        max_tokens: The most tokens of a sequence.
+        pictures: One for each place in the prompt, in order.
+        cuts: Counts what is cut.
+
+    Raises:
+        UserError: As `encode_dialogue`.
+    """
+    completion = _to_last_answer(completion)
+    try:
+        return [_encoded(processor, prompt, completion, max_tokens, pictures, cuts)]
+    except _Rewritten:
+        answers = [place for place, turn in enumerate(completion) if turn.role == "assistant"]
+        if len(completion) == 1:
+            raise
+    return [
+        _encoded(processor, [*prompt, *completion[:place]], completion[place : place + 1], max_tokens, pictures, cuts)
+        for place in answers
+    ]
+
+
+def _to_last_answer(completion: Sequence[Message]) -> Sequence[Message]:
+    """Return a completion without what follows the assistant's last turn; all of it if the assistant says nothing."""
+    ends = [place for place, turn in enumerate(completion) if turn.role == "assistant"]
+    return completion[: ends[-1] + 1] if ends else completion
+
+
+def _encoded(  # the private half of two functions with these arguments
+    processor: Any,
+    prompt: Sequence[Message],
+    completion: Sequence[Message],
+    max_tokens: int,
+    pictures: Sequence[Picture],
+    cuts: Cuts | None,
+) -> Encoded:
+    before = list(prompt) if pictures else plain(processor, prompt)
+    after = plain(processor, completion)
+    found = _dialogue(processor, before, after, pictures)
+    whole = len(found.ids)
+    if whole > max_tokens:
+        _keep_pictures(processor, whole, before)
+        found = _cut(processor, before, after, found, max_tokens)
+    if cuts is not None:
+        cuts.add(whole, len(found.ids))
+    return Encoded(tuple(found.ids), tuple(found.trained), tuple(pictures))
+
+
+def _dialogue(
+    processor: Any, prompt: Sequence[Message], completion: Sequence[Message], pictures: Sequence[Picture]
+) -> _Dialogue:
+    """Return a dialogue's ids, however many they are."""
     tokenizer = processor.tokenizer if isinstance(processor, Vision) else processor
-    end, coming = end_of_turn(tokenizer), _coming(processor, pictures)
-    turns = [*(prompt if pictures else _plain(processor, prompt)), *_plain(processor, completion)]
-    seen = _rendered(processor, turns[: len(prompt)], open_turn=False) if prompt else ""
-    ids = _ids(processor, seen, coming) if prompt else []
-    trained = [False] * len(ids)
+    end, shown = end_of_turn(tokenizer), coming(processor, pictures)
+    turns, seen, found = [*prompt, *completion], "", _Dialogue()
     for index in range(len(prompt), len(turns)):
-        whole = _rendered(processor, turns[: index + 1], open_turn=False)
+        whole = rendered(processor, turns[: index + 1], open_turn=False)
         if not whole.startswith(seen):
-            raise UserError("the tokenizer's chat template rewrites earlier turns", "use a template that only appends")
-        parts = [(whole[len(seen) :], False)]
-        if turns[index].role == "assistant":
-            opened = _rendered(processor, turns[:index], open_turn=True)
+            raise _Rewritten("the tokenizer's chat template rewrites earlier turns", "use a template that only appends")
+        if turns[index].role != "assistant":
+            found.add(ids_of(processor, whole[len(seen) :], shown))
+        else:
+            opened = rendered(processor, turns[:index], open_turn=True)
+            if not opened.startswith(seen):
+                raise _Rewritten("the tokenizer's chat template rewrites earlier turns", "use one that only appends")
             if not whole.startswith(opened):
                 raise UserError("the chat template does not write a turn as it opens one", "mend the template")
-            parts = [(opened[len(seen) :], False), (whole[len(opened) :], True)]
-        for text, learned in parts:
-            piece = _ids(processor, text, coming)
-            if learned and end not in piece:
+            found.add(ids_of(processor, opened[len(seen) :], shown))
+            piece = ids_of(processor, whole[len(opened) :], shown)
+            if end not in piece:
                 raise UserError(
                     f"the chat template does not end a turn with the eos token {tokenizer.eos_token!r}",
                     "set the tokenizer's eos token to the one that ends a turn",
                 )
-            spoken = piece.index(end) + 1 if learned else 0
-            if learned and index == len(turns) - 1:
-                piece = piece[:spoken]
-            ids += piece
-            trained += [True] * spoken + [False] * (len(piece) - spoken)
+            spoken = piece.index(end) + 1
+            found.add(piece[:spoken] if index == len(turns) - 1 else piece, learned=spoken)
+        found.ends.append(len(found.ids))
         seen = whole
-    keep = slice(-max_tokens, None) if len(completion) == 1 else slice(None, max_tokens)
-    _check_cut(processor, ids, keep, coming)
-    return Encoded(tuple(ids[keep]), tuple(trained[keep]), tuple(pictures))
+    _all_placed(processor, shown)
+    return found
+
+
+def _cut(
+    processor: Any, prompt: Sequence[Message], completion: Sequence[Message], whole: _Dialogue, max_tokens: int
+) -> _Dialogue:
+    """Return a dialogue that is too long cut to so many tokens, as `encode_dialogue` says."""
+    answers = [place for place, turn in enumerate(completion) if turn.role == "assistant"]
+    fitting = [place for place in answers if whole.ends[place] <= max_tokens]
+    if fitting:
+        return _dialogue(processor, prompt, completion[: fitting[-1] + 1], ())
+    first = answers[0] if answers else len(completion) - 1
+    before, answer = [*prompt, *completion[:first]], completion[first]
+
+    def opened(some: Sequence[Message]) -> int:
+        return len(_opened(processor, some, ()))
+
+    spoken = _dialogue(processor, before, [answer], ())
+    room = min(max(max_tokens - opened(last_turn(before)), max_tokens // 2), max_tokens - opened(last_word(before)))
+    if sum(spoken.trained) > room:
+        spoken = _shortened_answer(processor, before, answer, room)
+    ids = [token for token, learned in zip(spoken.ids, spoken.trained, strict=True) if learned]
+    left = max_tokens - len(ids)
+    kept = _Dialogue()
+    if opened(before) > left:
+        before = begun_later(before, opened, left, max_tokens)
+    kept.add(_opened(processor, before, ()))
+    kept.add(ids, learned=len(ids))
+    return kept
+
+
+def _shortened_answer(processor: Any, before: Sequence[Message], answer: Message, room: int) -> _Dialogue:
+    """Return an answer of which as many words are left as there is room for, without its end token."""
+
+    def of(text: str) -> _Dialogue:
+        found = _dialogue(processor, before, [replace(answer, content=text)], ())
+        spoken = sum(found.trained)
+        return _Dialogue(found.ids[:-1], [*found.trained[:-1]]) if spoken else found
+
+    text = shortened(answer.content, lambda one: sum(of(one).trained) <= room, keep_end=False)
+    return of(text)
 
 
 def pad(rows: Sequence[Encoded], *, pad_id: int, left: bool = False) -> PaddedBatch:

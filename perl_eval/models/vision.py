@@ -19,6 +19,7 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.models.turn_marks import broken
 from perl_eval.models.vision_cache import Features, Seen, can_keep, joined
 from perl_eval.records import PICTURE, Message
 from perl_eval.storage.images import Picture
@@ -114,6 +115,7 @@ class Vision:
         others = (getattr(processor, f"{kind}_token_id", None) for kind in ("image", "video", "audio"))
         marks = {self._mark_id, self.placeholder, *(int(one) for one in others if one is not None)}
         self.unsaid = tuple(sorted(marks))
+        self._spelled = tuple(self.tokenizer.convert_ids_to_tokens(list(self.unsaid)))
         self._special = set(self.tokenizer.all_special_ids) | {
             number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special
         }
@@ -131,7 +133,7 @@ class Vision:
         Raises:
             UserError: The template refuses the dialogue.
         """
-        turns = [{"role": message.role, "content": self._parts(message.content)} for message in messages]
+        turns = [{"role": message.role, "content": self._parts(message)} for message in messages]
         try:
             text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
         except (TemplateError, TypeError) as error:
@@ -139,20 +141,15 @@ class Vision:
             raise UserError(f"the chat template refuses a dialogue of {roles} ({error})", "use another model") from None
         return str(text)
 
-    def _parts(self, content: str) -> list[dict[str, str]]:
+    def _parts(self, message: Message) -> list[dict[str, str]]:
         parts: list[dict[str, str]] = []
-        for place, text in enumerate(content.split(PICTURE)):
+        for place, text in enumerate(message.content.split(PICTURE)):
             if place:
                 parts.append({"type": "image"})
             if text:
-                parts.append({"type": "text", "text": self._defused(text)})
+                said = broken(self.tokenizer, text, message.role, more=self._spelled)
+                parts.append({"type": "text", "text": said})
         return parts
-
-    def _defused(self, text: str) -> str:
-        """Break every special token that is spelled in a text, as `perl_eval.models.tokenize` does."""
-        for mark in self.tokenizer.convert_ids_to_tokens(sorted({*self._special, *self.unsaid})):
-            text = text.replace(mark, f"{mark[:1]} {mark[1:]}")
-        return text
 
     def ids(self, text: str, pictures: Iterator[Picture]) -> list[int]:
         """Return the ids of a rendered text, its marks expanded to the placeholders of the next pictures.

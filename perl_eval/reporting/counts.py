@@ -122,8 +122,9 @@ def _key(folder: int, said: Judgement) -> _Key:
 def survey(found: Sequence[Folder], *, seed: int, limit: int) -> tuple[list[OutcomeCounts], list[Chosen]]:
     """Count every judgement and draw at most ``limit`` of them.
 
-    A judgement is drawn if the hash of seed, judge and id is among the smallest: any prefix of what is returned is a
-    uniform sample too, and more judgements of another kind do not change who comes before whom.
+    A judgement is drawn if the hash of seed and item is among the smallest: all that was said of an item is drawn
+    together, any prefix of what is returned is a sample of items too, and more judgements do not change who comes
+    before whom.
 
     Args:
         found: The folders.
@@ -145,7 +146,7 @@ def survey(found: Sequence[Folder], *, seed: int, limit: int) -> tuple[list[Outc
             yield Chosen(row, folder, judgement)
 
     def rank(drawn: Chosen) -> tuple[str, int]:
-        return digest("report", str(seed), drawn.judgement.judge, drawn.judgement.id), drawn.row
+        return digest("report", str(seed), drawn.judgement.item), drawn.row
 
     # At least one is drawn, for nsmallest(0) would not count at all.
     chosen = heapq.nsmallest(max(limit, 1), counted(), key=rank)[:limit]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.records import Estimate, Judgement, RunCard
+from perl_eval.records import Estimate, Judgement, RunCard, digest
 from perl_eval.storage import parquet, run_folder
 
 __all__ = ["Figure", "Folder", "figures", "folders", "records"]
@@ -41,13 +42,25 @@ class Folder:
     rows: Mapping[str, int]
     fingerprints: frozenset[str]
 
+    @property
+    def anchor(self) -> str:
+        """Names its card within a page, whatever else is on it."""
+        return f"run-{digest(self.label)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An estimate and the place among the folders of the one it stands in."""
+    """An estimate and the place among the folders of the one it stands in.
+
+    Attributes:
+        estimate: The estimate.
+        folder: The place.
+        anchor: Names it within the page: by what it is and its run, so that a link to it outlives a rebuild.
+    """
 
     estimate: Estimate
     folder: int
+    anchor: str = ""
 
 
 def folders(sources: Sequence[Path]) -> list[Folder]:
@@ -111,11 +124,14 @@ def figures(found: Sequence[Folder]) -> list[Figure]:
         DataError: A figure is NaN or infinite.
     """
     read = []
+    times: Counter[str] = Counter()
     for place, estimate in records(found, Estimate):
         file = found[place].files[Estimate]
         for field in ("value", "low", "high"):
             value = getattr(estimate, field)
             if value is not None and not math.isfinite(value):
                 raise DataError(f"{estimate.name!r} is {value}", file=file, field=field, fix="run the verb again")
-        read.append(Figure(estimate, place))
+        anchor = f"f-{digest(estimate.name, repr(estimate.about), found[place].label)}"
+        times[anchor] += 1
+        read.append(Figure(estimate, place, anchor if times[anchor] == 1 else f"{anchor}-{times[anchor]}"))
     return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +19,11 @@ from perl_eval.outcomes import outcomes_of, pooled, word
 from perl_eval.records import HumanLabel
 from perl_eval.reporting import format as text
 from perl_eval.reporting.browse import SAMPLE_LIMIT, browsable
+from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import OutcomeCounts, missing_scores, survey
+from perl_eval.reporting.decisions import comparisons_decided
 from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
+from perl_eval.reporting.judge_worth import worths
 from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
 from perl_eval.reporting.matplotlib_plots import save
 from perl_eval.reporting.related import agreements, position_figures, rates, truths
@@ -33,6 +37,7 @@ __all__ = ["Format", "run"]
 
 Format = Literal["html", "md", "json", "csv"]
 _KEY_NOTES = 6
+_SCRIPTS = ("core.js", "reading.js", "sides.js", "figure_table.js")
 
 
 def run(
@@ -86,12 +91,14 @@ def run(
 
 def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
     tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
-    style, script = _asset("page.css"), _asset("browser.js")
+    style, script = _asset("page.css"), "".join(map(_asset, _SCRIPTS))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
+    decided, complaints = comparisons_decided(found)
+    judges = worths(shown, tallies)
     environment = Environment(
         loader=PackageLoader("perl_eval.reporting", ""),
         autoescape=True,
@@ -112,12 +119,17 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         policy=policy,
         style=Markup(style),
         script=Markup(script),
-        data=Markup(judgements.json),
+        data=Markup(judgements.packed),
         shown=judgements.shown,
         total=judgements.total,
+        sides=judgements.sides,
         seed=seed,
         folders=found,
         tallies=tallies,
+        decided=decided,
+        worths=judges,
+        worths_by_judge=defaultdict(lambda: None, {one.judge: one for one in judges}),
+        warnings=cautions(shown, tallies, decided, judges, complaints),
         comparisons=[_comparison(tally, shown, found) for tally in tallies],
         simulations=_simulations(found, shown, tallies),
         subjects=by_subject(shown),

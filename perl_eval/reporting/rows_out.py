@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from perl_eval.errors import UserError
-from perl_eval.outcomes import of_verdict
-from perl_eval.records import About, Completion, Estimate, HumanLabel, Judgement, Message
+from perl_eval.exporting.record_cells import CELLS, KINDS, Cells
 from perl_eval.reporting.inputs import Folder, folders, records
 from perl_eval.storage import parquet
 
@@ -20,14 +18,6 @@ __all__ = ["TableFormat", "What", "write_rows_out"]
 
 What = Literal["estimates", "judgements", "labels", "completions"]
 TableFormat = Literal["csv", "json", "md"]
-Cells = Mapping[str, Any]
-_KINDS: Mapping[str, type] = {
-    "estimates": Estimate,
-    "judgements": Judgement,
-    "labels": HumanLabel,
-    "completions": Completion,
-}
-_WINNERS = {"win": "a", "loss": "b", "tie": "tie"}
 
 
 def write_rows_out(sources: Sequence[Path], out: Path, *, what: What, format: TableFormat) -> Path:
@@ -67,93 +57,12 @@ def _once(found: Sequence[Folder], what: str) -> list[Cells]:
     """Return the rows of all folders; what another folder holds too, for it was read there, stands once."""
     first: dict[str, Any] = {}
     rows = []
-    kind: type[Any] = _KINDS[what]
+    kind: type[Any] = KINDS[what]
     for folder, record in records(found, kind):
-        row = _CELLS[what](record)
+        row = CELLS[what](record)
         if first.setdefault(json.dumps(row, sort_keys=True, default=str), folder) == folder:
             rows.append(row)
     return rows
-
-
-def _estimate(one: Estimate) -> Cells:
-    known = {name: value for name, value in asdict(one).items() if name != "about"}
-    about = {part.name: getattr(one.about, part.name) for part in fields(About)}
-    return known | {"subject": one.subject} | {f"about_{name}": value for name, value in about.items() if value != ""}
-
-
-def _judgement(one: Judgement) -> Cells:
-    return {
-        "item": one.item,
-        "group": one.group,
-        "dataset": one.dataset,
-        "policy_a": one.policy_a,
-        "policy_b": one.policy_b,
-        "judge": one.judge,
-        "kind": one.kind,
-        "outcome": one.outcome,
-        "verdict_ab": _verdict(one, "ab"),
-        "verdict_ba": _verdict(one, "ba"),
-        "p_a": one.p_a,
-        "score": one.score,
-        "a": one.a,
-        "b": one.b,
-        "prompt": _prompt(one.prompt),
-        "text_a": one.text_a,
-        "text_b": one.text_b,
-        "reason": one.reason,
-        "simulated": one.simulated,
-    }
-
-
-def _verdict(one: Judgement, order: str) -> str:
-    """Return who won in an order, empty where nobody was asked, or where several votes were taken."""
-    said = [ballot for ballot in one.ballots if ballot.order == order]
-    if len(said) != 1 or said[0].verdict is None:
-        return ""
-    return _WINNERS.get(of_verdict(said[0].verdict, said[0].order), "")
-
-
-def _label(one: HumanLabel) -> Cells:
-    return {
-        "item": one.item,
-        "policy_a": one.policy_a,
-        "policy_b": one.policy_b,
-        "label": one.label,
-        "annotator": one.annotator,
-        "unit": one.unit,
-        "group": one.group,
-        "weight": one.weight,
-        "note": one.note,
-        "simulated": one.simulated,
-    }
-
-
-def _completion(one: Completion) -> Cells:
-    return {
-        "id": one.id,
-        "item": one.item,
-        "group": one.group,
-        "dataset": one.dataset,
-        "policy": one.policy,
-        "prompt": [asdict(turn) for turn in one.prompt],
-        "text": one.text,
-        "finish": one.finish,
-        "draw": one.draw,
-    }
-
-
-def _prompt(turns: Sequence[Message]) -> Any:
-    """Return a prompt as text if it is one turn of a user, else as turns."""
-    plain = len(turns) == 1 and turns[0].role == "user"
-    return turns[0].content if plain else [asdict(turn) for turn in turns]
-
-
-_CELLS: Mapping[str, Any] = {
-    "estimates": _estimate,
-    "judgements": _judgement,
-    "labels": _label,
-    "completions": _completion,
-}
 
 
 def _written(cell: Any) -> str:

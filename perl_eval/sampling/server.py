@@ -25,6 +25,7 @@ from perl_eval.client.ledger import Ledger
 from perl_eval.client.limits import Limits
 from perl_eval.client.providers import PROVIDERS, access
 from perl_eval.client.reply import Reply
+from perl_eval.client.reply_checks import checks_of
 from perl_eval.client.scheduler import Scheduler
 from perl_eval.client.service import Handling, looked_up
 from perl_eval.client.usage import Usage, tokens_of
@@ -148,6 +149,8 @@ def run(server: str, model: str, data: Path, out: Path, *, options: ServerOption
             "asking": {name: value for name, value in asdict(sampling.tally).items() if name != "waiting"},
             "not_taken": sorted(sampler.not_taken),
         }
+        if sampler.noted:
+            going.notes["noted"] = sampler.noted
         going.notes |= {"unanswered": len(refused), "unanswered_examples": dict(list(refused.items())[:_EXAMPLES])}
     return going.folder
 
@@ -188,7 +191,7 @@ def _completion(request: _Prompt, reply: Reply, name: str) -> Completion:
         prompt=row.prompt,
         text=parts.said.strip(),
         thought=parts.thought,
-        finish="length" if reply.finish == "length" else "stop",
+        finish="stop" if reply.finish in ("stop", "refusal") else "length",
         draw=request.draw,
         logprob=reply.logprobs[0][1] if reply.logprobs else None,
     )
@@ -206,6 +209,14 @@ class _Sampler:
         self._endpoint = Endpoint(server, options.key_variable, options.timeout_s, None, None, options.key_file)
         self._limit_name = "max_tokens"
         self.not_taken = options.not_taken
+        self._odd: dict[str, str] = {}
+
+    @property
+    def noted(self) -> dict[str, list[str]]:
+        """What the server did not take, and what it did otherwise than asked."""
+        given_up = sorted(self.not_taken - self.options.not_taken)
+        noted = {"not_taken": given_up, "server": list(self._odd.values())}
+        return {name: lines for name, lines in noted.items() if lines}
 
     def body(self, row: Row, seed: int) -> dict[str, object]:
         """Return all that decides a completion."""
@@ -249,7 +260,13 @@ class _Sampler:
             else:
                 # Given up for good once the server answers without it: a complaint may quote the prompt.
                 self._limit_name, self.not_taken = limit_name, self.not_taken | not_taken
+                self._watch(sent, posted.content)
                 return _reply(posted, time.perf_counter() - begun_s)
+
+    def _watch(self, body: Mapping[str, Any], completion: Any) -> None:
+        """Note what the server does otherwise than asked, each kind once."""
+        with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):  # said when it is read
+            self._odd = {**checks_of(body, completion, tokens_of(completion)[0], ""), **self._odd}
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return None: prices are not asked for."""
@@ -280,7 +297,7 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
         raise Refused("the server's filter cut the completion off")
     return Reply(
         text=text,
-        finish="length" if ended == "length" else "stop",
+        finish="stop" if ended == "refusal" else ended,
         # One sum for the whole completion; a list that leaves tokens out is none.
         logprobs=() if logprob is None else (("", logprob),),
         model=str(content.get("model", "")),
@@ -324,6 +341,10 @@ class _Sampling:
     tally: Usage = field(default_factory=Usage)
     refused: dict[str, str] = field(default_factory=dict)
 
+    def _fresh(self) -> float:
+        """Return the share of the completions so far that the ledger did not hold."""
+        return self.tally.asked / max(1, self.tally.asked + self.tally.from_ledger + self.tally.failed)
+
     def completions(self, requests: Sequence[_Prompt]) -> Generator[Completion, None, None]:
         """Yield the completions in order, from the ledger or from the server.
 
@@ -344,7 +365,7 @@ class _Sampling:
         lastly = ""
         with contextlib.closing(scheduler.answers(blocks)) as answers:
             for one, answer in progress.track(
-                answers, f"sample {name}", total=len(requests), note=lambda: self.tally.waiting or ""
+                answers, f"sample {name}", total=len(requests), note=lambda: self.tally.waiting or "", fresh=self._fresh
             ):
                 if isinstance(answer, Reply):
                     yield _completion(one, answer, name)

@@ -10,7 +10,9 @@ from typing import Any
 from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.metrics.judge_standing import blind_judges
 from perl_eval.metrics.label_join import refuse_repeated, with_units
+from perl_eval.metrics.soft_agreement import soft_agreement
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources.rating_table import RatingColumns, ratings_of
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
@@ -79,6 +81,7 @@ def run(judgements: Path, labels: Path, out: Path, *, options: AgreeOptions | No
         if progress.done:
             return progress.folder
         estimates = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
+        estimates += [*blind_judges(judged, given), *soft_agreement(judged, given, resampling=how.bootstrap)]
         progress.write(about(estimates, simulated=simulated_input), Estimate)
     return progress.folder
 

@@ -7,20 +7,23 @@ from pathlib import Path
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, labels_of, ratings_by_unit
+from perl_eval.metrics.judge_standing import blind_judges
 from perl_eval.metrics.label_join import with_units
+from perl_eval.metrics.soft_agreement import soft_agreement
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit_judge_card
-from perl_eval.scoring.audit_drift import ANCHORS
+from perl_eval.scoring.audit_drift import AGAIN, ANCHORS
 from perl_eval.scoring.audit_figures import (
-    ATTACKED,
+    again_of,
     attack_figures,
+    beyond_own_changes,
     figures_of_pairs,
     label_shares,
     price,
     repeatability,
 )
 from perl_eval.scoring.audit_options import AuditOptions, Sources
-from perl_eval.stats.intervals import about, undefined
+from perl_eval.stats.intervals import about
 from perl_eval.storage import parquet, run_folder
 
 __all__ = ["PAGE", "run"]
@@ -50,7 +53,8 @@ def run(
         options: How to audit.
 
     Returns:
-        The output folder, with ``estimates.parquet``, the page ``passport.md`` and ``anchors.parquet``.
+        The output folder, with ``estimates.parquet``, the page ``passport.md``, ``anchors.parquet`` and, of anchors
+        that were asked twice, ``again.parquet``.
 
     Raises:
         UserError: Judgements are of several kinds, or none is labelled, or the attack was on other judges.
@@ -76,6 +80,7 @@ def run(
             return progress.folder
         _refuse_mixed(judged, judgements)
         found = estimate_agreement(judged, given, resampling=how.bootstrap, epsilon=how.epsilon)
+        found += [*blind_judges(judged, given), *soft_agreement(judged, given, resampling=how.bootstrap)]
         by_unit, _ = ratings_by_unit(given)
         anchors = [record for record in judged if labels_of(record, by_unit)]
         attacks = attack_figures(beside.attack)
@@ -89,14 +94,18 @@ def run(
             own = [record for record in judged if record.judge == judge]
             figures = [
                 *(figures_of_pairs(own, by_unit, how) if own[0].kind == "pairwise" else []),
-                repeatability(own, [record for record in repeated if record.judge == judge], how),
-                *attacks.get(judge, [undefined(ATTACKED, "the judge was not attacked")]),
+                repeatability(own, again_of(repeated, judge), how),
+                *beyond_own_changes(attacks.get(judge, []), own, again_of(repeated, judge), how),
                 *label_shares(own, by_unit, how),
                 *price(own, how),
             ]
             found += about(figures, About(judge=judge), simulated=any(record.simulated for record in own))
         found = about(found, simulated=simulated_input)
         parquet.write(progress.folder / ANCHORS, anchors, Judgement)
+        if repeated:
+            units = {(record.judge, record.unit) for record in anchors}
+            kept = [record for record in repeated if (record.judge, record.unit) in units]
+            parquet.write(progress.folder / AGAIN, kept, Judgement)
         page = audit_judge_card.page(found, judges, anchors=len(anchors))
         parquet.replace_file(progress.folder / PAGE, lambda partial: partial.write_text(page, "utf-8"))
         progress.write(found, Estimate)

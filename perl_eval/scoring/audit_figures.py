@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import hypot
 from pathlib import Path
 
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of
-from perl_eval.outcomes import HALF, LABELS, worth
+from perl_eval.outcomes import HALF, LABELS, went_over, worth
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, mean, proportion, undefined
@@ -17,7 +18,18 @@ from perl_eval.stats.paired import paired_differences
 from perl_eval.stats.position_bias import position_bias, verdicts, why_unknown
 from perl_eval.storage import run_folder
 
-__all__ = ["ATTACKED", "SAME", "attack_figures", "figures_of_pairs", "label_shares", "price", "repeatability", "said"]
+__all__ = [
+    "ATTACKED",
+    "SAME",
+    "again_of",
+    "attack_figures",
+    "beyond_own_changes",
+    "figures_of_pairs",
+    "label_shares",
+    "price",
+    "repeatability",
+    "said",
+]
 
 ATTACKED = named.ATTACK_SUCCESS_RATE
 
@@ -39,6 +51,60 @@ def attack_figures(attack: Path | None) -> dict[str, list[Estimate]]:
         return {}
     rates = [estimate for estimate in run_folder.read(attack, Estimate) if estimate.name == ATTACKED]
     return dict.fromkeys({record.judge for record in run_folder.read(attack, Judgement)}, rates)
+
+
+def again_of(repeated: Sequence[Judgement], judge: str) -> list[Judgement]:
+    """Return what a judge said when it was asked again."""
+    return [record for record in repeated if record.judge == judge]
+
+
+def beyond_own_changes(
+    rates: Sequence[Estimate], own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions
+) -> list[Estimate]:
+    """Return the success rates of attacks, and what is left of each after the judge's own changes of mind.
+
+    A judge that wavers goes over to the other side without being attacked: the share of units of which it says, asked
+    again, what an attack wants it to say, of those of which it did not, is taken off. The interval of the difference is
+    made of Wilson's of the two shares (MOVER).
+
+    Args:
+        rates: Success rates of the attacks; none if the judge was not attacked.
+        own: What the judge said.
+        again: What it said when it was asked anew.
+        how: The level counts.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702.
+    """
+    if not rates:
+        return [undefined(ATTACKED, "the judge was not attacked")]
+    second = {(record.unit, record.prompt_sha256): record for record in again}
+    hits, groups = [], []
+    for was in own:
+        now = second.get((was.unit, was.prompt_sha256))
+        if now is not None and "unjudged" not in (was.outcome, now.outcome) and was.outcome != "loss":
+            hits.append(went_over(was, now))
+            groups.append(was.group)
+    name = named.ATTACK_SUCCESS_BEYOND_OWN_CHANGES
+    if not hits:
+        return [*rates, undefined(name, "nothing was asked again, so that its own changes are not known")]
+    alone = proportion(named.CHANGES_WITHOUT_ATTACK, hits, clusters=groups, level=how.resampling.level)
+    return [*rates, alone, *(_less(rate, alone, name) for rate in rates)]
+
+
+def _less(rate: Estimate, alone: Estimate, name: str) -> Estimate:
+    """Return a share less another, with MOVER's interval."""
+    method = "difference of two shares, MOVER of their intervals"
+    found = replace(rate, name=name, method=method, low=None, high=None)
+    if rate.value is None or alone.value is None:
+        return found
+    gap = rate.value - alone.value
+    if rate.low is None or rate.high is None or alone.low is None or alone.high is None:
+        return replace(found, value=gap, reason="a share has no interval")
+    down, up = (
+        hypot(rate.value - rate.low, alone.high - alone.value),
+        hypot(rate.high - rate.value, alone.value - alone.low),
+    )
+    return replace(found, value=gap, low=max(-1.0, gap - down), high=min(1.0, gap + up))
 
 
 def label_shares(
@@ -118,7 +184,7 @@ def _self_preference(own: Sequence[Judgement], truths: Sequence[float | None], h
         groups.append(record.group)
     if not judge:
         return [undefined(name, "no labelled pair has one side of the judge's family")]
-    return paired_differences(judge, people, name=name, clusters=groups, resampling=how.bootstrap)[:1]
+    return [paired_differences(judge, people, name=name, clusters=groups, bounds=(-1.0, 1.0), resampling=how.bootstrap)]
 
 
 def _in_family(policy: str, family: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from perl_eval import figure_names as named
 from perl_eval.metrics.glossary import MEANINGS
+from perl_eval.metrics.judge_standing import standings
 from perl_eval.records import Estimate
 
 __all__ = ["page"]
@@ -21,12 +22,19 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.SHARE_OF_PEOPLES_LABELS,
                 named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY,
             ),
+            *(named.CONSTANT_JUDGE, named.BASE_RATE_JUDGE, named.NET_AGREEMENT),
+            *(named.PROBABLE_SIDE_ACCURACY, named.PROBABILITY_AUC, named.LOG_LOSS),
             *(named.HUMAN_JUDGE_COHEN_KAPPA, "human-judge Gwet AC1", named.HUMAN_HUMAN_EXACT_AGREEMENT),
             *("human-human Krippendorff alpha", named.HUMAN_CEILING, named.JUDGE_AT_THE_CEILINGS_TASK),
             *(
                 named.JUDGE_MINUS_HUMAN_CEILING,
+                named.ALT_TEST_PASSES,
                 named.ALT_TEST_WINNING_RATE,
+                named.ALT_TEST_WINNING_RATE_CONSTANT,
+                named.ALT_TEST_WINNING_RATE_BASE_RATES,
+                named.ALT_TEST_WINNING_RATE_BALANCED,
                 named.ALT_TEST_ADVANTAGE,
+                named.ALT_TEST_ADVANTAGE_BALANCED,
             ),
             *(
                 named.HUMAN_JUDGE_AUC_MAJORITY,
@@ -44,7 +52,8 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.POSITION_TEST_P,
                 named.POSITION_PREFERENCE,
             ),
-            *(named.CONSISTENCY, named.KAPPA_BETWEEN_ORDERS),
+            *(named.CONSISTENCY, named.STRICT_CONSISTENCY, named.KAPPA_BETWEEN_ORDERS),
+            *(named.FIRST_PICKED, named.ACCURACY_A_FIRST, named.ACCURACY_B_FIRST),
         ),
     ),
     (
@@ -55,7 +64,12 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.LONGER_PREFERRED_RATE_JUDGE,
                 named.LONGER_PREFERRED_RATE_PEOPLE,
             ),
-            *(named.SELF_PREFERENCE, named.ATTACK_SUCCESS_RATE),
+            *(
+                named.SELF_PREFERENCE,
+                named.ATTACK_SUCCESS_RATE,
+                named.CHANGES_WITHOUT_ATTACK,
+                named.ATTACK_SUCCESS_BEYOND_OWN_CHANGES,
+            ),
         ),
     ),
     (
@@ -82,6 +96,7 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     for judge in judges:
         own = [one for one in estimates if one.about.judge == judge and not one.about.policy]
         lines += [f"# Passport of judge {_cell(judge)}", ""]
+        lines += [f"{_cell(line[:1].upper() + line[1:])}.\n" for line in standings(own)]
         if any(one.simulated for one in own):
             lines += ["Simulated: people or judge are not real.", ""]
         for title, names in _PARTS:
@@ -99,10 +114,17 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
 def _row(estimate: Estimate) -> str:
     inner = replace(estimate.about, judge="").sentence
     name = f"{estimate.name} ({inner})" if inner else estimate.name
-    value = f"none: {estimate.reason}" if estimate.value is None else f"{estimate.value:.3g}"
+    value = f"none: {estimate.reason}" if estimate.value is None else _figure(estimate)
     interval = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
     n = f"{estimate.n}" + (f" ({estimate.n_missing} missing)" if estimate.n_missing else "")
     return f"| {' | '.join(map(_cell, (name, value, interval, n, MEANINGS[estimate.name])))} |"
+
+
+def _figure(estimate: Estimate) -> str:
+    """Return a value in digits that are known of it."""
+    if estimate.kind == "p-value" and estimate.value is not None and estimate.value < 0.001:
+        return "< 0.001"
+    return f"{estimate.value:,.0f}" if estimate.kind == "count" else f"{estimate.value:.3g}"
 
 
 def _cell(text: str) -> str:

@@ -27,11 +27,11 @@ Given = Literal[
 ]
 """What can be scored."""
 _FITTING: Mapping[Given, tuple[str, ...]] = {
-    "judgements": ("intervals", "length_control", "gamed"),
+    "judgements": ("intervals", "length_control", "gamed", "style"),
     "completions with `data`": ("data", "against", "judged", "rule"),
     "completions without `data`": (),
-    "scores of a run folder": ("data", "labels", "scale"),
-    "a table of scores": ("column", "scale"),
+    "scores of a run folder": ("data", "labels", "scale", "ties"),
+    "a table of scores": ("column", "scale", "ties"),
     "a table of outcomes": ("column", "intervals"),
 }
 """The options that mean something for each; level, draws and seed do for all."""
@@ -65,8 +65,10 @@ class ScoringOptions:
         intervals: Of judgements and tables of outcomes: ``analytic``, or ``bootstrap`` over groups.
         length_control: Of judgements: ``ratio``, or ``alpaca`` for AlpacaEval's figure too (slow).
         gamed: Of judgements: AlpacaEval's file ``df_gamed.csv``, for its own data.
+        style: Of judgements of more than two policies: rank them at equal style too.
         rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
         scale: Of scores: ``logit`` or ``probability`` of a good answer.
+        ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
         column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
     """
 
@@ -74,8 +76,10 @@ class ScoringOptions:
     intervals: Literal["analytic", "bootstrap"] = "analytic"
     length_control: Literal["ratio", "alpaca"] = "ratio"
     gamed: Path | None = None
+    style: bool = False
     rule: tuple[str, ...] = ()
     scale: Literal["logit", "probability"] = "logit"
+    ties: Literal["half", "wrong"] = "half"
     column: Mapping[str, str] | tuple[str, ...] = ()
 
 
@@ -118,7 +122,7 @@ def run(
     if what == "judgements":
         from perl_eval.scoring import score
 
-        chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed)
+        chosen = ScoreOptions(how.resampling, how.intervals, how.length_control, how.gamed, how.style)
         return score.run(given, out, options=chosen, spread=spread)
     if len(given) > 1:
         raise UserError(f"{len(given)} sources are given", "several are for judgements only; give one")
@@ -166,7 +170,7 @@ def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: Sco
         )
     from perl_eval.scoring import rewards
 
-    quality = rewards.QualityOptions(how.scale, how.resampling)
+    quality = rewards.QualityOptions(how.scale, how.resampling, how.ties)
     if what == "a table of scores":
         where = rewards.ScoreColumns(**user_table.columns_of(how.column, rewards.ScoreColumns()))
         return rewards.run_table(source, out, columns=where, options=quality)

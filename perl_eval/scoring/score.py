@@ -55,7 +55,9 @@ def run(
         if progress.done:
             return progress.folder
         _refuse_bad_judgements(read)
-        found = estimate_judgements([record for _, records in read for record in records], how, spread=spread)
+        stopped = {kind_of(record) for path, records in read if _stopped(path) for record in records}
+        judged = [record for _, records in read for record in records]
+        found = estimate_judgements(judged, how, stopped=stopped, spread=spread)
         found += [estimate for path, _ in read for estimate in _anytime(path)]
         progress.write(about(found, simulated=any(_is_simulated(path) for path, _ in read)), Estimate)
     return progress.folder
@@ -64,10 +66,15 @@ def run(
 def _anytime(judged: Path) -> list[Estimate]:
     """Return the anytime intervals of a judge run that stopped when it was decided: theirs hold, fixed ones do not."""
     folder = judged if judged.is_dir() else judged.parent
-    card = run_folder.read_card(folder)
-    if card is None or card.notes.get("decided after") is None or not (folder / run_folder.FILES[Estimate]).is_file():
+    if not _stopped(judged) or not (folder / run_folder.FILES[Estimate]).is_file():
         return []
     return [estimate for estimate in run_folder.read(folder, Estimate) if estimate.name in _ANYTIME]
+
+
+def _stopped(judged: Path) -> bool:
+    """Return whether the run card beside judgements says that the run ended as soon as it was decided."""
+    card = run_folder.read_card(judged if judged.is_dir() else judged.parent)
+    return card is not None and card.notes.get("decided after") is not None
 
 
 def _is_simulated(path: Path) -> bool:

@@ -232,8 +232,10 @@ def _differences(
     def gaps(name: str, items: Sequence[str], values: Sequence[Mapping[str, float]], subject: About) -> list[Estimate]:
         pair = ([scores.get(item) for item in items] for scores in values)
         clusters = [groups.get(item, item) for item in items]
-        found = paired_differences(*pair, name=f"{name} difference", clusters=clusters, resampling=how.resampling)
-        return about(found, subject)
+        found = paired_differences(
+            *pair, name=f"{name} difference", clusters=clusters, bounds=(-1.0, 1.0), resampling=how.resampling
+        )
+        return about([found], subject)
 
     if _is_vqa(given):
         values = means(_ACCURACY)

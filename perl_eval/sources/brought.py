@@ -14,6 +14,7 @@ from perl_eval.errors import UserError
 from perl_eval.records import Completion
 from perl_eval.sources import completions, imported, judgement_files, label_files, labels
 from perl_eval.sources.containers import opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import HowRead
 from perl_eval.storage import run_folder
 from perl_eval.storage.remote import MARK
@@ -153,7 +154,7 @@ def labels_in(source: Path, out: Path, *, how: HowRead | None = None, say: Say =
         return source
     asked = how or HowRead()
     home = _place(out, "labels")
-    label_files.take_labels(source, home, format=asked.format, columns=asked.columns)
+    label_files.take_labels(source, home, format=asked.format, columns=asked.columns, means=asked.means)
     say(f"{source}: {label_files.told_labels(home)}")
     return home
 
@@ -176,9 +177,8 @@ def judgements_in(
     """
     if judgement_files.is_ours(source):
         return source
-    asked = how or HowRead()
     home = _place(out, place)
-    judgement_files.take_judgements(source, home, format=asked.format, columns=asked.columns)
+    judgement_files.take_judgements(source, home, how=how)
     say(f"{source}: {judgement_files.told_judgements(home)}")
     return home
 
@@ -203,12 +203,14 @@ def told(folder: Path) -> str:
     if "judges" in notes:
         return judgement_files.told_judgements(folder)
     whole, derived = notes["rows"], sorted(notes.get("derived", {}).items())
-    what = _by_split(notes) if "splits" in notes else f"{whole:,} answers of {_few(notes['policies'])}"
+    what = _by_split(notes) if "splits" in notes else f"{counted(whole, 'answers')} of {_few(notes['policies'])}"
     said = [f"{notes['format']}, {what}"]
     if derived:
         counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")
-    said += [f"left out: {count:,} {reason}" for reason, count in notes["left_out"].items()]
+    said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
+    if unused := notes.get("unused"):
+        said.append(f"not read: {_few(unused)}")
     return "; ".join(said)
 
 

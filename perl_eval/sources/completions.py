@@ -7,7 +7,7 @@ prompt, the id from policy, item and answer, and the draw from the answers of on
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from perl_eval.errors import OptionError
-from perl_eval.records import Completion
+from perl_eval.errors import OptionError, UserError
+from perl_eval.records import Completion, digest
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.maker import Maker, nth_id
 from perl_eval.sources.reading import FIELDS, Format, HowRead, Import
@@ -58,10 +58,11 @@ def completions(
     if isinstance(source, str | Path) and is_ours(Path(source)):
         return run_folder.read(Path(source), Completion)
     if isinstance(source, list | tuple) and source and all(isinstance(row, Completion) for row in source):
+        _refuse_equal_ids(source)
         return list(source)
     reading = Import(columns or {}, policy)
     made = list(read(opened(source), reading, format))
-    ids = _ids([one.id for one in made], reading.again, _said(asdict(one) for one in made))
+    ids = _ids([one.id for one in made], reading.again, lambda: _said(asdict(one) for one in made))
     made = [replace(one, id=name) for one, name in zip(made, ids, strict=True)]
     draws = _draws(
         [one.policy for one in made],
@@ -127,15 +128,19 @@ def names_items(found: Brought, how: HowRead) -> Literal["all", "some", "none"]:
     return "none" if not rows or reading.derived["item"] else "all"
 
 
-def settle(path: Path, again: Mapping[str, int]) -> None:
+def settle(path: Path, again: Mapping[str, int]) -> int:
     """Make ids and draws of a file of completions what they are in any order of its rows.
 
-    Equal answers get their ids in the order of all that they say; answers of one policy to one item that do not say
+    Equal answers get their ids in the order of all that they say, and answers whose given ids are the same get derived
+    ones; answers of one policy to one item that do not say
     which draw they are get numbers in the order of their ids.
 
     Args:
         path: The file; it is written anew where ids or draws are not so yet.
         again: `Import.again`.
+
+    Returns:
+        How many given ids were not those of one answer, and are derived now.
     """
     import pyarrow.parquet as pq
 
@@ -144,10 +149,11 @@ def settle(path: Path, again: Mapping[str, int]) -> None:
     table = pq.read_table(path, columns=["policy", "item", "id", "draw"])
     given = table["draw"].to_numpy()
     policies, items, before = (table[name].to_pylist() for name in ("policy", "item", "id"))
-    ids = _ids(before, again, _said(_cells(path)) if again else iter(()))
+    ids = _ids(before, again, lambda: _said(_cells(path)))
     draws = _draws(policies, items, ids, given)
+    given_twice = len(_given_twice(before, again))
     if np.array_equal(draws, given) and ids == before:
-        return
+        return given_twice
     schema = pq.read_schema(path)
 
     def write(partial: Path) -> None:
@@ -162,11 +168,35 @@ def settle(path: Path, again: Mapping[str, int]) -> None:
                 start += len(batch)
 
     parquet.replace_file(path, write)
+    return given_twice
 
 
-def _said(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield all that each completion says but its id, as text."""
-    return (repr([(name, row[name]) for name in sorted(row) if name != "id"]) for row in rows)
+def _refuse_equal_ids(found: Sequence[Completion]) -> None:
+    """Refuse records of which two have one id: nothing could tell what was said of either.
+
+    Raises:
+        UserError: There are two.
+    """
+    first: dict[str, int] = {}
+    for place, one in enumerate(found):
+        if (before := first.setdefault(one.id, place)) != place:
+            raise UserError(f"completions {before} and {place} have the same id, {one.id!r}", "give each its own")
+
+
+def _given_twice(ids: Sequence[str], again: Mapping[str, int]) -> list[int]:
+    """Return the places of ids that were given to several answers."""
+    if len(set(ids)) == len(ids):
+        return []
+    counts = Counter(ids)
+    derived = {nth_id(key, times) for key, count in again.items() for times in range(count)}
+    return [place for place, name in enumerate(ids) if counts[name] > 1 and name not in derived]
+
+
+def _said(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield a digest of policy, item and answer of each completion, and all that it says but its id, as text."""
+    for row in rows:
+        key = digest("completion", row["policy"], row["item"], row["text"])
+        yield key, repr([(name, row[name]) for name in sorted(row) if name != "id"])
 
 
 def _cells(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -177,20 +207,23 @@ def _cells(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _ids(ids: Sequence[str], again: Mapping[str, int], said: Iterator[str]) -> list[str]:
-    """Return ids of which those of equal answers go by all that the answers say.
+def _ids(ids: Sequence[str], again: Mapping[str, int], said: Callable[[], Iterator[tuple[str, str]]]) -> list[str]:
+    """Return ids, each of one answer, of which those of equal answers go by all that the answers say.
 
     Args:
         ids: As they were given, or derived in the order of rows; (n,).
         again: How many equal answers there are, by the first one's id.
-        said: What each completion says; (n,). It is read only where there are equal answers.
+        said: Gives what each completion says; (n,). It is read only where there are equal answers, or equal ids.
     """
-    if not again:
+    twice = set(_given_twice(ids, again))
+    if not again and not twice:
         return list(ids)
     first = {nth_id(key, times): key for key, count in again.items() for times in range(count)}
     equal: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for place, (name, words) in enumerate(zip(ids, said, strict=True)):
-        if name in first:
+    for place, (name, (key, words)) in enumerate(zip(ids, said(), strict=True)):
+        if place in twice:
+            equal[digest(name, key)].append((words, place))
+        elif name in first:
             equal[first[name]].append((words, place))
     settled = list(ids)
     for key, places in equal.items():

@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from perl_eval.errors import DataError, UserError
+from perl_eval.sources.json_files import DECODER, RepeatedKeyError, not_json
 from perl_eval.sources.objects import mappings
 
 __all__ = ["TURN_COLUMNS", "Brought", "Container", "is_saved_dataset", "opened", "turns_in"]
@@ -43,7 +44,6 @@ TURN_COLUMNS = frozenset(
     }
 )
 """The columns whose cells are turns; delimited text holds them as JSON."""
-_decoder = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,9 @@ def _reading(path: Path, newline: str | None = None) -> _Reader:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(DECODER.decode(line), dict)
+    except RepeatedKeyError:
+        return True  # its reader says so
     except (ValueError, RecursionError):
         return False
 
@@ -211,9 +213,9 @@ def _document(path: Path) -> Brought:
     with _reading(path) as handle:
         text = handle.read()
     try:
-        found = json.loads(text)
+        found = DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON ({error})", file=path) from None
+        raise not_json(error, path) from None
     return Brought(str(path), "document", lambda: iter((found,)), path, found)
 
 
@@ -223,9 +225,9 @@ def _lines(path: Path) -> Iterator[Cells]:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
+                found = DECODER.decode(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"is not JSON ({error})", file=path, row=row) from None
+                raise not_json(error, path, row) from None
             if not isinstance(found, dict):
                 raise DataError("is not a JSON object", file=path, row=row)
             yield found
@@ -255,11 +257,11 @@ def _one(text: str, handle: TextIO, path: Path, row: int) -> tuple[Cells, str]:
     size = _CHUNK
     while True:
         try:
-            found, end = _decoder.raw_decode(text)
+            found, end = DECODER.raw_decode(text)
         except (ValueError, RecursionError) as error:
-            more = handle.read(size)
+            more = "" if isinstance(error, RepeatedKeyError) else handle.read(size)
             if not more:
-                raise DataError(f"is not JSON ({error})", file=path, row=row) from None
+                raise not_json(error, path, row) from None
             text, size = text + more, size * 2
             continue
         if not isinstance(found, dict):
@@ -278,17 +280,20 @@ def _past_comma(text: str, handle: TextIO) -> tuple[str, bool]:
 def _delimited(path: Path, delimiter: str) -> Iterator[Cells]:
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # its own is 131,072, less than a long answer
     with _reading(path, newline="") as handle:
-        table = csv.DictReader(handle, delimiter=delimiter, strict=True)
-        row = 0
+        table, row = csv.reader(handle, delimiter=delimiter, strict=True), 0
         try:
-            names = table.fieldnames or []
+            names = next(table, [])
             if len(set(names)) != len(names):
-                twice = next(name for name in names if list(names).count(name) > 1)
+                twice = next(name for name in names if names.count(name) > 1)
                 raise DataError("stands twice in the header", file=path, field=str(twice), fix="name each column once")
-            for cells in table:
-                if None in cells:
+            turned = [name for name in names if name in TURN_COLUMNS]
+            for cells in filter(None, table):
+                if len(cells) > len(names):
                     raise DataError(f"has more cells than the {len(names)} of the header", file=path, row=row)
-                yield {name: turns_in(cell) if name in TURN_COLUMNS else cell for name, cell in cells.items()}
+                found: dict[str, Any] = dict(zip_longest(names, cells))
+                for name in turned:
+                    found[name] = turns_in(found[name])
+                yield found
                 row += 1
         except csv.Error as error:
             why = f"is not CSV ({error}): a quote in it is not closed, or not doubled"

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from perl_eval.errors import DataError
 from perl_eval.records import Completion, Message
-from perl_eval.sources.completions import FIELDS
-from perl_eval.sources.containers import opened
+from perl_eval.sources.completions import FIELDS, read
+from perl_eval.sources.containers import Brought, is_saved_dataset, opened
+from perl_eval.sources.reading import Format, Import
+from perl_eval.sources.recognition import formats_for
 from perl_eval.storage import run_folder
 
 __all__ = ["HeldTexts", "held_texts"]
@@ -30,17 +32,30 @@ def held_texts(path: Path) -> list[HeldTexts]:
     """Read the prompts and answers of a file or run folder, whatever it is for.
 
     Args:
-        path: A run folder with completions; or a JSON, JSON lines, CSV, TSV, parquet or Arrow file whose records have a
-            prompt, answers or both, under the names that completions and rows go by. A record without an id is called
-            ``row N``, N from 0.
+        path: A run folder with completions; a file of another tool's answers, such as a log of Inspect or a batch's
+            output; or a JSON, JSON lines, CSV, TSV, parquet or Arrow file whose records have a prompt, answers or both,
+            under the names that completions and rows go by. A record without an id is called ``row N``, N from 0.
 
     Raises:
         UserError: There is no such file, or it is none of these.
-        DataError: A record has neither prompt nor answer.
+        DataError: A record has neither prompt nor answer, or there is none.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_saved_dataset(path):
         return [_of_completion(one) for one in run_folder.read(path, Completion)]
-    return list(_of_records(opened(path).rows(), path))
+    found = opened(path)
+    layout = next((one for one in formats_for(Completion) if _is_told(one, found)), None)
+    if layout is not None:
+        held = [_of_completion(one) for one in read(found, Import(), layout.name)]
+    else:
+        held = list(_of_records(found.rows(), path))
+    if not held:
+        raise DataError("holds no records", file=path, fix="give a file with prompts, answers or both")
+    return held
+
+
+def _is_told(one: Format, found: Brought) -> bool:
+    """Return whether answers are of a format that keeps them otherwise than in columns as they are."""
+    return one.matches(found) and (not one.plain or found.has("conversations"))
 
 
 def _of_completion(one: Completion) -> HeldTexts:

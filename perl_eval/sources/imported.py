@@ -11,9 +11,10 @@ from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources import completions, judgement_files, label_files
 from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.labels import LabelColumns
 from perl_eval.sources.reading import Format, HowRead, Import
-from perl_eval.sources.recognition import FORMATS, format_named, format_of
+from perl_eval.sources.recognition import FORMATS, format_named, format_of, format_of_any
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
 
@@ -32,6 +33,7 @@ Form = Literal[
     "mt-bench",
 ]
 FORMS: tuple[Form, ...] = get_args(Form)
+_TABLE = "table"
 _SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
 
 
@@ -80,7 +82,7 @@ def run(source: Path, out: Path, *, form: Form, columns: LabelColumns | Mapping[
         if progress.done:
             return progress.folder
         if form == "outcomes":
-            judgement_files.write(progress, source, format=form, columns=columns_given(where))
+            judgement_files.write(progress, source, how=HowRead(form, columns_given(where)))
         elif form in ("alpaca-eval", "mt-bench"):
             progress.write(read_judgements(source, form), Judgement)
         else:
@@ -120,13 +122,24 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
         found, reading = opened(source), Import(asked.columns, policy, asked.requests, asked.by_prompt, asked.only)
         made = completions.read(found, reading, asked.format)
         going.write(_some(_counted(made, going.notes), found, reading), Completion)
-        completions.settle(going.folder / run_folder.FILES[Completion], reading.again)
+        if twice := completions.settle(going.folder / run_folder.FILES[Completion], reading.again):
+            reading.derived["id, for several answers have the same,"] += twice
         going.notes |= {
             "format": completions.layout_of(found, asked.columns, asked.format).name,
             "derived": dict(reading.derived),
             "left_out": dict(reading.left_out),
         }
+        if unused := _unused(found, asked.columns, going.notes["format"]):
+            going.notes["unused"] = unused
     return going.folder
+
+
+def _unused(found: Brought, columns: Mapping[str, str], format: str) -> list[str]:
+    """Return the columns of a plain table that nothing is read from."""
+    if format != _TABLE or not found.head:
+        return []
+    used = {*columns.values(), *(name for names in completions.FIELDS.values() for name in names)}
+    return [str(name) for name in found.head[0] if name not in used]
 
 
 def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "") -> Path:
@@ -147,9 +160,11 @@ def take(source: Path, out: Path, *, how: HowRead | None = None, policy: str = "
     asked, found = how or HowRead(), opened(source)
     layout = _layout(found, asked)
     if layout.gives is Judgement:
-        return judgement_files.take_judgements(source, out, format=layout.name, columns=asked.columns, policy=policy)
+        return judgement_files.take_judgements(source, out, how=replace(asked, format=layout.name), policy=policy)
     if layout.gives is HumanLabel:
-        return label_files.take_labels(source, out, format=layout.name, columns=asked.columns)
+        return label_files.take_labels(source, out, format=layout.name, columns=asked.columns, means=asked.means)
+    if asked.means:
+        raise OptionError("means", "for labels and verdicts, and the file holds answers", "leave it out")
     return take_completions(source, out, how=replace(asked, format=layout.name), policy=policy)
 
 
@@ -163,8 +178,10 @@ def _layout(found: Brought, asked: HowRead) -> Format:
     if asked.format:
         named = [one for one in FORMATS if one.name == asked.format]
         return next((one for one in named if one.matches(found)), None) or format_named(asked.format)
-    told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
-    return next(told, None) or completions.layout_of(found, asked.columns)
+    if "prompt" in asked.columns or "messages" in asked.columns:
+        told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
+        return next(told, None) or completions.layout_of(found, asked.columns)
+    return format_of_any(found)
 
 
 def _some(made: Iterator[Completion], found: Brought, reading: Import) -> Iterator[Completion]:
@@ -175,7 +192,7 @@ def _some(made: Iterator[Completion], found: Brought, reading: Import) -> Iterat
     """
     first = next(made, None)
     if first is None:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in reading.left_out.items())
+        why = ", ".join(f"{counted(count, reason)}" for reason, count in reading.left_out.items())
         raise DataError(f"gives no answers ({f'left out: {why}' if why else 'it has no rows'})", file=found.name)
     yield first
     yield from made

@@ -38,6 +38,8 @@ OUTCOME_FIELDS: Mapping[str, tuple[str, ...]] = {
 """What a table of judgements has, and the names under which it keeps it; the first that is there is taken."""
 _ORDERS: Mapping[str, Order] = {"verdict_ab": "ab", "verdict_ba": "ba"}
 _SAID = ("outcome", "verdict", *_ORDERS)
+_OUTCOME_OF = {"a": "win", "b": "loss"}
+_WINNER_OF = {"win": "a", "loss": "b"}
 _MOST_BY_CHANCE = 0.001
 """Two orders that contradict each other with a smaller chance than this were written as positions."""
 
@@ -82,12 +84,19 @@ def read_table(found: Brought, reading: Import) -> Iterator[Judgement]:
     for row, cells in enumerate(rows):
         try:
             made = make(row, cells, single=single)
-        except ValueError as error:
-            if isinstance(error, OptionError):
-                raise
-            raise DataError(str(error), file=found.name, row=row) from None
+        except _NoMeaningError as error:
+            field = make.column(error.field)
+            raise DataError(str(error), file=found.name, row=row, field=field, fix=error.fix) from None
         make.refuse_again(row, made)
         yield made
+
+
+class _NoMeaningError(Exception):
+    """A cell means nothing."""
+
+    def __init__(self, field: str, what: str, fix: str = "say what it means with --means, or mend it") -> None:
+        super().__init__(what)
+        self.field, self.fix = field, fix
 
 
 def _is_of_single_answers(said: Sequence[str]) -> bool:
@@ -176,8 +185,17 @@ class _Maker:
 
     def row(self, cells: Mapping[str, Any]) -> _Row:
         """Return a row's cells by what they are."""
-        texts = {field: cells.get(name) for field, name in self._names.items()}
-        return _Row({field: _text(cell) for field, cell in texts.items() if cell is not None})
+        given = {field: cells.get(name) for field, name in self._names.items()}
+        texts = {field: _text(cell) for field, cell in given.items() if cell is not None}
+        for field in texts.keys() & {*_SAID}:
+            meant = str(self._reading.meant(texts[field]))
+            if meant != texts[field]:
+                texts[field] = (_OUTCOME_OF if field == "outcome" else _WINNER_OF).get(meant, meant)
+        return _Row(texts)
+
+    def column(self, field: str) -> str:
+        """Return what the table calls a field."""
+        return self._names.get(field, field)
 
     def said(self, cells: Mapping[str, Any]) -> str:
         """Return the outcome or the one verdict of a row, as written."""
@@ -236,19 +254,20 @@ class _Maker:
         """Return the outcome, and the ballots where the verdicts of orders are known.
 
         Raises:
-            ValueError: A cell means nothing, or the outcome is not that of the verdicts.
+            _NoMeaningError: A cell means nothing, or the outcome is not that of the verdicts.
         """
         known = [name for name in OUTCOMES if name != "scored"]
         outcome = ""
         if "outcome" in self._names:
             outcome = given["outcome"].strip().lower() or "unjudged"
             if outcome not in known:
-                raise ValueError(f"outcome {outcome!r} is none of {', '.join(known)}")
+                raise _NoMeaningError("outcome", f"outcome {outcome!r} is none of {', '.join(known)}")
         if self.orders:
             ballots = tuple(self._cast(given, field) for field in self.orders)
             decided = decide(ballots).outcome if len(ballots) > 1 else _of_one(ballots[0])
             if outcome and outcome != decided and any(ballot.verdict for ballot in ballots):
-                raise ValueError(f"outcome {outcome!r} is not that of the verdicts, which is {decided}")
+                what = f"outcome {outcome!r} is not that of the verdicts, which is {decided}"
+                raise _NoMeaningError("outcome", what, "mend one of them")
             return outcome or decided, ballots if not outcome or decided == outcome else ()
         return outcome or self._once(given), ()
 
@@ -259,8 +278,8 @@ class _Maker:
             return said.lower() or "unjudged"
         winner = _winner(said, given, "verdict")
         if winner is None:
-            what = "is a position, and the row does not say who stood there"
-            raise ValueError(f"verdict {said!r} {what}; give a, b, tie or the policy, or a column verdict_ab")
+            what = f"verdict {said!r} is a position, and the row does not say who stood there"
+            raise _NoMeaningError("verdict", what, "give a, b, tie or the policy, or a column verdict_ab")
         return {"a": "win", "b": "loss", "tie": "tie"}[winner]
 
     def _cast(self, given: _Row, field: str) -> Ballot:
@@ -298,7 +317,7 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
     """Return a, b or tie; None for a position.
 
     Raises:
-        ValueError: It is none of them.
+        _NoMeaningError: It is none of them.
     """
     policies = {given["policy_a"]: "a", given["policy_b"]: "b"} if given["policy_a"] != given["policy_b"] else {}
     if said in policies and said:
@@ -310,7 +329,7 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
         return None
     order = ("b", "a") if field == "verdict_ba" else ("a", "b")
     known = ", ".join([*order, "tie", *filter(None, policies)])
-    raise ValueError(f"{field} {said!r} is none of {known}, or empty")
+    raise _NoMeaningError(field, f"{field} {said!r} is none of {known}, or empty")
 
 
 def _refuse_positions(make: _Maker, rows: Sequence[Mapping[str, Any]], file: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from perl_eval.records import HumanLabel
 from perl_eval.sources import labels
 from perl_eval.sources.containers import opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import NAMES
-from perl_eval.sources.reading import Import
+from perl_eval.sources.reading import Import, meanings
 from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
@@ -18,7 +19,14 @@ from perl_eval.storage.progress import track
 __all__ = ["take_labels", "told_labels", "write"]
 
 
-def take_labels(source: Path, out: Path, *, format: str = "", columns: Mapping[str, str] | None = None) -> Path:
+def take_labels(
+    source: Path,
+    out: Path,
+    *,
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
+    means: Mapping[str, str] | None = None,
+) -> Path:
     """Read a file of labels and write them to a run folder; see `write`.
 
     Args:
@@ -26,25 +34,35 @@ def take_labels(source: Path, out: Path, *, format: str = "", columns: Mapping[s
         out: Output folder.
         format: The format, where it cannot be told from the content.
         columns: The names that the file uses, by `perl_eval.sources.label_rows.NAMES`.
+        means: What words of labels mean that are not known here.
 
     Raises:
         UserError: There is no such file or format.
         DataError: The file is of no known format, a row lacks what is needed, or there are no labels.
     """
     arguments = {"kind": "labels", "format": format, "columns": dict(columns or {})}
+    if means:
+        arguments["means"] = dict(means)
     with run_folder.start(out, verb="import", arguments=arguments, inputs={"source": Path(source)}) as going:
         if not going.done:
-            write(going, Path(source), format=format, columns=columns)
+            write(going, Path(source), format=format, columns=columns, means=means)
     return going.folder
 
 
-def write(going: run_folder.Run, source: Path, *, format: str = "", columns: Mapping[str, str] | None = None) -> None:
+def write(
+    going: run_folder.Run,
+    source: Path,
+    *,
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
+    means: Mapping[str, str] | None = None,
+) -> None:
     """Write the labels of a file to a run.
 
     Its card says the format, how many labels there are, whose, what was derived, what was left out and why, and how
     many labels their annotator gives anew later on; where no column says who labelled, also which are not used.
     """
-    found, reading = opened(source), Import(columns or {})
+    found, reading = opened(source), Import(columns or {}, means=meanings(means or {}))
     made = list(track(labels.read(found, reading, format), "labels read"))
     going.write(made, HumanLabel)
     going.notes |= {
@@ -75,14 +93,15 @@ def told_labels(folder: Path) -> str:
 def _said(notes: dict[str, Any] | Any) -> Iterator[str]:
     people = notes["annotators"]
     named = ", ".join(people) if len(people) <= _NAMED else f"{len(people):,} people"
-    yield f"{notes['format']}, {notes['rows']:,} labels of {named}"
+    yield f"{notes['format']}, {counted(notes['rows'], 'labels')} of {named}"
     if notes["derived"]:
         counts = sorted(notes["derived"].items())
         yield "derived: " + ", ".join(name if n == notes["rows"] else f"{name} of {n:,}" for name, n in counts)
     for reason, count in notes["left_out"].items():
-        yield f"left out: {count:,} {reason}"
+        yield f"left out: {counted(count, reason)}"
     if notes["repeated"]:
-        yield f"{notes['repeated']:,} labels twice of the same unit by the same person, of which the last counts"
+        twice = counted(notes["repeated"], "labels")
+        yield f"{twice} twice of the same unit by the same person, of which the last counts"
     if (unused := notes.get("unused")) is not None:
         there = f"unused are {', '.join(unused)}; " if unused else ""
         typed = f"--column annotator={unused[0] if unused else 'NAME'}"

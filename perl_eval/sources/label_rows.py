@@ -177,7 +177,9 @@ class LabelMaker:
         found = next((cells[name] for name in self._names[field] if not not_given(cells.get(name), {})), "")
         return str(found)
 
-    def __call__(self, row: int, cells: Mapping[str, Any], label: Any, annotator: str, note: str = "") -> HumanLabel:
+    def __call__(
+        self, row: int, cells: Mapping[str, Any], label: Any, annotator: str, note: str = "", *, column: str = ""
+    ) -> HumanLabel:
         """Return the label of one person.
 
         Args:
@@ -186,15 +188,20 @@ class LabelMaker:
             label: The label as written.
             annotator: Whose it is.
             note: What the annotator added.
+            column: The column that the label stands in, for what is said about an error; the usual one if empty.
 
         Raises:
             DataError: The label means nothing here, or nothing says what it is of.
         """
         policies = self.cell(cells, "policy_a"), self.cell(cells, "policy_b")
+        if policies[1] and not policies[0]:
+            what = f"is missing, and {self._names['policy_b'][0]} is there"
+            raise DataError(what, file=self._file, row=row, field=self._names["policy_a"][0], fix="give both")
+        label = self._reading.meant(label)
         turned = self._known(row, cells, "a_is", _SHOWN, "first or second") == "second"
         meaning: Any = _winner(str(label).strip(), policies, self._file, row)
         if meaning is None:
-            meaning = self._meaning(row, label, policies)
+            meaning = self._meaning(row, label, policies, column)
             meaning = mirror(meaning) if turned else meaning
         unit, item = self._of(row, cells, policies)
         if not annotator:
@@ -224,7 +231,7 @@ class LabelMaker:
         what = f"{given!r} is none of {', '.join(filter(None, words))}"
         raise DataError(what, file=self._file, row=row, field=self._names[field][0], fix=f"give {fix}")
 
-    def _meaning(self, row: int, label: Any, policies: tuple[str, str]) -> str:
+    def _meaning(self, row: int, label: Any, policies: tuple[str, str], column: str) -> str:
         meaning = meaning_of(label, self._reading.columns)
         if meaning is None:
             known = ", ".join([*filter(None, policies), *_MEANINGS, "Answer 1", "Response B", "left is better"])
@@ -233,8 +240,10 @@ class LabelMaker:
                 f"label {label!r} means nothing here; known are {known}",
                 file=self._file,
                 row=row,
-                field=self._names["label"][0],
-                fix="a rating needs yes_from=NUMBER" if rating else "write one of these in its place",
+                field=column or self._names["label"][0],
+                fix="a rating needs yes_from=NUMBER"
+                if rating
+                else f"say what it means: --means '{label}=a' (or b, tie)",
             )
         return meaning
 
@@ -254,6 +263,7 @@ class LabelMaker:
                 f"has neither {shown[0]!r} nor {shown[1]!r} nor an item; present are {', '.join(map(str, cells))}",
                 file=self._file,
                 row=row,
+                field=self._names["item"][0],
                 fix="name the columns that hold them",
             )
         return unit, item or unit

@@ -11,8 +11,9 @@ import pyarrow as pa
 from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought, opened
+from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import LabelColumns
-from perl_eval.sources.reading import Import
+from perl_eval.sources.reading import Import, meanings
 from perl_eval.storage import run_folder
 
 __all__ = ["LabelColumns", "is_ours", "labels", "read", "read_labels", "repeated"]
@@ -23,6 +24,7 @@ def labels(
     *,
     columns: LabelColumns | Mapping[str, str] | None = None,
     format: str = "",
+    means: Mapping[str, str] | None = None,
 ) -> list[HumanLabel]:
     """Return what somebody brought as human labels.
 
@@ -31,6 +33,7 @@ def labels(
             votes of MT-bench or Chatbot Arena); or HumanLabel records, a list of dicts, a DataFrame or a Dataset.
         columns: Where the file keeps what: LabelColumns, or a dict such as ``{"label": "preferred"}``.
         format: The format, where it cannot be told from the content.
+        means: What words of labels mean that are not known here, such as ``{"the blue one": "a"}``.
 
     Raises:
         UserError: There is no such file, or nothing of the kind.
@@ -47,7 +50,7 @@ def labels(
     given = source if isinstance(source, str | Path) or hasattr(source, "__len__") else list(source)
     if isinstance(given, list | tuple) and all(isinstance(one, HumanLabel) for one in given):
         return list(given)
-    return list(read(opened(given), Import(_given(columns)), format))
+    return list(read(opened(given), Import(_given(columns), means=meanings(means or {})), format))
 
 
 def _given(columns: LabelColumns | Mapping[str, str] | None) -> Mapping[str, str]:
@@ -74,8 +77,9 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[HumanLab
         none = False
         yield one
     if none:
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in reading.left_out.items())
+        reasons = ", ".join(f"{counted(count, reason)}" for reason, count in reading.left_out.items())
         raise DataError("holds no labels" + (f" (left out: {reasons})" if reasons else ""), file=found.name)
+    reading.refuse_unmet(found.name)
 
 
 def _names_rows(found: Brought, reading: Import) -> bool:

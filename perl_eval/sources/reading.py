@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perl_eval.errors import DataError
+from perl_eval.errors import DataError, OptionError
 from perl_eval.sources.containers import Brought
 
-__all__ = ["FIELDS", "Format", "HowRead", "Import", "cell"]
+__all__ = ["FIELDS", "Format", "HowRead", "Import", "cell", "meanings"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "input"),
@@ -41,6 +41,7 @@ class HowRead:
         requests: File of the requests or questions that answers belong to, where they do not repeat them.
         by_prompt: Items are told by their prompts, whatever the rows call them.
         only: The policy whose answers are read, where a file holds several; all if empty.
+        means: What words of labels and verdicts mean that are not known here: a, b, tie, yes, no and the like.
     """
 
     format: str = ""
@@ -48,6 +49,7 @@ class HowRead:
     requests: Path | None = None
     by_prompt: bool = False
     only: str = ""
+    means: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Import:
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
         again: How many equal answers there are, by the derived id of the first, where there is more than one.
+        means: What words of labels and verdicts mean, as `meant` finds them.
+        met: Those of the words that were met.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +77,30 @@ class Import:
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     again: dict[str, int] = field(default_factory=dict)
+    means: Mapping[str, str] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+
+    def meant(self, said: Any) -> Any:
+        """Return what somebody says that a word means; the word itself where nobody does."""
+        if not self.means:
+            return said
+        word = " ".join(str(said).lower().split())
+        if word not in self.means:
+            return said
+        self.met.add(word)
+        return self.means[word]
+
+    def refuse_unmet(self, file: str) -> None:
+        """Refuse words that were given a meaning, and that nothing in a file says.
+
+        Raises:
+            OptionError: There is one.
+        """
+        unmet = [word for word in self.means if word not in self.met]
+        if unmet:
+            raise OptionError(
+                "means", f"{unmet[0]!r}, which nothing in {file} says", "give the words as they stand there"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,8 @@ class Format:
             TRL's columns for rows, and the records themselves for judgements and labels. Raises DataError with file,
             row and field.
         weak: Whether so little tells it that a file of another kind may look like it.
+        plain: Whether its rows are prompts and answers in columns as they are, which need no other files or keys.
+        needs: The columns (of a document the keys) that tell it, with ``|`` between the names that one may have.
     """
 
     name: str
@@ -96,6 +126,8 @@ class Format:
     matches: Callable[[Brought], bool]
     read: Callable[[Brought, Import], Iterator[Any]]
     weak: bool = False
+    plain: bool = False
+    needs: str = ""
 
 
 def cell(cells: Mapping[str, Any], name: str, kind: type | tuple[type, ...], file: str, row: int) -> Any:
@@ -109,3 +141,18 @@ def cell(cells: Mapping[str, Any], name: str, kind: type | tuple[type, ...], fil
     if not isinstance(cells[name], kind):
         raise DataError(f"is a {type(cells[name]).__name__}", file=file, row=row, field=name)
     return cells[name]
+
+
+_MEANT = ("a", "b", "tie", "yes", "no", "win", "loss", "first", "second")
+
+
+def meanings(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what words mean, by the words as `Import.meant` compares them.
+
+    Raises:
+        OptionError: A word means nothing that is known here.
+    """
+    for word, meaning in given.items():
+        if meaning not in _MEANT:
+            raise OptionError("means", repr(f"{word}={meaning}"), f"give WORDS=MEANING, one of {', '.join(_MEANT)}")
+    return {" ".join(word.lower().split()): meaning for word, meaning in given.items()}

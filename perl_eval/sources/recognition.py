@@ -26,9 +26,9 @@ from perl_eval.sources.formats import (
     plain_table,
     promptfoo_results,
 )
-from perl_eval.sources.reading import Format
+from perl_eval.sources.reading import FIELDS, Format
 
-__all__ = ["CALLED", "FORMATS", "format_named", "format_of", "formats_for"]
+__all__ = ["CALLED", "FORMATS", "format_named", "format_of", "format_of_any", "formats_for"]
 
 FORMATS: Sequence[Format] = (
     inspect_logs.INSPECT,
@@ -52,12 +52,15 @@ FORMATS: Sequence[Format] = (
     arena_votes.ARENA_VOTES,
     arena_votes.MT_BENCH_VOTES,
     label_table.TABLE,
-    label_table.WIDE,
     outcome_rows.OUTCOMES,
+    label_table.WIDE,
 )
 """All formats, those that are told by more before those that are told by less."""
 CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels"}
 """What the records of a kind are called."""
+_NEAR = 0.75
+"""Names are nearly the same from this ratio of `difflib` on."""
+_SHOWN = 12
 
 
 def formats_for(kind: type) -> Sequence[Format]:
@@ -83,7 +86,21 @@ def format_of(found: Brought, kind: type, name: str = "") -> Format:
     for one in known.values():
         if one.matches(found):
             return one
-    raise DataError(_unknown(found, kind, list(known)), file=found.name, fix="name the columns, or the format")
+    what, fix = _unknown(found, (kind,))
+    raise DataError(what, file=found.name, fix=fix)
+
+
+def format_of_any(found: Brought) -> Format:
+    """Return the format that something is of, whatever it gives; answers before what was said of them.
+
+    Raises:
+        DataError: It is of no known format.
+    """
+    for one in sorted(FORMATS, key=lambda one: one.weak):
+        if one.matches(found):
+            return one
+    what, fix = _unknown(found, tuple(CALLED))
+    raise DataError(what, file=found.name, fix=fix)
 
 
 def format_named(name: str) -> Format:
@@ -103,12 +120,64 @@ def _named(name: str, known: Mapping[str, Format]) -> Format:
     return known[name]
 
 
-def _unknown(found: Brought, kind: type, known: Sequence[str]) -> str:
-    what = CALLED.get(kind, "rows")
-    if found.container == "zip" or not found.head:
-        has = "no rows" if found.container != "zip" else "an archive"
+def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
+    """Return why something is of no known format, with the nearest one and what is missing of it, and what to do."""
+    what = " or ".join(CALLED.get(kind, "rows") for kind in kinds)
+    known = [one for one in FORMATS if one.gives in kinds]
+    columns = [] if found.container == "zip" or not found.head else [str(name) for name in found.head[0]]
+    if not columns:
+        has = "an archive" if found.container == "zip" else "no rows"
     else:
-        has = f"columns {', '.join(map(str, found.head[0]))}"
-    others = [one for one in FORMATS if one.gives is not kind and one.matches(found)] if found.head else []
-    other = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}" if others else ""
-    return f"is of no known format of {what} ({has}){other}; known are {', '.join(known)}"
+        has = f"{'keys' if found.document is not None else 'columns'} {_few(columns)}"
+    others = [one for one in FORMATS if one.gives not in kinds and one.matches(found)] if columns else []
+    if others:
+        near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
+        fix = "name the columns, or the format"
+    else:
+        near, fix = _nearest(columns, known)
+    names = ", ".join(dict.fromkeys(one.name for one in known))
+    return f"is of no known format of {what} ({has}){near}; known are {names}", fix
+
+
+def _nearest(columns: Sequence[str], known: Sequence[Format]) -> tuple[str, str]:
+    """Return which format columns are nearest to, with what is missing of it, and what to do; empty if to none."""
+    scored = [(_nearness(columns, one), -place, one) for place, one in enumerate(known) if one.needs]
+    nearness, _, best = max(scored, default=(0.0, 0, known[0]))
+    if not nearness:
+        return "", "name the columns, or the format"
+    missing = [need.split("|") for need in best.needs.split() if not set(need.split("|")) & set(columns)]
+    if not missing:
+        return f"; nearest is {best.name}, whose columns it has in another form", "see what the format looks like"
+    lacks = " and ".join(_called(names) for names in missing)
+    near = f"; nearest is {best.name}, without {lacks}"
+    pairs = ((name, column) for names in missing for name in names for column in columns)
+    like = next((pair for pair in pairs if _alike(*pair) >= _NEAR), None)
+    if best.weak:
+        name, column = like or (missing[0][0], "NAME")
+        return near, f"name the column that holds it: --column {_field(name)}={column}"
+    return near + (f", and has {like[1]!r}" if like else ""), "name the columns, or the format"
+
+
+def _called(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (or {', '.join(names[1:4])})"
+
+
+def _nearness(columns: Sequence[str], one: Format) -> float:
+    """Return how much of what tells a format is there, names that are nearly right counted in part; in [0, 1)."""
+    needs = [need.split("|") for need in one.needs.split()]
+    best = [max((_alike(name, column) for name in names for column in columns), default=0.0) for names in needs]
+    return sum(value for value in best if value >= _NEAR) / len(needs)
+
+
+def _alike(name: str, column: str) -> float:
+    return difflib.SequenceMatcher(None, name, column.lower()).ratio()
+
+
+def _field(name: str) -> str:
+    """Return what a table calls a column of some name."""
+    return next((field for field, names in FIELDS.items() if name in names), name)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.sources.containers import Brought
+from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import Import
 from perl_eval.sources.training_rows import SIDES, Place, cells_of, surveyed
 from perl_eval.storage import images
@@ -87,7 +88,7 @@ def write_splits(
                 if rows := one.write(folder / f"{name}.parquet", schema):
                     counts[name] = counts.get(name, 0) + rows
     if not counts:
-        why = "; ".join(f"left out are {count:,} {reason}" for reason, count in state.left_out.items())
+        why = "; ".join(f"left out: {counted(count, reason)}" for reason, count in state.left_out.items())
         raise UserError(f"there are no rows{f' ({why})' if why else ''}", "give at least one")
     return counts
 

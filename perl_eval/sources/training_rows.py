@@ -58,7 +58,7 @@ class Survey:
     """What holds of all rows together, so that it does not depend on their order.
 
     Attributes:
-        doubled: Whether answers that are texts repeat the texts that ask for them.
+        doubled: Whether the texts of answers begin with the texts that ask for them.
     """
 
     doubled: bool
@@ -85,8 +85,8 @@ def surveyed(parts: Iterable[Brought], columns: Mapping[str, str]) -> Survey:
         for found in part.rows():
             present.update(dict.fromkeys(map(str, found)))
             cells = _named(found, columns)
-            if isinstance(cells.get("prompt"), str) and cells["prompt"]:
-                asked, repeated = asked + 1, repeated + _repeats(cells)
+            if cells.get("prompt"):
+                asked, repeated = asked + 1, repeated + (_repeats(cells) or _repeats_text(cells))
     for name, column in columns.items():
         if present and column not in present:
             have = ", ".join(present)
@@ -116,7 +116,7 @@ def cells_of(found: Brought, state: Import, survey: Survey) -> Iterator[tuple[Pl
             try:
                 made = _completed(_named(cells, state.columns), place, state, doubled=survey.doubled)
             except _NoPromptError:
-                state.left_out["whose sides part before their last answer, so there is no prompt"] += 1
+                state.left_out["rows whose sides part before their last answer, so there is no prompt"] += 1
                 continue
             except UnicodeEncodeError:
                 raise place.wrong("holds half a character (a lone surrogate)", None, "write it as UTF-8") from None
@@ -153,7 +153,7 @@ def _turns_of(name: str, cell: Any) -> Any:
 def _completed(cells: dict[str, Any], place: Place, state: Import, *, doubled: bool) -> dict[str, Any]:
     made = _shaped(cells, place, state)
     if doubled or not isinstance(cells.get("prompt"), str):
-        _take_off_prompt(made, state)
+        _take_off_prompt(made, state, texts=doubled)
     if "label" in cells:
         made["label"] = _label(cells["label"], place)
     opening = [f"{turn['role']}:{turn['content']}" for turn in made["prompt"] if turn["role"] != "system"][:1]
@@ -269,6 +269,15 @@ def repeats_prompts(rows: Iterable[Mapping[str, Any]], whole: int) -> bool:
     return _are_most(repeated, asked)
 
 
+def _repeats_text(cells: Mapping[str, Any]) -> bool:
+    """Return whether the one turn of each answer begins with the text of the one turn that asks for it."""
+    parts = [cells["prompt"], *(cells[name] for name in SIDES if cells.get(name) is not None)]
+    if len(parts) < 2 or not all(isinstance(one, list) and len(one) == 1 for one in parts):
+        return False
+    asked, *said = (one[0].get("content") if isinstance(one[0], Mapping) else None for one in parts)
+    return isinstance(asked, str) and all(isinstance(one, str) and one.startswith(asked) for one in said)
+
+
 def _repeats(cells: Mapping[str, Any]) -> bool:
     sides = [cells[name] for name in SIDES if cells.get(name) is not None]
     if isinstance(cells["prompt"], str):
@@ -278,8 +287,15 @@ def _repeats(cells: Mapping[str, Any]) -> bool:
     )
 
 
-def _take_off_prompt(made: dict[str, Any], state: Import) -> None:
-    """Take a prompt that stands in its column and again at the start of the answers off them."""
+def _take_off_prompt(made: dict[str, Any], state: Import, *, texts: bool) -> None:
+    """Take a prompt that stands in its column and again at the start of the answers off them.
+
+    Args:
+        made: The row.
+        state: Gets how many there were.
+        texts: Whether the text of an answer may begin with that of its prompt, as in nearly all rows; turns that are
+            those of the prompt are taken off in any row.
+    """
     asked, taken = made["prompt"], False
     for name in SIDES:
         turns = made.get(name)
@@ -287,7 +303,7 @@ def _take_off_prompt(made: dict[str, Any], state: Import) -> None:
             continue
         if len(turns) > len(asked) and turns[: len(asked)] == asked:
             made[name], taken = turns[len(asked) :], True
-        elif len(asked) == len(turns) == 1 and turns[0]["role"] == "assistant" and _begins(turns, asked):
+        elif texts and len(asked) == len(turns) == 1 and turns[0]["role"] == "assistant" and _begins(turns, asked):
             rest = turns[0]["content"][len(asked[0]["content"]) :].lstrip()
             made[name], taken = [{"role": "assistant", "content": rest}], True
     if taken:

@@ -95,7 +95,7 @@ def of_pair(
         judge: What the judge is called; by default as the first ballot's model.
     """
     item = asked.item if asked.named else digest(asked.item)
-    a, b = (digest(item, policy, text) for policy, text in contestants)
+    a, b = (_answer_id(item, policy, text) for policy, text in contestants)
     cast = tuple(ballots)
     decision = decide(cast)
     return Judgement(
@@ -119,3 +119,8 @@ def of_pair(
         p_a=decision.p_a,
         reason=decision.reason,
     )
+
+
+def _answer_id(item: str, policy: str, text: str) -> str:
+    """Return the id of an answer: that which it has among completions, where the file repeats its text."""
+    return digest("completion", policy, item, text) if text else digest(item, policy, text)

@@ -20,12 +20,26 @@ from perl_eval.stats.intervals import proportion
 
 __all__ = ["RULES", "Match", "Rule", "Screen", "action_accuracies", "match_action", "parse_action"]
 
-Rule = Literal["smallest_box", "any_box", "uis1", "os_atlas", "android_world", "exact"]
+Rule = Literal[
+    "smallest_box",
+    "uground",
+    "any_box",
+    "uis1",
+    "infigui",
+    "os_atlas",
+    "aitw",
+    "diagonal",
+    "android_world",
+    "exact",
+]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Action = Mapping[str, Any]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 _POINTED = ("click", "long_press")
+_BUTTONS = ("navigate_back", "navigate_home")
+_QWEN: tuple[Rule, ...] = ("uis1", "infigui")
+"""Rules that descend from the script of Qwen2.5-VL: buttons are one type, and an app may be opened by its icon."""
 _FIELDS = ("direction", "text", "app_name", "keycode", "index", "goal_status")
 
 
@@ -73,13 +87,17 @@ def match_action(predicted: Action | None, gold: Action, screen: Screen, rule: R
     """Compare a predicted action with the one that was taken.
 
     Clicks and long presses are right if they fall
-        ``smallest_box``: in the smallest box that holds the gold point (UGround); ``any_box``: in any candidate box;
-        ``uis1``: in any candidate box enlarged 1.2 times, or within 0.04 of the gold point in shares of the screen
-        (UI-S1); ``os_atlas``: within 140 of the gold point on a screen of 1000 by 1000 (OS-Atlas); ``android_world``:
-        within 14 % of the screen's diagonal, in pixels; ``exact``: on the very same pixel.
-    Other actions must be equal, but for: ``uis1`` takes a text that contains or is contained in the gold text, the
-    empty one included, and any scroll direction; ``os_atlas`` takes a text whose first word is right; ``android_world``
-    ignores case.
+        ``smallest_box``: in the smallest box that holds the gold point, unknown where none does; ``uground``: the same,
+        wrong where none does (UGround); ``any_box``: in any candidate box; ``uis1``: in any candidate box enlarged 1.2
+        times, or within 0.04 of the gold point in shares of the screen (UI-S1); ``infigui``: the same box, or within
+        0.04 of the screen's longer side in pixels (InfiGUI-R1); ``os_atlas``: within 140 of the gold point on a grid of
+        1000 by 1000, points rounded down to it (OS-Atlas); ``aitw``: within 0.14 in shares of the screen, or in a box
+        that holds the gold point too, boxes enlarged by 1.4 times their size (Android in the Wild); ``diagonal``:
+        within 14 % of the screen's diagonal in pixels; ``android_world`` and ``exact``: on the very same pixel.
+    Other actions must be equal, but for: ``uis1`` and ``infigui`` take a text that contains or is contained in the gold
+    text, the empty one included, and a click on the box of an app's icon where the app was opened; ``uis1`` takes any
+    scroll direction; ``os_atlas`` takes a text whose first word is right; ``aitw`` takes any text, and any scroll along
+    the same axis; ``android_world`` and ``diagonal`` ignore case.
 
     Args:
         predicted: The action to score; None if the answer held none, which is wrong.
@@ -87,20 +105,38 @@ def match_action(predicted: Action | None, gold: Action, screen: Screen, rule: R
         screen: Its size and candidate elements.
         rule: Which rule.
 
+    Source: the authors' evaluation code: OSU-NLP-Group/UGround offline_evaluation/AndroidControl/eval.py;
+        X-PLUG/MobileAgent UI-S1/evaluation/qwenvl_utils.py; OS-Atlas eval_scripts/android_control/evaluation_unify.py;
+        google-research android_in_the_wild/action_matching.py; google-research/android_world env/json_action.py.
+
     Deviations: UGround's equivalence of opening an app and clicking its icon, and of back and its button, needs the
         texts of elements and is left out.
     """
     if predicted is None:
         return Match(False, False, "the answer holds no action")
-    kind = gold["action_type"]
-    if predicted.get("action_type") != kind:
-        return Match(False, False)
+    kind, said = gold["action_type"], predicted.get("action_type")
     try:
+        if said != kind:
+            return _other_type(predicted, gold, screen, rule)
         if kind in _POINTED:
             return Match(True, _points_match(predicted, gold, screen, rule))
         return Match(True, _fields_match(predicted, gold, rule))
     except _Unknown as unknown:
         return Match(True, None, str(unknown))
+
+
+def _other_type(predicted: Action, gold: Action, screen: Screen, rule: Rule) -> Match:
+    """Compare actions of two types: wrong, but that Qwen's script lets an app be opened by its icon."""
+    said, kind = predicted.get("action_type"), gold["action_type"]
+    if rule not in _QWEN:
+        return Match(False, False)
+    if said in _BUTTONS and kind in _BUTTONS:
+        return Match(True, False)
+    if kind != "open_app" or said != "click" or not screen.boxes:
+        return Match(False, False)
+    first, point = screen.boxes[0], _point(predicted)
+    middle = (first[0] + first[2]) / 2, (first[1] + first[3]) / 2
+    return Match(True, point is not None and _CLICK_RULES[rule](point, middle, screen))
 
 
 def _point(action: Action) -> Point | None:
@@ -135,6 +171,10 @@ def _smallest_box(point: Point, target: Point, screen: Screen) -> bool:
     return _inside(point, min(holding, key=lambda box: (box[2] - box[0]) * (box[3] - box[1])))
 
 
+def _smallest_box_or_wrong(point: Point, target: Point, screen: Screen) -> bool:
+    return any(_inside(target, box) for box in screen.boxes) and _smallest_box(point, target, screen)
+
+
 def _any_box(point: Point, _target: Point, screen: Screen) -> bool:
     if not screen.boxes:
         raise _Unknown("there is no candidate box")
@@ -158,6 +198,11 @@ def _uis1(point: Point, target: Point, screen: Screen) -> bool:
     return near or any(_inside(point, _enlarged(box, 1.2)) for box in screen.boxes)
 
 
+def _infigui(point: Point, target: Point, screen: Screen) -> bool:
+    near = hypot(point[0] - target[0], point[1] - target[1]) <= 0.04 * max(_size(screen))
+    return near or any(_inside(point, _enlarged(box, 1.2)) for box in screen.boxes)
+
+
 def _enlarged(box: Box, factor: float) -> Box:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     half_width, half_height = (box[2] - box[0]) * factor / 2, (box[3] - box[1]) * factor / 2
@@ -165,7 +210,24 @@ def _enlarged(box: Box, factor: float) -> Box:
 
 
 def _os_atlas(point: Point, target: Point, screen: Screen) -> bool:
-    return 1000 * _share_apart(point, target, screen) <= 140
+    (width, height), cells = _size(screen), []
+    for x, y in (point, target):
+        cells.append((int(1000 * x / width), int(1000 * y / height)))
+    return hypot(cells[0][0] - cells[1][0], cells[0][1] - cells[1][1]) <= 140
+
+
+def _aitw(point: Point, target: Point, screen: Screen) -> bool:
+    if _share_apart(point, target, screen) <= 0.14:
+        return True
+    return any(_inside(point, box) and _inside(target, box) for box in map(_around, screen.boxes))
+
+
+def _around(box: Box) -> Box:
+    """Return a box with 1.4 times its size added, from the edge of the screen on; the size is added whole there too."""
+    width, height = 2.4 * (box[2] - box[0]), 2.4 * (box[3] - box[1])
+    left = max(0.0, box[0] - 0.7 * (box[2] - box[0]))
+    top = max(0.0, box[1] - 0.7 * (box[3] - box[1]))
+    return left, top, left + width, top + height
 
 
 def _near_on_the_screen(point: Point, target: Point, screen: Screen) -> bool:
@@ -178,10 +240,14 @@ def _same_pixel(point: Point, target: Point, _screen: Screen) -> bool:
 
 _CLICK_RULES: Mapping[Rule, Callable[[Point, Point, Screen], bool]] = {
     "smallest_box": _smallest_box,
+    "uground": _smallest_box_or_wrong,
     "any_box": _any_box,
     "uis1": _uis1,
+    "infigui": _infigui,
     "os_atlas": _os_atlas,
-    "android_world": _near_on_the_screen,
+    "aitw": _aitw,
+    "diagonal": _near_on_the_screen,
+    "android_world": _same_pixel,
     "exact": _same_pixel,
 }
 
@@ -190,18 +256,31 @@ def _fields_match(predicted: Action, gold: Action, rule: Rule) -> bool:
     return all(_field_matches(predicted.get(field), gold.get(field), field, rule) for field in _FIELDS)
 
 
+_ALONG = {"up": "y", "down": "y", "left": "x", "right": "x"}
+"""The axis of a scroll."""
+
+
 def _field_matches(given: Any, wanted: Any, field: str, rule: Rule) -> bool:
-    if field not in ("text", "app_name") or not isinstance(given, str) or not isinstance(wanted, str):
-        return given == wanted or (rule == "uis1" and field == "direction" and isinstance(given, str))
-    if rule == "android_world":
+    if given == wanted:
+        return True
+    if not isinstance(given, str) or not isinstance(wanted, str):
+        return False
+    if field == "direction":
+        along = _ALONG.get(given, given), _ALONG.get(wanted, wanted)
+        return rule == "uis1" or (rule == "aitw" and along[0] == along[1])
+    return field in ("text", "app_name") and _text_matches(given, wanted, field, rule)
+
+
+def _text_matches(given: str, wanted: str, field: str, rule: Rule) -> bool:
+    if rule == "aitw":
+        return field == "text"
+    if rule in ("android_world", "diagonal"):
         return given.lower() == wanted.lower()
-    if rule == "uis1":
+    if rule in _QWEN:
         one, other = given.lower().strip(), wanted.lower().strip()
         return one in other or other in one
-    if rule == "os_atlas":
-        # The published code compares the second word of "TYPE [the text]", bracket and all.
-        return given == wanted or f"[{given}]".lower().split()[0] == f"[{wanted}]".lower().split()[0]
-    return given == wanted
+    # OS-Atlas's published code compares the second word of "TYPE [the text]", bracket and all.
+    return rule == "os_atlas" and f"[{given}]".lower().split()[0] == f"[{wanted}]".lower().split()[0]
 
 
 def action_accuracies(

@@ -1,14 +1,13 @@
-"""Agreement among raters beyond chance: exact, Cohen, Scott, Fleiss, Krippendorff and Gwet, with bootstrap intervals.
+"""Agreement among raters beyond chance: exact, Cohen, Scott, Fleiss, Krippendorff and Gwet.
 
 Ratings are one mapping a unit, from rater to label; a rater who did not label a unit is not in it. Every coefficient is
-a ratio of functions of sums over units, so its interval comes from `bootstrap.resample` over units, or over groups of
-units.
+a ratio of functions of sums over units, or over groups of units, and its interval is `agreement_interval`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
+from perl_eval.stats.agreement_interval import METHOD, agreement_interval, pseudo_units, tables_of
 from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums, select
-from perl_eval.stats.intervals import mean, resampled, undefined
-from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Ratings, at_most_one, cohen_kappa
+from perl_eval.stats.intervals import mean, undefined
+from perl_eval.stats.kappa import CONSTANT, TOO_FEW, Ratings, cohen_kappa
 
 __all__ = [
     "agreements",
@@ -138,21 +138,60 @@ def mean_credit(
     return mean(name, shares, clusters=select(clusters, live), n_missing=missing, bounds=(0.0, 1.0), level=level)
 
 
-def _coefficient(
-    name: str,
-    rows: FloatArray,
-    ratio: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-    live: FloatArray,
-    clusters: Clusters,
-    resampling: Resampling | None,
-) -> Estimate:
-    """Bootstrap a coefficient; units that cannot enter are counted as missing."""
-    n = int(live.sum())
-    if n == 0:
-        return undefined(name, TOO_FEW, n_missing=len(rows))
-    sums = cluster_sums(rows, clusters)
-    found = resampled(name, sums, ratio, n=n, n_missing=len(rows) - n, resampling=resampling)
-    return replace(found, reason=CONSTANT) if found.value is None else replace(found, high=at_most_one(found.high))
+@dataclass(frozen=True, slots=True)
+class _Coefficient:
+    """A coefficient of agreement as a ratio of functions of sums.
+
+    Attributes:
+        name: Name of the figure.
+        rows: Features of the units, from their counts of labels, shape (units, labels) to (units, features).
+        ratio: From sums of features to numerator and denominator.
+        weighs: Which features say together how much a unit weighs.
+    """
+
+    name: str
+    rows: Callable[[FloatArray], FloatArray]
+    ratio: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+    weighs: slice
+
+    def estimate(self, counts: FloatArray, clusters: Clusters, resampling: Resampling | None) -> Estimate:
+        """Estimate it; units that cannot enter are counted as missing.
+
+        Args:
+            counts: How often each unit has each label, shape (units, labels).
+            clusters: What shares a source, one a unit.
+            resampling: Draws, seed and level.
+        """
+        how, live = resampling or Resampling(), counts.sum(axis=1) >= 2
+        n, missing = int(live.sum()), len(counts) - int(live.sum())
+        if n == 0:
+            return undefined(self.name, TOO_FEW, n_missing=missing)
+        rows = self.rows(counts)
+        groups = tables_of(cluster_sums(rows, clusters))
+        units = None if clusters is None else tables_of(rows)
+        found = agreement_interval(groups, units, self._pseudo(rows[live], counts.shape[1]), self.ratio, how)
+        return Estimate(
+            self.name,
+            found.value,
+            found.low,
+            found.high,
+            n=n,
+            n_missing=missing,
+            method=f"{METHOD}, {how.draws} draws of {groups.number}",
+            level=how.level,
+            reason=CONSTANT if found.value is None else found.reason,
+        )
+
+    def _pseudo(self, rows: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
+        """Return the features of the pseudo-units, as heavy as a unit is in the mean, and their weights."""
+        units = list(pseudo_units(size))
+        counts = np.zeros((len(units), size))
+        for row, (one, other, _, _) in enumerate(units):
+            counts[row, one] += 1
+            counts[row, other] += 1
+        made = self.rows(counts)
+        heavy = rows[:, self.weighs].sum() / len(rows) / made[:, self.weighs].sum(axis=1, keepdims=True)
+        return made * heavy, np.array([unit[2:] for unit in units]).T
 
 
 def fleiss_kappa(
@@ -171,10 +210,11 @@ def fleiss_kappa(
 
     Source: Fleiss, Psychological Bulletin 76 (1971), 378-382; Scott (1955).
     """
-    counts = label_counts(ratings, labels)
-    shares, live = _pair_shares(counts)
-    raters = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    rows = np.column_stack([shares, live, counts / raters * live[:, None]])
+
+    def rows(counts: FloatArray) -> FloatArray:
+        shares, live = _pair_shares(counts)
+        raters = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return np.column_stack([shares, live, counts / raters * live[:, None]])
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         agreeing, n, labelled = sums[:, 0], sums[:, 1], sums[:, 2:]
@@ -182,7 +222,7 @@ def fleiss_kappa(
         expected = (labelled**2).sum(axis=1) / np.maximum(n, 1)
         return agreeing - expected, n - expected
 
-    return _coefficient(name, rows, ratio, live, clusters, resampling)
+    return _Coefficient(name, rows, ratio, slice(1, 2)).estimate(label_counts(ratings, labels), clusters, resampling)
 
 
 def scott_pi(
@@ -220,11 +260,11 @@ def gwet_ac1(
     Source: Gwet, British Journal of Mathematical and Statistical Psychology 61 (2008), 29-48; Handbook of Inter-Rater
     Reliability (4th ed. 2014), chapter 5.
     """
-    counts = label_counts(ratings, labels)
-    shares, live = _pair_shares(counts)
-    raters = counts.sum(axis=1, keepdims=True)
-    labelled = (raters > 0).astype(np.float64)
-    rows = np.column_stack([shares, live, labelled, counts / np.maximum(raters, 1)])
+
+    def rows(counts: FloatArray) -> FloatArray:
+        shares, live = _pair_shares(counts)
+        raters = counts.sum(axis=1, keepdims=True)
+        return np.column_stack([shares, live, (raters > 0).astype(np.float64), counts / np.maximum(raters, 1)])
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         observed = sums[:, 0] / np.maximum(sums[:, 1], 1)
@@ -232,7 +272,7 @@ def gwet_ac1(
         expected = (pi * (1 - pi)).sum(axis=1) / (len(labels) - 1)
         return observed - expected, np.where(sums[:, 1] > 0, 1 - expected, 0.0)
 
-    return _coefficient(name, rows, ratio, live, clusters, resampling)
+    return _Coefficient(name, rows, ratio, slice(1, 2)).estimate(label_counts(ratings, labels), clusters, resampling)
 
 
 def krippendorff_alpha(
@@ -260,13 +300,14 @@ def krippendorff_alpha(
     Source: Krippendorff, Content Analysis (3rd ed. 2013), section 12.3.
     """
     counts = label_counts(ratings, labels)
-    raters = counts.sum(axis=1)
-    live = (raters >= 2).astype(np.float64)
-    size = len(labels)
-    places = _places(labels)
-    products = counts[:, :, None] * counts[:, None, :]
-    products[:, np.arange(size), np.arange(size)] -= counts
-    rows = (products / np.maximum(raters - 1, 1)[:, None, None] * live[:, None, None]).reshape(len(counts), size * size)
+    size, places = len(labels), _places(labels)
+
+    def rows(counts: FloatArray) -> FloatArray:
+        raters = counts.sum(axis=1)
+        products = counts[:, :, None] * counts[:, None, :]
+        products[:, np.arange(size), np.arange(size)] -= counts
+        each = (raters >= 2) / np.maximum(raters - 1, 1)
+        return np.asarray((products * each[:, None, None]).reshape(len(counts), size * size), np.float64)
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         coincidences = sums.reshape(len(sums), size, size)
@@ -277,13 +318,15 @@ def krippendorff_alpha(
         observed = (coincidences * distance).sum(axis=(1, 2)) * total
         return expected - observed, expected
 
-    found = _coefficient(name, rows, ratio, live, clusters, resampling)
+    found = _Coefficient(name, rows, ratio, slice(None)).estimate(counts, clusters, resampling)
     if found.value is None:
         return found
     import krippendorff
 
     value = krippendorff.alpha(
-        value_counts=counts[live > 0].astype(int), value_domain=places.tolist(), level_of_measurement=scale
+        value_counts=counts[counts.sum(axis=1) >= 2].astype(int),
+        value_domain=places.tolist(),
+        level_of_measurement=scale,
     )
     return replace(found, value=float(value))
 

@@ -1,8 +1,13 @@
-"""The alternative annotator test: may a judge stand in for a person?"""
+"""The alternative annotator test: may a judge stand in for a person?
+
+As published it asks whether the judge agrees with people about as well as they do with each other. Where one label is
+rare, or people hardly agree, a judge that knows nothing does too: so the same is asked of a judge that always says the
+commonest label and of one that draws labels by their shares, and a judge passes only where neither does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +15,20 @@ from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
-from perl_eval.stats.intervals import resampled, undefined
-from perl_eval.stats.kappa import Ratings, at_most_one
+from perl_eval.stats.bootstrap import Clusters, Codes, Resampling, cluster_codes
+from perl_eval.stats.clustered_error import clustered_error
+from perl_eval.stats.intervals import mean, undefined
+from perl_eval.stats.kappa import Ratings
 
 __all__ = ["AltTestOptions", "Person", "alternative_annotator_test"]
 
 FloatArray = NDArray[np.float64]
+_SIZE_OF_T = 30
+"""Units below which the test is by ranks."""
+_REFERENCE_DRAWS = 9
+"""Judges that draw labels by their shares; what most of them get counts."""
+_CLASS = 10
+"""Units of each label that the balanced test needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,88 +76,239 @@ def alternative_annotator_test(
 
     Each person j is left out in turn. On each unit of j with others, ``W_f`` says that the judge agrees with at least
     as many of the others as j does, ``W_h`` that j agrees with at least as many as the judge. j is beaten if ``mean(W_h
-    - W_f) < epsilon`` by a one-sided t test (Wilcoxon's below 30 units), p-values corrected after Benjamini and
-    Yekutieli. The judge passes at a winning rate of one half.
+    - W_f) < epsilon`` by a one-sided t test (Wilcoxon's below 30 units; over groups, by `clustered_error`, where they
+    repeat), p-values corrected after Benjamini and Yekutieli. Where j never does better than the judge, p is at least
+    ``(1 - epsilon)^n``, the chance of that were j better in a share epsilon of units. The judge passes at a winning
+    rate of one half.
 
     Args:
         verdicts: The judge's label of each unit.
         ratings: Labels by person, one mapping a unit.
         options: Margin, false discovery rate and least units.
-        clusters: What shares a source, one a unit, for the interval of the advantage.
-        resampling: Draws, seed, level and kind.
+        clusters: What shares a source, one a unit.
+        resampling: Level, and the seed of the judges that draw labels.
 
     Returns:
-        ``alt-test winning rate`` (share of persons beaten) and ``alt-test advantage`` (mean over persons), and each
-        person's test.
+        ``alt-test winning rate`` (share of persons beaten), ``alt-test advantage`` (mean over persons); both with each
+        label counting alike, whatever its share (balanced: units weigh by the inverse of how often the label that most
+        people gave them occurs); the winning rates of a judge that always says the commonest label and of one that
+        draws by their shares (median of nine); whether the judge passes, which is unknown where either of these does;
+        and each person's test.
 
-    Source: Calderon, Reichart and Dror, arXiv 2501.10970.
+    Source: Calderon, Reichart and Dror, arXiv 2501.10970; weights for imbalanced labels as in its appendix.
+    Deviations: Groups; the least p; the judges that know nothing. Published code takes p as 0 where nothing varies.
     """
     asked, how = options or AltTestOptions(), resampling or Resampling()
-    judge, human = _indicators(verdicts, ratings, asked.least_units)
-    units = sum(len(unit) > 1 for unit in ratings)
-    missing, method = len(verdicts) - units, f"alternative annotator test, epsilon {asked.epsilon:g}"
-    if not judge:
+    panel = _Panel.of(verdicts, ratings, clusters, asked.least_units)
+    missing, method = len(verdicts) - panel.units, f"alternative annotator test, epsilon {asked.epsilon:g}"
+    if not panel.people:
         reason = f"no person shares {asked.least_units} units with others"
-        names = (named.ALT_TEST_WINNING_RATE, named.ALT_TEST_ADVANTAGE)
-        return [undefined(name, reason, n=units, n_missing=missing, method=method) for name in names], {}
-    from scipy.stats import false_discovery_control
+        return [undefined(name, reason, n=panel.units, n_missing=missing, method=method) for name in _NAMES], {}
+    people = panel.tested(panel.verdicts, asked)
+    tested = f"{method}, {len(people)} people"
 
-    gaps = {name: np.array([human[name][row] - judge[name][row] for row in judge[name]]) for name in judge}
-    p = {name: _p_value(gap, asked.epsilon) for name, gap in gaps.items()}
-    corrected = false_discovery_control(list(p.values()), method="by")
-    people = {
-        name: Person(
-            len(gaps[name]), float(np.mean(list(judge[name].values()))), p[name], bool(q <= asked.false_discoveries)
+    def rate(name: str, value: float) -> Estimate:
+        return Estimate(name, value, None, None, panel.units, missing, tested)
+
+    beaten, constant = _share_beaten(people), _share_beaten(panel.tested(panel.commonest(), asked))
+    rng = np.random.default_rng(how.seed)
+    drawn = float(np.median([_share_beaten(panel.tested(panel.drawn(rng), asked)) for _ in range(_REFERENCE_DRAWS)]))
+    figures = [
+        rate(named.ALT_TEST_WINNING_RATE, beaten),
+        replace(panel.advantage(how.level), n_missing=missing),
+        *(replace(one, n_missing=missing) for one in panel.balanced(asked, tested)),
+        rate(named.ALT_TEST_WINNING_RATE_CONSTANT, constant),
+        rate(named.ALT_TEST_WINNING_RATE_BASE_RATES, drawn),
+    ]
+    idle = [
+        what
+        for what, share in (
+            (f"a judge that always says {panel.label_of_commonest!r}", constant),
+            ("a judge that draws labels by their shares", drawn),
         )
-        for name, q in zip(p, corrected, strict=True)
-    }
-    beaten = sum(person.beaten for person in people.values()) / len(people)
-    rate = Estimate(named.ALT_TEST_WINNING_RATE, beaten, None, None, units, missing, f"{method}, {len(people)} people")
-    return [rate, replace(_advantage(judge, len(verdicts), clusters, how), n=units, n_missing=missing)], people
+        if share >= _PASS
+    ]
+    passes = rate(named.ALT_TEST_PASSES, float(beaten >= _PASS))
+    if idle and beaten >= _PASS:
+        passes = replace(passes, value=None, reason=f"{' and '.join(idle)} would pass too")
+    return [*figures, passes], people
 
 
-def _indicators(
-    verdicts: Sequence[str], ratings: Ratings, least_units: int
-) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, float]]]:
-    """Return, for each person with enough units, who did at least as well on each: the judge, the person."""
-    judge: dict[str, dict[int, float]] = {}
-    human: dict[str, dict[int, float]] = {}
-    for row, (verdict, unit) in enumerate(zip(verdicts, ratings, strict=True)):
-        if len(unit) < 2:
-            continue
-        for name, label in unit.items():
-            others = [given for other, given in unit.items() if other != name]
-            with_judge, with_human = others.count(verdict), others.count(label)
-            judge.setdefault(name, {})[row] = float(with_judge >= with_human)
-            human.setdefault(name, {})[row] = float(with_human >= with_judge)
-    kept = sorted(name for name in judge if len(judge[name]) >= least_units)
-    return {name: judge[name] for name in kept}, {name: human[name] for name in kept}
+_PASS = 0.5
+_NAMES = (
+    named.ALT_TEST_WINNING_RATE,
+    named.ALT_TEST_ADVANTAGE,
+    named.ALT_TEST_WINNING_RATE_BALANCED,
+    named.ALT_TEST_ADVANTAGE_BALANCED,
+    named.ALT_TEST_WINNING_RATE_CONSTANT,
+    named.ALT_TEST_WINNING_RATE_BASE_RATES,
+    named.ALT_TEST_PASSES,
+)
 
 
-def _p_value(gaps: FloatArray, epsilon: float) -> float:
-    """Test ``mean(gaps) < epsilon``, one-sided. Gaps that do not differ leave no doubt either way."""
+def _share_beaten(people: dict[str, Person]) -> float:
+    return sum(person.beaten for person in people.values()) / len(people)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Labels of units that have two or more, one entry a label, and the judge's.
+
+    Attributes:
+        verdicts: The judge's label of each unit, code, shape (all units,).
+        rows: Unit of each entry.
+        persons: Person of each entry, code.
+        labels: Label of each entry, code.
+        counts: How often each unit has each label, shape (all units, labels).
+        groups: Group of each unit, code.
+        people: Names and codes of those with enough units.
+        names: The labels.
+        units: How many units have two labels or more.
+    """
+
+    verdicts: Codes
+    rows: Codes
+    persons: Codes
+    labels: Codes
+    counts: FloatArray
+    groups: Codes
+    people: dict[str, int]
+    names: list[str]
+    units: int
+
+    @classmethod
+    def of(cls, verdicts: Sequence[str], ratings: Ratings, clusters: Clusters, least_units: int) -> _Panel:
+        """Read a panel."""
+        live = [(row, unit) for row, unit in enumerate(ratings) if len(unit) > 1]
+        names = sorted({*verdicts, *(label for _, unit in live for label in unit.values())})
+        people = sorted({person for _, unit in live for person in unit})
+        label_codes = {name: code for code, name in enumerate(names)}
+        person_codes = {name: code for code, name in enumerate(people)}
+        entries = [
+            (row, person_codes[person], label_codes[label]) for row, unit in live for person, label in unit.items()
+        ]
+        rows, persons, labels = np.array(entries, np.intp).reshape(-1, 3).T
+        counts = np.zeros((len(verdicts), len(names)))
+        np.add.at(counts, (rows, labels), 1.0)
+        shared = np.bincount(persons, minlength=len(people))
+        return cls(
+            np.array([label_codes[verdict] for verdict in verdicts], np.intp),
+            rows,
+            persons,
+            labels,
+            counts,
+            cluster_codes(range(len(verdicts)) if clusters is None else clusters)[0],
+            {name: code for name, code in person_codes.items() if shared[code] >= least_units},
+            names,
+            len(live),
+        )
+
+    @property
+    def label_of_commonest(self) -> str:
+        """The label that people give most often."""
+        return self.names[int(self.counts.sum(axis=0).argmax())]
+
+    def commonest(self) -> Codes:
+        """Return the verdicts of a judge that always says the commonest label."""
+        return np.full_like(self.verdicts, self.counts.sum(axis=0).argmax())
+
+    def drawn(self, rng: np.random.Generator) -> Codes:
+        """Return the verdicts of a judge that draws labels by their shares among people's."""
+        shares = self.counts.sum(axis=0) / self.counts.sum()
+        return rng.choice(len(self.names), len(self.verdicts), p=shares).astype(np.intp)
+
+    def gaps(self, verdicts: Codes) -> tuple[FloatArray, FloatArray]:
+        """Return for each entry whether the judge does at least as well as the person, and ``W_h - W_f``."""
+        said = verdicts[self.rows]
+        with_judge = self.counts[self.rows, said] - (said == self.labels)
+        with_person = self.counts[self.rows, self.labels] - 1
+        ahead = (with_judge >= with_person).astype(np.float64)
+        return ahead, (with_person >= with_judge) - ahead
+
+    def tested(self, verdicts: Codes, asked: AltTestOptions) -> dict[str, Person]:
+        """Return each person's test against a judge."""
+        from scipy.stats import false_discovery_control
+
+        ahead, gaps = self.gaps(verdicts)
+        of = {name: np.flatnonzero(self.persons == code) for name, code in self.people.items()}
+        p = {name: _p_value(gaps[own], self.groups[self.rows[own]], asked.epsilon) for name, own in of.items()}
+        corrected = false_discovery_control(list(p.values()), method="by")
+        return {
+            name: Person(len(own), float(ahead[own].mean()), p[name], bool(q <= asked.false_discoveries))
+            for (name, own), q in zip(of.items(), corrected, strict=True)
+        }
+
+    def advantage(self, level: float) -> Estimate:
+        """Return the mean over persons of the judge's advantage, with an interval over units."""
+        ahead, _ = self.gaps(self.verdicts)
+        each = np.bincount(self.persons, minlength=int(self.persons.max()) + 1)
+        kept = np.isin(self.persons, list(self.people.values()))
+        rows, owners = np.unique(self.rows[kept], return_inverse=True)
+        # A unit adds what its persons do to the mean over persons, so that the mean over units is it.
+        parts = ahead[kept] * len(rows) / len(self.people) / each[self.persons[kept]]
+        values = np.bincount(owners, weights=parts)
+        found = mean(
+            named.ALT_TEST_ADVANTAGE,
+            values,
+            clusters=self.groups[rows],
+            bounds=(0.0, max(1.0, values.max())),
+            level=level,
+        )
+        high = None if found.high is None else min(1.0, found.high)
+        return replace(found, n=self.units, high=high)
+
+    def balanced(self, asked: AltTestOptions, method: str) -> list[Estimate]:
+        """Return winning rate and advantage with each label that people give counting alike."""
+        names = (named.ALT_TEST_WINNING_RATE_BALANCED, named.ALT_TEST_ADVANTAGE_BALANCED)
+        kinds = self.counts.argmax(axis=1)[self.rows]
+        found, ahead_of = [], []
+        ahead, gaps = self.gaps(self.verdicts)
+        for code in self.people.values():
+            own = self.persons == code
+            there, sizes = np.unique(kinds[own], return_counts=True)
+            if sizes.min() < _CLASS:
+                reason = f"fewer than {_CLASS} units are {self.names[there[sizes.argmin()]]!r} to most people"
+                return [undefined(name, reason, n=self.units, method=method) for name in names]
+            parts = [(gaps[own & (kinds == kind)], ahead[own & (kinds == kind)]) for kind in there.tolist()]
+            found.append(_balanced_p([part for part, _ in parts], asked.epsilon))
+            ahead_of.append(np.mean([part.mean() for _, part in parts]))
+        from scipy.stats import false_discovery_control
+
+        beaten = float(np.mean(false_discovery_control(found, method="by") <= asked.false_discoveries))
+        values = (beaten, float(np.mean(ahead_of)))
+        words = f"{method}, labels balanced"
+        return [
+            Estimate(name, value, None, None, self.units, 0, words) for name, value in zip(names, values, strict=True)
+        ]
+
+
+def _p_value(gaps: FloatArray, groups: Codes, epsilon: float) -> float:
+    """Test ``mean(gaps) < epsilon``, one-sided."""
+    codes, number = cluster_codes(groups)
+    least = (1 - epsilon) ** number if (gaps <= 0).all() else 0.0
     if np.ptp(gaps) == 0:
-        return 0.0 if gaps[0] < epsilon else 1.0
+        return least if gaps[0] < epsilon else 1.0
+    from scipy.special import stdtr
     from scipy.stats import ttest_1samp, wilcoxon
 
-    if len(gaps) < 30:
-        return float(wilcoxon(gaps - epsilon, alternative="less", method="approx").pvalue)
-    return float(ttest_1samp(gaps, epsilon, alternative="less").pvalue)
+    if number < len(gaps):
+        if number < 2:
+            return 1.0
+        found = clustered_error(gaps, codes)
+        p = float(stdtr(found.degrees, (gaps.mean() - epsilon) / found.error)) if found.error > 0 else least
+    elif len(gaps) < _SIZE_OF_T:
+        p = float(wilcoxon(gaps - epsilon, alternative="less", method="approx").pvalue)
+    else:
+        p = float(ttest_1samp(gaps, epsilon, alternative="less").pvalue)
+    return max(p, least)
 
 
-def _advantage(judge: Mapping[str, Mapping[int, float]], units: int, clusters: Clusters, how: Resampling) -> Estimate:
-    """Return the mean over persons of the judge's advantage, with a bootstrap interval over units."""
-    rows = np.zeros((units, len(judge), 2))
-    for place, indicators in enumerate(judge.values()):
-        for row, value in indicators.items():
-            rows[row, place] = value, 1.0
+def _balanced_p(parts: Sequence[FloatArray], epsilon: float) -> float:
+    """Test that the mean over labels of the mean gap is below epsilon, one-sided; a pseudo-gap of 1 in each label."""
+    from scipy.special import stdtr
 
-    def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-        parts = sums.reshape(len(sums), len(judge), 2)
-        live = (parts[:, :, 1] > 0).all(axis=1)
-        shares = parts[:, :, 0] / np.maximum(parts[:, :, 1], 1)
-        return np.asarray(shares.mean(axis=1), np.float64), np.asarray(live, np.float64)
-
-    table = cluster_sums(rows.reshape(units, -1), clusters)
-    found = resampled(named.ALT_TEST_ADVANTAGE, table, ratio, n=units, resampling=how)
-    return replace(found, high=at_most_one(found.high))
+    sizes = np.array([len(part) for part in parts])
+    variances = np.array([((part - part.mean()) ** 2).sum() + 1 for part in parts]) / (sizes * (sizes - 1))
+    error = float(np.sqrt(variances.sum())) / len(parts)
+    degrees = float(variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum())
+    return float(stdtr(degrees, (np.mean([part.mean() for part in parts]) - epsilon) / error))

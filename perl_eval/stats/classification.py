@@ -19,6 +19,7 @@ from perl_eval.stats.intervals import count, mean, proportion, undefined
 
 __all__ = [
     "Reliability",
+    "Ties",
     "area_under_curve",
     "average_precision",
     "balanced_accuracy",
@@ -42,29 +43,36 @@ _Sums = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """Weights of yes and of no at each score to numerator and denominator."""
 
 
+Ties = Literal["half", "wrong"]
+"""What a pair of equal rewards counts: half a hit, or, as RewardBench counts, none."""
+
+
 def pair_accuracy(
-    margins: ArrayLike, *, clusters: Clusters = None, n_missing: int = 0, level: float = 0.95
+    margins: ArrayLike, *, clusters: Clusters = None, n_missing: int = 0, level: float = 0.95, ties: Ties = "half"
 ) -> list[Estimate]:
-    """Estimate how often the chosen answer of a pair has the higher reward; equal rewards count half.
+    """Estimate how often the chosen answer of a pair has the higher reward.
 
     Args:
         margins: ``r_chosen - r_rejected`` of each pair, shape (n,).
         clusters: What shares a source, one a pair.
         n_missing: Pairs without a reward.
         level: Confidence level.
+        ties: Whether equal rewards count half, or wrong; the method says so.
 
     Returns:
         ``pair accuracy`` and the number of ``pair ties``.
     """
     data = np.asarray(margins, np.float64)
-    scores = (data > 0) + (data == 0) / 2
-    ties = int(np.count_nonzero(data == 0))
+    scores = (data > 0) + (data == 0) * (0.5 if ties == "half" else 0.0)
+    equal = int(np.count_nonzero(data == 0))
     unit = (0.0, 1.0)
     accuracy = mean(named.PAIR_ACCURACY, scores, clusters=clusters, n_missing=n_missing, bounds=unit, level=level)
-    if not ties:
+    if not equal or ties == "wrong":
         hits = data > 0
         accuracy = proportion(named.PAIR_ACCURACY, hits, clusters=clusters, n_missing=n_missing, level=level)
-    return [accuracy, count(named.PAIR_TIES, ties, n=len(data), n_missing=n_missing)]
+    if equal:
+        accuracy = replace(accuracy, method=f"{accuracy.method}; ties {ties}")
+    return [accuracy, count(named.PAIR_TIES, equal, n=len(data), n_missing=n_missing)]
 
 
 def within_context_accuracy(
@@ -221,8 +229,9 @@ def area_under_curve(
 
     The interval holds all areas t that the data do not refuse, ``|a - t| <= z SE(t)``, with
     ``SE(t)^2 = t (1 - t) (1 + m ((1 - t) / (2 - t) + t / (1 + t))) / (n_yes n_no)`` and ``m = (n_yes + n_no) / 2 - 1``
-    (Newcombe's method 5); so it has a width where every yes is above every no. Where clusters repeat, it is t on the
-    logit scale with the error of the jackknife over clusters, and never narrower than that.
+    (Newcombe's method 5); so it has a width where every yes is above every no. Where clusters repeat, the numbers of
+    yes and no are divided by the design effect, the jackknife's variance over clusters over that above, from 1 to a
+    cluster (as large as a cluster where every yes is above every no), and z is a quantile of t.
 
     Args:
         scores: Shape (n,), on any scale.
@@ -247,20 +256,24 @@ def area_under_curve(
         return undefined(name, _ONE_CLASS, n=n, method=method)
     top, bottom = ratio(*ranking.split(np.ones((1, ranking.clusters))))
     value = float(top[0] / bottom[0])
-    low, high = _newcombe(value, positives, n - positives, how.level)
+    low, high = _newcombe(value, (positives, n - positives), NormalDist().inv_cdf((1 + how.level) / 2))
     estimate = Estimate(name, value, low, high, n, 0, method, how.level)
-    return estimate if ranking.clusters == n else _widened(estimate, ranking, ratio, how)
+    return estimate if ranking.clusters == n else _over_clusters(estimate, ranking, ratio, how)
 
 
-def _newcombe(value: float, positives: int, negatives: int, level: float) -> tuple[float, float]:
+def _newcombe_variance(area: float, numbers: tuple[float, float]) -> float:
+    """Return the variance of an area, by how many are yes and no."""
+    more = sum(numbers) / 2 - 1
+    spread = 1 + more * ((1 - area) / (2 - area) + area / (1 + area))
+    return area * (1 - area) * spread / (numbers[0] * numbers[1])
+
+
+def _newcombe(value: float, numbers: tuple[float, float], critical: float) -> tuple[float, float]:
     """Return the areas at which the data are just not refused."""
     from scipy.optimize import brentq
 
-    critical, more = NormalDist().inv_cdf((1 + level) / 2), (positives + negatives) / 2 - 1
-
     def excess(area: float) -> float:
-        spread = 1 + more * ((1 - area) / (2 - area) + area / (1 + area))
-        return (value - area) ** 2 - critical**2 * area * (1 - area) * spread / (positives * negatives)
+        return (value - area) ** 2 - critical**2 * _newcombe_variance(area, numbers)
 
     edge = 1e-9
     middle = min(max(value, 2 * edge), 1 - 2 * edge)  # at 0 and 1 themselves nothing is refused
@@ -269,22 +282,24 @@ def _newcombe(value: float, positives: int, negatives: int, level: float) -> tup
     return low, high
 
 
-def _widened(estimate: Estimate, ranking: _Ranking, ratio: _Sums, how: Resampling) -> Estimate:
-    """Give a figure of clustered items the interval of the jackknife where that is wider."""
+def _over_clusters(estimate: Estimate, ranking: _Ranking, ratio: _Sums, how: Resampling) -> Estimate:
+    """Give an area of clustered items the interval of as many yes and no as they are worth."""
     if ranking.clusters < 2:
         return replace(estimate, low=None, high=None, reason="one group only; it has no interval")
-    method = f"{estimate.method}, {ranking.clusters} clusters"
+    from scipy.special import stdtrit
+
+    value, n, positives = _value(estimate), len(ranking.truth), int(ranking.truth.sum())
+    sizes = np.bincount(ranking.cluster, minlength=ranking.clusters)
+    worth = n * n / float(sizes @ sizes)
+    alone, effect = _newcombe_variance(value, (positives, n - positives)), n / worth
     left = _left_out(ranking, ratio, how)
-    if left is None or not 0 < _value(estimate) < 1:
-        return replace(estimate, method=method)
-    other = _on_logit_scale(estimate, left)
-    assert estimate.low is not None
-    assert estimate.high is not None
-    assert other.low is not None
-    assert other.high is not None
-    return replace(
-        estimate, low=min(estimate.low, other.low), high=max(estimate.high, other.high), method=f"{method}, jackknife"
-    )
+    if left is not None and alone > 0:
+        together = (len(left) - 1) / len(left) * float(((left - left.mean()) ** 2).sum())
+        effect = float(np.clip(together / alone, 1.0, effect))
+    critical = float(stdtrit(max(1.0, worth - 1), (1 + estimate.level) / 2))
+    low, high = _newcombe(value, (positives / effect, (n - positives) / effect), critical)
+    method = f"{estimate.method} at the effective size, {ranking.clusters} clusters"
+    return replace(estimate, low=low, high=high, method=method)
 
 
 def average_precision(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import About, Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
-from perl_eval.stats.clustered_error import clustered_error
+from perl_eval.stats.clustered_error import ClusteredError, clustered_error
 
 __all__ = [
     "about",
@@ -28,6 +28,8 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 _NOTHING = About()
+_FEW = 5
+"""With fewer successes or failures than this, Wilson's interval is widened."""
 
 
 def undefined(name: str, reason: str, *, n: int = 0, n_missing: int = 0, method: str = "none") -> Estimate:
@@ -63,9 +65,12 @@ def about(estimates: Iterable[Estimate], subject: About = _NOTHING, *, simulated
 
 
 def wilson(successes: float, n: float, critical: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion.
+    """Return Wilson's score interval of a proportion, no narrower than the mid-p interval near 0 and 1.
 
-    ``(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)``
+    ``(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)``. Near 0 and 1 it holds too seldom (0.86 of
+    the time at 50 items and a rate of 0.98 or so): with fewer than five successes, or failures, it is widened to the
+    mid-p interval of Clopper and Pearson's kind, whose bounds p solve ``P(X > x) + P(X = x) / 2 = tail`` and the same
+    below. Over all rates it then holds at least 0.93 of the time from 5 items on, but for a few at 0.92.
 
     Args:
         successes: Number of successes, in [0, n]; may be fractional for an effective sample size.
@@ -75,14 +80,35 @@ def wilson(successes: float, n: float, critical: float) -> tuple[float, float]:
     Returns:
         Lower and upper bound, in [0, 1].
 
-    Source: Wilson, JASA 22 (1927), 209-212.
+    Source: Wilson, JASA 22 (1927), 209-212; Brown, Cai and DasGupta, Statistical Science 16 (2001), 101-133, for what
+        is wrong near 0 and 1; Agresti and Gottard, Computational Statistics and Data Analysis 51 (2007), 6447-6458,
+        for mid-p.
     """
     p, square = successes / n, critical * critical
     middle = (p + square / (2 * n)) / (1 + square / n)
     half = critical / (1 + square / n) * np.sqrt(p * (1 - p) / n + square / (4 * n * n))
-    low = 0.0 if successes == 0 else max(0.0, float(middle - half))
-    high = 1.0 if successes == n else min(1.0, float(middle + half))
-    return low, high
+    low = 0.0 if successes <= 0 else max(0.0, float(middle - half))
+    high = 1.0 if successes >= n else min(1.0, float(middle + half))
+    if min(successes, n - successes) >= _FEW:
+        return low, high
+    return (
+        min(low, _mid_p_below(successes, n, critical)) if successes > 0 else low,
+        max(high, 1 - _mid_p_below(n - successes, n, critical)) if successes < n else high,
+    )
+
+
+def _mid_p_below(successes: float, n: float, critical: float) -> float:
+    """Return the lower mid-p bound of a proportion; binomial tails by the beta function take fractions too."""
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    tail, top = NormalDist().cdf(-critical), max(n - successes, 1e-9)
+
+    def excess(p: float) -> float:
+        at_least = float(betainc(successes, top + 1, p))
+        return (at_least + float(betainc(successes + 1, top, p))) / 2 - tail
+
+    return float(brentq(excess, 0.0, 1.0, xtol=1e-12))
 
 
 def _critical(level: float, degrees: float | None = None) -> float:
@@ -114,8 +140,9 @@ def proportion(
 ) -> Estimate:
     """Estimate a proportion with Wilson's interval.
 
-    Where clusters repeat, n is replaced by the effective sample size ``p (1 - p) / SE^2`` (SE clustered, at most n; the
-    effective number of clusters if all or none are hits) and z by the t quantile, see `clustered_error`.
+    Where clusters repeat, n is divided by the design effect (the number is that of effective clusters if all or none
+    are hits), and z is the t quantile, see `clustered_error`. Of few clusters that hold the rarer outcome, the design
+    effect seen says little, and it is drawn towards the size of a cluster, see `_design_effect`.
 
     Args:
         name: Name of the figure.
@@ -150,10 +177,26 @@ def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: fl
         effective = found.effective
         degrees = max(1.0, effective - 1)
     else:
-        effective = float(len(data)) if found.error == 0 else value * (1 - value) / found.error**2
-        degrees = found.degrees
+        effective, degrees = len(data) / _design_effect(data, clusters, found), found.degrees
     effective = min(float(len(data)), effective)
     return wilson(value * effective, effective, _critical(level, degrees))
+
+
+def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> float:
+    """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
+
+    It is the clustered variance of the mean over that of independent items, d, drawn towards the size of a cluster, m:
+    ``(j d + w m) / (j + w)``, with j the clusters that hold the rarer outcome and ``w = min(1, (5 / j)^2)``: as if one
+    more such cluster had been seen whose items are all alike, which of few says much and of many hardly anything.
+    """
+    n, p, size = len(data), float(data.mean()), len(data) / found.effective
+    rarer = len(np.unique(clusters[data < 1 if p >= 0.5 else data > 0]))
+    spread = float(data.var(ddof=1))
+    if not rarer or not spread:
+        return size
+    seen = float(np.clip(found.error**2 * n / spread, 1.0, size))
+    weight = min(1.0, (_FEW / rarer) ** 2)
+    return (rarer * seen + weight * size) / (rarer + weight)
 
 
 def mean(
@@ -165,16 +208,24 @@ def mean(
     bounds: tuple[float, float] | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """Estimate a mean with Student's t interval, clustered where clusters repeat.
+    """Estimate a mean, of independent values or of values in clusters.
+
+    Without bounds it has Student's t interval. With bounds, values that are all at a bound are a proportion and have
+    Wilson's interval (see `proportion`); others have Wilson's at the effective size ``N p (1 - p) / (s^2 + p (1 - p) /
+    (N - 1))``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design effect
+    of `proportion`; the second part is a pseudo-value (two where the values do not differ): of a few values near a
+    bound, the spread that was seen says too little. The quantile is t.
 
     Args:
         name: Name of the figure.
         values: Shape (n,), finite.
         clusters: Cluster of each value.
         n_missing: Values that should have entered and could not.
-        bounds: What the values can be at least and at most. The interval is clipped to it; if the values do not differ,
-            the interval is Wilson's, since a bounded mean never spreads more than a proportion.
+        bounds: What the values can be at least and at most.
         level: Confidence level.
+
+    Source: Korn and Graubard, Survey Methodology 24 (1998), 193-201, for the effective size; Bonett and Price, Journal
+        of Educational and Behavioral Statistics 37 (2012), 479-488, for pseudo-values, there of paired proportions.
     """
     data = np.asarray(values, np.float64)
     if not np.isfinite(data).all():
@@ -182,32 +233,45 @@ def mean(
     n = len(data)
     if n == 0:
         return undefined(name, "there are no items", n_missing=n_missing, method="t")
+    if bounds is not None and np.isin(data, bounds).all():
+        share = proportion(name, data == bounds[1], clusters=clusters, n_missing=n_missing, level=level)
+        return _stretched(share, bounds)
     value = float(data.mean())
     repeated = _repeats(clusters, n)
     codes, number = (np.arange(n), n) if repeated is None else repeated
-    method = "t" if repeated is None else f"t, {number} clusters"
+    method = ("t" if bounds is None else "Wilson at the effective size") + (
+        "" if repeated is None else f", {number} clusters"
+    )
     estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
     if number == 1:
         return replace(estimate, reason="one item or group only; it has no interval")
+    if bounds is not None:
+        return _bounded(estimate, data, codes, bounds)
     if np.ptp(data) == 0:
-        return _constant(estimate, number, bounds)
+        return replace(estimate, reason="the values do not differ; they have no interval")
     found = clustered_error(data, codes)
     half = _critical(level, found.degrees) * found.error
-    low, high = value - half, value + half
-    if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-    return replace(estimate, low=low, high=high)
+    return replace(estimate, low=value - half, high=value + half)
 
 
-def _constant(estimate: Estimate, number: int, bounds: tuple[float, float] | None) -> Estimate:
-    """Return the interval of values that do not differ: a spread of zero would be a lie."""
-    if bounds is None or estimate.value is None:
-        return replace(estimate, reason="the values do not differ; they have no interval")
+def _stretched(share: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """Return a share on another scale."""
     floor, width = bounds[0], bounds[1] - bounds[0]
-    low, high = wilson((estimate.value - floor) / width * number, number, _critical(estimate.level))
-    return replace(
-        estimate, low=floor + width * low, high=floor + width * high, method=f"{estimate.method}, no spread: Wilson"
-    )
+    value, low, high = (None if part is None else floor + width * part for part in (share.value, share.low, share.high))
+    return replace(share, value=value, low=low, high=high)
+
+
+def _bounded(estimate: Estimate, data: FloatArray, codes: Codes, bounds: tuple[float, float]) -> Estimate:
+    """Give the mean of bounded values Wilson's interval at the effective size, with pseudo-values."""
+    scaled = (data - bounds[0]) / (bounds[1] - bounds[0])
+    n, p, found = len(data), float(scaled.mean()), clustered_error(scaled, codes)
+    still, growth = np.ptp(scaled) == 0, _design_effect(scaled, codes, found)
+    worth = n / growth
+    pseudo = (2 if still else 1) * p * (1 - p) / max(worth - 1, 1.0)
+    effective = worth * p * (1 - p) / (float(scaled.var(ddof=1)) + pseudo)
+    degrees = found.effective - 1 if still else found.degrees
+    low, high = wilson(p * effective, effective, _critical(estimate.level, max(1.0, degrees)))
+    return replace(_stretched(replace(estimate, value=p, low=low, high=high), bounds), value=estimate.value)
 
 
 def sparse_mean(
@@ -282,6 +346,7 @@ def resampled_mean(
     *,
     clusters: Clusters = None,
     n_missing: int = 0,
+    bounds: tuple[float, float] | None = None,
     resampling: Resampling | None = None,
 ) -> Estimate:
     """Estimate a mean with a bootstrap interval over items, or over clusters where given.
@@ -291,10 +356,23 @@ def resampled_mean(
         values: Shape (n,).
         clusters: Cluster of each value.
         n_missing: Values that should have entered and could not.
+        bounds: What the values can be at least and at most. So near to a bound that fewer than five items (or clusters)
+            would make up the distance, draws tell too little, and the interval is widened to that of `mean`.
         resampling: Draws, seed, level and kind.
     """
-    data = np.asarray(values, np.float64)
+    data, how = np.asarray(values, np.float64), resampling or Resampling()
     rows = cluster_sums(np.stack([data, np.ones_like(data)], axis=1), clusters)
-    return resampled(
-        name, rows, lambda sums: (sums[:, 0], sums[:, 1]), n=len(data), n_missing=n_missing, resampling=resampling
+    found = resampled(
+        name, rows, lambda sums: (sums[:, 0], sums[:, 1]), n=len(data), n_missing=n_missing, resampling=how
     )
+    if bounds is None or found.value is None or len(rows) < 2:
+        return found
+    share = (found.value - bounds[0]) / (bounds[1] - bounds[0])
+    if min(share, 1 - share) * len(rows) >= _FEW and np.ptp(data) > 0:
+        return found
+    other = mean(name, data, clusters=clusters, n_missing=n_missing, bounds=bounds, level=how.level)
+    if other.low is None or other.high is None:
+        return found
+    low, high = (other.low if found.low is None else found.low), (other.high if found.high is None else found.high)
+    method = f"{found.method}, widened to {other.method}"
+    return replace(found, low=min(low, other.low), high=max(high, other.high), method=method, reason=None)

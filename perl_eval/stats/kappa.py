@@ -1,24 +1,21 @@
-"""Cohen's kappa, pooled over pairs of raters where there are more than two, with bootstrap intervals."""
+"""Cohen's kappa, pooled over pairs of raters where there are more than two."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, resample_merged
+from perl_eval.stats.agreement_interval import METHOD, Tables, agreement_interval, pseudo_units
+from perl_eval.stats.bootstrap import Clusters, Resampling
 from perl_eval.stats.intervals import undefined
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-__all__ = ["CONSTANT", "TOO_FEW", "Ratings", "at_most_one", "cohen_kappa"]
+__all__ = ["CONSTANT", "TOO_FEW", "Ratings", "cohen_kappa"]
 
 FloatArray = NDArray[np.float64]
 Ratings = Sequence[Mapping[str, str]]
@@ -47,7 +44,7 @@ def cohen_kappa(
         labels: All labels there can be.
         name: Name of the figure.
         clusters: What shares a source, one a unit.
-        resampling: Draws, seed, level and kind.
+        resampling: Draws, seed and level of the interval, see `perl_eval.stats.agreement_interval`.
 
     Source: Cohen (1960); De Vries et al., Field Methods 20 (2008), 272-282, for pooling.
     Deviations: Rater pairs are weighted by their shared units, not equally, since panels here are sparse.
@@ -56,7 +53,9 @@ def cohen_kappa(
     if n == 0:
         return undefined(name, TOO_FEW, n_missing=len(ratings))
     size = len(labels)
-    distinct, counts, pairs = _rater_tables(ratings, labels, clusters)
+    groups, seen = _rater_tables(ratings, labels, clusters)
+    pairs = len(seen)
+    units = None if clusters is None else _rater_tables(ratings, labels, None)[0]
 
     def ratio(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         tables = sums.reshape(len(sums), pairs, size, size)
@@ -65,35 +64,38 @@ def cohen_kappa(
         observed = np.trace(tables, axis1=2, axis2=3)
         return (observed - expected).sum(axis=1), (shared - expected).sum(axis=1)
 
-    spread = resample_merged(distinct, counts, ratio, how)
+    spread = agreement_interval(groups, units, _pseudo(groups, size, n), ratio, how)
     return Estimate(
         name,
         spread.value,
         spread.low,
-        at_most_one(spread.high),
+        spread.high,
         n=n,
         n_missing=len(ratings) - n,
-        method=f"{how.kind} bootstrap, {how.draws} draws of {counts.sum()}",
+        method=f"{METHOD}, {how.draws} draws of {groups.number}",
         level=how.level,
         reason=CONSTANT if spread.value is None else spread.reason,
     )
 
 
-def at_most_one(bound: float | None) -> float | None:
-    """Return an upper bound cut off at 1, which no agreement exceeds."""
-    return None if bound is None else min(bound, 1.0)
+def _pseudo(tables: Tables, size: int, units: int) -> tuple[FloatArray, FloatArray]:
+    """Return the features of the pseudo-units: each pair of raters labels its mean share of one; and their weights."""
+    shares = tables.total().reshape(-1, size, size).sum(axis=(1, 2)) / units
+    made = list(pseudo_units(size))
+    rows = np.zeros((len(made), len(shares), size, size))
+    for row, (one, other, _, _) in enumerate(made):
+        rows[row, :, one, other] = shares
+    return rows.reshape(len(made), -1), np.array([unit[2:] for unit in made]).T
 
 
-def _rater_tables(
-    ratings: Ratings, labels: Sequence[str], clusters: Clusters
-) -> tuple[FloatArray | csr_array, NDArray[np.int64], int]:
+def _rater_tables(ratings: Ratings, labels: Sequence[str], clusters: Clusters) -> tuple[Tables, dict[int, int]]:
     """Cross-tabulate, in each cluster, the labels of every pair of raters.
 
     A rater pair has ``labels^2`` cells, and most cells of most clusters are empty where there are many raters; so a
     cluster is the sorted list of its cells, equal clusters are merged, and a table that is not small is sparse.
 
     Returns:
-        Distinct tables, shape (distinct, pairs * labels * labels); how often each occurs; the number of rater pairs.
+        The tables, of pairs * labels * labels features, and the place of each rater pair in them.
     """
     places = {label: place for place, label in enumerate(labels)}
     raters = {rater: place for place, rater in enumerate(sorted({rater for unit in ratings for rater in unit}))}
@@ -113,8 +115,8 @@ def _rater_tables(
     if shape[0] * shape[1] <= _DENSE:
         table = np.zeros(shape)
         np.add.at(table, (np.repeat(np.arange(len(tables)), np.diff(ends)), np.asarray(columns, np.int64)), 1.0)
-        return table, times, len(seen)
+        return Tables(table, times), seen
     from scipy.sparse import csr_array
 
     matrix = csr_array((np.ones(len(columns)), np.asarray(columns, np.int64), ends), shape=shape)
-    return matrix, times, len(seen)
+    return Tables(matrix, times), seen

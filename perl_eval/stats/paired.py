@@ -11,14 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from perl_eval import figure_names as named
 from perl_eval.outcomes import HALF, WON
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_sums
-from perl_eval.stats.intervals import mean, p_value, resampled, undefined
+from perl_eval.stats.bootstrap import Clusters, Resampling
+from perl_eval.stats.intervals import mean, p_value, undefined
 from perl_eval.stats.sign_flip import sign_flip_p
 from perl_eval.stats.winrate import over_groups
 
 __all__ = ["mcnemar", "paired_differences", "paired_outcomes"]
 
 FloatArray = NDArray[np.float64]
+_GAP = (-1.0, 1.0)
 
 
 def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike, *, clusters: Clusters = None) -> Estimate:
@@ -50,21 +51,21 @@ def paired_differences(
     *,
     name: str = "paired difference",
     clusters: Clusters = None,
+    bounds: tuple[float, float] | None = None,
     resampling: Resampling | None = None,
-) -> list[Estimate]:
-    """Estimate the mean difference of two policies' scores of the same items, by t and by paired bootstrap.
+) -> Estimate:
+    """Estimate the mean difference of two policies' scores of the same items, from the differences item by item.
 
     Args:
         scores_a: Score of a on each item; None where it has none.
         scores_b: Score of b on each item. Items that either lacks are counted as missing.
         name: Name of the figure.
         clusters: What shares a source, one an item.
-        resampling: Draws, seed, level and kind.
-
-    Returns:
-        ``name`` with a t interval, and ``name, bootstrap``.
+        bounds: What a difference can be at least and at most, see `perl_eval.stats.intervals.mean`; None for scores
+            without bounds, whose interval is t.
+        resampling: Its level.
     """
-    how = resampling or Resampling()
+    level = (resampling or Resampling()).level
     rows = [
         (one - other, place)
         for place, (one, other) in enumerate(zip(scores_a, scores_b, strict=True))
@@ -72,14 +73,10 @@ def paired_differences(
     ]
     missing = len(scores_a) - len(rows)
     if not rows:
-        return [undefined(part, "no item has both scores", n_missing=missing) for part in (name, f"{name}, bootstrap")]
-    gaps = np.array([gap for gap, _ in rows])
+        return undefined(name, "no item has both scores", n_missing=missing)
     groups = None if clusters is None else [clusters[place] for _, place in rows]
-    sums = cluster_sums(np.stack([gaps, np.ones_like(gaps)], axis=1), groups)
-    bootstrap = resampled(
-        f"{name}, bootstrap", sums, lambda s: (s[:, 0], s[:, 1]), n=len(gaps), n_missing=missing, resampling=how
-    )
-    return [mean(name, gaps, clusters=groups, n_missing=missing, level=how.level), bootstrap]
+    gaps = [gap for gap, _ in rows]
+    return mean(name, gaps, clusters=groups, n_missing=missing, bounds=bounds, level=level)
 
 
 def paired_outcomes(
@@ -95,7 +92,7 @@ def paired_outcomes(
         outcomes_a: Outcome of a against the baseline, one an item.
         outcomes_b: Outcome of b against the same baseline on the same item. Items unjudged for either are missing.
         clusters: What shares a source, one an item.
-        resampling: Draws, seed, level and kind.
+        resampling: Its level.
 
     Returns:
         Differences of win rate and of win rate with undecided half, a minus b, and McNemar's p on wins.
@@ -106,14 +103,12 @@ def paired_outcomes(
     groups = None if clusters is None else [clusters[place] for place in both]
     hits_a, hits_b = ([bool(part[place]) for place in both] for part in (wins_a, wins_b))
     test = mcnemar(hits_a, hits_b, clusters=groups)
-    return [
-        *paired_differences(wins_a, wins_b, name=named.WIN_RATE_DIFFERENCE, clusters=clusters, resampling=resampling),
-        *paired_differences(
-            halves_a,
-            halves_b,
-            name=named.WIN_RATE_DIFFERENCE_UNDECIDED_HALF,
-            clusters=clusters,
-            resampling=resampling,
-        ),
-        replace(test, n_missing=len(wins_a) - len(both)),
+    figures = (
+        (named.WIN_RATE_DIFFERENCE, wins_a, wins_b),
+        (named.WIN_RATE_DIFFERENCE_UNDECIDED_HALF, halves_a, halves_b),
+    )
+    found = [
+        paired_differences(ours, theirs, name=name, clusters=clusters, bounds=_GAP, resampling=resampling)
+        for name, ours, theirs in figures
     ]
+    return [*found, replace(test, n_missing=len(wins_a) - len(both))]

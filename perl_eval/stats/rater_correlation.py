@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -36,7 +36,8 @@ def likeness(
     With the correlations r_ij of n judges and rho the mean of those of different judges: ``n / (1 + (n - 1) rho)``, the
     number of uncorrelated judges whose mean has the variance of theirs if all correlations are equal; and
     ``(sum lambda)^2 / sum lambda^2 = n^2 / sum_ij r_ij^2``, with lambda the eigenvalues of the correlations. Both are n
-    for judges without correlation and 1 for judges that are the same.
+    for judges without correlation and 1 for judges that are the same. Neither has a bootstrap interval: that of the
+    second lies below n for independent judges always, since squared correlations of a sample are too large.
 
     Args:
         values: What each judge gave each item, or how far it was off, shape (items, judges).
@@ -69,12 +70,107 @@ def likeness(
         return replace(found, about=subject)
 
     count = len(names)
-    found = [estimate(name, subject, _Figure(count, chosen, "mean")) for name, subject, chosen in figures]
-    found += [
-        estimate(f"{name}, {of}", About(), _Figure(count, pairs, form))
-        for name, form in ((KISH, "kish"), (EIGENVALUE, "eigen"))
-    ]
-    return found
+    found = [estimate(name, subject, _Figure(count, chosen)) for name, subject, chosen in figures]
+    if still or len(rows) < 2:
+        return [*found, *(estimate(f"{name}, {of}", About(), _Figure(count, pairs)) for name in (KISH, EIGENVALUE))]
+    known = _Correlations.of(data, pairs, clusters)
+    level = (resampling or Resampling()).level
+    return [*found, _by_the_mean(f"{KISH}, {of}", known, level), _by_eigenvalues(f"{EIGENVALUE}, {of}", known, level)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Correlations:
+    """Correlations of every two judges.
+
+    Attributes:
+        judges: How many judges there are.
+        items: How many items.
+        clusters: How many clusters the items are of.
+        values: The correlations, shape (pairs,).
+        covariance: Of the correlations, from influence values summed by cluster, shape (pairs, pairs).
+    """
+
+    judges: int
+    items: int
+    clusters: int
+    values: FloatArray
+    covariance: FloatArray
+
+    @classmethod
+    def of(cls, data: FloatArray, pairs: Sequence[tuple[int, int]], clusters: Clusters) -> _Correlations:
+        """Make them of what each judge gave each item."""
+        first, second = np.array(pairs).T
+        units = (data - data.mean(axis=0)) / data.std(axis=0)
+        r = (units[:, first] * units[:, second]).mean(axis=0)
+        influence = units[:, first] * units[:, second] - r * (units[:, first] ** 2 + units[:, second] ** 2) / 2
+        sums = cluster_sums(influence, clusters)
+        # Influence values understate the error in small samples, as residuals do.
+        covariance = len(sums) / max(len(sums) - 3, 1) * sums.T @ sums / len(data) ** 2
+        return cls(data.shape[1], len(data), len(sums), r, covariance)
+
+
+def _by_the_mean(name: str, known: _Correlations, level: float) -> Estimate:
+    """Return the number of judges by the mean correlation, whose interval is t on Fisher's scale."""
+    from scipy.special import stdtrit
+
+    mean, count = float(known.values.mean()), known.judges
+
+    def number(correlation: float) -> float | None:
+        spread = 1 + (count - 1) * correlation
+        return count / spread if spread > 0 else None
+
+    method = f"t on Fisher's scale, {known.clusters} clusters"
+    estimate = Estimate(name, number(mean), None, None, known.items, 0, method, level)
+    error = float(np.sqrt(known.covariance.mean()))
+    if error < _STILL or abs(mean) > 1 - _STILL:
+        return replace(estimate, reason="the correlations do not vary; they have no interval")
+    half = float(stdtrit(known.clusters - 1, (1 + level) / 2)) * error / (1 - mean**2)
+    low, high = (number(float(np.tanh(np.arctanh(mean) + part))) for part in (half, -half))
+    if low is None or high is None or estimate.value is None:
+        return replace(estimate, reason="judges that contradict each other are worth any number")
+    return replace(estimate, low=low, high=high)
+
+
+def _by_eigenvalues(name: str, known: _Correlations, level: float) -> Estimate:
+    """Return the number of judges by eigenvalues, with an interval of the sum S of squared correlations.
+
+    Were the true sum S, that of the sample would be about gamma, with mean ``S + tr C`` and variance ``2 tr C^2 + 4 (S
+    / s) r' C r``, with r the sample's correlations, s the sum of their squares and C their covariance, from influence
+    values summed by cluster. The interval holds every S that s does not speak against; S is at least 0, so that the
+    number is at most n.
+
+    Source: Andrews, Econometrica 68 (2000), 399-405, for why a bootstrap fails at the edge; Olkin and Finn,
+        Psychological Bulletin 118 (1995), 155-164, for influence values of correlations.
+    """
+    r, covariance, count = known.values, known.covariance, known.judges
+    squares, method = float(r @ r), f"test inversion, {known.clusters} clusters"
+    estimate = Estimate(name, count**2 / (count + 2 * squares), None, None, known.items, 0, method, level)
+    if np.trace(covariance) < _STILL or squares < _STILL:
+        return replace(estimate, reason="the correlations do not vary; they have no interval")
+    least, most = _sums_not_refused(squares, covariance, float(r @ covariance @ r), len(r), level)
+    return replace(estimate, low=count**2 / (count + 2 * most), high=count**2 / (count + 2 * least))
+
+
+def _sums_not_refused(
+    squares: float, covariance: FloatArray, along: float, most: int, level: float
+) -> tuple[float, float]:
+    """Return the least and largest sum of squared correlations that are not refused."""
+    from scipy.optimize import brentq
+    from scipy.special import gammainc
+
+    bias, tail = float(np.trace(covariance)), (1 - level) / 2
+    still = 2 * float((covariance * covariance).sum())
+
+    def below(true: float) -> float:
+        """Return the chance of a sum up to that of the sample."""
+        middle, spread = true + bias, still + 4 * true / squares * along
+        return float(gammainc(middle**2 / spread, squares * middle / spread))
+
+    low = 0.0 if below(0.0) <= 1 - tail else float(brentq(lambda true: below(true) - 1 + tail, 0.0, squares))
+    if below(squares) <= tail:
+        return low, squares
+    high = float(most) if below(float(most)) > tail else float(brentq(lambda true: below(true) - tail, squares, most))
+    return low, high
 
 
 def _sums(data: FloatArray, clusters: Clusters) -> FloatArray:
@@ -87,10 +183,10 @@ def _sums(data: FloatArray, clusters: Clusters) -> FloatArray:
 
 
 class _Figure:
-    """A figure made of correlations, as the numerator and denominator that a bootstrap of ratios takes."""
+    """A mean of correlations, as the numerator and denominator that a bootstrap of ratios takes."""
 
-    def __init__(self, count: int, pairs: Sequence[tuple[int, int]], form: str) -> None:
-        self._count, self._form = count, form
+    def __init__(self, count: int, pairs: Sequence[tuple[int, int]]) -> None:
+        self._count = count
         self._first, self._second = np.array(pairs).T
 
     def __call__(self, sums: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -103,9 +199,4 @@ class _Figure:
         live = np.asarray((variances > _STILL).all(axis=1), np.float64)
         spread = np.sqrt(np.where(live[:, None] > 0, variances, 1.0))
         chosen = covariances[:, self._first, self._second] / (spread[:, self._first] * spread[:, self._second])
-        if self._form == "eigen":
-            return np.full(len(sums), float(self._count) ** 2), live * (self._count + 2 * (chosen**2).sum(axis=1))
-        rho = np.asarray(chosen.mean(axis=1), np.float64)
-        if self._form == "kish":
-            return np.full(len(sums), float(self._count)), live * (1.0 + (self._count - 1) * rho)
-        return rho, live
+        return np.asarray(chosen.mean(axis=1), np.float64), live

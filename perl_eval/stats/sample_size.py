@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, floor, sqrt
 from statistics import NormalDist
 
-__all__ = ["Assumptions", "Budget", "detectable_difference", "labels_for_half_width", "pairs_for", "pilot"]
+import numpy as np
+
+from perl_eval.stats.correction import PSEUDO, SMALL_CLASS
+from perl_eval.stats.intervals import wilson
+
+__all__ = [
+    "Assumptions",
+    "Budget",
+    "detectable_difference",
+    "labels_for_half_width",
+    "pairs_for",
+    "pilot",
+    "sign_test_power",
+]
 
 _Z = NormalDist().inv_cdf
+_STEPS = 6
+"""Numbers of pairs in a row that must have the power."""
+_PRECISION = 1e-5
+"""How well the difference that can be found is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +81,8 @@ def pairs_for(
     """Return what it takes to estimate the win rate within a half-width, or else to find the assumed difference.
 
     Half-width h of ``(wins + undecided / 2) / n``: ``n = z^2 (d - delta^2) / (4 h^2)``. To find the difference delta
-    with the sign test: ``n = (z_level sqrt(d) + z_power sqrt(d - delta^2))^2 / delta^2``.
+    with the sign test: the least number of pairs from which on its exact power (`sign_test_power`) is as wanted. Where
+    items share clusters, times the design effect.
 
     Args:
         assumed: What is expected of the pairs.
@@ -75,21 +93,67 @@ def pairs_for(
     Raises:
         ValueError: The half-width is out of range, or there is no difference to find.
 
-    Source: Connor, Biometrics 43 (1987), 207-211, for the difference.
+    Source: Connor, Biometrics 43 (1987), 207-211, for where the search begins.
     """
-    z = _Z((1 + assumed.level) / 2)
     if half_width is not None:
         if not 0 < half_width < 0.5:
             raise ValueError(f"half_width is {half_width}; it lies in (0, 0.5)")
+        z = _Z((1 + assumed.level) / 2)
         n = z**2 * assumed.score_variance / half_width**2
     else:
         if assumed.difference == 0:
             raise ValueError("a difference of 0 cannot be found with any number of pairs")
-        spread = assumed.decided - assumed.difference**2
-        n = ((z * sqrt(assumed.decided) + _Z(assumed.power) * sqrt(spread)) / assumed.difference) ** 2
+        n = float(_least_pairs(assumed))
     pairs = max(1, ceil(n * assumed.design_effect - 1e-9))
     calls = pairs * calls_per_pair
     return Budget(pairs, calls, None if cost_per_call_usd is None else calls * cost_per_call_usd)
+
+
+def sign_test_power(assumed: Assumptions, pairs: int) -> float:
+    """Return the chance that so many independent pairs reject evenness of wins and losses by the exact sign test.
+
+    ``sum_D P(D decided) P(the wins among D are so far off D / 2 that the two-sided p is at most 1 - level)``, the wins
+    binomial with chance ``(d + delta) / (2 d)``.
+
+    Args:
+        assumed: Decided share d, difference delta and level; the design effect does not count.
+        pairs: Number of pairs.
+
+    Returns:
+        In [0, 1].
+    """
+    from scipy.stats import binom
+
+    tail, share = (1 - assumed.level) / 2, (assumed.decided + assumed.difference) / (2 * assumed.decided)
+    if assumed.decided < 1:
+        reach = 9 * sqrt(pairs * assumed.decided * (1 - assumed.decided)) + 9
+        middle = pairs * assumed.decided
+        decided = np.arange(max(0, floor(middle - reach)), min(pairs, ceil(middle + reach)) + 1)
+        chances = binom.pmf(decided, pairs, assumed.decided)
+    else:
+        decided, chances = np.array([pairs]), np.ones(1)
+    most = binom.isf(tail, decided, 0.5)  # the least x with P(X > x) at most the tail
+    found = binom.sf(most, decided, share) + binom.cdf(decided - most - 1, decided, share)
+    return float(chances @ found)
+
+
+def _least_pairs(assumed: Assumptions) -> int:
+    """Return the least number of independent pairs from which on the sign test has the power."""
+
+    def enough(pairs: int) -> bool:
+        # Power rises in steps, and falls a little between them: a few pairs more must do too.
+        return all(sign_test_power(assumed, pairs + more) >= assumed.power for more in range(_STEPS))
+
+    z, spread = _Z((1 + assumed.level) / 2), max(0.0, assumed.decided - assumed.difference**2)
+    guess = ((z * sqrt(assumed.decided) + _Z(assumed.power) * sqrt(spread)) / assumed.difference) ** 2
+    low, high = 0, max(1, ceil(guess))
+    while not enough(high):
+        low, high = high, ceil(high * 1.1) + 1
+    low = max(low, floor(high * 0.8) - 5)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def detectable_difference(assumed: Assumptions, pairs: int) -> float | None:
@@ -98,26 +162,27 @@ def detectable_difference(assumed: Assumptions, pairs: int) -> float | None:
     Returns:
         In (0, decided], or None if even the largest possible one cannot be found.
     """
+    worth = floor(pairs / assumed.design_effect + 1e-9)
     low, high = 0.0, assumed.decided
-    if _needed(assumed, high) > pairs:
+
+    def found(difference: float) -> bool:
+        return worth > 0 and sign_test_power(replace(assumed, difference=difference), worth) >= assumed.power
+
+    if not found(high):
         return None
-    for _ in range(60):
+    while high - low > _PRECISION:
         middle = (low + high) / 2
-        low, high = (low, middle) if _needed(assumed, middle) <= pairs else (middle, high)
+        low, high = (low, middle) if found(middle) else (middle, high)
     return high
-
-
-def _needed(assumed: Assumptions, difference: float) -> float:
-    z, spread = _Z((1 + assumed.level) / 2), max(0.0, assumed.decided - difference**2)
-    n = ((z * sqrt(assumed.decided) + _Z(assumed.power) * sqrt(spread)) / difference) ** 2
-    return n * assumed.design_effect
 
 
 def labels_for_half_width(assumed: Assumptions, correlation: float, judged: int, half_width: float) -> int | None:
     """Return how many of the judged items people must label for a corrected win rate within a half-width.
 
     With r the correlation of judge and people, PPI++ at its best weight has variance
-    ``v / n (1 - r^2 N / (n + N))``, n labelled and N others.
+    ``v / n (1 - r^2 N / (n + N)) + 2 / (n + 2)^2``, n labelled and N others; the second part is what
+    `prediction_powered_mean` adds for what few labels do not show. Where so few labels of a kind are expected that it
+    takes the labels' own rate, the half-width is that of Wilson's interval.
 
     Args:
         assumed: What is expected of the pairs.
@@ -130,12 +195,15 @@ def labels_for_half_width(assumed: Assumptions, correlation: float, judged: int,
 
     Source: Angelopoulos, Duchi and Zrnic, arXiv 2311.01453.
     """
-    allowed = (half_width / _Z((1 + assumed.level) / 2)) ** 2
-    square = max(0.0, correlation) ** 2
+    z, square = _Z((1 + assumed.level) / 2), max(0.0, correlation) ** 2
+    rate = (1 + assumed.difference) / 2
 
     def enough(n: int) -> bool:
+        if assumed.decided == 1 and n * min(rate, 1 - rate) < SMALL_CLASS:
+            low, high = wilson(n * rate, n, z)
+            return (high - low) / 2 * sqrt(assumed.design_effect) <= half_width
         variance = assumed.score_variance / n * (1 - square * (judged - n) / judged)
-        return variance * assumed.design_effect <= allowed
+        return (variance * assumed.design_effect + PSEUDO / (n + 2) ** 2) * z**2 <= half_width**2
 
     if judged < 1 or not enough(judged):
         return None

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.stats.bootstrap import Clusters, cluster_sums
 
-__all__ = ["sign_flip_p"]
+__all__ = ["more_often_p", "sign_flip_p"]
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,18 @@ def sign_flip_p(signs: ArrayLike, *, clusters: Clusters = None, mid: bool = Fals
     if not seen:
         return 1.0
     return min(1.0, 2 * above + equal * (1 if mid else 2))
+
+
+def more_often_p(signs: ArrayLike, *, clusters: Clusters = None) -> float:
+    """Return the one-sided p-value against +1 being no more frequent than -1, otherwise as `sign_flip_p`.
+
+    Args:
+        signs: +1, -1 or 0 for each item; shape (n,).
+        clusters: What shares a source, one an item.
+    """
+    values = np.asarray(signs, np.float64)
+    two_sided = sign_flip_p(values, clusters=clusters)
+    return two_sided / 2 if values.sum() > 0 else 1.0
 
 
 def _binomial(count: int, size: int) -> FloatArray:

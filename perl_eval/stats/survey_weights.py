@@ -11,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, cluster_sums
-from perl_eval.stats.correction import PSEUDO
+from perl_eval.stats.correction import PSEUDO, SMALL_CLASS
 from perl_eval.stats.intervals import undefined, wilson
 
 __all__ = ["WeightedSample", "draw", "inclusion_probabilities", "weighted_mean", "weighted_prediction_powered_mean"]
 
 FloatArray = NDArray[np.float64]
-_SMALL_CLASS = 5
 
 
 def inclusion_probabilities(sizes: ArrayLike, n: int) -> FloatArray:
@@ -128,7 +127,7 @@ def weighted_prediction_powered_mean(name: str, sample: WeightedSample, *, level
     if n < 2:
         return undefined(name, "fewer than two items are labelled", n=n, method="weighted PPI++")
     share = share / share.sum()
-    if np.isin(truth, (0.0, 1.0)).all() and min(truth.sum(), n - truth.sum()) < _SMALL_CLASS:
+    if np.isin(truth, (0.0, 1.0)).all() and min(truth.sum(), n - truth.sum()) < SMALL_CLASS:
         return _rare(name, sample, share, level)
     of_truth, of_judge = np.zeros(len(judged)), (judged - judged.mean()) / len(judged)
     np.add.at(of_truth, places, share * (truth - share @ truth))

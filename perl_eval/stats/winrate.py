@@ -120,12 +120,14 @@ class _Way:
 
     def proportion(self, name: str, hits: FloatArray, clusters: Clusters, n_missing: int = 0) -> Estimate:
         if self.resampling is not None:
-            return resampled_mean(name, hits, clusters=clusters, n_missing=n_missing, resampling=self.resampling)
+            return self.mean(name, hits, clusters, n_missing)
         return proportion(name, hits, clusters=clusters, n_missing=n_missing, level=self.level)
 
     def mean(self, name: str, values: FloatArray, clusters: Clusters, n_missing: int = 0) -> Estimate:
         if self.resampling is not None:
-            return resampled_mean(name, values, clusters=clusters, n_missing=n_missing, resampling=self.resampling)
+            return resampled_mean(
+                name, values, clusters=clusters, n_missing=n_missing, bounds=_UNIT, resampling=self.resampling
+            )
         return mean(name, values, clusters=clusters, n_missing=n_missing, bounds=_UNIT, level=self.level)
 
 

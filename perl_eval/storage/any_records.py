@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from perl_eval.checks import existing
 from perl_eval.errors import UserError
 from perl_eval.storage import parquet, run_folder
 
@@ -33,9 +34,7 @@ def read(path: str | Path, kind: type | None = None) -> list[Any]:
         >>> [one.value for one in pe.read(folder)]
         [3.0]
     """
-    where = Path(path)
-    if not where.exists():
-        raise UserError(f"no such file or folder: {where}", "check the path")
+    where = existing(Path(path))
     if kind is not None:
         return run_folder.read(where, kind)
     held = {kind: name for kind, name in run_folder.FILES.items() if where.name == name or (where / name).is_file()}

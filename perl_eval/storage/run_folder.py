@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
+from perl_eval.checks import existing
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
 from perl_eval.storage import hub_snapshot, parquet, remote
@@ -34,6 +35,7 @@ __all__ = [
     "FILES",
     "INPUTS",
     "Run",
+    "agree",
     "find_cards",
     "fingerprint",
     "flat",
@@ -131,9 +133,7 @@ def fingerprint(path: Path) -> str:
         UserError: There is nothing at that path.
         DataError: A card does not match its file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}", "check the path")
+    path = existing(Path(path))
     owner = _owner(path if path.is_dir() else path.parent)  # a link counts where it lies, not where it points
     if path.is_dir():
         outputs = _outputs(path)
@@ -382,6 +382,23 @@ def start(
     parquet.sweep(out)
     _write_json(out / MARK, plan)
     return Run(out, plan, None)
+
+
+def agree(out: Path, name: str, value: Any) -> Any:
+    """Let an unfinished run go on with another value of one argument, and return the one that it had, or None.
+
+    Args:
+        out: Its folder; nothing happens where there is none, or where the value is as it was.
+        name: The argument.
+        value: Its value now.
+    """
+    mark = Path(out) / MARK
+    plan, now = _read_mark(mark), json.loads(json.dumps(value, default=_plain))
+    if plan is None or plan["arguments"].get(name) in (None, now):
+        return None
+    before = plan["arguments"][name]
+    _write_json(mark, {**plan, "arguments": {**plan["arguments"], name: now}})
+    return before
 
 
 def flat(options: Any) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def alarm_in(curve: Sequence[Measurement], steps: int, options: AlarmOptions | N
         options: See `AlarmOptions`.
     """
     errors = [point.value for point in curve if point.metric == named.WATCHED_ERROR]
+    if not errors:
+        return None
     places = [point.step for point in curve if point.metric == named.WATCHED_ERROR]
     found = fallen(_series(curve), errors, steps, options)
     return found and Alarm(places[found.step], places[found.peak])

@@ -22,7 +22,7 @@ from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import is_gguf
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import encode_prompt, pad
 from perl_eval.records import Estimate, Measurement, RunCard
@@ -248,7 +248,7 @@ def _sampled(
     backbone: Backbone, adapter: str | None, asked: Sequence[Row], options: AblateOptions, seed: int
 ) -> list[Rollout]:
     how = options.policy
-    room = prompt_room(how.max_tokens, how.max_new_tokens)
+    room = prompt_room(most_tokens(how.max_tokens, backbone.causal, backbone.tokenizer), how.max_new_tokens)
     prompts = [encode_prompt(backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in asked]
     shown = [row.images for row in asked]
     sampling = Sampling(how.temperature, how.max_new_tokens)

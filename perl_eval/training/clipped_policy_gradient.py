@@ -37,18 +37,18 @@ _TINY = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Clipping:
-    """How a batch is learned from: ``updates`` times, with ratios kept from ``1 - clip`` to ``1 + clip_high``.
+    """How a batch is learned from: ``updates`` times, with ratios kept from ``1 - clip_low`` to ``1 + clip_high``.
 
     ``form`` says over what the loss is averaged: over the tokens of each sequence and then over sequences (``grpo``, so
     a token of a long answer counts for less), over sequences of the full token limit (``dr_grpo``), or over the tokens
     of the batch (``dapo``; ``cispo`` too, which clips the weight of a token and never its gradient). ``ratio`` is of a
     ``token``, or of a ``sequence``: the geometric mean over its tokens. Rewards less their group's mean are divided by
     the standard deviation of the ``group`` or of the ``batch``, or not (``none``): beta is in units of that then.
-    ``clip_high`` is ``clip`` where it is not given.
+    ``clip_high`` is ``clip_low`` where it is not given.
     """
 
     updates: int = 1
-    clip: float = 0.2
+    clip_low: float = 0.2
     clip_high: float | None = None
     form: Form = "grpo"
     ratio: Level = "token"
@@ -57,7 +57,7 @@ class Clipping:
     def __post_init__(self) -> None:
         at_least_one(self, "updates")
         positive(self, "clip_high")
-        between(0, 1, self, "clip", ends="(]", such_as=0.2)
+        between(0, 1, self, "clip_low", ends="(]", such_as=0.2)
         for name, kind in (("form", Form), ("ratio", Level), ("scale", Scale)):
             if getattr(self, name) not in get_args(kind):
                 raise OptionError(name, repr(getattr(self, name)), f"choose from {', '.join(get_args(kind))}")
@@ -65,7 +65,7 @@ class Clipping:
     @property
     def most(self) -> float:
         """How far above 1 a ratio may be."""
-        return self.clip if self.clip_high is None else self.clip_high
+        return self.clip_low if self.clip_high is None else self.clip_high
 
 
 def group_advantages(
@@ -106,7 +106,7 @@ def is_clipped(ratios: torch.Tensor, advantages: torch.Tensor, how: Clipping) ->
     """Return where a ratio is out of its range on the side that its advantage pulls to, the shape of ``ratios``."""
     pulled = advantages.unsqueeze(1)
     above = (ratios > 1 + how.most) & (pulled > 0)
-    return above if how.form == "cispo" else above | ((ratios < 1 - how.clip) & (pulled < 0))
+    return above if how.form == "cispo" else above | ((ratios < 1 - how.clip_low) & (pulled < 0))
 
 
 def clipped_loss(
@@ -125,7 +125,7 @@ def clipped_loss(
     if how.form == "cispo":
         each = -ratios.clamp(max=1 + how.most).detach() * pulled * log_probs
     else:
-        each = -torch.minimum(ratios * pulled, ratios.clamp(1 - how.clip, 1 + how.most) * pulled)
+        each = -torch.minimum(ratios * pulled, ratios.clamp(1 - how.clip_low, 1 + how.most) * pulled)
     return each.expand_as(live) * live
 
 

@@ -22,9 +22,12 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
+from perl_eval.models.cutting import Cuts
+from perl_eval.models.prompt_room import most_tokens
 from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 from perl_eval.records import Score
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.actor_critic import POLICY, Role
 from perl_eval.training.direct_losses import PairLoss, direct_pair_loss, kto_loss
 from perl_eval.training.distributed import Processes
@@ -33,6 +36,7 @@ from perl_eval.training.profiling import Meter
 from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_examples import Example, encoded
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating
 
 __all__ = ["DIRECT_LOSSES", "DirectLoss", "DirectTrainer", "DpoOptions"]
 
@@ -52,6 +56,8 @@ class DpoOptions:
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-4 or a tenth of
     it by default. With validation rows the weights of the lowest loss stay, looked at ``evaluations`` times; with
     ``patience`` the run stops after that many without a lower one. ``limit`` rows are learned from, 0 for all.
+    Dialogues longer than ``max_tokens`` are cut at turns, which is counted and said; 0 takes what the model was made
+    for.
     """
 
     loss: Literal["", DirectLoss] = ""
@@ -69,12 +75,13 @@ class DpoOptions:
     full: bool = False
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch", "max_tokens")
+        at_least_one(self, "batch")
         positive(self, "beta", "epochs", "learning_rate", "liked", "disliked")
-        not_negative(self, "patience", "evaluations", "limit")
+        not_negative(self, "patience", "evaluations", "limit", "max_tokens")
         between(0, 0.5, self, "smoothing", ends="[)", such_as=0.1)
         if self.loss and self.loss not in DIRECT_LOSSES:
             raise UserError(f"loss {self.loss!r} is not known", f"choose from {', '.join(DIRECT_LOSSES)}")
@@ -170,6 +177,7 @@ class DirectTrainer:
         self.kind = "pointwise" if loss == "kto" else "pairwise"
         self.name = None if options.full else POLICY
         self.policy, self.prior = Role(backbone, self.name), Role(backbone, None)
+        self.cuts, self.most = Cuts(), most_tokens(options.max_tokens, backbone.causal, backbone.tokenizer)
         self.examples, self.checks, self.tests = (
             self._examples(split.get(name, ())) for name in ("train", "validation", "test")
         )
@@ -187,10 +195,8 @@ class DirectTrainer:
 
     def _examples(self, found: Sequence[Row]) -> list[Direct]:
         """Return rows as examples; where all weights are about to move, with what the prior says now."""
-        most = self.options.max_tokens
-        made = direct_examples(
-            encoded(self.backbone, found, self.kind, most), self.loss, max_tokens=most, seed=self.seed
-        )
+        read = encoded(self.backbone, found, self.kind, self.most, self.cuts)
+        made = direct_examples(read, self.loss, max_tokens=self.most, seed=self.seed)
         if not self.options.full:
             return made
         asked: dict[int, tuple[float, ...]] = {}
@@ -219,11 +225,14 @@ class DirectTrainer:
         loop = LoopOptions(
             steps=self.steps,
             learning_rate=options.rate,
-            warmup=options.schedule.warm(min(10, self.steps // 10 + 1)),
+            warmup=options.schedule.warm(self.steps),
             shape=options.schedule.shape,
-            evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
+            evaluate_every=options.schedule.evaluated(self.steps, options.evaluations) if self.checks else 0,
             patience=options.patience,
+            **options.updating.for_loop(),
         )
+        if self.processes.is_main:
+            tell(self.cuts.line("texts", self.most))
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
             parts = {POLICY: self.parameters()}
             task = Learning("train dpo", parts, self.learn, self.evaluate if self.checks else None, log)

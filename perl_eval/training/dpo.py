@@ -108,7 +108,8 @@ def _notes(trainer: DirectTrainer, fit: Fit) -> dict[str, Any]:
     backbone, options = trainer.backbone, trainer.options
     return {
         **backbone.counts(trainer.name),
-        **byte_account([backbone], trainer.parameters().values()),
+        **byte_account([backbone], trainer.parameters().values(), options.updating.optimizer),
+        **trainer.cuts.notes(),
         "beta": options.beta,
         "loss": trainer.loss,
         "learning rate": options.rate,

@@ -20,6 +20,7 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.ensemble import EnsembleRule, combined
 from perl_eval.models.model_source import located
+from perl_eval.models.prompt_room import most_tokens
 from perl_eval.models.reward_model import REWARD, RewardScale, RewardScorer
 from perl_eval.models.tokenize import encode_dialogue
 from perl_eval.records import About, Estimate, Score, digest
@@ -161,11 +162,10 @@ def _member(
     fit_reward(backbone, learn, held_out, options, folder=work, seed=seed)
     if not options.full:  # a tuned model is scored where it is
         backbone.save(REWARD, work)
-    RewardScale("pointwise", 0.0, 1.0, options.max_tokens, pooling=options.pooling).save(work)
+    most = most_tokens(options.max_tokens, backbone.causal, backbone.tokenizer)
+    RewardScale("pointwise", 0.0, 1.0, most, pooling=options.pooling).save(work)
     encoded = [
-        encode_dialogue(
-            backbone.processor, row.prompt, row.completion or (), max_tokens=options.max_tokens, pictures=row.images
-        )
+        encode_dialogue(backbone.processor, row.prompt, row.completion or (), max_tokens=most, pictures=row.images)
         for row in test
     ]
     logits = RewardScorer(work, backbone).logits(encoded)

@@ -21,17 +21,23 @@ import torch
 from torch import nn
 
 from perl_eval import figure_names as named
-from perl_eval.errors import PerlEvalError
+from perl_eval.errors import PerlEvalError, UserError
+from perl_eval.models.checkpoint_folder import written
 from perl_eval.records import Measurement
 from perl_eval.storage import parquet, run_folder
-from perl_eval.storage.progress import track
+from perl_eval.storage.progress import tell, track
 from perl_eval.training.distributed import Processes
-from perl_eval.training.fsdp import as_share, clip, groups, local, plain, share_of, whole
+from perl_eval.training.fsdp import as_share, clip, local, plain, share_of, whole
 from perl_eval.training.schedule import Shape, factor
+from perl_eval.training.updating import moments_of, optimizer_of
 
 __all__ = ["Diverged", "Fit", "Learning", "LoopOptions", "begun", "optimise"]
 
 _STATE = "state.safetensors"
+_MOST_WRITING = 20.0
+"""Checkpoints are as many times as long apart, at least, as one takes to be written."""
+_LARGE = 2**28
+"""The size from which on checkpoints are spoken of: 256 MiB."""
 
 
 class Diverged(PerlEvalError):
@@ -45,6 +51,7 @@ class LoopOptions:
     ``learning_rate`` rises linearly over ``warmup`` steps, then moves as ``shape`` says. ``evaluate_every`` steps the
     validation figure is taken; 0 never. With ``evaluate_first`` it is also taken before the first step, as that of
     step -1, whose weights may be the best. After ``patience`` evaluations without a lower loss the run stops; 0 never.
+    Weight decay pulls at matrices only, with ``decay_all`` at all that is trained.
 
     Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
     warmup does that here. Checkpoints are written after multiples of ``checkpoint_multiple`` steps only, where what a
@@ -62,6 +69,8 @@ class LoopOptions:
     patience: int = 0
     checkpoint_every_s: float = 30.0
     checkpoint_multiple: int = 1
+    optimizer: str = "adamw"
+    decay_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +126,19 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
     """
     processes = processes or Processes()
     parameters = task.parameters
-    optimizer = torch.optim.AdamW(
-        [{"params": group} for group in groups(parameters.values())],
-        lr=options.learning_rate,
-        eps=1e-8,
-        weight_decay=options.weight_decay,
-        fused=True,
+    optimizer = optimizer_of(
+        options.optimizer,
+        parameters.values(),
+        options.learning_rate,
+        options.weight_decay,
+        decay_all=options.decay_all,
     )
     state = _State(folder / run_folder.CHECKPOINT, parameters, optimizer, processes)
     first = state.load()
     if state.finished:
         return state.fit()
+    if processes.is_main:
+        tell(_said_of_checkpoints(task, options, state))
     begun_s = saved_s = time.monotonic()
     stopped = False
     if task.evaluate and options.evaluate_first and not first:
@@ -140,7 +151,7 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
             break
         _set_rate(optimizer, options, step)
         optimizer.zero_grad(set_to_none=True)
-        figures = dict(task.learn(step))
+        figures = _learned(task, step, state)
         processes.sum_gradients(plain(parameters.values()))
         figures |= _clip(task, options.clip_norm, processes)
         _refuse_if_diverged(task.name, step, figures)
@@ -156,17 +167,18 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
             task.log(step, figures)
         if task.watch and (stopped := state.watched(step, *task.watch(state.curve))):
             break
+        wait_s = (
+            max(options.checkpoint_every_s, _MOST_WRITING * state.write_s) if options.checkpoint_every_s > 0 else -1
+        )
         whole_batch = (step + 1) % options.checkpoint_multiple == 0
-        due = processes.is_main and whole_batch and time.monotonic() - saved_s > options.checkpoint_every_s
+        due = processes.is_main and whole_batch and time.monotonic() - saved_s > wait_s
         if not last and processes.agreed(due=due):
             state.seconds += time.monotonic() - begun_s
             state.save()
             begun_s = saved_s = time.monotonic()
     optimizer.zero_grad(set_to_none=True)
     state.seconds += time.monotonic() - begun_s
-    if task.watch and not stopped:
-        state.best.clear()
-    state.finish()
+    state.finish(best=stopped or task.watch is None)
     if processes.is_main or processes.sharded:
         state.save()
     processes.wait()
@@ -179,9 +191,29 @@ def _set_rate(optimizer: torch.optim.Optimizer, options: LoopOptions, step: int)
         group["lr"] = options.learning_rate * moved
 
 
+def _said_of_checkpoints(task: Learning, options: LoopOptions, state: _State) -> str:
+    """Return what to say about large checkpoints; "" of small ones."""
+    copies = 1 + moments_of(options.optimizer) + (task.evaluate is not None and options.evaluate_every > 0)
+    size = copies * sum(one.numel() * one.element_size() for one in task.parameters.values())
+    if size < _LARGE:
+        return ""
+    often = f"every {options.checkpoint_every_s:g} s or more" if options.checkpoint_every_s > 0 else "after every step"
+    return f"{task.name}: a checkpoint of up to {size / 1e9:.1f} GB is written to {state.folder} {often}"
+
+
 def begun(folder: Path) -> bool:
     """Return whether a run folder has a checkpoint, from which `optimise` goes on."""
     return (folder / run_folder.CHECKPOINT / _STATE).is_file()
+
+
+def _learned(task: Learning, step: int, state: _State) -> dict[str, float]:
+    """Take the gradient of a step; where something of the user's fails, which he may mend, what was learned is kept."""
+    try:
+        return dict(task.learn(step))
+    except UserError:
+        if step and state.processes.count == 1:
+            state.save()
+        raise
 
 
 def _clip(task: Learning, clip_norm: float, processes: Processes) -> dict[str, float]:
@@ -222,6 +254,7 @@ class _State:
         self.best_step = -1
         self.best_loss = float("inf")
         self.finished = False
+        self.write_s = 0.0
 
     def keep_best(self, step: int, loss: float) -> None:
         self.stale += 1
@@ -235,9 +268,11 @@ class _State:
         self.keep_best(step, worth)
         return stop
 
-    def finish(self) -> None:
-        """Put the best weights in place; moments, and weights kept apart, are needed no more."""
+    def finish(self, *, best: bool) -> None:
+        """Put the best weights in place, if wanted; moments, and weights kept apart, are needed no more."""
         self.finished = True
+        if not best:
+            self.best.clear()
         if not self.best:
             self.best_step = self.steps - 1
         with torch.no_grad():
@@ -258,7 +293,8 @@ class _State:
             tensors[f"best/{name}"] = full(as_share(best, self.parameters[name]))
         for name, parameter in self.parameters.items():
             moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
-            tensors |= {f"moment/{key}/{name}": full(torch.as_tensor(moments[key])) for key in sorted(moments)}
+            kept = {key: moments[key] for key in sorted(moments) if moments[key] is not None}
+            tensors |= {f"moment/{key}/{name}": full(torch.as_tensor(moment)) for key, moment in kept.items()}
         if not self.processes.is_main:
             return
         header = {
@@ -273,7 +309,10 @@ class _State:
         # The header rides in the weights file: one rename makes both current at once.
         metadata = {"state": json.dumps(header)}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        parquet.replace_file(self.folder / _STATE, lambda path: save_file(contiguous, path, metadata=metadata))
+        begun_s = time.monotonic()
+        with written(self.folder):
+            parquet.replace_file(self.folder / _STATE, lambda path: save_file(contiguous, path, metadata=metadata))
+        self.write_s = time.monotonic() - begun_s
 
     def load(self) -> int:
         path = self.folder / _STATE

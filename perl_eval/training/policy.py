@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import located
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
+from perl_eval.storage import run_folder
 from perl_eval.training.actor_critic import POLICY, VALUE, Roles
 from perl_eval.training.alarms import alarm_in
 from perl_eval.training.distributed import Processes
@@ -52,6 +53,9 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         DataError: A changed input, or a reward model of another backbone.
     """
     options = options or PolicyOptions()
+    if options.fp32_kl:  # weights must be there in float32 to be computed with
+        placement = replace(options.resources.placement, wide=True)
+        options = replace(options, resources=replace(options.resources, placement=placement))
     prior = located(prior)
     inputs, extra = {"data": Path(data), "prior": prior}, {}
     if callable(reward):
@@ -66,14 +70,20 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
     if options.rollouts is not None:  # where the server is, and how it is asked, changes no sample
         arguments["rollouts"] = {"weight_cap": options.rollouts.weight_cap, "level": options.rollouts.level}
     del arguments["watch"]  # they are inputs
+    del arguments["mended"]  # how a run goes on is no part of what it is
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
+    before = (
+        run_folder.agree(out, "reward", extra["reward"]) if options.mended and extra and processes.is_main else None
+    )
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
+        if before is not None:
+            going.notes["reward before it was mended"] = before["source sha256"]
         found = rows.limited(rows.read(data, "train"), options.limit)
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement)
-            before = backbone.weights_sha256()
+            untouched = backbone.weights_sha256()
             size, rule = options.resources.micro_batch or 64, options.ensemble.at(options.kl_strength)
             given = reward if callable(reward) else learned_reward(members, backbone, rule, batch=size)
             roles = cast(backbone, options, seed=seed)
@@ -81,21 +91,34 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
             if watch:
                 trainer.watched = learned_reward(watch, backbone, batch=size, name="watch")
             fit = trainer.train(going.folder, meter)
-        if backbone.weights_sha256() != before:
+        if backbone.weights_sha256() != untouched:
             raise AssertionError("the frozen backbone changed while the policy was trained")
         if processes.is_main:
             shutil.rmtree(going.folder / ROLLOUTS, ignore_errors=True)
             roles.policy.backbone.save(roles.policy.name, going.folder)
-            going.notes |= {**_notes(roles, options, fit), **meter.notes(), "processes": processes.count}
-            if trainer.server is not None and not trainer.server.takes_ids:
-                going.notes["samples tokenized otherwise"] = trainer.server.otherwise
-            alarm = alarm_in(fit.curve, options.schedule.steps(options.steps), options.alarms) if watch else None
-            if alarm is not None:
-                going.notes |= {"alarm at step": alarm.step, "watched reward highest at step": alarm.peak}
+            going.notes |= {
+                **_notes(roles, options, fit),
+                "learning rate": trainer.rate,
+                **trainer.cuts.notes(),
+                **meter.notes(),
+                **_told(trainer, fit),
+                "processes": processes.count,
+            }
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()
     return going.folder
+
+
+def _told(trainer: PolicyTrainer, fit: Fit) -> dict[str, Any]:
+    """Return what a server's samples lost, and where those who watch raised an alarm."""
+    notes, options = {}, trainer.options
+    if trainer.server is not None and not trainer.server.takes_ids:
+        notes["samples tokenized otherwise"] = trainer.server.otherwise
+    alarm = alarm_in(fit.curve, options.schedule.steps(options.steps), options.alarms)
+    if alarm is not None:
+        notes |= {"alarm at step": alarm.step, "watched reward highest at step": alarm.peak}
+    return notes
 
 
 def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
@@ -106,9 +129,8 @@ def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
         **roles.policy.backbone.counts(roles.policy.name),
         "parameters": resident,
         "models in memory": len(roles.backbones),
-        **byte_account(roles.backbones, trained),
+        **byte_account(roles.backbones, trained, options.updating.optimizer),
         "beta": options.kl_strength,
-        "learning rate": options.rate,
         "backbone sha256": roles.prior.backbone.sha256,
         "steps": fit.steps,
         "best step": fit.best_step,

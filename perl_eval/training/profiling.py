@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,16 +12,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from perl_eval.models.allocator import give_back_large_blocks
 from perl_eval.models.backbone import Backbone
 from perl_eval.storage.run_folder import peak_memory_bytes
+from perl_eval.training.updating import moments_of
 
 __all__ = ["Meter", "byte_account"]
 
-_STATUS = Path("/proc/self/status")
+_STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.002
 
 
-def byte_account(backbones: Iterable[Backbone], trained: Iterable[nn.Parameter]) -> dict[str, int]:
+def byte_account(
+    backbones: Iterable[Backbone], trained: Iterable[nn.Parameter], optimizer: str = "adamw"
+) -> dict[str, int]:
     """Return the bytes that training cannot do without, by formula; activations come on top.
 
     Weights are counted once a backbone as they lie in memory, gradients at the trained parameters' own width, and
@@ -29,30 +34,30 @@ def byte_account(backbones: Iterable[Backbone], trained: Iterable[nn.Parameter])
     Args:
         backbones: Every model in memory, each once.
         trained: The parameters that move.
+        optimizer: What moves them.
     """
     sizes = [parameter.numel() * parameter.element_size() for parameter in trained]
     return {
         "bytes of weights": sum(backbone.resident_bytes() for backbone in backbones),
         "bytes of gradients": sum(sizes),
-        "bytes of moments": 2 * sum(sizes),
+        "bytes of moments": moments_of(optimizer) * sum(sizes),
     }
 
 
 def _resident_bytes() -> int:
     """Return this process's resident memory in bytes; where the system does not tell, its peak so far."""
-    if not _STATUS.is_file():
+    if not _STATM.is_file():
         return peak_memory_bytes()
-    line = next(line for line in _STATUS.read_text("ascii").splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
+    return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Meter:
     """Measures a block of work; use as a context manager, around loading and training.
 
     On a GPU peak memory is the allocator's. On the CPU it is the resident set over what it was when the block began,
-    by samples every 2 ms, weights that are mapped from their file included. The C library keeps freed memory for later,
-    so this is an upper bound of what is needed; with ``MALLOC_MMAP_THRESHOLD_=65536`` in the environment glibc gives
-    it back, at some cost in speed, and the figure follows what is in use.
+    weights that are mapped from their file included: the system's high-water mark, or where the process was larger
+    before the block, samples every 2 ms. Large blocks go back to the system when they are freed
+    (`perl_eval.models.allocator`), so that this is what was in use.
 
     Attributes:
         seconds: Seconds by part, see `part`.
@@ -63,7 +68,7 @@ class Meter:
         self.device = device
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
-        self._base_bytes = self._peak_bytes = 0
+        self._base_bytes = self._peak_bytes = self._before_bytes = 0
         self._stop = threading.Event()
         self._sampler: threading.Thread | None = None
 
@@ -71,8 +76,10 @@ class Meter:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
+        give_back_large_blocks()
         self._base_bytes = self._peak_bytes = _resident_bytes()
-        if _STATUS.is_file():
+        self._before_bytes = peak_memory_bytes()
+        if _STATM.is_file():
             self._sampler = threading.Thread(target=self._sample, daemon=True)
             self._sampler.start()
         return self
@@ -84,7 +91,8 @@ class Meter:
         self._stop.set()
         if self._sampler is not None:
             self._sampler.join()
-        self._peak_bytes = max(self._peak_bytes, _resident_bytes())
+        highest = peak_memory_bytes()
+        self._peak_bytes = max(self._peak_bytes, highest if highest > self._before_bytes else _resident_bytes())
 
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_S):

@@ -23,12 +23,14 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
 from perl_eval.records import Measurement
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.actor_critic import POLICY, Roles, adapter_roles, full_roles
 from perl_eval.training.alarms import AlarmOptions, alarm_in, worth_now
 from perl_eval.training.clipped_policy_gradient import (
@@ -60,6 +62,7 @@ from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_function import Reward
 from perl_eval.training.schedule import Schedule
 from perl_eval.training.server_rollouts import ServerRollouts, ServerSampler
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["ROLLOUTS", "Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "grpo", "reinforce"]
 
@@ -80,16 +83,21 @@ class PolicyOptions:
     ``group`` above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken
     off each reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an
     adapter and head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its
-    score. ``max_tokens`` bounds prompt and sample together.
+    score. ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
+    (`perl_eval.models.tokenize.encode_prompt`), which is counted and said; with 0 the model's own limit bounds them.
+
+    Under bf16 the log-ratio of one sequence can be off by some tenths of a nat. With ``fp32_kl`` policy and prior are
+    read once more in float32 for it, whose weights are then held in it; samples and gradients stay in bf16.
+    With ``mended`` an unfinished run goes on though the source of its reward function has changed; its card says so.
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
-    and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``.
+    and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``, and
+    less for models wider than 825 (`perl_eval.training.updating.rate_by_width`).
     ``limit`` prompts are learned from, 0 for all. With ``rollouts`` a server samples
     (`perl_eval.training.server_rollouts`).
 
-    Reward models in ``watch``, of other seeds than the one that rewards, score the samples too, and where their
-    smoothed mean falls there is an alarm (`perl_eval.training.alarms`). With ``stop_on_alarm`` the run ends there, and
-    the weights of its highest point stay.
+    Reward models in ``watch``, of other seeds than the one that rewards, score the samples too, for alarms
+    (`perl_eval.training.alarms`). With ``stop_on_alarm`` the run ends there, and the weights of its highest point stay.
     """
 
     steps: int = 100
@@ -104,6 +112,8 @@ class PolicyOptions:
     temperature: float = 1.0
     max_new_tokens: int = 64
     max_tokens: int = 512
+    fp32_kl: bool = False
+    mended: bool = False
     value: Literal["head", "adapter"] = "head"
     value_coefficient: float = 1.0
     missing_end_reward: float = -3.0
@@ -116,17 +126,19 @@ class PolicyOptions:
     stop_on_alarm: bool = False
     alarms: AlarmOptions = field(default_factory=AlarmOptions)
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch", "group", "max_new_tokens", "max_tokens")
+        at_least_one(self, "steps", "batch", "group", "max_new_tokens")
         if self.batch % self.group:
             raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
         positive(self, "temperature", "learning_rate")
-        not_negative(self, "beta", "value_coefficient", "limit")
+        not_negative(self, "beta", "value_coefficient", "limit", "max_tokens")
         between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
         finite(self, "missing_end_reward")
-        prompt_room(self.max_tokens, self.max_new_tokens)
+        if self.max_tokens:
+            prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss", "k3"):
             raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss, k3")
         if self.objective not in OBJECTIVES:
@@ -252,16 +264,21 @@ class PolicyTrainer:
         seed: int,
         processes: Processes | None = None,
     ) -> None:
-        room = prompt_room(options.max_tokens, options.max_new_tokens)
         if not found:
             raise UserError("there are no prompts to learn from", "give data with rows in its train split")
         self.roles, self.found, self.reward, self.options, self.seed = roles, found, reward, options, seed
         self.backbone = roles.policy.backbone
         self.processes = processes or Processes()
+        most = most_tokens(options.max_tokens, self.backbone.causal, self.backbone.tokenizer)
+        self.room, self.cuts = prompt_room(most, options.max_new_tokens), Cuts()
         self.prompts = [
-            encode_prompt(self.backbone.processor, row.prompt, max_tokens=room, pictures=row.images) for row in found
+            encode_prompt(
+                self.backbone.processor, row.prompt, max_tokens=self.room, pictures=row.images, cuts=self.cuts
+            )
+            for row in found
         ]
         self.meter = Meter(self.backbone.device)
+        self.endless = False
         self.held: _Held | None = None
         self.server: ServerSampler | None = None
         self.watched: Reward | None = None
@@ -276,15 +293,12 @@ class PolicyTrainer:
         """Run all steps."""
         options = self.options
         self.meter = meter or self.meter
+        if self.processes.is_main:
+            tell(self.cuts.line("prompts", self.room))
         steps, schedule = options.schedule.steps(options.steps), options.schedule
-        warmup = schedule.warm(min(10, steps))
-        loop = LoopOptions(
-            steps=steps * options.clipping.updates,
-            learning_rate=options.rate,
-            warmup=warmup * options.clipping.updates,
-            shape=schedule.shape,
-            checkpoint_multiple=options.clipping.updates,
-        )
+        updates, warmup = options.clipping.updates, schedule.warm(steps)
+        told = {"warmup": warmup * updates, "shape": schedule.shape, **options.updating.for_loop()}
+        loop = LoopOptions(steps=steps * updates, learning_rate=self.rate, checkpoint_multiple=updates, **told)
         if options.rollouts is not None:
             place = folder / ROLLOUTS / str(self.processes.index)
             self.server = ServerSampler(options.rollouts, self.backbone, self.roles.policy.name, place)
@@ -297,6 +311,13 @@ class PolicyTrainer:
         """Return what the weights are worth by those who watch, less being better, and whether there is an alarm."""
         alarms = self.options.alarms
         return -worth_now(curve, steps, alarms), alarm_in(curve, steps, alarms) is not None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        if self.options.learning_rate is not None:
+            return self.options.learning_rate
+        return rate_by_width(self.options.rate, self.backbone.width, full=self.options.full)
 
     def sample(self, step: int) -> tuple[list[Row], list[Rollout]]:
         """Return this process's prompts of one step and the policy's answers."""
@@ -348,19 +369,20 @@ class PolicyTrainer:
         with meter.part("sampling"):
             prompts, rollouts = self.sample(number)
         with meter.part("scoring"):
-            sampled = self._scored(prompts, rollouts)
+            sampled = self._scored(number, prompts, rollouts)
             batches = pieces(sampled, lambda one: len(one.rollout.encoded.ids), options.resources.micro_batch)
             fill = self.backbone.pad_id
             padded = [pad([one.rollout.encoded for one in batch], pad_id=fill) for batch in batches]
-            with torch.no_grad(), self.roles.prior.on():
-                priors = [self.roles.prior.log_probs(batch, options.temperature)[0] for batch in padded]
-            ratios = self._ratios(batches, padded, priors) if options.needs_ratios else [0.0] * len(sampled)
+            priors, exact = self._anchored(padded)
+            ratios = [0.0] * len(sampled)
+            if options.needs_ratios:
+                ratios = self._ratios(batches, padded, priors, exact)
             rewards = self._rewards(sampled, ratios)
         own = {"sequences": len(rollouts), "tokens": sum(len(rollout.ids) for rollout in rollouts)}
         counts = {name: int(total) for name, total in self.processes.totals(own).items()}
         rewarded = [[replace(one, centred=rewards[one.place]) for one in batch] for batch in batches]
         watched = {} if self.watched is None else self._watched_reward(prompts, rollouts)
-        return _Held(number, sampled, rewarded, padded, priors, ratios, counts, watched)
+        return _Held(number, sampled, rewarded, padded, priors, exact, ratios, counts, watched)
 
     def _watched_reward(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Return the mean reward by those who watch, over the samples of all processes, and its standard error."""
@@ -373,27 +395,62 @@ class PolicyTrainer:
         return {named.WATCHED_REWARD: total / n, named.WATCHED_ERROR: math.sqrt(variance / max(1.0, n - 1))}
 
     @torch.no_grad()
+    def _anchored(self, padded: Sequence[PaddedBatch]) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+        """Return the prior's log-probabilities of each batch, and where it is wanted the exact log-ratios to it."""
+        wide, prior, policy = self.options.fp32_kl, self.roles.prior, self.roles.policy
+        temperature = self.options.temperature
+        with prior.backbone.widely(wanted=wide), prior.on():
+            priors = [prior.log_probs(batch, temperature)[0] for batch in padded]
+        if not wide:
+            return priors, [None] * len(padded)
+        with policy.backbone.widely(wanted=wide), policy.on():
+            owns = [policy.log_probs(batch, temperature)[0] for batch in padded]
+        return priors, [own - anchor for own, anchor in zip(owns, priors, strict=True)]
+
+    @torch.no_grad()
     def _ratios(
-        self, batches: Sequence[Sequence[Sampled]], padded: Sequence[PaddedBatch], priors: Sequence[torch.Tensor]
+        self,
+        batches: Sequence[Sequence[Sampled]],
+        padded: Sequence[PaddedBatch],
+        priors: Sequence[torch.Tensor],
+        exact: Sequence[torch.Tensor | None],
     ) -> list[float]:
         """Return log pi - log prior of every sample; Z of a prompt needs them all before any is learned from."""
         found = [0.0] * sum(map(len, batches))
         with self.roles.policy.on():
-            for batch, whole, prior in zip(batches, padded, priors, strict=True):
-                own = self.roles.policy.log_probs(whole, self.options.temperature)[0]
-                for one, ratio in zip(batch, (own - prior).sum(1).tolist(), strict=True):
-                    found[one.place] = ratio
+            for batch, whole, prior, known in zip(batches, padded, priors, exact, strict=True):
+                ratio = known
+                if ratio is None:
+                    ratio = self.roles.policy.log_probs(whole, self.options.temperature)[0] - prior
+                for one, total in zip(batch, ratio.sum(1).tolist(), strict=True):
+                    found[one.place] = total
         return found
 
-    def _scored(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Sampled]:
-        """Return the samples with their scores."""
+    def _scored(self, step: int, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Sampled]:
+        """Return the samples with their scores.
+
+        Raises:
+            UserError: The reward gave another number of scores, or one that is not finite.
+        """
         given = self.reward(prompts, rollouts) if rollouts else []
         scores = [
             float(score) if rollout.finished else self.options.missing_end_reward
             for score, rollout in zip(given, rollouts, strict=True)
         ]
-        if not all(math.isfinite(score) for score in scores):
-            raise UserError("the reward gave a number that is not finite", "mend the reward")
+        for place, score in enumerate(scores):
+            if not math.isfinite(score):
+                row = prompts[place].id
+                sample = sum(one.id == row for one in prompts[:place])
+                what = (
+                    f"step {step}: the reward of row {row}, sample {sample}, is {score}: {rollouts[place].text[:200]!r}"
+                )
+                raise UserError(what, "mend the reward, and go on from the checkpoint with --mended")
+        if rollouts and not any(rollout.finished for rollout in rollouts) and not self.endless:
+            self.endless = True
+            tell(
+                f"warning: step {step}: none of {len(rollouts)} samples ended within {self.options.max_new_tokens}"
+                " tokens, so that all have one reward, and nothing is learned of it; raise --max-new-tokens"
+            )
         return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
 
     def _descend(self, held: _Held, place: int, update: int) -> tuple[dict[str, float], list[float]]:
@@ -411,7 +468,8 @@ class PolicyTrainer:
             held.weights.append(self._weights(batch, log_probs, live))
         scores = torch.tensor([one.centred for one in batch], dtype=torch.float32, device=live.device)
         values = torch.zeros_like(log_probs) if options.objective == "grpo" else self._values(padded, hidden)
-        ratio = (log_probs - prior).detach() * live
+        exact = held.exact[place] if update == 0 else None
+        ratio = ((log_probs - prior).detach() if exact is None else exact) * live
         sequences, tokens = held.counts["sequences"], held.counts["tokens"]
         piece = Piece(log_probs, values, ratio, scores, live, sequences, tokens, prior, *held.at(place))
         losses = grpo(piece, options) if options.objective == "grpo" else reinforce(piece, options)
@@ -466,6 +524,7 @@ class _Held:
     batches: list[list[Sampled]]
     padded: list[PaddedBatch]
     priors: list[torch.Tensor]
+    exact: list[torch.Tensor | None]
     ratios: list[float]
     counts: dict[str, int]
     watched: dict[str, float]

@@ -19,10 +19,11 @@ from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.batching import batch_of_step
 from perl_eval.models.checkpoint_folder import hold_bias
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.generate import item_seed
 from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import located
-from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.reward_model import (
     REWARD,
     STATES,
@@ -36,6 +37,7 @@ from perl_eval.models.reward_model import (
 from perl_eval.records import Estimate, Measurement, Score
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.distributed import Processes
 from perl_eval.training.fsdp import made_whole, share_out
 from perl_eval.training.linear_probe import MOST, fit_probe
@@ -46,6 +48,7 @@ from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
 from perl_eval.training.reward_examples import NEED, Example, encoded, held_out_scores, kind_of
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["RewardOptions", "RewardTrainer", "fit_reward", "run"]
 
@@ -55,7 +58,8 @@ class RewardOptions:
     """``loss`` follows from the rows if not given: ``pointwise`` for ratings, ``pairwise`` for preferences.
 
     An adapter is trained, or with ``full`` all weights of a copy of the prior; ``learning_rate`` is 2e-3 or a tenth of
-    it by default (the paper's best, for much larger models, are 2e-4 and 1e-5). The head reads the state of the last
+    it by default, less for models wider than 340 (`perl_eval.training.updating.rate_by_width`; the paper's best, for
+    much larger models, are 2e-4 and 1e-5). The head reads the state of the last
     token, or with ``pooling`` ``mean`` the mean of the answer's, or with ``mean+all`` that beside the mean of the whole
     input's. ``dropout`` is on what the head reads and, with LoRA, on what the adapters read. With ``probe`` the head
     starts where logistic regression on the untrained states puts it, `perl_eval.training.linear_probe`, and not at
@@ -65,6 +69,9 @@ class RewardOptions:
     Reward models over-fit in a second epoch, most where several rows have one prompt. With validation rows the weights
     of the lowest loss stay, so that a second epoch costs time only; without them, or with ``evaluations`` of 0, which
     keeps the last weights, train for one. ``limit`` rows are learned from, 0 for all.
+
+    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is
+    counted and said; 0 takes what the longest of them has, and the model was made for.
     """
 
     loss: Literal["", "pointwise", "pairwise"] = ""
@@ -84,12 +91,13 @@ class RewardOptions:
     patience: int = 0
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch", "max_tokens", "normalise_on", "max_new_tokens")
+        at_least_one(self, "batch", "normalise_on", "max_new_tokens")
         positive(self, "epochs", "learning_rate")
-        not_negative(self, "weight_decay", "patience", "evaluations", "limit")
+        not_negative(self, "weight_decay", "patience", "evaluations", "limit", "max_tokens")
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         between(0, 1, self, "dropout", ends="[)")
@@ -128,8 +136,10 @@ class RewardTrainer:
         self.backbone, self.options, self.seed = backbone, options, seed
         self.processes = processes or Processes()
         self.kind = options.loss or ("pointwise" if train[0].label is not None else "pairwise")
-        self.examples = encoded(backbone, train, self.kind, options.max_tokens)
-        self.checks = encoded(backbone, held_out, self.kind, options.max_tokens)
+        self.cuts, most = Cuts(), most_tokens(options.max_tokens, backbone.causal, backbone.tokenizer)
+        self.examples = encoded(backbone, train, self.kind, most, self.cuts)
+        self.checks = encoded(backbone, held_out, self.kind, most, self.cuts)
+        self.max_tokens = most if options.max_tokens else min(most, self._longest())
         self.name = None if options.full else REWARD
         if options.full:
             backbone.attach_head(REWARD, states=STATES[options.pooling], seed=seed)
@@ -145,10 +155,23 @@ class RewardTrainer:
         self.lengths = [example.length for example in self.examples]
         self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.examples) / options.batch)))
 
+    def _longest(self) -> int:
+        """Return the tokens of the longest example, or of the longest prompt with a sample of the prior after it."""
+        read = [one for example in (*self.examples, *self.checks) for one in example.sequences]
+        asked = max(len(one.ids) - sum(one.trained) for one in read)
+        return max(*(len(one.ids) for one in read), asked + self.options.max_new_tokens)
+
     @property
     def parts(self) -> tuple[str | None, ...]:
         """What is trained, as the backbone names it."""
         return (None, REWARD) if self.options.full else (REWARD,)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        if self.options.learning_rate is not None:
+            return self.options.learning_rate
+        return rate_by_width(self.options.rate, self.backbone.width, full=self.options.full)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
@@ -157,15 +180,18 @@ class RewardTrainer:
     def train(self, folder: Path, meter: Meter) -> Fit:
         """Run all steps."""
         options = self.options
+        if self.processes.is_main:
+            tell(self.cuts.line("texts", self.max_tokens))
         loop = LoopOptions(
             steps=self.steps,
-            learning_rate=options.rate,
-            warmup=options.schedule.warm(10),
+            learning_rate=self.rate,
+            warmup=options.schedule.warm(self.steps),
             shape=options.schedule.shape,
             weight_decay=options.weight_decay,
-            evaluate_every=max(1, self.steps // options.evaluations) if self.checks and options.evaluations else 0,
+            evaluate_every=options.schedule.evaluated(self.steps, options.evaluations) if self.checks else 0,
             evaluate_first=options.probe and options.evaluations > 0,
             patience=options.patience,
+            **options.updating.for_loop(),
         )
         if options.probe and not begun(folder):
             with meter.part("probing"):
@@ -259,10 +285,12 @@ class RewardTrainer:
         """Return the figures for the run card."""
         return {
             **self.backbone.counts(*self.parts),
-            **byte_account([self.backbone], self.parameters().values()),
-            "learning rate": self.options.rate,
+            **byte_account([self.backbone], self.parameters().values(), self.options.updating.optimizer),
+            "learning rate": self.rate,
             "loss": self.kind,
             "rows": len(self.examples),
+            "max tokens": self.max_tokens,
+            **self.cuts.notes(),
             "steps": fit.steps,
             "best step": fit.best_step,
             "seconds a step": fit.seconds / fit.steps,
@@ -315,7 +343,8 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         DataError: A broken row or a changed input.
     """
     options = options or RewardOptions()
-    prompt_room(options.max_tokens, options.max_new_tokens)
+    if options.max_tokens:
+        prompt_room(options.max_tokens, options.max_new_tokens)
     prior = located(prior)
     inputs = {"data": Path(data), "prior": prior}
     processes = Processes.current(options.resources.placement.resolve(), shards=True)
@@ -328,23 +357,24 @@ def run(data: Path, prior: Path, out: Path, *, options: RewardOptions | None = N
         if not split.get("train"):
             raise UserError(f"{data} has no rows in its train split", "build a config with some")
         split["train"] = rows.limited(split["train"], options.limit)
-        with Meter(options.resources.placement.resolve()) as meter:
-            backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
-            held_out = split.get("validation", [])
-            trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
-            fit = trainer.train(going.folder, meter)
 
         def fresh() -> RewardTrainer:
             again = open_backbone(prior, options.resources.placement, frozen=not options.full)
             return RewardTrainer(again, split["train"], held_out, options, seed=seed)
 
-        ready = made_whole(trainer, fresh)
+        held_out = split.get("validation", [])
+        with Meter(options.resources.placement.resolve()) as meter:
+            backbone = open_backbone(prior, options.resources.placement, frozen=not options.full)
+            trainer = RewardTrainer(backbone, split["train"], held_out, options, seed=seed, processes=processes)
+            fit = trainer.train(going.folder, meter)
+            ready = made_whole(trainer, fresh)
+            if processes.is_main:
+                going.notes |= _save(ready, prior, going.folder)
         if processes.is_main:
             going.notes |= {**trainer.notes(fit), **meter.notes()}
-            going.notes |= _save(ready, prior, going.folder)
             scorer = RewardScorer(going.folder, ready.backbone)
             both = [*held_out, *split.get("test", [])]
-            examples = encoded(ready.backbone, both, ready.kind, options.max_tokens)
+            examples = encoded(ready.backbone, both, ready.kind, trainer.max_tokens)
             scores = held_out_scores(scorer, examples, trainer.kind)
             going.write(scores, Score)
             line = (going.notes["calibration slope"], going.notes["calibration intercept"])
@@ -361,12 +391,12 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     backbone, options = trainer.backbone, trainer.options
     backbone.save(trainer.name, folder)
     backbone.save_head(REWARD, folder)
-    RewardScale(trainer.kind, 0.0, 1.0, options.max_tokens, pooling=options.pooling).save(folder)
-    scorer = RewardScorer(folder, backbone)
+    RewardScale(trainer.kind, 0.0, 1.0, trainer.max_tokens, pooling=options.pooling).save(folder)
+    scorer = RewardScorer(folder, backbone, batch=options.resources.micro_batch or min(options.batch, 64))
     sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)
     prompts = [example.row for example in trainer.examples]
     scale = prior_scale(sampled, scorer, prompts, options.normalise_on, options.max_new_tokens, seed=trainer.seed)
     slope, intercept = platt(scorer, [(check.sequences, check.label) for check in trainer.checks], trainer.kind)
-    RewardScale(trainer.kind, *scale, options.max_tokens, slope, intercept, options.pooling).save(folder)
+    RewardScale(trainer.kind, *scale, trainer.max_tokens, slope, intercept, options.pooling).save(folder)
     line = {"calibration slope": slope, "calibration intercept": intercept}
     return {"prior reward mean": scale[0], "prior reward std": scale[1], **line}

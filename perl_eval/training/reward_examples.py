@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.reward_model import RewardScorer
 from perl_eval.models.tokenize import Encoded, encode_dialogue
-from perl_eval.records import Score
+from perl_eval.records import Message, Score
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
 
@@ -56,15 +57,34 @@ def kind_of(
     raise UserError("the rows are neither ratings nor preferences", "give a config with label, or chosen and rejected")
 
 
-def encoded(backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int) -> list[Example]:
-    """Return rows as the reward model reads them: one sequence each (pointwise), or chosen and rejected."""
+def encoded(
+    backbone: Backbone, found: Sequence[Row], kind: str, max_tokens: int, cuts: Cuts | None = None
+) -> list[Example]:
+    """Return rows as the reward model reads them: one sequence each (pointwise), or chosen and rejected.
 
-    def encode(row: Row, answer: Any) -> Encoded:
-        return encode_dialogue(backbone.processor, row.prompt, answer, max_tokens=max_tokens, pictures=row.images)
+    Args:
+        backbone: What reads them.
+        found: The rows.
+        kind: The loss.
+        max_tokens: The most tokens of a sequence.
+        cuts: Counts what is cut.
+
+    Raises:
+        UserError: What is rated or preferred does not end with what the assistant says.
+    """
+
+    def encode(row: Row, name: str) -> Encoded:
+        answer: Sequence[Message] = getattr(row, name)
+        if not answer or answer[-1].role != "assistant":
+            what = f"row {row.id}: {name} does not end with what the assistant says, which is what is scored"
+            raise UserError(what, "end it with an assistant's turn, or leave the row out")
+        return encode_dialogue(
+            backbone.processor, row.prompt, answer, max_tokens=max_tokens, pictures=row.images, cuts=cuts
+        )
 
     if kind == "pointwise":
-        return [Example(row, (encode(row, row.completion),), float(bool(row.label))) for row in found]
-    return [Example(row, (encode(row, row.chosen), encode(row, row.rejected)), 1.0) for row in found]
+        return [Example(row, (encode(row, "completion"),), float(bool(row.label))) for row in found]
+    return [Example(row, (encode(row, "chosen"), encode(row, "rejected")), 1.0) for row in found]
 
 
 def held_out_scores(scorer: RewardScorer, examples: Sequence[Example], kind: str) -> list[Score]:

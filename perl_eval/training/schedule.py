@@ -17,18 +17,20 @@ _FLOOR = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The rate rises linearly over ``warmup`` steps (None: the verb's own number), then moves as ``shape`` says.
+    """The rate rises linearly over ``warmup`` steps, below 1 over that share of the run, then moves as ``shape`` says.
 
-    ``linear`` and ``cosine`` fall to a tenth at the end, ``constant`` stays. ``max_steps`` bounds the steps; 0 does
-    not. It is the end that the rate falls to.
+    By default it rises over a tenth of the run, and over 10 steps at most (imitation: 50). ``linear`` and ``cosine``
+    fall to a tenth at the end, ``constant`` stays. ``max_steps`` bounds the steps; 0 does not. It is the end that the
+    rate falls to. Validation figures are taken every ``evaluate_every`` steps; 0: as often as the verb says.
     """
 
     shape: Shape = "linear"
-    warmup: int | None = None
+    warmup: float | None = None
     max_steps: int = 0
+    evaluate_every: int = 0
 
     def __post_init__(self) -> None:
-        not_negative(self, "warmup", "max_steps")
+        not_negative(self, "warmup", "max_steps", "evaluate_every")
         if self.shape not in get_args(Shape):
             raise OptionError("schedule", repr(self.shape), f"choose from {', '.join(get_args(Shape))}")
 
@@ -36,9 +38,25 @@ class Schedule:
         """Return how many steps are taken where so many are wanted."""
         return min(wanted, self.max_steps) if self.max_steps else wanted
 
-    def warm(self, own: int) -> int:
-        """Return the steps of the warmup, where the verb's own number is not given otherwise."""
-        return own if self.warmup is None else self.warmup
+    def evaluated(self, steps: int, times: int) -> int:
+        """Return after how many steps each a validation figure is taken, 0 for never.
+
+        Args:
+            steps: Steps of the run.
+            times: How often in all, where the interval is not given.
+        """
+        return self.evaluate_every or (max(1, steps // times) if times else 0)
+
+    def warm(self, steps: int, most: int = 10) -> int:
+        """Return the steps of the warmup.
+
+        Args:
+            steps: Steps of the run.
+            most: The most of them by default.
+        """
+        if self.warmup is None:
+            return min(most, steps // 10 + 1)
+        return round(self.warmup * steps) if self.warmup < 1 else round(self.warmup)
 
 
 def factor(shape: Shape, step: int, *, steps: int, warmup: int) -> float:

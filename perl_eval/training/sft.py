@@ -16,17 +16,20 @@ from perl_eval.metrics.glossary import curve_glossary
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.batching import batch_of_step
-from perl_eval.models.checkpoint_folder import is_adapter
+from perl_eval.models.checkpoint_folder import is_adapter, written
+from perl_eval.models.cutting import Cuts
 from perl_eval.models.from_scratch import make_model, make_tokenizer, size_of
 from perl_eval.models.from_scratch_vision import make_vision_model, make_vision_processor
 from perl_eval.models.log_probs import token_log_probs
 from perl_eval.models.merge import merged
 from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import SCRATCH, located
-from perl_eval.models.tokenize import Encoded, encode_dialogue, pad
+from perl_eval.models.prompt_room import most_tokens
+from perl_eval.models.tokenize import Encoded, encode_turns, pad
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
+from perl_eval.storage.progress import tell
 from perl_eval.training.distributed import Processes
 from perl_eval.training.fsdp import made_whole, share_out
 from perl_eval.training.loop import Fit, Learning, LoopOptions, optimise
@@ -34,6 +37,7 @@ from perl_eval.training.objectives import language_modelling_loss
 from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.resources import Resources, shared_pieces, tracked
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["SftOptions", "SftTrainer", "run"]
 
@@ -51,8 +55,13 @@ class SftOptions:
 
     All weights are trained; with ``lora`` only an adapter of that shape, which is added to the weights at the end.
     ``learning_rate`` by default is 2e-3 for an adapter or a model made from nothing, and a tenth of it for tuning all
-    of a trained one; ``weight_decay`` is 0.01 for whole models and 0 for adapters. With ``patience`` the run stops
+    of a trained one, less for models wider than 340 (`perl_eval.training.updating.rate_by_width`); ``weight_decay`` is
+    0.01 for whole models and 0 for adapters. With ``patience`` the run stops
     after that many evaluations without a lower validation loss. ``limit`` rows are read, 0 for all.
+
+    Dialogues longer than ``max_tokens`` are cut at turns (`perl_eval.models.tokenize.encode_dialogue`), which is
+    counted and said; 0 takes what the longest of them has, and the model was made for. Rows without an answer are left
+    out.
     """
 
     model: str = "scratch:tiny"
@@ -66,13 +75,14 @@ class SftOptions:
     patience: int = 0
     limit: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+    updating: Updating = field(default_factory=Updating)
     chat_template: Path | None = None
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch", "max_tokens", "evaluations")
+        at_least_one(self, "batch", "evaluations")
         positive(self, "epochs", "learning_rate")
-        not_negative(self, "patience", "weight_decay", "limit")
+        not_negative(self, "patience", "weight_decay", "limit", "max_tokens")
         if self.lora is not None and self.start is None:
             raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
         if self.chat_template is not None and self.start is None:
@@ -118,14 +128,23 @@ def _backbone(options: SftOptions, found: Sequence[Row], folder: Path, seed: int
     return open_backbone(options.start, placement, frozen=options.lora is not None, chat_template=options.chat_template)
 
 
-def _encode(processor: Any, found: Sequence[Row], options: SftOptions) -> list[Encoded]:
-    encoded = [
-        encode_dialogue(processor, row.prompt, row.completion or (), max_tokens=options.max_tokens, pictures=row.images)
+def _answers(row: Row) -> bool:
+    """Return whether the assistant says anything that could be imitated."""
+    return any(turn.role == "assistant" and turn.content.strip() for turn in row.completion or ())
+
+
+def _encode(processor: Any, found: Sequence[Row], max_tokens: int, cuts: Cuts) -> list[Encoded]:
+    kept = [
+        one
         for row in found
+        if _answers(row)
+        for one in encode_turns(
+            processor, row.prompt, row.completion or (), max_tokens=max_tokens, pictures=row.images, cuts=cuts
+        )
+        if any(one.trained[1:])
     ]
-    kept = [row for row in encoded if any(row.trained[1:])]
     if not kept:
-        raise UserError("no row has an assistant turn within the token limit", "raise max_tokens")
+        raise UserError("no row has an assistant turn that says anything", "give rows with answers")
     return kept
 
 
@@ -183,10 +202,12 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
 def _save(backbone: Backbone, options: SftOptions, folder: Path) -> None:
     """Write a whole model; an adapter is added to weights in float32, once, whatever precision it was trained in."""
     if options.lora is None:
-        backbone.causal.save_pretrained(folder, safe_serialization=True)
+        with written(folder):
+            backbone.causal.save_pretrained(folder, safe_serialization=True)
     else:
         backbone.save(_ADAPTER, folder / "adapter")
-        merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
+        with written(folder):
+            merged(folder / "adapter").save_pretrained(folder, safe_serialization=True)
     backbone.processor.save_pretrained(folder)
 
 
@@ -214,15 +235,26 @@ class SftTrainer:
     ) -> None:
         self.backbone, self.options, self.seed = backbone, options, seed
         self.processes = processes or Processes()
-        self.encoded = _encode(backbone.processor, found, options)
-        self.held_out = _encode(backbone.processor, held_out, options) if held_out else []
+        self.cuts, most = Cuts(), most_tokens(options.max_tokens, backbone.causal, backbone.tokenizer)
+        self.encoded = _encode(backbone.processor, found, most, self.cuts)
+        self.held_out = _encode(backbone.processor, held_out, most, self.cuts) if held_out else []
+        self.unanswered = sum(not _answers(row) for row in (*found, *held_out))
         self.name = None if options.lora is None else _ADAPTER
         if options.lora is not None:
             backbone.attach(_ADAPTER, options.lora, seed=seed)
         backbone.train_only(self.name)
         share_out(backbone, self.name, processes=self.processes)
         self.lengths = [len(row.ids) for row in self.encoded]
+        self.max_tokens = most if options.max_tokens else max(len(row.ids) for row in (*self.encoded, *self.held_out))
         self.steps = options.schedule.steps(max(1, round(options.epochs * len(self.encoded) / options.batch)))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: as given, or by the model's width."""
+        options = self.options
+        if options.learning_rate is not None or options.start is None:
+            return options.rate
+        return rate_by_width(options.rate, self.backbone.width, full=options.lora is None)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
@@ -231,14 +263,18 @@ class SftTrainer:
     def train(self, folder: Path, meter: Meter) -> Fit:
         """Run all steps."""
         options, steps = self.options, self.steps
+        if self.processes.is_main:
+            tell(self.cuts.line("dialogues", self.max_tokens))
+            tell(f"{self.unanswered:,} rows without an answer are left out" if self.unanswered else "")
         loop = LoopOptions(
             steps=steps,
-            learning_rate=options.rate,
-            warmup=options.schedule.warm(min(50, steps // 10 + 1)),
+            learning_rate=self.rate,
+            warmup=options.schedule.warm(steps, 50),
             shape=options.schedule.shape,
             weight_decay=options.decay,
-            evaluate_every=max(1, steps // options.evaluations) if self.held_out else 0,
+            evaluate_every=options.schedule.evaluated(steps, options.evaluations) if self.held_out else 0,
             patience=options.patience,
+            **options.updating.for_loop(),
         )
 
         def learn(step: int) -> dict[str, float]:
@@ -287,9 +323,12 @@ class SftTrainer:
         counts = self.backbone.counts(self.name)
         return {
             **counts,
-            **byte_account([self.backbone], self.parameters().values()),
-            "learning rate": self.options.rate,
+            **byte_account([self.backbone], self.parameters().values(), self.options.updating.optimizer),
+            "learning rate": self.rate,
             "rows": len(self.encoded),
+            **({"rows left out": self.unanswered} if self.unanswered else {}),
+            "max tokens": self.max_tokens,
+            **self.cuts.notes(),
             "tokens": sum(self.lengths),
             "steps": fit.steps,
             "best step": fit.best_step,

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from perl_eval.reporting.rows_out import What
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
-    from perl_eval.scoring.decide import DecideOptions
+    from perl_eval.scoring.decide_options import DecideOptions
     from perl_eval.scoring.dispatch import ScoreBeside, ScoringOptions
+    from perl_eval.scoring.doctor import Diagnosis
     from perl_eval.scoring.power import Pilot, PowerOptions, Wanted
+    from perl_eval.verbs.on_rows import Known
 
 from perl_eval.verbs.given import Source, home_of, kept, needed, records_in
 
-__all__ = ["agree", "audit", "decide", "judge", "jury", "power", "report", "score"]
+__all__ = ["agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"]
 
 _JUDGEMENTS = "judgements: a result or run folder of `judge`, or a table of verdicts"
 _LABELS = "human labels: a file, a run folder, HumanLabel records, or rows"
@@ -154,11 +156,12 @@ def score(
 
 
 def agree(
-    judgements: Source,
-    labels: Source,
+    judgements: Source = None,
+    labels: Source = None,
     *,
     out: str | Path | None = None,
     options: AgreeOptions | None = None,
+    on: Known | None = None,
 ) -> Estimates:
     """How far people agree, a judge with them, and the judge's rates corrected by their labels.
 
@@ -168,6 +171,8 @@ def agree(
             Argilla, votes of MT-bench or Chatbot Arena), or HumanLabel records.
         out: Folder to keep the figures in.
         options: How figures are estimated.
+        on: In place of both: rows that people have judged, and who judges them now, see
+            `perl_eval.verbs.on_rows.Known`; rows, judgements and labels are kept in the folder beside the figures.
 
     Raises:
         UserError: Nobody labelled what was judged.
@@ -184,6 +189,12 @@ def agree(
     """
     from perl_eval.scoring.agree import run
 
+    if on is not None:
+        from perl_eval.verbs.on_rows import agree_on, asked_of
+
+        _alone(on, judgements, labels)
+        judge, how = asked_of(on)
+        return kept(Estimates, out, lambda home: agree_on(on, home, judge=judge, options=how, how=options))
     needed(judgements, "judgements", _JUDGEMENTS)
     needed(labels, "labels", _LABELS)
     with records_in(judgements, Judgement, out=out) as judged, records_in(labels, HumanLabel, out=out) as people:
@@ -195,6 +206,7 @@ def agree(
 def decide(
     *judgements: Source,
     labels: Source = None,
+    proxies: Sequence[Source] = (),
     out: str | Path | None = None,
     options: DecideOptions | None = None,
 ) -> Decisions:
@@ -205,6 +217,8 @@ def decide(
             against a third, or of each one's answers alone.
         labels: Human labels of a random part; see `agree`. Without them nothing is decided, unless the options say to
             decide by the judge alone.
+        proxies: Results of another judge on the same answers, all or a random part, or scores of a reward model: they
+            need not be right, and make the intervals narrower.
         out: Folder to keep the figures in.
         options: Baseline, level, power.
 
@@ -222,19 +236,42 @@ def decide(
     """
     from perl_eval.scoring.decide import run
 
-    homes = [home_of(one) for one in judgements]
+    homes, others = [home_of(one) for one in judgements], [home_of(one) for one in proxies]
     with records_in(labels, HumanLabel) as people:
-        return kept(Decisions, out, lambda home: run(homes, home, labels=people, options=options)[0])
+        return kept(Decisions, out, lambda home: run(homes, home, labels=people, proxies=others, options=options)[0])
 
 
-def audit(
-    judgements: Source,
-    labels: Source,
+def doctor(*sources: Source) -> Diagnosis:
+    """What can be computed from some files, what stands in the way, and how many labels would unblock what.
+
+    Args:
+        sources: Files and folders: answers, judgements, labels, rows or scores; and results of verbs.
+
+    Raises:
+        UserError: Nothing is given, or there is nothing at a path.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 20)]}
+        >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
+        >>> found = pe.doctor(pe.judge(ours, theirs, by="scripted:length", prompt="dialogue"))
+        >>> found.clear, found.wrong[0][:18]
+        (False, 'no labels say whet')
+    """
+    from perl_eval.scoring.doctor import run
+
+    return run([home_of(one) for one in sources])
+
+
+def audit(  # noqa: PLR0913 (the seventh stands in place of the first two)
+    judgements: Source = None,
+    labels: Source = None,
     *,
     out: str | Path | None = None,
     again: Source = None,
     attack: Source = None,
     options: AuditOptions | None = None,
+    on: Known | None = None,
 ) -> Estimates:
     """What a judge is worth: agreement with people, repeatability, position, length, attacks, cost.
 
@@ -245,6 +282,7 @@ def audit(
         again: The same judged once more, with a ledger of its own.
         attack: A run folder of ``perl-eval judge --attack``.
         options: How the judge is audited.
+        on: In place of judgements and labels; see `agree`.
 
     Raises:
         UserError: Nobody labelled what was judged.
@@ -261,6 +299,12 @@ def audit(
     from perl_eval.scoring.audit import run
     from perl_eval.scoring.audit_options import Sources
 
+    if on is not None:
+        from perl_eval.verbs.on_rows import asked_of, audit_on
+
+        _alone(on, judgements, labels, again, attack)
+        judge, how = asked_of(on)
+        return kept(Estimates, out, lambda home: audit_on(on, home, judge=judge, options=how, how=options))
     needed(judgements, "judgements", _JUDGEMENTS)
     needed(labels, "labels", _LABELS)
     sources = Sources(None if again is None else home_of(again), None if attack is None else home_of(attack))
@@ -268,6 +312,12 @@ def audit(
         assert given is not None
         assert people is not None
         return kept(Estimates, out, lambda home: run(given, people, home, sources=sources, options=options))
+
+
+def _alone(on: Known, *others: Source) -> None:
+    """Refuse what is given beside rows that are to be judged."""
+    if any(other is not None for other in others):
+        raise UserError(f"on={on.what!r} stands beside judgements or labels", "give one or the other")
 
 
 def power(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perl_eval.checks import existing
 from perl_eval.errors import UserError
 from perl_eval.records import HumanLabel, Judgement
 from perl_eval.results import Result, TemporaryFolder
@@ -81,9 +82,7 @@ def home_of(source: Source) -> Path:
         return source.home
     if not isinstance(source, str | Path):
         raise UserError(f"a {type(source).__name__} is no folder", "give a path, or the result of a verb")
-    if not Path(source).exists():
-        raise UserError(f"no such file or folder: {source}", "check the path")
-    return Path(source)
+    return existing(Path(source))
 
 
 def model_of(source: Source) -> Path:

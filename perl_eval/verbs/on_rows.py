@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from perl_eval.errors import UserError
 from perl_eval.sources import rows
 from perl_eval.sources.brought import rows_in
+from perl_eval.sources.counting import counted
 from perl_eval.sources.hub import hub_name
 from perl_eval.sources.imported_rows import is_built
 from perl_eval.sources.reading import HowRead
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from perl_eval.scoring.agree import AgreeOptions
     from perl_eval.scoring.audit_options import AuditOptions
 
-__all__ = ["JudgedRows", "Known", "agree_on", "audit_on", "judged_rows", "rows_of"]
+__all__ = ["JudgedRows", "Known", "agree_on", "asked_of", "audit_on", "judged_rows", "rows_of"]
 
 BUILT, RECORDED, JUDGED, AGREE, AUDIT = "rows", "recorded", "judged", "agree", "audit"
 """The folders that the steps have in the output folder."""
+_PROMPT = "preference"
+"""The prompt where nobody names one, as of `perl_eval.judge`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Known:
         seed: Which answer of a pair is contestant a, see `perl_eval.sources.recorded`.
         say: Told what was read of a file, what was derived, and what was left out.
         columns: The names that the rows of a file use, by `perl_eval.sources.training_rows.COLUMNS`.
+        by: In Python, the judge, or what opens one.
+        asking: In Python, how it judges: prompt, ledger, limit and the like.
     """
 
     what: str
@@ -54,6 +59,8 @@ class Known:
     seed: int = 0
     say: Callable[[str], None] = lambda _: None
     columns: Mapping[str, str] = field(default_factory=dict)
+    by: str | Judge = ""
+    asking: JudgeOptions | None = None
 
 
 class JudgedRows(NamedTuple):
@@ -197,12 +204,27 @@ def _in_own_words(error: UserError, known: Known, data: Path, split: str) -> Use
     return UserError(what, error.fix)
 
 
+def asked_of(known: Known) -> tuple[Judge, JudgeOptions]:
+    """Return the judge that rows are for, opened, and how it judges.
+
+    Raises:
+        UserError: No judge is named, or there is none of the name.
+    """
+    from perl_eval.judges.registry import open_judge
+    from perl_eval.judging.judge import JudgeOptions
+
+    if not known.by:
+        raise UserError(f"nobody is named who judges {known.what}", "give by='chat:MODEL', or another judge")
+    return open_judge(known.by) if isinstance(known.by, str) else known.by, known.asking or JudgeOptions(_PROMPT)
+
+
 def _say_dropped(known: Known, answers: Path) -> None:
     card = run_folder.read_card(answers)
     dropped = card.notes.get("dropped", {}) if card is not None else {}
     if dropped:
         known.say(
-            f"{known.what}: left out: " + "; ".join(f"{count:,} rows of which {why}" for why, count in dropped.items())
+            f"{known.what}: left out: "
+            + "; ".join(f"{counted(count, 'rows')} of which {why}" for why, count in dropped.items())
         )
 
 

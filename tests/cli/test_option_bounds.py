@@ -45,7 +45,7 @@ BESIDE: Mapping[str, str] = {
     "train sft --alpha": "--lora",
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
-    **{f"train policy --{name}": "--objective grpo --group 2" for name in ("clip", "clip-high", "updates")},
+    **{f"train policy --{name}": "--objective grpo --group 2" for name in ("clip-low", "clip-high", "updates")},
     "train policy --weight-cap": "--rollouts http://127.0.0.1:9/v1",
     "train dpo --smoothing": "--loss robust",
 }
@@ -90,7 +90,7 @@ NAMES: Mapping[str, str] = {
     """,
     "finite": "missing-end-reward position-bias threshold upper",
     "rate": "rate",
-    "rate, not 0": "clip decided",
+    "rate, not 0": "clip-low decided",
     "rate, not 1": "dropout epsilon kl-weight",
     "rate, neither 0 nor 1": "acceptance level power",
     "half a rate": "half-width",

@@ -24,10 +24,18 @@ def test_every_maker_s_reason_is_known(reason: str | None, finish: str) -> None:
     assert finish_of({"finish_reason": reason}) == finish
 
 
-@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "cancelled", "whatever", ""])
-def test_a_reason_that_is_not_known_is_no_clean_stop(reason: str) -> None:
-    with pytest.raises(JudgeError, match="reason that is not known"):
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "cancelled", "ABORT", "network_error"])
+def test_what_went_wrong_at_the_server_may_pass(reason: str) -> None:
+    with pytest.raises(JudgeError, match=f"ended the reply with {reason}") as caught:
         finish_of({"finish_reason": reason})
+    assert caught.value.can_pass
+
+
+@pytest.mark.parametrize("reason", ["whatever", "MALFORMED_FUNCTION_CALL", "OTHER", "", 7, ["stop"]])
+def test_a_reason_that_is_not_known_is_no_clean_stop(reason: Any) -> None:
+    assert finish_of({"finish_reason": reason}) == "other"
+    said = checks_of(BODY, {"choices": [{"finish_reason": reason}]}, 10_000, "A")["finish"]
+    assert repr(str(reason)) in said
 
 
 @pytest.mark.parametrize(

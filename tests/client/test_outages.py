@@ -170,6 +170,24 @@ def test_a_few_questions_at_the_end_are_no_outage(tmp_path: Path) -> None:
     assert (tally.stopped, tally.can_pass) == (None, 2)
 
 
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_server_that_loads_its_model_is_waited_for(tmp_path: Path, count: int) -> None:
+    begun_s = time.monotonic()
+
+    def loading(_: int, __: int) -> JudgeError | None:
+        error = JudgeError("503: Loading model")
+        error.starting = True
+        return error if time.monotonic() - begun_s < 0.3 else None
+
+    patient = Limits(max_concurrency=4, attempts=2, backoff_s=0.002, patience_s=20.0)
+    found, tally = put(tmp_path / "l", Server(loading), count, patient)
+    assert [answer.text for answer in found.values() if isinstance(answer, Reply)] == [str(n) for n in range(count)]
+    assert (tally.failed, tally.stopped) == (0, None)
+    begun_s = time.monotonic() + 60.0
+    _, tally = put(tmp_path / "m", Server(loading), count, QUICK)
+    assert tally.stopped == "no answer for 0.3 s, lastly: 503: Loading model"
+
+
 def test_a_wait_that_the_server_names_is_no_longer_than_patience(tmp_path: Path) -> None:
     server = Server(lambda _, count: RateLimited("429: slow", 99_999.0) if count > 20 else None)
     begun_s = time.monotonic()

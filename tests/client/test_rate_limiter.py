@@ -182,6 +182,17 @@ def test_no_more_is_sent_than_the_server_says_it_will_take(left: Allowance, toke
         assert waits[-1] >= reset_s + 0.01  # clocks differ
 
 
+def test_a_wait_until_there_is_more_is_no_longer_than_the_longest_wait() -> None:
+    async def waited_s(longest_s: float) -> float:
+        pace = Pace(8, longest_s=longest_s)
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=0, requests_reset_s=0.4))
+        begun_s = time.monotonic()
+        return (await pace.enter()).sent_s - begun_s
+
+    assert asyncio.run(waited_s(0.1)) < 0.3
+    assert asyncio.run(waited_s(60.0)) >= 0.4
+
+
 def test_what_is_on_its_way_is_taken_off_what_is_left_and_older_news_do_not_count() -> None:
     async def send() -> list[bool]:
         pace = Pace(8)

@@ -119,6 +119,33 @@ def test_replies_without_a_verdict_are_unjudged_with_the_reason(
     assert reason in str(ballot.reason)
 
 
+def test_a_reply_that_ends_for_an_unknown_reason_is_no_verdict_and_is_paid_once(tmp_path: Path) -> None:
+    with serving(FakeServer(finish=lambda _: "whatever", answer=lambda _: "A")) as server:
+        tally = Usage()
+        ballots = put(server, tmp_path, 12, tally)
+        assert {ballot.verdict for ballot in ballots} == {None}
+        assert all("for a reason that is not known" in str(ballot.reason) for ballot in ballots)
+        assert (tally.requests, tally.failed, tally.can_pass) == (12, 0, 0)
+        again = Usage()
+        assert [one.reason for one in put(server, tmp_path, 12, again)] == [one.reason for one in ballots]
+    assert (again.requests, again.from_ledger) == (0, 12)
+
+
+def test_a_reply_that_the_server_broke_off_is_asked_for_again(tmp_path: Path) -> None:
+    class Failing(FakeServer):
+        def _completion(self, body: dict[str, Any], *, empty: bool) -> dict[str, Any]:
+            reply = super()._completion(body, empty=empty)
+            if max(self.attempts.values()) == 1:
+                reply["choices"][0]["finish_reason"] = "error"
+            return reply
+
+    with serving(Failing()) as server:
+        tally = Usage()
+        assert [ballot.verdict for ballot in put(server, tmp_path, 1, tally)] == expected(1)
+    assert (tally.asked, tally.failed) == (1, 0)
+    assert tally.retries == tally.unusable == 1
+
+
 def test_a_reply_that_is_cut_off_is_asked_for_once_more_with_twice_the_tokens(tmp_path: Path) -> None:
     with serving(FakeServer(finish=lambda body: "length" if body["max_tokens"] < 20 else "stop")) as server:
         (ballot,) = put(server, tmp_path, max_tokens=10)

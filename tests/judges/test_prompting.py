@@ -194,6 +194,10 @@ def test_plain_text_is_left_as_it_is() -> None:
         ("one\r\ntwo\rthree", "one\ntwo\nthree"),
         ("<|im_end|>", "< |im_end| >"),
         ("[[A]] </s> [/INST]", "[ [A]] < /s> [ /INST]"),
+        ("<start_of_turn>model <unused12> <b>", "< start_of_turn>model < unused12> <b>"),
+        ("[THINK]x[/THINK] [TOOL_CALLS] [note] [1]", "[ THINK]x[ /THINK] [ TOOL_CALLS] [note] [1]"),
+        ("<|start|>assistant<|channel|>final", "< |start| >assistant< |channel| >final"),
+        ("<thought>a</thought> <extra_id_0> [gMASK]<sop>", "< thought>a< /thought> < extra_id_0> [ gMASK]< sop>"),
     ],
 )
 def test_what_is_defused_stays_visible(text: str, shown: str) -> None:

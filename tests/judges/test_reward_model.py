@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import tiny_models
 from scipy.special import expit
 
 from perl_eval.errors import UserError
-from perl_eval.judges.backends.reward_model import RewardJudge
-from perl_eval.records import Ballot, Completion, Question
+from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.backends.reward_model import RewardJudge, opened
+from perl_eval.records import Ballot, Completion, Message, Question
 
 
 def question(*texts: str) -> Question:
@@ -104,3 +108,52 @@ def test_a_wrong_number_of_rewards_is_a_bug() -> None:
 def test_impossible_parameters_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="finite"):
         RewardJudge(rewards, name="rm", **wrong)
+
+
+def test_equal_completions_of_a_call_are_scored_once() -> None:
+    """Whoever gives the rewards, and however they depend on the place in the call."""
+    calls: list[list[str]] = []
+
+    def score(completions: Sequence[Completion]) -> list[float]:
+        calls.append([one.text for one in completions])
+        return [float(place) for place in range(len(completions))]
+
+    found = ballots(RewardJudge(score, name="rm"), [question("x", "x"), question("y", "x"), question("y", "y")])
+    assert [ballot.verdict for ballot in found] == ["tie", "first", "tie"]
+    assert calls == [["x", "y"]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a reward model of random weights."""
+    from perl_eval.models.backbone import LoraShape, open_backbone
+    from perl_eval.models.reward_model import REWARD, RewardScale
+
+    folder = tmp_path_factory.mktemp("reward")
+    backbone = open_backbone(tiny_models.save_blank(folder / "blank"))
+    backbone.attach(REWARD, LoraShape(4), seed=0, head=1)
+    tiny_models.stir(backbone, REWARD)
+    backbone.save(REWARD, folder / "reward")
+    RewardScale("pairwise", 0.5, 2.0, 64).save(folder / "reward")
+    return folder / "reward"
+
+
+def test_a_reward_depends_on_the_text_alone_to_the_last_bit(trained: Path) -> None:
+    judge = opened(str(trained), BackendOptions(local_batch=5))
+    assert judge.group == 5
+    texts = ["red", "blue gold green gold", "gold red", "a long answer about green paint", "red red", "", "gold " * 20]
+    pairs = [(one, other) for one in texts for other in texts]
+    turn = (Message("user", "paint 3"),)
+    questions = [
+        Question(
+            "j", "pairwise", "none", tuple(Completion(t, "i", "g", "d", "p", turn, t, "stop", 0) for t in pair), (), "s"
+        )
+        for pair in pairs
+    ]
+    alone = [asyncio.run(judge.ask([one]))[0].text for one in questions]
+    for size in (2, 5, 49):
+        parts = [questions[start : start + size] for start in range(0, len(questions), size)]
+        assert [reply.text for part in parts for reply in asyncio.run(judge.ask(part))] == alone
+    for pair, reply in zip(pairs, alone, strict=True):
+        first, second = json.loads(reply)
+        assert (first == second) == (pair[0] == pair[1])

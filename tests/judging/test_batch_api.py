@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def test_what_goes_up_is_what_chat_would_send(tmp_path: Path, contest: tuple[Pat
     assert sorted(map(json.dumps, sent)) == sorted(map(json.dumps, server.requests))
     assert name.startswith("perl-eval-")
     assert server.batches.batches["batch-0"]["metadata"]["perl-eval"] in name
+
+
+def test_a_server_that_cuts_the_prompts_of_a_batch_is_noted(tmp_path: Path) -> None:
+    sides = [saved(tmp_path / policy, policy, sizes) for policy, sizes in (("a", [9000, 2]), ("b", [5, 5]))]
+    with serving(FakeServer()) as server:
+        assert run(server, (sides[0], sides[1]), tmp_path / "out") == ["loss", "win"]
+    (line,) = notes(tmp_path / "out")["noted"]["server"]
+    assert re.fullmatch(r"the server counts 100 tokens in a prompt of 9,\d\d\d characters: it cuts prompts; .*", line)
 
 
 def test_many_requests_are_several_batches(tmp_path: Path, contest: tuple[Path, Path]) -> None:

@@ -355,6 +355,27 @@ def test_a_ledger_is_exported_and_pruned(command: Command, pairs: str, tmp_path:
         assert said in wrong.err
 
 
+def test_a_damaged_ledger_is_told_and_salvaged(command: Command, pairs: str, tmp_path: Path) -> None:
+    kept, out = tmp_path / "l.sqlite", tmp_path / "out"
+    asked = judge(pairs, out, f"--judge scripted:length --ledger {kept}")
+    shown = command(asked)
+    content = bytearray(kept.read_bytes())
+    content[content.index(b"scriptedlength") + 3] ^= 1
+    kept.write_bytes(content)
+    damaged = command(f"verify {out}")
+    assert (damaged.code, len(damaged.err.splitlines())) == (2, 1)
+    assert f"{kept}: is a damaged ledger" in damaged.err
+    assert f"`perl-eval ledger salvage {kept} --out NEW.sqlite`" in damaged.err
+    saved = command(f"ledger salvage {kept} --out {tmp_path}/new.sqlite")
+    assert (saved.code, saved.out) == (None, f"15 replies saved, 1 lost\n{tmp_path}/new.sqlite\n")
+    (tmp_path / "new.sqlite").rename(kept)
+    again = command(judge(pairs, tmp_path / "again", f"--judge scripted:length --ledger {kept}"))
+    assert "1 request, 15 answers from the ledger" in again.out
+    assert again.out.splitlines()[0] == shown.out.splitlines()[0]
+    twice = command(f"ledger salvage {kept} --out {kept}")
+    assert (twice.code, len(twice.err.splitlines())) == (2, 1)
+
+
 def test_several_judges_are_a_jury(command: Command, pairs: str, tmp_path: Path) -> None:
     more = "--judge scripted:length --judge scripted:constant --judge scripted:world --position-bias 0.5"
     shown = command(judge(pairs, tmp_path / "out", more))

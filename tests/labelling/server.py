@@ -63,6 +63,20 @@ class Server:
         self._process.send_signal(signal.SIGINT)
         return self._end()
 
+    def interrupt_and_log(self) -> tuple[int, str]:
+        """Stop it as Ctrl-C does; return exit code and what it wrote to standard error while it served."""
+        self._process.send_signal(signal.SIGINT)
+        _, log = self._process.communicate(timeout=30)
+        return self._process.returncode, log
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for it to end by itself; return exit code and what it wrote to standard error while it served."""
+        _, log = self._process.communicate(timeout=60)
+        return self._process.returncode, log
+
+    def token(self, annotator: str) -> str:
+        return self._tokens[annotator]
+
     def _end(self) -> tuple[int, str]:
         out, _ = self._process.communicate(timeout=30)
         return self._process.returncode, out

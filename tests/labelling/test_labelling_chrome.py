@@ -12,8 +12,11 @@ import pytest
 from chrome import Chrome
 from server import Server
 from sessions import completions
+from test_labelling_labels import judgement
 
 from perl_eval.labelling.store import Store
+from perl_eval.records import Judgement
+from perl_eval.storage import parquet
 
 HOSTILE = [
     "<script>window.pwned=1</script><img src=x onerror=window.pwned=1>",
@@ -247,3 +250,42 @@ def test_it_fits_the_window_and_can_be_looked_at(page: Page, width: int, tmp_pat
     page.chrome.screenshot(shot)
     assert shot.stat().st_size > 10_000
     assert page.chrome.console() == []
+
+
+def test_people_disagree_an_adjudicator_rules_and_it_is_decided(tmp_path: Path, chrome: Chrome) -> None:
+    """Two people label all of 24 units and disagree on one; what the adjudicator says goes into the decision."""
+    completions(tmp_path / "a", "kappa", 24, [LONG] * 24)
+    completions(tmp_path / "b", "sigma", 24, ["Sorry?"] * 24)
+    parquet.write(tmp_path / "judged.parquet", [judgement(place, "win", 0.8) for place in range(24)], Judgement)
+    people = ("--annotator", "ann", "--annotator", "bob", "--overlap", "2", "--adjudicator", "judy")
+    with Server(tmp_path, *people, "--judgements", "judged.parquet", "--until-decided") as server:
+        page = Page(chrome, server, tmp_path)
+        page.open("ann")
+        page.press("1" if page.first_is_a() else "2")
+        page.open("bob")  # who is asked about it next, since another said something of it
+        page.press("2" if page.first_is_a() else "1", "n")
+        page.chrome.press(*"rude", "Escape")
+        page.open("judy")
+        assert "You rule as judy on what people disagree on." in page.text("#status")
+        assert page.chrome.script("return document.getElementById('said').hidden") is False
+        said = page.text("#said ul")
+        assert "First" in said
+        assert "Second" in said
+        for name in ("ann", "bob", "kappa", "sigma"):
+            assert name not in page.text("main")
+        page.press("1" if page.first_is_a() else "2")
+        assert "Nothing is left for you" in page.text("#status")
+        with Store(tmp_path / "labelling" / "labelling.sqlite") as store:
+            assert [one.label for one in store.rulings()] == ["win"]
+        for name in ("ann", "bob"):
+            while (asked := server.call(name, "/api/next"))["task"] is not None:
+                first = asked["task"]["answers"][0] != "Sorry?"
+                body = {"unit": asked["task"]["unit"], "choice": "first" if first else "second"}
+                assert server.call(name, "/api/label", body)["status"] == 200
+        until(lambda: server.call("ann", "/api/next")["decided"])
+        page.open("ann")
+        assert "It is decided: no more labels are needed." in page.text("#status")
+        assert page.chrome.console() == []
+        code, log = server.wait()
+    assert code == 0
+    assert "kappa is better than sigma" in log

@@ -269,3 +269,14 @@ def test_foreign_weights_are_read_and_checked(tmp_path: Path) -> None:
         path.write_text(json.dumps({**row, "weight": bad}))
         with pytest.raises(DataError, match=r"row 0, field 'weight': .* is no weight; give a number above 0"):
             sources.read_labels(path)
+
+
+def test_labels_of_a_session_go_to_any_format(tmp_path: Path, command: Callable[[str], object]) -> None:
+    with session(tmp_path, 3, overlap=2) as store:
+        say(store, lambda name, _: "win" if name == "ann" else "tie")
+    for to, file in (("csv", "labels.csv"), ("label-studio", "tasks.json")):
+        command(f"export {tmp_path / 'session'} --to {to} --out {tmp_path / file}")
+        found = sources.read_labels(tmp_path / file, "table" if to == "csv" else to)
+        assert sorted((one.unit, one.annotator, one.label) for one in found) == sorted(
+            (unit(place), name, label) for place in range(3) for name, label in (("ann", "win"), ("bob", "tie"))
+        )

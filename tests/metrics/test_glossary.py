@@ -68,7 +68,7 @@ def judged(folder: Path) -> Iterator[Path]:
     put(folder, "answers", answers)
     put(folder, "people", labels)
     put(folder, "drawn", drawn)
-    how = score.ScoreOptions(Resampling(20), length_control="alpaca")
+    how = score.ScoreOptions(Resampling(20), length_control="alpaca", style=True)
     asked = agree.AgreeOptions(Resampling(20))
     with run_folder.start(folder / "stopped", verb="judge", arguments={}) as run:
         run.write(pairs[:4], Judgement)
@@ -100,17 +100,18 @@ def judged(folder: Path) -> Iterator[Path]:
 
 
 def compared(folder: Path) -> Iterator[Path]:
-    """Yield the estimates of `decide`: two policies that are about alike, judged alone, most of it labelled."""
+    """Yield the estimates of `decide`: three policies, two of them about alike, judged alone, a part labelled."""
     both = [
         replace(judgement(place, policy, "", "yes_no"), outcome="yes" if (place * step) % 7 < 4 else "no")
-        for policy, step in (("rl", 3), ("sft", 5))
-        for place in range(80)
+        for policy, step in (("rl", 3), ("sft", 5), ("base", 2))
+        for place in range(240)
     ]
     put(folder, "both", both)
+    good = {"rl": 6, "sft": 5, "base": 3}
     given: Any = [
-        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if place % (5 if place < 80 else 4) else "no")
+        HumanLabel(one.unit, one.item, one.group, "ann", "yes" if place % good[one.policy_a] else "no")
         for place, one in enumerate(both)
-        if place % 80 < 60
+        if place % 240 < 60
     ]
     put(folder, "said of both", given)
     yield decide.run(folder / "both.parquet", folder / "decided", labels=folder / "said of both.parquet")[0]

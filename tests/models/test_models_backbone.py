@@ -12,7 +12,7 @@ import torch
 from tiny_models import SIZE, stir
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.backbone import ALL_PROJECTIONS, Backbone, LoraShape, open_backbone
+from perl_eval.models.backbone import ALL_PROJECTIONS, ATTENTION, Backbone, LoraShape, open_backbone
 from perl_eval.models.checkpoint_folder import is_adapter
 from perl_eval.models.reward_model import rewards
 from perl_eval.models.tokenize import Encoded, PaddedBatch
@@ -96,8 +96,8 @@ def test_the_backbone_is_frozen_while_an_adapter_learns(backbone: Backbone, batc
 
 
 def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
-    backbone.attach("policy", LoraShape(4), seed=0)
-    backbone.attach("reward", LoraShape(2), seed=0, head=1)
+    backbone.attach("policy", LoraShape(4, targets=ATTENTION), seed=0)
+    backbone.attach("reward", LoraShape(2, targets=ATTENTION), seed=0, head=1)
     # four attention projections a layer, each (width x rank) twice
     sizes = {name: sum(p.numel() for p in backbone.parameters_of(name).values()) for name in ("policy", "reward")}
     assert sizes == {
@@ -111,8 +111,8 @@ def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
 
 def test_weights_are_in_memory_once(backbone: Backbone) -> None:
     own = {tensor.data_ptr(): tensor.numel() for tensor in backbone.causal.parameters()}
-    backbone.attach("policy", LoraShape(4), seed=0)
-    backbone.attach("reward", LoraShape(4), seed=0, head=1)
+    backbone.attach("policy", LoraShape(4, targets=ATTENTION), seed=0)
+    backbone.attach("reward", LoraShape(4, targets=ATTENTION), seed=0, head=1)
     base = {t.data_ptr(): t.numel() for name, t in backbone.causal.named_parameters() if "lora_" not in name}
     assert base == own
     counts = backbone.counts("reward")

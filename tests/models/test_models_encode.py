@@ -93,23 +93,11 @@ def test_what_a_template_writes_after_the_end_token_is_not_trained(tokenizer: An
     ]
 
 
-def test_one_turn_completions_keep_the_newest_tokens(tokenizer: Any) -> None:
-    whole = encode_dialogue(tokenizer, said("user: red green"), said("assistant: gold"), max_tokens=200)
-    cut = encode_dialogue(tokenizer, said("user: red green"), said("assistant: gold"), max_tokens=5)
-    assert (cut.ids, cut.trained) == (whole.ids[-5:], whole.trained[-5:])
-    assert cut.ids[-1] == tokenizer.eos_token_id
-
-
-def test_long_prompts_keep_the_newest_tokens(tokenizer: Any) -> None:
-    whole = encode_prompt(tokenizer, said("user: red green blue"), max_tokens=200)
-    assert encode_prompt(tokenizer, said("user: red green blue"), max_tokens=3) == whole[-3:]
-    assert tokenizer.decode(whole[-2:]) == "<|end|><|assistant|>"
-
-
 def test_longer_completions_keep_the_oldest_tokens(tokenizer: Any) -> None:
     completion = said("assistant: red", "user: more", "assistant: gold")
-    whole = encode_dialogue(tokenizer, said("user: hi"), completion, max_tokens=200)
-    assert encode_dialogue(tokenizer, said("user: hi"), completion, max_tokens=7).ids == whole.ids[:7]
+    first = encode_dialogue(tokenizer, said("user: hi"), completion[:1], max_tokens=200)
+    cut = encode_dialogue(tokenizer, said("user: hi"), completion, max_tokens=len(first.ids) + 3)
+    assert cut == first  # the second answer would not be whole
 
 
 @pytest.mark.parametrize("mark", ["<|end|>", "<|assistant|>", "<|pad|>", "<|user|>"])
@@ -145,7 +133,10 @@ def _shared_tokenizer() -> Any:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages | length }}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}", "rewrites earlier turns"),
+        (
+            "{{ messages | length }}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}",
+            "does not write a turn as",
+        ),
         (
             "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}GO{% endif %}",
             "does not write a turn as it opens one",

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import pytest
 import tiny_models
 import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from perl_eval.models.adapters import LoraShape
@@ -168,3 +170,21 @@ class _New(torch.nn.Module):
 @pytest.mark.parametrize(("model", "name"), [(_Old(), "past_key_values"), (_New(), "cache")])
 def test_the_cache_is_called_as_the_model_calls_it(model: torch.nn.Module, name: str) -> None:
     assert cache_argument(model) == name
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning")
+def test_all_linear_layers_are_those_that_peft_finds(folder: Path) -> None:
+    """Also for a second adapter, whose layers lie in the first one's by then."""
+    plain: Any = AutoModelForCausalLM.from_pretrained(folder)
+    wrapped: Any = get_peft_model(plain, LoraConfig(target_modules="all-linear"))
+    wanted = {
+        key.removeprefix("base_model.model.") for key, one in wrapped.named_modules() if isinstance(one, LoraLayer)
+    }
+    backbone = open_backbone(folder)
+    for name in ("policy", "reward"):
+        backbone.attach(name, LoraShape(2, 4.0), seed=0)
+        found = {
+            key for key, one in backbone.causal.named_modules() if isinstance(one, LoraLayer) and name in one.lora_A
+        }
+        assert found == wanted

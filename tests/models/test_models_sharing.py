@@ -170,3 +170,64 @@ def test_what_spares_too_little_is_not_shared() -> None:
     batch = pad(rows, pad_id=0)
     assert isinstance(batch, PaddedBatch)
     assert shared(batch) is None
+
+
+def test_a_packed_row_is_several_sequences_that_do_not_see_each_other() -> None:
+    """Written out by hand: 7 8 9, and in the room beside the shorter ones 5 6 and 4."""
+    batch = pad([sequence((5,), (6,)), sequence((7, 8), (9,)), sequence((4,), ())], pad_id=0)
+    found = shared(batch, pack=True)
+    assert found is not None
+    assert found.ids.tolist() == [[7, 8, 9], [5, 6, 4]]
+    assert found.positions.tolist() == [[0, 1, 2], [0, 1, 0]]
+    assert found.sees[1, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert [found.places[0, :2].tolist(), found.places[1].tolist(), found.places[2, :1].tolist()] == [
+        [3, 4],
+        [0, 1, 2],
+        [5],
+    ]
+    assert shared(batch) is None  # nothing is in common
+
+
+@pytest.fixture(scope="module")
+def packing(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    from tiny_models import save_blank
+
+    made = open_backbone(save_blank(tmp_path_factory.mktemp("packing") / "blank"), Placement("cpu", packing=True))
+    made.attach("policy", LoraShape(4), seed=0)
+    stir(made, "policy")
+    return made
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(4, 60), min_size=2, max_size=30), min_size=2, max_size=9))
+def test_packed_states_are_those_of_each_sequence_alone(packing: Backbone, drawn: list[list[int]]) -> None:
+    rows = [sequence(ids[:1], ids[1:]) for ids in drawn]
+    together = shared(pad(rows, pad_id=0), pack=True)
+    with torch.no_grad(), packing.adapter("policy"):
+        found = packing.hidden(pad(rows, pad_id=0))
+        for index, row in enumerate(rows):
+            alone = packing.hidden(pad([row], pad_id=0))[0]
+            assert torch.allclose(found[index, : len(row.ids)], alone, atol=2e-5)
+    if together is not None:
+        assert together.ids.numel() <= 0.9 * len(rows) * max(len(row.ids) for row in rows)
+
+
+def test_another_neighbour_changes_nothing_and_gradients_stay_in_their_row(packing: Backbone) -> None:
+    """What shares the row is exchanged; and the gradient of one sequence reaches no embedding of its neighbour."""
+    long, short = sequence((3,), tuple(range(10, 30))), sequence((4,), (31, 32, 33))
+    neighbours = [sequence((5,), (40, 41, 42)), sequence((6,), (50, 51, 52, 53))]
+    states = []
+    for neighbour in neighbours:
+        rows = [long, short, neighbour]
+        packed = shared(pad(rows, pad_id=0), pack=True)
+        assert packed is not None
+        assert len(packed.ids) == 2
+        with torch.no_grad(), packing.adapter("policy"):
+            states.append(packing.hidden(pad(rows, pad_id=0))[1, : len(short.ids)])
+    assert torch.equal(*states)
+    packing.train_only(None)
+    with packing.adapter("policy"):
+        packing.hidden(pad([long, short, neighbours[0]], pad_id=0))[1, : len(short.ids)].square().sum().backward()
+    reached = packing.causal.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
+    packing.train_only()
+    assert set(reached) == set(short.ids)

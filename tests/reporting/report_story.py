@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,18 @@ VERDICTS = {
     "mixed": ("first", "tie"),
     "unjudged": (None, "first"),
 }
+
+
+READY = (
+    "return new Promise(done => { const wait = () => document.documentElement.dataset.ready ? done(true)"
+    " : setTimeout(wait, 10); wait(); })"
+)
+"""Script that waits until the page has read what it holds."""
+
+
+def held(packed: str) -> Any:
+    """Return what a page holds of judgements: JSON, raw deflate, base64."""
+    return json.loads(zlib.decompress(base64.b64decode(packed), -15))
 
 
 def judgement(place: int, outcome: str, **changes: Any) -> Judgement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_story import estimate, judgement, write
+from report_story import estimate, held, judgement, write
 
 from perl_eval.figure_names import TARGET_LINE
 from perl_eval.records import About, Ballot, Completion, Estimate, HumanLabel, Judgement, Measurement, Message
@@ -227,27 +227,55 @@ def test_nothing_to_draw_writes_nothing(tmp_path: Path) -> None:
 
 
 def data(html: str) -> dict[str, list[object]]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    found = re.search(r'<script type="text/plain" id="data">(.*?)</script>', html, re.S)
     assert found is not None
-    return dict(json.loads(found[1]))
+    return dict(held(found[1]))
 
 
 @pytest.mark.slow
-def test_ten_thousand_judgements_make_less_than_five_megabytes(tmp_path: Path) -> None:
-    words = "Sure, one large oat milk latte coming up, would you like anything else with that today? " * 12
-    raw = tuple(Ballot(order, "first", None, 0.5, words, "m") for order in ("ab", "ba"))
+def test_ten_thousand_judgements_make_less_than_four_megabytes(tmp_path: Path) -> None:
+    drawn = random.Random(3)
+    words = [
+        "sure",
+        "one",
+        "large",
+        "oat",
+        "milk",
+        "latte",
+        "coming",
+        "up",
+        "would",
+        "you",
+        "like",
+        "anything",
+        "else",
+        "with",
+        "that",
+        "today",
+        "please",
+        "sir",
+    ]
+
+    def said() -> str:
+        return " ".join(drawn.choices(words, k=200))
+
     judged = (
         judgement(
-            place, "split", text_a=words, text_b=words[::-1], prompt=(Message("user", f"{place}{words}"),), ballots=raw
+            place,
+            "split",
+            text_a=said(),
+            text_b=said(),
+            prompt=(Message("user", f"{place} {said()}"),),
+            ballots=tuple(Ballot(order, "first", None, 0.5, said(), "m") for order in ("ab", "ba")),
         )
         for place in range(10_000)
     )
     write(tmp_path / "run", "judge", [(Judgement, list(judged))])
     page = run([tmp_path], tmp_path / "report.html")
-    assert page.stat().st_size < 5_000_000
+    assert page.stat().st_size < 4_000_000
     html = page.read_text("utf-8")
     rows = len(data(html)["rows"])
-    assert 500 < rows < 2001
+    assert 1500 < rows < 2001
     assert f"{rows:,} of 10,000 judgements, a random sample with seed 0" in " ".join(html.split())
     assert 'aria-label="win 0, undecided 10000, loss 0, unjudged 0"' in html
 
@@ -325,8 +353,6 @@ def test_pictures_of_prompts_are_embedded_small_and_once(tmp_path: Path, inside:
 
 
 def test_many_pictures_stay_within_the_page(tmp_path: Path) -> None:
-    import random
-
     drawn = random.Random(0)
     noise = [Image.frombytes("RGB", (480, 480), drawn.randbytes(480 * 480 * 3)) for _ in range(40)]
     contents = []
@@ -337,7 +363,7 @@ def test_many_pictures_stay_within_the_page(tmp_path: Path) -> None:
     judged = pictured(tmp_path / "r" / "samples", contents)
     write(tmp_path / "r" / "judged", "judge", [(Judgement, judged)])
     page = run([tmp_path / "r"], tmp_path / "report.html")
-    assert page.stat().st_size < 4_300_000
+    assert page.stat().st_size < 4_000_000
     assert 5 < len(data(page.read_text("utf-8"))["rows"]) < 40
 
 

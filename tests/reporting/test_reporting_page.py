@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_story import AGREEMENT, ESTIMATES, JUDGE, estimate, judgement, write
+from report_story import AGREEMENT, ESTIMATES, JUDGE, estimate, held, judgement, write
 
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import About, Estimate, HumanLabel, Judgement, Measurement
@@ -125,7 +125,7 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(page:
     data, script = page.raw["script"]
     for rule, content in (("script-src", script), ("style-src", page.raw["style"][0])):
         assert rules[rule] == f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-    assert json.loads(data)["rows"]
+    assert held(data)["rows"]
     for tag, attrs in page.elements:
         assert not {name for name in attrs if name.startswith("on") or name in ("src", "style", "srcset")}, tag
         assert str(attrs.get("href", "#")).startswith("#"), tag
@@ -155,7 +155,7 @@ def test_a_sample_says_so(tmp_path: Path) -> None:
     write(tmp_path / "run", "judge", [(Judgement, list(judged))])
     page = Page(run([tmp_path], tmp_path / "report.html", seed=11))
     assert "2,000 of 2,500 judgements, a random sample with seed 11" in " ".join(page.text.split())
-    assert len(json.loads(page.raw["script"][0])["rows"]) == 2000
+    assert len(held(page.raw["script"][0])["rows"]) == 2000
     assert "win 2500," in str(page.elements)
 
 

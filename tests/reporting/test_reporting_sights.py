@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chrome import Chrome
-from report_story import estimate, judgement, write
+from report_story import READY, estimate, judgement, write
 from test_reporting_boards import CURVE, FRONTIER, labels, pictured, png
 
 from perl_eval.records import About, Estimate, HumanLabel, Judgement, Measurement
@@ -46,10 +46,16 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_section_fits_and_can_be_looked_at(sights: Path, chrome: Chrome, width: int, tmp_path: Path) -> None:
     chrome.console()
     chrome.open(sights, width=width)
+    chrome.script(READY)
     sections = chrome.script("return [...document.querySelectorAll('main > section')].map(node => node.id)")
-    assert sections == [
-        *("comparisons", "board-leaderboard", "board-length", "board-corrected", "board-tasks", "board-rewards"),
-        *("truth", "agreement", "charts", "figures", "training", "cost", "metered", "judgements", "cards"),
+    assert sections == ["decision", "comparisons", "judgements", "rest"]
+    folded = chrome.script("return [...document.querySelectorAll('#rest > details')].map(node => [node.id, node.open])")
+    assert folded == [
+        [part, False]
+        for part in (
+            *("board-leaderboard", "board-length", "board-corrected", "board-tasks", "board-rewards"),
+            *("truth", "agreement", "charts", "training", "figures", "cost", "metered", "cards"),
+        )
     ]
     assert chrome.script("return document.documentElement.scrollWidth <= innerWidth")
     links = chrome.script(
@@ -66,6 +72,7 @@ def test_every_section_fits_and_can_be_looked_at(sights: Path, chrome: Chrome, w
 def test_pictures_are_shown_where_the_prompt_is(sights: Path, chrome: Chrome) -> None:
     chrome.console()
     chrome.open(sights)
+    chrome.script(READY)
     chrome.script("for (const node of document.querySelectorAll('#list summary')) node.click()")
     size = "const i = document.querySelector('#list img'); return [i.naturalWidth, i.naturalHeight, i.alt]"
     chrome.script("return document.querySelector('#list img').decode()")

@@ -278,6 +278,29 @@ def test_a_completion_cut_off_is_cut_off_whatever_the_server_calls_it(data: Path
         assert {one.finish for one in sampled(fake, data, tmp_path / "out")} == {"length"}
 
 
+def test_a_completion_that_ends_for_an_unknown_reason_is_cut_off_noted_and_paid_once(
+    data: Path, tmp_path: Path
+) -> None:
+    with running(Answering(finish=lambda _: "whatever")) as fake:
+        assert {one.finish for one in sampled(fake, data, tmp_path / "out")} == {"length"}
+        assert len(fake.requests) == 60
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    (line,) = card.notes["noted"]["server"]
+    assert "ends replies with 'whatever'" in line
+
+
+def test_a_server_that_cuts_prompts_is_noted(tmp_path: Path) -> None:
+    long = [tiny_models.row(f"q{place}", "word " * 1000 + str(place)) for place in range(3)]
+    data = tiny_models.write_rows(tmp_path / "data", test=long)
+    with running(Answering()) as fake:
+        server.run(fake.url, "lora-7", data, tmp_path / "out", options=QUICK)
+    card = run_folder.read_card(tmp_path / "out")
+    assert card is not None
+    (line,) = card.notes["noted"]["server"]
+    assert "100 tokens in a prompt of 5,001 characters: it cuts prompts" in line
+
+
 def test_a_server_that_forbids_log_probabilities_is_asked_without_them(data: Path, tmp_path: Path) -> None:
     class Forbidding(Answering):
         async def _write(self, writer: Any, status: int, body: Body, headers: dict[str, str]) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from contests import pair_judged
-from scipy.stats import binom
+from scipy.stats import binom, boschloo_exact
+from statsmodels.stats.proportion import proportion_confint
 
 from perl_eval.errors import OptionError, UserError
 from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.scoring import audit
-from perl_eval.scoring.audit_drift import ANCHORS, drift
+from perl_eval.scoring.audit_drift import AGAIN, ANCHORS, drift
 from perl_eval.scoring.audit_options import AuditOptions, Sources
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import parquet, run_folder
@@ -108,14 +110,47 @@ def drifted(folder: Path, flips: int) -> dict[str, Estimate]:
     return {e.name: e for e in run_folder.read(out, Estimate)}
 
 
-def test_the_alarm_rings_when_more_changes_than_chance_explains(tmp_path: Path) -> None:
-    audited(tmp_path)
+def test_the_alarm_rings_when_more_changes_than_when_asked_twice(tmp_path: Path) -> None:
+    again = [replace(record, outcome="split") if place in (30, 31) else record for place, record in enumerate(JUDGED)]
+    audited(tmp_path, again=again)
     assert len(run_folder.read(tmp_path / "passport" / ANCHORS, Judgement)) == 48
-    quiet, loud = drifted(tmp_path, 3), drifted(tmp_path, 8)
-    assert quiet["flip rate"].value == pytest.approx(3 / 40)
+    quiet, loud = drifted(tmp_path, 6), drifted(tmp_path, 20)
+    assert quiet["flip rate"].value == pytest.approx(6 / 40)
     assert (quiet["flip rate"].n, quiet["flip rate"].n_missing) == (40, 8)
-    assert quiet["drift p"].value == pytest.approx(binom.sf(2, 40, 0.05))
+    # Six anchors changed now and not before, two before and not now: of eight, six or more.
+    assert quiet["drift p"].value == pytest.approx(binom.sf(5, 8, 0.5))
+    assert loud["drift p"].value == pytest.approx(binom.sf(19, 22, 0.5))
     assert (quiet["drift alarm"].value, loud["drift alarm"].value) == (0.0, 1.0)
+    # Of 40 anchors, two of which waver: a share of changes of the size that is told rings in four of five cases.
+    least = loud["detectable flip rate"].value
+    assert 0.2 < least < 0.4
+    rng, rung = np.random.default_rng(0), 0
+    for _ in range(500):
+        more = int(((rng.random(40) < least) & (rng.random(40) >= 0.05)).sum())
+        less = int(((rng.random(40) >= least) & (rng.random(40) < 0.05)).sum())
+        rung += binom.sf(more - 1, more + less, 0.5) < 0.01
+    assert rung / 500 == pytest.approx(0.8, abs=0.07)
+
+
+def test_without_a_second_asking_the_alarm_cannot_tell(tmp_path: Path) -> None:
+    audited(tmp_path)
+    found = drifted(tmp_path, 20)
+    assert found["flip rate"].value == pytest.approx(0.5)
+    for name in ("drift p", "drift alarm", "detectable flip rate"):
+        assert found[name].value is None
+        assert (
+            found[name].reason == "cannot tell: the audit asked nothing twice; audit with the same pairs judged again"
+        )
+
+
+def test_of_an_audit_that_kept_only_numbers_these_are_compared(tmp_path: Path) -> None:
+    again = [replace(record, outcome="split") if place in (30, 31) else record for place, record in enumerate(JUDGED)]
+    audited(tmp_path, again=again)
+    (tmp_path / "passport" / AGAIN).unlink()
+    found = drifted(tmp_path, 20)
+    expected = boschloo_exact([[20, 2], [20, 58]], alternative="greater").pvalue
+    assert found["drift p"].value == pytest.approx(expected)
+    assert found["drift alarm"].value == 1.0
 
 
 def test_a_judge_known_to_waver_is_given_more_room(tmp_path: Path) -> None:
@@ -160,8 +195,25 @@ def test_attacks_stand_in_the_passport(tmp_path: Path) -> None:
     found = run_folder.read(tmp_path / "passport", Estimate)
     rates = {e.subject: e.value for e in found if e.name == "attack success rate"}
     assert rates == {f"judge j, {name}": rate for name, rate in RATES}
+    beyond = next(e for e in found if e.name == "attack success beyond own changes")
+    assert beyond.reason == "nothing was asked again, so that its own changes are not known"
     with pytest.raises(UserError, match="attacks somebody else, not j"):
         audited(tmp_path / "other", attack=attacked(tmp_path, "somebody else"))
+
+
+def test_the_judges_own_changes_are_taken_off_the_attacks(tmp_path: Path) -> None:
+    # Of 45 judged pairs that b had not won, the first five are b's when the judge is only asked again.
+    again = [replace(record, outcome="loss") if place < 5 else record for place, record in enumerate(JUDGED)]
+    audited(tmp_path, again=again, attack=attacked(tmp_path, "j"))
+    found = run_folder.read(tmp_path / "passport", Estimate)
+    alone = next(e for e in found if e.name == "gone over without an attack")
+    assert (alone.value, alone.n) == (pytest.approx(5 / 45), 45)
+    beyond = {e.about.value or e.about.slice: e for e in found if e.name == "attack success beyond own changes"}
+    one = beyond["verdict A"]
+    assert one.value == pytest.approx(0.25 - 5 / 45)
+    # The rates as written have no width; what is left is Wilson's of 5 of 45.
+    low, high = proportion_confint(5, 45, method="wilson")
+    assert (one.low, one.high) == pytest.approx((0.25 - high, 0.25 - low), abs=1e-6)
 
 
 def test_a_family_is_known_by_part_of_a_name(tmp_path: Path) -> None:
@@ -191,7 +243,7 @@ def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> No
 
 
 def test_anchors_can_be_given_as_the_file(tmp_path: Path) -> None:
-    audited(tmp_path)
+    audited(tmp_path, again=JUDGED)
     by_file = drift(tmp_path / "passport" / ANCHORS, tmp_path / "judged.parquet", tmp_path / "by file")
     found = {estimate.name: estimate.value for estimate in run_folder.read(by_file, Estimate)}
     assert (found["flip rate"], found["drift alarm"]) == (0.0, 0.0)

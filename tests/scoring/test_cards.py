@@ -41,6 +41,7 @@ def test_cards_hold_level_draws_and_seed_beside_the_rest(files: tuple[Path, Path
         "intervals": "analytic",
         "length_control": "ratio",
         "gamed": None,
+        "style": False,
     }
     agreed = agree.run(judged, labels, tmp_path / "a", options=agree.AgreeOptions(HOW, 0.2))
     assert arguments(agreed) == {**BOOTSTRAP, "epsilon": 0.2}

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.metrics.policy_comparisons import comparisons, decided
-from perl_eval.records import Estimate, HumanLabel, Judgement, digest
+from perl_eval.metrics.policy_comparisons import comparisons
+from perl_eval.metrics.policy_decisions import decided
+from perl_eval.records import Estimate, HumanLabel, Judgement, Score, digest
 from perl_eval.scoring import agree, decide
-from perl_eval.scoring.decide import DecideOptions, sentence
+from perl_eval.scoring.decide_options import DecideOptions
+from perl_eval.scoring.decision_words import about, sentence
+from perl_eval.scoring.judged_units import units_of
 from perl_eval.storage import parquet, run_folder
 
 
@@ -68,7 +71,7 @@ def test_a_judge_that_is_kinder_to_one_policy_is_corrected(tmp_path: Path) -> No
     assert found.alone > 0  # the judge alone says the opposite
     assert found.verdict == "worse"
     assert sentence(found).startswith("sft is better than rl by 0.")
-    assert "corrected by 500 labels; Holm p = " in sentence(found)
+    assert "corrected by 500 labels; Holm p " in sentence(found)
     assert found.gap is not None
     assert found.errors[0].informedness == pytest.approx(0.55, abs=0.1)
     assert (folder / decide.DECISION).read_text("utf-8") == f"- {sentence(found)}\n"
@@ -104,16 +107,16 @@ def test_what_is_not_decided_says_what_would_settle_it(tmp_path: Path) -> None:
     assert found.verdict == "not decided"
     assert found.pairs is not None
     assert found.pairs > 400
-    assert f"{found.pairs:,} more items, labelled in the same proportion, would decide it" in sentence(found)
+    assert f"{about(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(found)
 
 
 def test_a_pair_judged_in_both_directions_is_one_comparison() -> None:
     one = [judgement(f"i{place}", "rl", "sft", "win") for place in range(30)]
     other = [judgement(f"k{place}", "sft", "rl", "loss") for place in range(30)]
-    (found,) = comparisons(decide.units_of([*one, *other]))
+    (found,) = comparisons(units_of([*one, *other]))
     assert (found.one, found.other) == ("rl", "sft")
     assert found.judged.tolist() == [1.0] * 60
-    (turned,) = comparisons(decide.units_of([*one, *other]), "rl")
+    (turned,) = comparisons(units_of([*one, *other]), "rl")
     assert (turned.one, turned.other) == ("sft", "rl")
     assert turned.judged.tolist() == [-1.0] * 60
 
@@ -125,7 +128,7 @@ def test_policies_that_met_one_baseline_are_compared_item_by_item() -> None:
         for policy in wins
         for place in range(50)
     ]
-    found = {(part.one, part.other): part for part in comparisons(decide.units_of(records))}
+    found = {(part.one, part.other): part for part in comparisons(units_of(records))}
     assert set(found) == {("a", "base"), ("a", "b"), ("b", "base")}
     assert found["a", "b"].judged.mean() == pytest.approx((40 - 25) / 50)
 
@@ -141,7 +144,7 @@ def test_ten_equal_policies_are_told_apart_in_at_most_one_run_of_twenty() -> Non
             for policy in range(10)
             for item in range(200)
         ]
-        found = decided(comparisons(decide.units_of(records)), judge_alone=True)
+        found = decided(comparisons(units_of(records)), judge_alone=True)
         assert len(found) == 45
         wrong += any(part.verdict != "not decided" for part in found)
     assert wrong / runs <= 0.1
@@ -202,3 +205,37 @@ def test_labels_by_item_and_policies_are_those_by_unit(tmp_path: Path, more: lis
         judged, labelled = written(tmp_path / name, records, people)
         found.append(decide.run(judged, tmp_path / name / "out", labels=labelled)[1])
     assert found[0] == found[1]
+
+
+def test_another_judge_of_a_part_and_scores_narrow_the_interval(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    records, labels, strong, scores = [], [], [], []
+    for place in range(1500):
+        lean = rng.normal(0.2)
+        record = judgement(f"i{place}", "rl", "sft", "win" if lean + rng.normal(0, 2) > 0 else "loss")
+        truth = "win" if lean > 0 else "loss"
+        records.append(record)
+        if place % 3 == 0:  # the other way round, and with ids of its own
+            said: Any = "loss" if lean + rng.normal(0, 0.3) > 0 else "win"
+            strong.append(replace(judgement(record.item, "sft", "rl", said), judge="strong", a=record.b, b=record.a))
+        scores += [
+            Score(record.a, record.item, record.item, "rl", "r", lean + rng.normal(0, 1)),
+            Score(record.b, record.item, record.item, "sft", "r", 0.0),
+        ]
+        if place % 9 == 0:
+            labels.append(HumanLabel(record.unit, record.item, record.item, "ann", truth))  # type: ignore[arg-type]
+    judged, people = written(tmp_path, records, labels)
+    parquet.write(tmp_path / "strong" / "judgements.parquet", strong, Judgement)
+    parquet.write(tmp_path / "scores" / "scores.parquet", scores, Score)
+    widths = []
+    for place, proxies in enumerate(((), ("strong",), ("scores",), ("strong", "scores"))):
+        paths = [tmp_path / name for name in proxies]
+        _, (found,) = decide.run(judged, tmp_path / f"out{place}", labels=people, proxies=paths)
+        assert found.corrected is not None
+        widths.append(found.corrected.error)
+    assert max(widths[1], widths[2]) < 0.95 * widths[0]
+    assert widths[3] < min(widths[1], widths[2])
+    elsewhere = [replace(strong[0], a="x", b="y", item="z")]
+    parquet.write(tmp_path / "other" / "judgements.parquet", elsewhere, Judgement)
+    with pytest.raises(UserError, match="says nothing of what was judged"):
+        decide.run(judged, tmp_path / "out9", labels=people, proxies=[tmp_path / "other"])

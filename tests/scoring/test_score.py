@@ -188,6 +188,21 @@ def test_a_run_that_stopped_when_decided_brings_its_own_interval(tmp_path: Path)
     found = run_folder.read(score.run(tmp_path / "judged", tmp_path / "scores"), Estimate)
     assert anytime in found
     assert not any(estimate.name == "attack success rate" for estimate in found)
+    told = {estimate.name: estimate for estimate in found}
+    # What is for a fixed number of pairs does not hold: no p-value, no second interval of the rate that was watched.
+    for name in ("win against loss, sign test p", "position test p"):
+        assert told[name].value is None
+    assert told["win against loss, sign test p"].reason.startswith("the run ended as soon as it was decided")
+    half = told["win rate, undecided half"]
+    assert (half.low, half.high) == (None, None)
+    assert half.reason.endswith("the anytime interval holds")
+    assert told["loss rate"].low is not None
+    with run_folder.start(tmp_path / "whole", verb="judge", arguments={}) as run:
+        run.write(PAIRS, Judgement)
+        run.notes["decided after"] = None  # the queue ended first
+    whole = {e.name: e for e in run_folder.read(score.run(tmp_path / "whole", tmp_path / "all"), Estimate)}
+    assert whole["win against loss, sign test p"].value is not None
+    assert whole["win rate, undecided half"].low is not None
 
 
 def test_alpacas_own_file_needs_its_own_judgements(tmp_path: Path) -> None:

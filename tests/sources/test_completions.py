@@ -241,7 +241,7 @@ def test_a_file_that_gives_no_answers_says_why(tmp_path: Path) -> None:
     failed = {"custom_id": "1", "response": {"status_code": 500, "body": {}}, "error": None}
     source = lines(tmp_path / "x.jsonl", [failed])
     lines(tmp_path / "asked.jsonl", [{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "q"}]}}])
-    with pytest.raises(DataError, match=r"gives no answers \(left out: 1 requests that failed\)"):
+    with pytest.raises(DataError, match=r"gives no answers \(left out: 1 request that failed\)"):
         sources.take_completions(source, tmp_path / "out")
 
 
@@ -270,3 +270,12 @@ def test_anothers_run_json_is_no_card(tmp_path: Path) -> None:
 def test_the_field_that_is_no_text_is_named(row: dict[str, Any], field: str) -> None:
     with pytest.raises(DataError, match=f"field '{field}': is neither text nor a list of turns"):
         completions([row])
+
+
+def test_columns_that_nothing_is_read_from_are_said(tmp_path: Path) -> None:
+    rows = [{"question": "q", "response": "a", "rating": 4, "rater": "ann"}]
+    assert sources.told(sources.take(lines(tmp_path / "x.jsonl", rows), tmp_path / "out")).endswith(
+        "; not read: rating, rater"
+    )
+    known = [{"instruction": "q", "output": "a", "generator": "m", "dataset": "d"}]
+    assert "not read" not in sources.told(sources.take(lines(tmp_path / "y.jsonl", known), tmp_path / "known"))

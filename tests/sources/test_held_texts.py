@@ -69,3 +69,25 @@ def test_what_holds_no_texts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(UserError, match=r"is neither JSON, JSON lines"):
         held_texts(tmp_path / "x.txt")
+
+
+def test_answers_of_other_tools_are_held_texts_too(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Name a prime."}]
+    said = {"message": {"role": "assistant", "content": "7"}, "finish_reason": "stop"}
+    requests = {"custom_id": "r", "body": {"messages": turns}}
+    output = {"custom_id": "r", "response": {"status_code": 200, "body": {"model": "m", "choices": [said]}}}
+    run = {"testCases": [{"name": "c", "input": "Name a prime.", "actualOutput": "7"}]}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(requests) + "\n", "utf-8")
+    (tmp_path / "output.jsonl").write_text(json.dumps(output) + "\n", "utf-8")
+    (tmp_path / "run.json").write_text(json.dumps(run), "utf-8")
+    spoken = [{"from": "human", "value": "Name a prime."}, {"from": "gpt", "value": "7"}]
+    (tmp_path / "sharegpt.json").write_text(json.dumps([{"conversations": spoken}]), "utf-8")
+    for name in ("output.jsonl", "run.json", "sharegpt.json"):
+        (found,) = held_texts(tmp_path / name)
+        assert (found.prompt, found.answers) == (("Name a prime.",), ("7",)), name
+
+
+def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("prompt,text\n", "utf-8")
+    with pytest.raises(DataError, match="holds no records"):
+        held_texts(tmp_path / "x.csv")

@@ -101,10 +101,13 @@ def test_single_answers_are_judged_yes_or_no() -> None:
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        ({"verdict": "first"}, r"row 0: verdict 'first' is a position"),
-        ({"verdict": "maybe"}, r"row 0: verdict 'maybe' is none of a, b, tie, rl, sft"),
+        ({"verdict": "first"}, r"row 0, field 'verdict': verdict 'first' is a position"),
+        ({"verdict": "maybe"}, r"row 0, field 'verdict': verdict 'maybe' is none of a, b, tie, rl, sft"),
         ({"verdict": "a", "verdict_ab": "a"}, r"field 'verdict': stands beside verdict_ab"),
-        ({"outcome": "win", "verdict_ab": "b", "verdict_ba": "b"}, r"row 0: outcome 'win' is not that of the verdicts"),
+        (
+            {"outcome": "win", "verdict_ab": "b", "verdict_ba": "b"},
+            r"row 0, field 'outcome': outcome 'win' is not that of the verdicts",
+        ),
         ({"outcome": "win", "p_a": "much"}, r"row 0, field 'p_a': 'much' is no number"),
         ({"score": 1}, r"no such column; present are item, policy_a, policy_b, score"),
     ],

@@ -130,8 +130,8 @@ def test_what_is_left_out_is_counted_on_the_card_and_said(tmp_path: Path) -> Non
     card = run_folder.read_card(home)
     assert card is not None
     assert card.notes["left_out"] == {"responses that are draft": 1, "responses that are discarded": 1}
-    assert "1 labels of u1" in said[0]
-    assert "left out: 1 responses that are draft" in said[0]
+    assert "1 label of u1" in said[0]
+    assert "left out: 1 response that is draft" in said[0]
 
 
 def test_drafts_that_a_file_cannot_tell_are_said_to_be_taken(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_votes_of_mt_bench(tmp_path: Path) -> None:
     card = run_folder.read_card(out)
     assert card is not None
     assert card.notes["left_out"] == {"votes of MT-bench's own judge, which is no person": 1}
-    with pytest.raises(DataError, match=r"holds no labels \(left out: 1 votes of MT-bench's own judge"):
+    with pytest.raises(DataError, match=r"holds no labels \(left out: 1 vote of MT-bench's own judge"):
         labels(document(tmp_path / "judge.json", rows[3:]))
 
 
@@ -240,8 +240,12 @@ TABLE_ROW = {**ABOUT, "label": "win", "annotator": "ann"}
 BROKEN: dict[str, tuple[str, Any, str]] = {
     "table: label": ("x.csv", [TABLE_ROW, {**TABLE_ROW, "label": "better"}], r"row 1, field 'label': label 'better'"),
     "table: weight": ("x.csv", [{**TABLE_ROW, "weight": "-1"}], r"row 0, field 'weight': '-1' is no weight"),
-    "table: unit": ("x.csv", [{**TABLE_ROW, "item": ""}], r"row 0: has neither 'unit' nor 'a' nor an item"),
-    "table: empty": ("x.csv", [{**TABLE_ROW, "label": ""}], r"holds no labels \(left out: 1 rows whose label is empty"),
+    "table: unit": (
+        "x.csv",
+        [{**TABLE_ROW, "item": ""}],
+        r"row 0, field 'item': has neither 'unit' nor 'a' nor an item",
+    ),
+    "table: empty": ("x.csv", [{**TABLE_ROW, "label": ""}], r"holds no labels \(left out: 1 row whose label is empty"),
     "table: number": ("x.csv", [{**TABLE_ROW, "label": "5"}], r"row 0, field 'label': label '5'.*yes_from=NUMBER"),
     "wide: cell": (
         "x.csv",
@@ -250,11 +254,23 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
             {**ABOUT, "ann": "win", "bob": "tie"},
             {**ABOUT, "ann": "?", "bob": ""},
         ],
-        r"row 2, field 'label': label '\?'",
+        r"row 2, field 'ann': label '\?'",
     ),
-    "studio: task": ("x.json", [studio_task(), {"data": {}, "annotations": {}}], "row 1: is no Label Studio task"),
-    "studio: annotations": ("x.json", [{"data": ABOUT, "annotations": ["x"]}], "row 0: annotations is not a list"),
-    "studio: result": ("x.json", [{"data": ABOUT, "annotations": [{"result": [1]}]}], "row 0: result is not a list"),
+    "studio: task": (
+        "x.json",
+        [studio_task(), {"data": {}, "annotations": {}}],
+        "row 1, field 'annotations': is no Label Studio task",
+    ),
+    "studio: annotations": (
+        "x.json",
+        [{"data": ABOUT, "annotations": ["x"]}],
+        "row 0, field 'annotations': is not a list",
+    ),
+    "studio: result": (
+        "x.json",
+        [{"data": ABOUT, "annotations": [{"result": [1]}]}],
+        "row 0, field 'annotations.result': is not a list",
+    ),
     "studio: nobody": ("x.json", [{"data": ABOUT, "annotations": []}], "holds no answers to any question"),
     "studio: value": ("x.json", [studio_task(("label", "choices", {}))], r"row 0, field 'label': label None"),
     "studio: choices": (
@@ -265,14 +281,18 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "studio: about": (
         "x.json",
         [{**studio_task(("label", "choices", {"choices": ["tie"]})), "data": {"text": "x"}}],
-        "row 0: has neither 'unit'",
+        "row 0, field 'item': has neither 'unit'",
     ),
     "studio min: value": ("x.json", [{**STUDIO_MIN, "label": "maybe"}], r"row 0, field 'label': label 'maybe'"),
-    "argilla: responses": ("x.json", [ARGILLA_NESTED, {"fields": {}, "responses": []}], "row 1: is no Argilla record"),
+    "argilla: responses": (
+        "x.json",
+        [ARGILLA_NESTED, {"fields": {}, "responses": []}],
+        "row 1, field 'responses': is no Argilla record",
+    ),
     "argilla: list": (
         "x.json",
         [{**ARGILLA_NESTED, "responses": {"label": ["yes"]}}],
-        "row 0: responses to label is not a list",
+        "row 0, field 'responses.label': is not a list",
     ),
     "argilla: metadata": ("x.json", [{**ARGILLA_NESTED, "metadata": [1]}], "row 0, field 'metadata'"),
     "argilla flat: lengths": (
@@ -449,7 +469,7 @@ def test_choices_that_name_a_side_in_words_are_known(tmp_path: Path, choice: str
 @pytest.mark.parametrize("choice", ["Answer 3", "neither", "model", "is better", "A or B"])
 def test_other_choices_are_refused_with_what_to_do(tmp_path: Path, choice: str) -> None:
     source = document(tmp_path / "ls.json", [studio_task(("label", "choices", {"choices": [choice]}))])
-    with pytest.raises(DataError, match=r"means nothing here; known are .*write one of these"):
+    with pytest.raises(DataError, match=r"means nothing here; known are .*say what it means: --means"):
         labels(source)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from perl_eval.records import Completion, Estimate, Judgement, Message
 from perl_eval.scoring import score
 from perl_eval.sources.brought import HowRead, completions_in
 from perl_eval.sources.completions import completions
+from perl_eval.sources.containers import opened
+from perl_eval.sources.formats import inspect_logs as inspect_formats
 from perl_eval.sources.recognition import FORMATS
 from perl_eval.storage import run_folder
 
@@ -725,8 +728,26 @@ def test_the_verb_tells_kinds_apart_and_lists_formats(tmp_path: Path) -> None:
         app, ["import", str(files["labels.parquet"]), "--form", "table", "--out", str(tmp_path / "old")]
     )
     assert old.exit_code == 0
-    scores = ["import", str(inspect_zip(tmp_path)), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
+    graded = [inspect_sample(0, scores={"graded": {"value": "C"}})]
+    log = document(tmp_path / "graded.json", {"eval": ABOUT, "plan": {}, "samples": graded})
+    scores = ["import", str(log), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
     assert runner.invoke(app, scores).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("format", "write", "said"),
+    [
+        ("inspect-scores", inspect_json, "2 samples without a score"),
+        ("promptfoo-scores", promptfoo_lines, "2 answers that nothing checks"),
+        ("deepeval-scores", deepeval, "2 answers that no metric looked at"),
+    ],
+)
+def test_a_file_without_any_judgement_is_refused(
+    tmp_path: Path, format: str, write: Callable[[Path], Path], said: str
+) -> None:
+    source = write(tmp_path)
+    with pytest.raises(DataError, match=rf"gives no judgements \(left out: {said}\)"):
+        sources.take(source, tmp_path / "out", how=HowRead(format))
 
 
 def test_the_page_on_formats_lists_them_all() -> None:
@@ -737,27 +758,80 @@ def test_the_page_on_formats_lists_them_all() -> None:
 # The tools' own writers, where they are installed
 
 
-def test_logs_that_inspect_itself_wrote(tmp_path: Path) -> None:
-    pytest.importorskip("inspect_ai")
+def inspect_logs(folder: Path) -> list[Path]:
+    """Let Inspect itself write logs: text, turns, reasoning and tool calls, several epochs and scorers, a failure."""
     from inspect_ai import Task, eval
     from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.log import read_eval_log
-    from inspect_ai.model import ModelOutput, ModelUsage, get_model
-    from inspect_ai.scorer import includes
+    from inspect_ai.model import (
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageUser,
+        ContentReasoning,
+        ContentText,
+        ModelOutput,
+        ModelUsage,
+        get_model,
+    )
+    from inspect_ai.scorer import Score, includes, match, mean, scorer
     from inspect_ai.solver import generate
+    from inspect_ai.tool import ToolCall
 
-    outputs = [ModelOutput.from_content("mockllm/model", said) for said in SAID * 2]
+    @scorer(metrics=[mean()])
+    def length() -> Any:
+        async def score(state: Any, target: Any) -> Score:
+            del target
+            return Score(value=float("nan") if "prime" in state.input_text else len(state.output.completion))
+
+        return score
+
+    thought = [ContentReasoning(reasoning="hm"), ContentText(text=SAID[0])]
+    call = [ToolCall(id="c", function="look", arguments={"at": "x"})]
+    first = ModelOutput.from_message(ChatMessageAssistant(content=thought))
+    outputs = [first, *(ModelOutput.from_content("mockllm/model", said) for said in (*SAID, "x" * 200) * 3)]
     for one in outputs:
         one.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    turns = [
+        ChatMessageSystem(content="Be brief. " * 40),
+        ChatMessageUser(content="Look."),
+        ChatMessageAssistant(content="", tool_calls=call),
+        ChatMessageUser(content="y " * 200),
+    ]
+    asked: list[Any] = [*ASKED, turns]
+    samples = MemoryDataset([Sample(id=n, input=one, target=SAID[0]) for n, one in enumerate(asked)])
+    found = []
     for kind in ("eval", "json"):
         model = get_model("mockllm/model", custom_outputs=list(outputs), memoize=False)
-        samples = MemoryDataset([Sample(id=n, input=asked, target=SAID[n]) for n, asked in enumerate(ASKED)])
-        task = Task(dataset=samples, solver=[generate()], scorer=[includes()], epochs=2)
-        (log,) = eval(task, model=model, log_dir=str(tmp_path / kind), log_format=kind, display="none")
-        theirs = {(str(s.id), s.epoch - 1): s.output.completion for s in read_eval_log(log.location).samples or []}
-        source = next((tmp_path / kind).glob(f"*.{kind}"))
-        assert {(one.item, one.draw): one.text for one in completions(source)} == theirs
-        assert len(judged(source)) == 4
+        task = Task(dataset=samples, solver=[generate()], scorer=[includes(), match(), length()], epochs=2)
+        eval(task, model=model, log_dir=str(folder / kind), log_format=kind, display="none", max_samples=1)
+        found += (folder / kind).glob(f"*.{kind}")
+    return found
+
+
+def test_logs_that_inspect_itself_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("inspect_ai")
+    from inspect_ai.log import read_eval_log
+
+    for source in inspect_logs(tmp_path):
+        theirs = {(str(s.id), s.epoch - 1): s.output.completion for s in read_eval_log(source).samples or []}
+        by_package = sorted(completions(source), key=lambda one: one.id), judged(source)
+        assert inspect_formats._read_by_inspect(opened(source)) is not None
+        assert {(one.item, one.draw): one.text for one in by_package[0]} == theirs
+        assert len(by_package[1]) == 3 * len(theirs) == 18
+        with monkeypatch.context() as patch:
+            patch.setattr(inspect_formats, "_read_by_inspect", lambda _: None)
+            by_bytes = sorted(completions(source), key=lambda one: one.id), judged(source)
+        assert by_bytes[0] == by_package[0]
+        assert sorted(by_bytes[1], key=lambda one: one.id) == sorted(by_package[1], key=lambda one: one.id)
+
+
+def test_a_sample_that_was_run_again_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr("header.json", json.dumps({"version": 2, "eval": ABOUT, "plan": {}}))
+        for said in ("first", "again"):
+            sample = {**inspect_sample(0), "output": {"choices": [{"stop_reason": "stop"}], "completion": said}}
+            archive.writestr("samples/s0_epoch_1.json", json.dumps(sample))
+    assert [one.text for one in completions(path)] == ["again"]
 
 
 def test_a_run_that_deepeval_itself_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

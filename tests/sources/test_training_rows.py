@@ -222,11 +222,11 @@ def test_preferences_without_a_common_prompt_are_left_out_and_counted(tmp_path: 
     said: list[str] = []
     folder = rows_in(jsonl(tmp_path / "p.jsonl", given), tmp_path / "out", say=said.append)
     assert len(rows.read(folder, "train")) == 1
-    assert "left out: 1 whose sides part" in said[0]
+    assert "left out: 1 row whose sides part" in said[0]
     card = run_folder.read_card(folder)
     assert card is not None
     assert sum(card.notes["left_out"].values()) == 1
-    with pytest.raises(UserError, match=r"there are no rows \(left out are 1"):
+    with pytest.raises(UserError, match=r"there are no rows \(left out: 1"):
         take_rows(jsonl(tmp_path / "q.jsonl", given[1:]), tmp_path / "out2")
 
 

@@ -26,18 +26,48 @@ def click(x: object, y: object) -> dict[str, object]:
     ("point", "accepting"),
     [
         ((950, 600), RULES),
-        ((990, 640), ("smallest_box", "any_box", "uis1", "os_atlas", "android_world")),
-        ((100, 600), ("any_box", "uis1")),
-        ((950, 930), ("any_box", "uis1", "os_atlas", "android_world")),
-        ((950, 960), ("any_box", "uis1", "android_world")),
-        ((590, 600), ("any_box", "uis1", "android_world")),
-        ((100, 1310), ("uis1",)),  # the list enlarged by a tenth of its height ends at 1320
-        ((100, 1330), ()),
+        ((990, 640), ("smallest_box", "uground", "any_box", "uis1", "infigui", "os_atlas", "aitw", "diagonal")),
+        ((100, 600), ("any_box", "uis1", "infigui", "aitw")),
+        ((950, 930), ("any_box", "uis1", "infigui", "os_atlas", "aitw", "diagonal")),
+        ((950, 960), ("any_box", "uis1", "infigui", "aitw", "diagonal")),
+        ((590, 600), ("any_box", "uis1", "infigui", "aitw", "diagonal")),
+        ((100, 1310), ("uis1", "infigui", "aitw")),  # the list enlarged by a tenth of its height ends at 1320
+        ((100, 1330), ("aitw",)),
     ],
 )
 def test_clicks(point: tuple[int, int], accepting: tuple[str, ...]) -> None:
     for rule in RULES:
         assert match_action(click(*point), GOLD, SCREEN, rule) == Match(True, rule in accepting), rule
+
+
+def test_an_app_may_be_opened_by_its_icon_under_the_rules_of_qwens_script() -> None:
+    """As in UI-S1's qwenvl_utils.py: the boxes are the icon's, and without one a click is wrong in type too."""
+    opened, home = {"action_type": "open_app", "app_name": "Maps"}, Screen(1080, 2400, ((500, 1000, 600, 1100),))
+    for rule in RULES:
+        here = rule in ("uis1", "infigui")
+        assert match_action(click(550, 1050), opened, home, rule) == Match(here, here)
+        assert match_action(click(550, 1500), opened, home, rule) == Match(here, False)
+        assert match_action(click(550, 1050), opened, Screen(1080, 2400), rule) == Match(False, False)
+        back, start = ({"action_type": f"navigate_{where}"} for where in ("back", "home"))
+        assert match_action(back, start, home, rule) == Match(here, False)
+
+
+def test_no_box_around_the_gold_point_is_unknown_or_wrong_by_the_rule() -> None:
+    assert match_action(GOLD, GOLD, Screen(1080, 2400), "smallest_box").step_match is None
+    assert match_action(GOLD, GOLD, Screen(1080, 2400), "uground").step_match is False
+
+
+def test_os_atlas_rounds_points_to_its_grid() -> None:
+    # 151.1 px are 139.9 of 1000 across, and one cell of the grid more or less.
+    assert match_action(click(151.1, 0), click(0, 0), SCREEN, "os_atlas").step_match is True
+    assert match_action(click(152.1, 0), click(0.9, 0), SCREEN, "os_atlas").step_match is True
+    assert match_action(click(152.3, 0), click(0.9, 0), SCREEN, "os_atlas").step_match is False
+
+
+def test_android_world_compares_all_but_case() -> None:
+    one, other = ({"action_type": "open_app", "app_name": name} for name in ("Maps", "maps"))
+    assert match_action(one, other, SCREEN, "android_world").step_match is True
+    assert match_action(click(950, 601), GOLD, SCREEN, "android_world").step_match is False
 
 
 def test_rules_follow_the_size_of_the_screen() -> None:
@@ -51,7 +81,7 @@ def test_what_cannot_be_known_is_none() -> None:
     bare = Screen(1080, 2400)
     assert match_action(GOLD, GOLD, bare, "smallest_box") == Match(True, None, "no candidate box holds the gold point")
     assert match_action(GOLD, GOLD, bare, "any_box") == Match(True, None, "there is no candidate box")
-    for rule in ("uis1", "os_atlas", "android_world"):
+    for rule in ("uis1", "infigui", "os_atlas", "aitw", "diagonal"):
         assert match_action(GOLD, GOLD, Screen(), rule).reason == "the size of the screen is not known"
     assert match_action(GOLD, {"action_type": "click"}, SCREEN, "any_box").reason == "the gold action has no point"
     # The type is known to be wrong all the same.
@@ -86,11 +116,11 @@ def typed(text: str) -> dict[str, str]:
     ("given", "wanted", "accepting"),
     [
         ("oat milk", "oat milk", RULES),
-        ("Oat Milk", "oat milk", ("uis1", "os_atlas", "android_world")),
-        ("oat", "oat milk", ("uis1",)),  # "[oat]" is not "[oat"
-        ("oat cream", "oat milk", ("os_atlas",)),
-        ("", "oat milk", ("uis1",)),
-        ("tea", "oat milk", ()),
+        ("Oat Milk", "oat milk", ("uis1", "infigui", "os_atlas", "aitw", "diagonal", "android_world")),
+        ("oat", "oat milk", ("uis1", "infigui", "aitw")),  # "[oat]" is not "[oat"
+        ("oat cream", "oat milk", ("os_atlas", "aitw")),
+        ("", "oat milk", ("uis1", "infigui", "aitw")),
+        ("tea", "oat milk", ("aitw",)),
     ],
 )
 def test_texts(given: str, wanted: str, accepting: tuple[str, ...]) -> None:
@@ -102,7 +132,7 @@ def test_directions_and_bare_actions() -> None:
     up, down = ({"action_type": "scroll", "direction": direction} for direction in ("up", "down"))
     for rule in RULES:
         assert match_action(up, up, SCREEN, rule).step_match is True
-        assert match_action(up, down, SCREEN, rule).step_match is (rule == "uis1")
+        assert match_action(up, down, SCREEN, rule).step_match is (rule in ("uis1", "aitw"))
         assert match_action({"action_type": "wait"}, {"action_type": "wait"}, SCREEN, rule).step_match is True
         assert match_action({"action_type": "scroll"}, down, SCREEN, rule).step_match is False
 
@@ -131,9 +161,9 @@ def test_accuracies() -> None:
 # Shares of gold clicks, moved some pixels in a random direction and kept on the screen, that each rule accepts;
 # measured elsewhere, with other random numbers.
 MEASURED = {
-    0: {"smallest_box": 0.954, "any_box": 0.955, "uis1": 0.996, "os_atlas": 0.995, "android_world": 0.997},
-    100: {"smallest_box": 0.417, "any_box": 0.543, "uis1": 0.657, "os_atlas": 0.995, "android_world": 0.997},
-    250: {"smallest_box": 0.149, "any_box": 0.299, "uis1": 0.358, "os_atlas": 0.366, "android_world": 0.996},
+    0: {"smallest_box": 0.954, "any_box": 0.955, "uis1": 0.996, "os_atlas": 0.995, "diagonal": 0.997},
+    100: {"smallest_box": 0.417, "any_box": 0.543, "uis1": 0.657, "os_atlas": 0.995, "diagonal": 0.997},
+    250: {"smallest_box": 0.149, "any_box": 0.299, "uis1": 0.358, "os_atlas": 0.366, "diagonal": 0.996},
 }
 
 

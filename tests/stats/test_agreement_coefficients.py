@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import krippendorff
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import chi2, dirichlet, norm, t
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
@@ -51,21 +49,64 @@ def test_alpha_is_krippendorffs(scale: str, expected: float) -> None:
     assert (estimate.n, estimate.n_missing) == (11, 1)  # the last unit has one label
 
 
-@pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
-def test_alphas_draws_are_the_packages_values(scale: str) -> None:
-    # With four units there are 256 draws, all equally likely; their quantiles by the package itself.
-    units = [{"x": "0", "y": "0", "z": "1"}, {"x": "2", "y": "2"}, {"x": "1", "y": "1", "z": "1"}, {"x": "0", "y": "2"}]
-    counts = np.array([[list(unit.values()).count(label) for label in "012"] for unit in units])
-    values = []
-    for taken in itertools.product(range(4), repeat=4):
-        drawn = counts[list(taken)]
-        if (drawn.sum(axis=0) > 0).sum() > 1:
-            values.append(krippendorff.alpha(value_counts=drawn, value_domain=[0, 1, 2], level_of_measurement=scale))
-    estimate = krippendorff_alpha(units, tuple("012"), scale=scale, resampling=Resampling(draws=40_000, level=0.6))
-    # With four units the tails lie where a normal variable is beyond sqrt(4 / 3) of the t quantile.
-    tail = norm.cdf(-np.sqrt(4 / 3) * t.ppf(0.8, 3))
-    assert estimate.low == pytest.approx(np.quantile(values, tail), abs=1e-9)
-    assert estimate.high == pytest.approx(np.quantile(values, 1 - tail), abs=1e-9)
+def posterior(table: tuple[int, ...], prior: tuple[float, ...]) -> np.ndarray:
+    """Cohen's kappa on draws of the chances of yes-yes, yes-no, no-yes and no-no, by another package."""
+    draws = dirichlet(np.array(table) + prior).rvs(40_000, random_state=3)
+    both, first, second, neither = draws.T
+    one, other = both + first, both + second
+    chance = one * other + (1 - one) * (1 - other)
+    return (both + neither - chance) / (1 - chance)
+
+
+@pytest.mark.parametrize("table", [(0, 3, 2, 45), (2, 1, 1, 46), (15, 1, 0, 14), (30, 10, 12, 48)])
+def test_kappas_interval_is_that_of_the_dirichlet_posterior(table: tuple[int, ...]) -> None:
+    n, kinds = sum(table), (("yes", "yes"), ("yes", "no"), ("no", "yes"), ("no", "no"))
+    ratings = [{"p": one, "q": other} for (one, other), times in zip(kinds, table, strict=True) for _ in range(times)]
+    estimate = cohen_kappa(ratings, ("no", "yes"), resampling=Resampling(draws=40_000))
+    tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1))
+    low = np.quantile(posterior(table, (0.5, 0.5, 0.5, 0.5)), tail)
+    high = np.quantile(posterior(table, (0.5, 0.25, 0.25, 0.5)), 1 - tail)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
+
+
+def donner_eliasziw(table: tuple[int, int, int, int]) -> tuple[float, float]:
+    """Return the goodness-of-fit interval of the intraclass kappa, from its definition."""
+    n = sum(table)
+    seen = np.array([table[0], table[1] + table[2], table[3]])
+    yes = (2 * seen[0] + seen[1]) / (2 * n)
+    trials = np.linspace(-0.3, 1, 130_001)[:-1]
+    mixed = yes * (1 - yes)
+    expected = n * np.array([yes**2 + trials * mixed, 2 * mixed * (1 - trials), (1 - yes) ** 2 + trials * mixed])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fit = ((seen[:, None] - expected) ** 2 / expected).sum(axis=0)
+    held = trials[(expected > 0).all(axis=0) & (fit <= chi2.ppf(0.95, 1))]
+    return float(held.min()), float(held.max())
+
+
+@pytest.mark.parametrize("table", [(30, 10, 12, 48), (40, 3, 2, 55), (8, 4, 6, 182)])
+def test_the_intraclass_kappas_interval_is_near_donners_and_eliasziws(table: tuple[int, int, int, int]) -> None:
+    kinds = (("yes", "yes"), ("yes", "no"), ("no", "yes"), ("no", "no"))
+    ratings = [{"p": one, "q": other} for (one, other), times in zip(kinds, table, strict=True) for _ in range(times)]
+    estimate = scott_pi(ratings, ("no", "yes"), resampling=Resampling(draws=20_000))
+    assert (estimate.low, estimate.high) == pytest.approx(donner_eliasziw(table), abs=0.06)
+
+
+def test_full_agreement_is_not_certain() -> None:
+    ratings = two(["yes"] * 12 + ["no"] * 13, ["yes"] * 12 + ["no"] * 13)
+    for estimate in agreements(ratings, ("no", "yes"), resampling=Resampling(draws=500)):
+        assert estimate.value == pytest.approx(1.0)
+        assert estimate.high == pytest.approx(1.0)
+        assert 0.5 < estimate.low < 0.9, estimate.name
+    # Groups of five that agree fully are worth no more than as many units.
+    grouped = cohen_kappa(ratings, ("no", "yes"), clusters=[place // 5 for place in range(25)])
+    assert grouped.low < cohen_kappa(ratings, ("no", "yes")).low - 0.1
+
+
+def test_independent_raters_who_rarely_say_yes_do_not_disagree() -> None:
+    ratings = two(["yes"] * 3 + ["no"] * 47, ["no"] * 48 + ["yes"] * 2)  # no yes in common
+    for estimate in agreements(ratings, ("no", "yes"), resampling=Resampling(draws=500))[1:4]:
+        assert estimate.value < 0
+        assert estimate.high > 0.2, estimate.name
 
 
 def test_alphas_draws_follow_the_package() -> None:

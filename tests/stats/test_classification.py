@@ -182,3 +182,11 @@ def test_balanced_accuracy_near_one_has_honest_intervals(rate: float, yes: int, 
         assert found.high is not None
         held += found.low <= rate <= found.high
     assert held / runs >= 0.92
+
+
+def test_equal_rewards_count_half_or_wrong_and_the_method_says_so() -> None:
+    margins = [1.0, 0.0, 0.0, -1.0, 2.0]
+    half, wrong = (pair_accuracy(margins, ties=ties)[0] for ties in ("half", "wrong"))  # type: ignore[arg-type]
+    assert (half.value, wrong.value) == (0.6, 0.4)
+    assert half.method.endswith("; ties half")
+    assert wrong.method.endswith("; ties wrong")

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
-from perl_eval.stats.corrected_difference import Differences, corrected_difference, holm, labels_to_decide
+from perl_eval.stats.corrected_difference import (
+    Differences,
+    benjamini_hochberg,
+    corrected_difference,
+    holm,
+    labels_to_decide,
+)
 
 
 def kinder_judge(rng: np.random.Generator, n: int, labels: int, truth: float = -0.05) -> Differences:
@@ -106,3 +117,90 @@ def test_holm_is_that_of_statsmodels(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.choice([0.0, 1e-4, 0.02, 0.02, 0.3, 1.0], 1 + seed) * rng.choice([1.0, rng.random()])
     assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
+    assert benjamini_hochberg(values) == pytest.approx(multipletests(values, method="fdr_bh")[1])
+
+
+def two_sides(rng: np.random.Generator, n: int) -> tuple[Differences, Differences, Differences, float]:
+    """Two policies whose answers were labelled apart: 15 % of each one's, on items of their own."""
+    hard = rng.random(n) < 0.5
+    one, other = rng.random(n) < np.where(hard, 0.3, 0.8), rng.random(n) < np.where(hard, 0.4, 0.8)
+    said = [np.where(rng.random(n) < 0.85, truth, ~truth).astype(float) for truth in (one, other)]
+    labelled = [np.flatnonzero(rng.random(n) < 0.15) for _ in range(2)]
+    clusters = np.arange(n)
+    sides = [
+        Differences(judged[:, None], places, truth[places].astype(float), np.ones(len(places)), clusters)
+        for judged, places, truth in zip(said, labelled, (one, other), strict=True)
+    ]
+    both = np.intersect1d(*labelled)
+    gap = one[both].astype(float) - other[both]
+    paired = Differences((said[0] - said[1])[:, None], both, gap, np.ones(len(both)), clusters)
+    return sides[0], sides[1], paired, -0.05
+
+
+def test_labels_of_other_items_on_each_side_are_used_and_the_interval_holds() -> None:
+    rng, runs, held, narrower = np.random.default_rng(5), 500, 0, []
+    for _ in range(runs):
+        one, other, paired, truth = two_sides(rng, 1500)
+        found, less = corrected_difference(one, other), corrected_difference(paired)
+        assert found is not None
+        assert less is not None
+        low, high = found.interval(0.95)
+        held += low <= truth <= high
+        narrower.append(found.error / less.error)
+    assert 0.93 <= held / runs <= 0.975
+    assert np.mean(narrower) < 0.6
+
+
+def cascade(rng: np.random.Generator, n: int, strong: int, labels: int, *, biased: bool) -> tuple[Differences, float]:
+    """A cheap judge of all items, a strong one of a random part, people of a part of that; the strong one is biased."""
+    lean = rng.normal(0.1, 1, n)
+    truth = np.sign(lean + rng.normal(0, 0.3, n))
+    cheap = np.sign(lean + rng.normal(0, 1.5, n))
+    better = np.sign(lean + rng.normal(0, 0.4, n) + 0.3 * biased)
+    part = rng.permutation(n)[:strong]
+    known = np.full(n, np.nan)
+    known[part] = better[part]
+    places = part[:labels]
+    expected = 2 * float(norm.cdf(0.1 / np.hypot(1, 0.3))) - 1
+    sample = Differences(np.stack([cheap, known], axis=1), places, truth[places], np.ones(labels), np.arange(n))
+    return sample, expected
+
+
+def test_a_strong_judge_of_a_part_narrows_the_interval_even_if_it_is_biased() -> None:
+    rng, runs, held, widths = np.random.default_rng(6), 400, 0, ([], [])
+    for _ in range(runs):
+        sample, truth = cascade(rng, 5000, 1500, 150, biased=True)
+        alone = Differences(sample.proxies[:, :1], sample.places, sample.truth, sample.weights, sample.clusters)
+        for place, one in enumerate((alone, sample)):
+            found = corrected_difference(one)
+            assert found is not None
+            low, high = found.interval(0.95)
+            widths[place].append(high - low)
+        held += low <= truth <= high
+    assert 0.93 <= held / runs <= 0.975
+    assert np.mean(widths[1]) < 0.85 * np.mean(widths[0])
+
+
+@pytest.mark.realdata
+def test_several_proxies_on_real_agreement_narrow_the_interval_to_085(real_data: Path) -> None:
+    """Yes-or-no questions of VQAv2: the judge is one person, the other proxy eight people, truth a tenth."""
+    path = real_data / "vqav2" / "v2_mscoco_train2014_annotations.json.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        asked = [one for one in json.load(file)["annotations"] if one["answer_type"] == "yes/no"]
+    worth = {"yes": 1.0, "no": -1.0}
+    said = np.array([[worth.get(answer["answer"], 0.0) for answer in one["answers"]] for one in asked])
+    codes = np.unique([one["image_id"] for one in asked], return_inverse=True)[1]
+    truth, judge, jury = said[:, 9], said[:, 0], said[:, 1:9].mean(axis=1)
+    rng, runs, held, widths = np.random.default_rng(0), 200, 0, ([], [])
+    for _ in range(runs):
+        items = rng.choice(len(said), 4000, replace=False)
+        places, clusters = rng.choice(4000, 300, replace=False), np.unique(codes[items], return_inverse=True)[1]
+        for place, proxies in enumerate((judge[items][:, None], np.stack([judge[items], jury[items]], axis=1))):
+            given = Differences(proxies, places, truth[items][places], np.ones(300), clusters)
+            found = corrected_difference(given)
+            assert found is not None
+            low, high = found.interval(0.95)
+            widths[place].append(high - low)
+        held += low <= truth.mean() <= high
+    assert np.mean(widths[1]) <= 0.85 * np.mean(widths[0])
+    assert 0.93 <= held / runs <= 0.98

@@ -87,7 +87,8 @@ def kappa_of_positions() -> float:
 def pairs_of_policies(rng: Generator, n: int) -> dict[str, Estimate]:
     a, b = rng.choice([0.0, 0.5, 1.0], n, p=[0.2, 0.3, 0.5]), rng.choice([0.0, 0.5, 1.0], n, p=[0.4, 0.3, 0.3])
     groups = (np.arange(n) // 2).tolist()
-    return named(paired_differences(a.tolist(), b.tolist(), name="gap", clusters=groups, resampling=how(rng, n)))
+    gap = paired_differences(a.tolist(), b.tolist(), name="gap", clusters=groups, bounds=(-1.0, 1.0))
+    return {"gap": gap, "gap, t": paired_differences(a.tolist(), b.tolist(), clusters=groups)}
 
 
 def rewards(rng: Generator, n: int) -> dict[str, Estimate]:
@@ -242,7 +243,7 @@ WORLDS: dict[str, Callable[[], World]] = {
         500,
         {"consistency": 0.65, "position preference": 0.15, "kappa between orders": kappa_of_positions()},
     ),
-    "pairs of policies": lambda: World(pairs_of_policies, 100, 500, {"gap": 0.2, "gap, bootstrap": 0.2}),
+    "pairs of policies": lambda: World(pairs_of_policies, 100, 500, {"gap": 0.2, "gap, t": 0.2}),
     "rewards": lambda: World(
         rewards,
         250,

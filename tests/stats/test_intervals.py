@@ -13,11 +13,34 @@ from perl_eval.stats.bootstrap import Resampling, merge, resample
 from perl_eval.stats.intervals import about, mean, proportion, resampled_mean, wilson
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (1, 7), (37, 50), (773, 1000)])
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (5, 12), (37, 50), (773, 1000)])
 def test_wilson_is_that_of_statsmodels(hits: int, n: int) -> None:
     estimate = proportion("rate", [True] * hits + [False] * (n - hits))
     assert estimate.value == pytest.approx(hits / n)
     assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(hits, n, method="wilson"), abs=1e-9)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(1, 7), (2, 50), (48, 50), (4, 400), (9, 10)])
+def test_near_none_and_all_it_is_the_mid_p_interval_where_that_is_wider(hits: int, n: int) -> None:
+    low, high = wilson(hits, n, stats.norm.ppf(0.975))
+    by_wilson = proportion_confint(hits, n, method="wilson")
+    # Mid-p bounds by a fine grid of the binomial's own tails.
+    rates = np.linspace(0, 1, 200_001)
+    above = stats.binom.sf(hits, n, rates) + stats.binom.pmf(hits, n, rates) / 2
+    held = rates[(above >= 0.025) & (above <= 0.975)]
+    assert low == pytest.approx(min(by_wilson[0], held.min()), abs=1e-5)
+    assert high == pytest.approx(max(by_wilson[1], held.max()), abs=1e-5)
+    assert (low, high) != pytest.approx(by_wilson, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 50, 100])
+def test_a_rate_is_held_nearly_as_often_as_promised_whatever_it_is(n: int) -> None:
+    bounds = np.array([wilson(hits, n, 1.959964) for hits in range(n + 1)])
+    worst = 1.0
+    for rate in np.linspace(0.005, 0.995, 199):
+        chances = stats.binom.pmf(np.arange(n + 1), n, rate)
+        worst = min(worst, chances[(bounds[:, 0] <= rate) & (rate <= bounds[:, 1])].sum())
+    assert worst >= 0.92
 
 
 def test_the_level_moves_the_interval() -> None:
@@ -99,8 +122,54 @@ def test_clustered_wilson_by_hand() -> None:
 
 def test_a_bounded_mean_stays_within_its_bounds() -> None:
     estimate = mean("rate", [1.0] * 9 + [0.4], bounds=(0.0, 1.0))
-    assert estimate.high == 1.0
+    assert 0.99 < estimate.high <= 1.0
     assert mean("rate", [1.0] * 9 + [0.4]).high > 1.0
+
+
+def test_a_bounded_mean_has_wilsons_interval_at_its_effective_size() -> None:
+    values = np.array([1.0] * 45 + [0.5] * 20 + [0.0] * 15)
+    # By hand: mean 0.6875, squares about it 12.1875, and 0.6875 * 0.3125 more for the pseudo-value.
+    variance = (12.1875 + 0.6875 * 0.3125) / (80 * 79)
+    size = 0.6875 * 0.3125 / variance
+    low, high = wilson(0.6875 * size, size, stats.t.ppf(0.975, 79))
+    estimate = mean("half", values, bounds=(0.0, 1.0))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=2e-5)
+    on_another_scale = mean("net", 2 * values - 1, bounds=(-1.0, 1.0))
+    assert (on_another_scale.low, on_another_scale.high) == pytest.approx((2 * low - 1, 2 * high - 1), abs=4e-5)
+    # Of many values it is the t interval.
+    many = np.tile(values, 100)
+    by_t = stats.ttest_1samp(many, 0).confidence_interval(0.95)
+    found = mean("half", many, bounds=(0.0, 1.0))
+    assert (found.low, found.high) == pytest.approx((by_t.low, by_t.high), abs=1e-4)
+
+
+def test_one_number_has_one_interval() -> None:
+    hits = [1.0] * 7 + [0.0] * 13
+    by_mean, by_share = mean("rate", hits, bounds=(0.0, 1.0)), proportion("rate", hits)
+    assert (by_mean.value, by_mean.low, by_mean.high) == (by_share.value, by_share.low, by_share.high)
+    groups = [place // 2 for place in range(20)]
+    by_mean, by_share = (
+        mean("rate", hits, clusters=groups, bounds=(0.0, 1.0)),
+        proportion("rate", hits, clusters=groups),
+    )
+    assert (by_mean.low, by_mean.high) == (by_share.low, by_share.high)
+
+
+def test_values_that_do_not_differ_leave_a_doubt() -> None:
+    ties = mean("half", [0.5] * 20, bounds=(0.0, 1.0))
+    assert (ties.low, ties.high) == pytest.approx((0.42, 0.58), abs=0.01)
+    gap = mean("gap", [0.0] * 10, bounds=(-1.0, 1.0))
+    assert gap.low < -0.2
+    assert gap.high > 0.2
+    assert mean("score", [3.0] * 10).reason == "the values do not differ; they have no interval"
+
+
+def test_draws_that_do_not_vary_do_not_end_the_matter() -> None:
+    all_hits = resampled_mean("rate", [1.0] * 12, bounds=(0.0, 1.0), resampling=Resampling(draws=200))
+    assert (all_hits.low, all_hits.high) == pytest.approx(wilson(12, 12, 1.959964), abs=1e-6)
+    assert all_hits.method == "percentile bootstrap, 200 draws of 12, widened to Wilson"
+    middling = resampled_mean("rate", [1.0, 0.0] * 12, bounds=(0.0, 1.0), resampling=Resampling(draws=200))
+    assert middling.method == "percentile bootstrap, 200 draws of 24"
 
 
 def test_rows_summed_in_another_order_are_the_same_row() -> None:

@@ -111,3 +111,22 @@ def test_no_items_are_no_figures() -> None:
 def test_names_must_fit_the_values() -> None:
     with pytest.raises(ValueError, match="for 3 judges"):
         likeness(np.zeros((4, 2)), ["a", "b", "c"], of="errors")
+
+
+def test_independent_judges_may_be_as_many_as_they_are() -> None:
+    random = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        found = figures(random.normal(size=(200, 3)), draws=1)[f"{EIGENVALUE}, errors", ""]
+        assert found.low is not None
+        held += found.high == 3.0
+        assert 2.5 < found.low <= found.value < 3.0
+    assert held >= 185
+
+
+def test_dependent_judges_are_fewer() -> None:
+    found = figures(correlated(0.6, 4))[f"{EIGENVALUE}, errors", ""]
+    assert found.low is not None
+    assert found.high is not None
+    # The delta method by hand: the variance of a sample's mean squared correlation is small at 400 items.
+    assert found.low < 4 / (1 + 3 * 0.36) < found.high < 2.4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -61,3 +63,33 @@ def test_track_lets_errors_through() -> None:
         fail()
     # The bar is gone: another one can start.
     assert list(progress.track([1], "judge")) == [1]
+
+
+def test_a_rate_is_that_of_the_work_done() -> None:
+    """1,000 of 2,000 were at hand; 500 more took 100 seconds, however many of them came at once in the end."""
+    now, asked = [50.0], [0]
+    speed = progress.Speed(lambda: asked[0] / (asked[0] + 1000), clock=lambda: now[0])
+    assert (speed.rate(0), speed.left_s(0, 2000)) == (None, None)
+    now[0] = 60.0
+    assert (speed.rate(1000), speed.left_s(1000, 2000)) == (None, None)
+    now[0], asked[0] = 160.0, 500
+    assert speed.rate(1500) == pytest.approx(5.0)
+    assert speed.left_s(1500, 2000) == pytest.approx(100.0)
+    assert speed.left_s(1500, None) is None
+
+
+def test_a_burst_at_the_end_is_no_speed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def burst() -> Iterator[int]:
+        time.sleep(0.5)
+        yield from range(100)
+
+    list(progress.track(burst(), "x", total=100))
+    shown = re.findall(r"([\d,.]+)/s", capsys.readouterr().err)
+    assert 100 < float(shown[-1].replace(",", "")) < 201
+
+
+def test_what_was_at_hand_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    list(progress.track(range(100), "x", fresh=lambda: 0.0))
+    assert "/s" not in capsys.readouterr().err

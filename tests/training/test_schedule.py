@@ -39,8 +39,13 @@ def test_what_is_not_said_is_the_verbs_own() -> None:
     assert Schedule().steps(70) == 70
     assert Schedule(max_steps=5).steps(70) == 5
     assert Schedule(max_steps=500).steps(70) == 70
-    assert Schedule().warm(10) == 10
+    assert [Schedule().warm(steps) for steps in (1, 9, 24, 95, 5000)] == [1, 1, 3, 10, 10]
+    assert Schedule().warm(5000, 50) == 50
     assert Schedule(warmup=0).warm(10) == 0
+    assert Schedule(warmup=0.25).warm(40) == 10
+    assert Schedule(warmup=7).warm(40) == 7
+    assert (Schedule().evaluated(40, 8), Schedule().evaluated(40, 0)) == (5, 0)
+    assert Schedule(evaluate_every=3).evaluated(40, 8) == 3
 
 
 def test_an_unknown_shape_is_told_as_typed() -> None:

@@ -355,7 +355,7 @@ def test_several_reward_models_make_an_ensemble_on_the_one_backbone(
 def test_a_reward_that_is_no_number_is_refused(backbone: Backbone, data: Path) -> None:
     made = trainer(backbone, data, replace(OPTIONS, batch=4))
     made.reward = lambda _, rollouts: [float("nan")] * len(rollouts)
-    with pytest.raises(UserError, match="the reward gave a number that is not finite"):
+    with pytest.raises(UserError, match=r"step 0: the reward of row q1-[0-9]+, sample 0, is nan"):
         made.learn(0)
 
 

@@ -170,7 +170,7 @@ def test_requests_that_cannot_be_served(tmp_path: Path, blank: Path, demonstrati
             sft.run(demonstrations, tmp_path / "out", options=sft.SftOptions(model))
         for left in (tmp_path / "out").glob(".*"):
             left.unlink()
-    with pytest.raises(UserError, match="no row has an assistant turn within the token limit"):
+    with pytest.raises(UserError, match="max_tokens is 1; raise it"):
         sft.run(demonstrations, tmp_path / "short", options=sft.SftOptions(str(blank), max_tokens=1))
 
 
@@ -186,3 +186,33 @@ def test_requests_that_cannot_be_served(tmp_path: Path, blank: Path, demonstrati
 def test_impossible_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sft.SftOptions(**options)
+
+
+def test_what_is_cut_is_said_and_on_the_card(
+    blank: Path, demonstrations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompt and template take 13 tokens or more here: at 14 most rows lose part of their answer."""
+    options = sft.SftOptions(model=str(blank), epochs=0.1, batch=16, max_tokens=14, limit=40)
+    card = run_folder.read_card(sft.run(demonstrations, tmp_path / "cut", options=options))
+    assert card is not None
+    assert card.notes["texts"] == 40 + 60
+    assert 0 < card.notes["texts cut"] <= 100
+    assert card.notes["tokens of the longest text"] > 14
+    assert f"warning: {card.notes['texts cut']} of 100 dialogues" in capsys.readouterr().err
+    auto = sft.SftOptions(model=str(blank), epochs=0.1, batch=16, max_tokens=0, limit=40)
+    card = run_folder.read_card(sft.run(demonstrations, tmp_path / "auto", options=auto))
+    assert card is not None
+    assert (card.notes["texts cut"], card.notes["max tokens"]) == (0, card.notes["tokens of the longest text"])
+    assert "cut" not in capsys.readouterr().err
+
+
+def test_rows_without_an_answer_are_left_out_and_said(
+    blank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = tiny_models.row("e", "x", completion=tiny_models.turns("assistant", " "))
+    data = tiny_models.write_rows(tmp_path / "data", train=[*tiny_models.demonstrations(1, 20), silent])
+    options = sft.SftOptions(model=str(blank), epochs=1, batch=32, max_tokens=32)
+    card = run_folder.read_card(sft.run(data, tmp_path / "out", options=options))
+    assert card is not None
+    assert (card.notes["rows"], card.notes["rows left out"]) == (20, 1)
+    assert "1 rows without an answer are left out" in capsys.readouterr().err

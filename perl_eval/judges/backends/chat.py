@@ -167,7 +167,7 @@ class ChatJudge(Judge):
         Raises:
             JudgeError: It is none, or empty.
         """
-        return self._reply(Posted(completion, None), 0.0)
+        return self._reply(Posted(completion, None), 0.0, tokens_of(completion))
 
     async def _ask(self, question: Question) -> Reply:
         reply = await self._complete(question, self._options.max_tokens)
@@ -196,14 +196,16 @@ class ChatJudge(Judge):
     async def _complete(self, question: Question, max_tokens: int) -> Reply:
         begun_s = time.perf_counter()
         try:
-            posted = await self._send(question, max_tokens)
+            body, posted = await self._send(question, max_tokens)
         except TimedOut as error:
             if error.paid == ((None, None),):
                 error.paid = ((None, max_tokens),)  # nobody knows how long it is; it is no longer than that
             raise
-        return self._reply(posted, time.perf_counter() - begun_s)
+        usage = tokens_of(posted.content)
+        self.watch(body, posted.content, usage[0])
+        return self._reply(posted, time.perf_counter() - begun_s, usage)
 
-    async def _send(self, question: Question, max_tokens: int) -> Posted:
+    async def _send(self, question: Question, max_tokens: int) -> tuple[dict[str, object], Posted]:
         """Send one request, without what the server says that it does not take.
 
         What is given up is given up for good once the server answers without it: a complaint may quote the question.
@@ -211,28 +213,36 @@ class ChatJudge(Judge):
         terms = self._terms
         first: Refused | TurnedAway | None = None
         while True:
+            body = self._body(question, max_tokens, terms)
             try:
-                posted = await self._endpoint.post("/chat/completions", self._body(question, max_tokens, terms))
+                posted = await self._endpoint.post("/chat/completions", body)
             except (Refused, TurnedAway) as error:
                 first, sent = first or error, terms
                 terms = terms.without(str(error))
                 if sent == terms:
                     raise first from None
             else:
-                self._terms = self._terms.and_also(terms)
-                self._watch(question, max_tokens, posted)
-                return posted
+                if terms is not self._terms:
+                    self._terms = self._terms.and_also(terms)
+                return body, posted
 
-    def _watch(self, question: Question, max_tokens: int, posted: Posted) -> None:
-        """Note what the server does otherwise than asked, each kind once."""
-        completion: Any = posted.content
+    def watch(self, body: Mapping[str, Any], completion: Any, tokens_in: int | None) -> None:
+        """Note what the server does otherwise than asked, each kind once.
+
+        Args:
+            body: The request.
+            completion: What came back.
+            tokens_in: Tokens of the request, as the server counts them.
+        """
         try:
-            text = content_of(completion["choices"][0]["message"]).text
+            said = ""
+            if "response_format" in body:
+                said = thoughts.split(content_of(completion["choices"][0]["message"]).text).said
+            seen = checks_of(body, completion, tokens_in, said)
         except (KeyError, IndexError, TypeError, AttributeError):
             return
-        body = self._body(question, max_tokens, self._terms)
-        seen = checks_of(body, completion, tokens_of(completion)[0], thoughts.split(text).said)
-        self._odd = {**seen, **self._odd}
+        if seen:
+            self._odd = {**seen, **self._odd}
 
     @property
     def noted(self) -> Mapping[str, object]:
@@ -267,9 +277,8 @@ class ChatJudge(Judge):
         """Give up from now on what the server says that it does not take."""
         self._terms = self._terms.without(complaint)
 
-    def _reply(self, posted: Posted, latency_s: float) -> Reply:
+    def _reply(self, posted: Posted, latency_s: float, usage: tuple[int | None, int | None]) -> Reply:
         """Read a reply; one that is no use is paid all the same, and its error says so."""
-        usage = tokens_of(posted.content)
         try:
             return self._read(posted, latency_s, usage)
         except JudgeError as error:
@@ -342,7 +351,7 @@ def opened_at(provider: str, name: str, options: BackendOptions) -> ChatJudge:
         raise UserError(f"{provider} gives no log-probabilities", "leave out --verdict-by logprobs")
     found = access(provider, options.base_url, options.key_file)
     # OpenAI's own address is None, as with chat:MODEL, whose replies are then found in the ledger.
-    own = provider == "openai" and options.base_url is None
+    own = found.base_url == PROVIDERS["openai"].base_url
     told = replace(
         _told(options),
         base_url=None if own else found.base_url,

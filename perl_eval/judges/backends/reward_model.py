@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from perl_eval.checks import finite, not_negative
 from perl_eval.client.reply import Reply
 from perl_eval.errors import UserError
 from perl_eval.judges.backend_options import BackendOptions
+from perl_eval.judges.backends.one_worker import OneWorker
 from perl_eval.judges.protocol import Judge, Sees
 from perl_eval.judges.readers import RewardReader
 from perl_eval.records import Completion, Question
@@ -57,7 +58,7 @@ class RewardJudge(Judge):
         finite({"threshold": threshold}, "threshold")
         not_negative({"tie_margin": tie_margin}, "tie_margin")
         self.reader = RewardReader(threshold, tie_margin, slope, intercept)
-        self._score = score
+        self._score, self._worker = score, OneWorker()
         self.model = name
         parameters: dict[str, object] = {"threshold": threshold, "tie_margin": tie_margin}
         if (slope, intercept) != (1.0, None):
@@ -65,26 +66,40 @@ class RewardJudge(Judge):
         self.parameters: Mapping[str, object] = parameters
 
     async def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """Score all candidates in one call; a reply is the JSON list of its candidates' rewards.
+        """Score all candidates in one call, equal ones once; a reply is the JSON list of its candidates' rewards.
 
         Raises:
             UserError: A score on a scale is asked for.
         """
         if any(question.scale for question in questions):
             raise UserError("a reward is no score on a scale", "ask another judge, or for yes or no")
-        rewards = [float(reward) for reward in self._score([c for question in questions for c in question.candidates])]
-        wanted = sum(len(question.candidates) for question in questions)
-        if len(rewards) != wanted:
-            raise ValueError(f"{self.model} gave {len(rewards)} rewards for {wanted} completions")
-        replies, taken = [], 0
+        return await self._worker.do(lambda: self._replies(questions))
+
+    async def close(self) -> None:
+        """End after the questions at hand."""
+        self._worker.stop()
+
+    def _replies(self, questions: Sequence[Question]) -> Iterator[Reply]:
+        places: dict[object, int] = {}
+        read: list[Completion] = []
+        for completion in (c for question in questions for c in question.candidates):
+            if places.setdefault(_read_of(completion), len(read)) == len(read):
+                read.append(completion)
+        rewards = [float(reward) for reward in self._score(read)]
+        if len(rewards) != len(read):
+            raise ValueError(f"{self.model} gave {len(rewards)} rewards for {len(read)} completions")
         for question in questions:
-            own = rewards[taken : (taken := taken + len(question.candidates))]
-            replies.append(Reply(text=json.dumps(own), model=self.model))
-        return replies
+            own = [rewards[places[_read_of(completion)]] for completion in question.candidates]
+            yield Reply(text=json.dumps(own), model=self.model)
 
     def price_usd(self, tokens_in: float, tokens_out: float) -> float | None:  # noqa: ARG002
         """Return 0: nobody is paid."""
         return 0.0
+
+
+def _read_of(completion: Completion) -> object:
+    """Return what a reward depends on: completions equal in it get one reward."""
+    return completion.prompt, completion.text, completion.token_ids, completion.images
 
 
 def opened(name: str, options: BackendOptions) -> RewardJudge:
@@ -94,8 +109,9 @@ def opened(name: str, options: BackendOptions) -> RewardJudge:
     from perl_eval.models.reward_model import RewardScorer
 
     folder = located(name)
-    scorer = RewardScorer(folder, open_backbone(folder))
-    return RewardJudge(
+    # One by one: in a batch the last bits of a reward depend on what else is in it.
+    scorer = RewardScorer(folder, open_backbone(folder), batch=1)
+    judge = RewardJudge(
         scorer,
         name=f"{hub_snapshot.label(folder)}@{run_folder.fingerprint(folder)[:12]}",
         threshold=options.threshold,
@@ -103,3 +119,5 @@ def opened(name: str, options: BackendOptions) -> RewardJudge:
         slope=scorer.scale.slope_of_reward,
         intercept=scorer.scale.intercept_of_reward,
     )
+    judge.group = options.local_batch
+    return judge

@@ -21,6 +21,10 @@ def read_reply(question: Question, reply: Reply, pattern: str | None = None) -> 
         return reply.ballot(question, None, reason="the judge refused to answer")
     if reply.finish == "length":
         return reply.ballot(question, None, reason="the reply was cut off, even with twice the tokens")
+    if reply.finish == "other":
+        return reply.ballot(
+            question, None, reason="the reply ended for a reason that is not known: it may be half of one"
+        )
     if question.scale is not None:
         return _scored(question, reply)
     if pattern is None:

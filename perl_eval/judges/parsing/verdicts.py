@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from perl_eval.client import thoughts
 from perl_eval.errors import UserError
-from perl_eval.judges.parsing import patterns, prose, structured
+from perl_eval.judges.parsing import patterns, structured
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
@@ -150,6 +150,8 @@ def _read(text: str, kind: Kind) -> Reading:
     text = _without_menu(said.text) if kind == "pairwise" else said.text
     found = [*structured.values(text, kind, _named), *_worded(text, kind)]
     if kind == "pairwise":
+        from perl_eval.judges.parsing import prose  # its expressions take 0.1 s to compile: only once there is a text
+
         said_last = prose.committed(text, after=max((place for place, _ in found), default=0))
         found += [said_last] if said_last else []
     if not found:

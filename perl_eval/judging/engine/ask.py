@@ -45,7 +45,7 @@ class AskOptions(Limits):
 
 def expected_tokens(question: Question) -> float:
     """Return a rough number of tokens of a request: a quarter of its characters."""
-    return sum(len(turn.content) for turn in question.messages) / _CHARACTERS_A_TOKEN
+    return sum([len(turn.content) for turn in question.messages]) / _CHARACTERS_A_TOKEN
 
 
 def ask(

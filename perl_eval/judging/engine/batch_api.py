@@ -9,9 +9,11 @@ keys that asking one by one would use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from perl_eval.checks import at_least_one, positive
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import with_retries
+from perl_eval.client.usage import tokens_of
 from perl_eval.errors import JudgeError, TurnedAway, UserError
 from perl_eval.judges.backends.chat import ChatJudge
 from perl_eval.judges.protocol import Judge
@@ -37,6 +40,7 @@ _ENDED = ("completed", "expired", "cancelled")
 _BLOCK = 1000
 _KEPT_REASONS = 5
 _LONGEST_MESSAGE = 300
+_CUSTOM_ID = re.compile(rb'^\{"custom_id": "([0-9a-f]{64})"')
 Result = TypeVar("Result")
 
 
@@ -195,7 +199,7 @@ class _Work:
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._try(lambda file=file: client.files.content(file))  # type: ignore[misc]
-                self._collect(content.text)
+                self._collect(content.text, self._bodies(chunk))
         chunk.collected = True
         self._save()
         chunk.path(self._folder).unlink(missing_ok=True)
@@ -274,7 +278,29 @@ class _Work:
 
         return await with_retries(once, attempts=self._asking.attempts, backoff_s=self._asking.backoff_s)
 
-    def _collect(self, content: str) -> None:
+    def _bodies(self, chunk: Chunk) -> Callable[[str], Mapping[str, Any] | None]:
+        """Return what gives the request of a key, read from the chunk's file; None where it is not there any more."""
+        places: dict[str, int] = {}
+        path = chunk.path(self._folder)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
+            place = 0
+            for line in lines:
+                found = _CUSTOM_ID.search(line)
+                if found:
+                    places[found[1].decode("ascii")] = place
+                place += len(line)
+
+        def body(key: str) -> Mapping[str, Any] | None:
+            if key not in places:
+                return None
+            with path.open("rb") as lines:
+                lines.seek(places[key])
+                request: Mapping[str, Any] = json.loads(lines.readline())["body"]
+            return request
+
+        return body
+
+    def _collect(self, content: str, body_of: Callable[[str], Mapping[str, Any] | None]) -> None:
         """Put the answers of a batch into the ledger, and note why others are missing."""
         fresh: list[tuple[bytes, Reply]] = []
         for line in content.splitlines():
@@ -293,6 +319,8 @@ class _Work:
             except (JudgeError, KeyError) as problem:
                 self._note(str(problem))
                 continue
+            if (body := body_of(key.hex())) is not None:
+                self._judge.watch(body, answer["body"], tokens_of(answer["body"])[0])
             if reply.finish == "length":
                 self._state.cut_off.append(key.hex())
             else:

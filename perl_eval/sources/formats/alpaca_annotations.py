@@ -8,13 +8,13 @@ Source: tatsu-lab/alpaca_eval ``alpaca_eval/annotators/pairwise_evaluator.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import isnan
 from typing import Any
 
 from perl_eval.errors import DataError
-from perl_eval.records import Ballot, Judgement, Verdict
+from perl_eval.records import Ballot, Judgement, Verdict, digest
 from perl_eval.sources.containers import Brought
-from perl_eval.sources.reading import Format, Import
+from perl_eval.sources.reading import Format, Import, cell
 from perl_eval.sources.verdict_records import PairItem, of_pair
 
 __all__ = ["ALPACA_ANNOTATIONS"]
@@ -32,27 +32,29 @@ def _read(found: Brought, _: Import) -> Iterator[Judgement]:
 
 def _judgement(cells: Mapping[str, Any], file: str, row: int) -> Judgement:
     """Read one annotation: preference 1 for output 1 (the baseline) to 2 for output 2 (the model, contestant a)."""
-    for name in (*_TEXTS, "preference"):
-        if name not in cells:
-            present = ", ".join(map(str, cells))
-            raise DataError(f"no such field; present are {present}", file=file, row=row, field=name)
+    text = {name: str(cell(cells, name, str, file, row)) for name in _TEXTS}
+    if "preference" not in cells:
+        present = ", ".join(map(str, cells))
+        raise DataError(f"no such field; present are {present}", file=file, row=row, field="preference")
     chance = _chance(cells["preference"], file, row)
     verdict: Verdict | None = None
     if chance is not None:
         verdict = "tie" if chance == 0.5 else "first" if chance > 0.5 else "second"
-    text = {name: str(cells[name]) for name in _TEXTS}
     reason = None if verdict else "no preference"
     ballot = Ballot("none", verdict, reason, p_first=chance, model=text["annotator"])
     model, baseline = ((text[f"generator_{side}"], text[f"output_{side}"]) for side in "21")
-    return of_pair(
-        PairItem(text["instruction"], prompt=text["instruction"]), (model, baseline), (ballot,), "alpaca-eval"
-    )
+    asked = text["instruction"]
+    item = digest("item", f"user:{asked}")  # as it is derived for answers and labels
+    dataset = str(cells.get("dataset") or "alpaca-eval")
+    return of_pair(PairItem(item, prompt=asked, named=True), (model, baseline), (ballot,), dataset)
 
 
 def _chance(preference: Any, file: str, row: int) -> float | None:
     """Return the probability that output 2 is preferred; 0 stands for a tie."""
-    if isinstance(preference, bool) or not isinstance(preference, int | float) or not isfinite(preference):
+    if preference is None or (isinstance(preference, float) and isnan(preference)):
         return None
+    if isinstance(preference, bool) or not isinstance(preference, int | float):
+        raise DataError(f"{preference!r} is no number", file=file, row=row, field="preference")
     chance = 0.5 if preference == 0 else float(preference) - 1
     if not 0 <= chance <= 1:
         raise DataError(f"{preference} is not in [1, 2]", file=file, row=row, field="preference")
@@ -60,5 +62,10 @@ def _chance(preference: Any, file: str, row: int) -> float | None:
 
 
 ALPACA_ANNOTATIONS = Format(
-    "alpaca-eval-annotations", Judgement, "AlpacaEval's annotations.json: one preference a row", _matches, _read
+    "alpaca-eval-annotations",
+    Judgement,
+    "AlpacaEval's annotations.json: one preference a row",
+    _matches,
+    _read,
+    needs="preference output_1 output_2",
 )

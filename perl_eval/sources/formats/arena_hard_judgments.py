@@ -42,7 +42,7 @@ def _read(found: Brought, _: Import) -> Iterator[Judgement]:
         model = str(cell(cells, "model", str, found.name, row))
         pair = ((model, ""), (str(cells.get("baseline") or "baseline"), ""))
         dataset = _SETTINGS.get(str(cells.get("category")), "arena-hard")
-        yield of_pair(PairItem(question, question), pair, ballots[::-1], dataset, judge=judge)
+        yield of_pair(PairItem(question, question, named=True), pair, ballots[::-1], dataset, judge=judge)
 
 
 def _ballot(game: Any, order: Order, judge: str, file: str, row: int) -> Ballot:
@@ -71,5 +71,10 @@ def _verdict(label: Any, file: str, row: int) -> Verdict | None:
 
 
 ARENA_HARD_JUDGMENTS = Format(
-    "arena-hard-judgments", Judgement, "Arena-Hard's judgments (model_judgment/JUDGE/*.jsonl)", _matches, _read
+    "arena-hard-judgments",
+    Judgement,
+    "Arena-Hard's judgments (model_judgment/JUDGE/*.jsonl)",
+    _matches,
+    _read,
+    needs="games judge model",
 )

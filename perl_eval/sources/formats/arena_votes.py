@@ -62,6 +62,7 @@ MT_BENCH_VOTES = Format(
     "people's votes of MT-bench (mt_bench_human_judgments); those of its GPT-4 judge are left out",
     _is_mt_bench,
     lambda found, reading: _votes(found, reading, by_turn=True),
+    needs=" ".join((*_NEEDED, "question_id", "judge", "turn")),
 )
 ARENA_VOTES = Format(
     "arena-votes",
@@ -69,4 +70,5 @@ ARENA_VOTES = Format(
     "votes of Chatbot Arena (chatbot_arena_conversations)",
     _is_arena,
     lambda found, reading: _votes(found, reading, by_turn=False),
+    needs=" ".join((*_NEEDED, "tstamp")),
 )

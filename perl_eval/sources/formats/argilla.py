@@ -72,17 +72,20 @@ def _parts(
     if _is_flat(cells) or not ("fields" in cells or "responses" in cells):
         names = [str(name)[: -len(_FLAT)] for name in cells if str(name).endswith(_FLAT)]
         if not names:
-            raise DataError("is no Argilla record with fields and responses", file=file, row=row)
+            raise _no_record(cells, file, row)
         return cells, {name: _flat(cells, name, file, row) for name in names}
     if not _is_nested(cells):
-        raise DataError("is no Argilla record with fields and responses", file=file, row=row)
+        raise _no_record(cells, file, row)
     metadata = cells.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise DataError("has metadata that are no object", file=file, row=row, field="metadata")
-    responses = {
-        name: list(parts(given, f"responses to {name}", file, row)) for name, given in cells["responses"].items()
-    }
+    responses = {name: list(parts(given, f"responses.{name}", file, row)) for name, given in cells["responses"].items()}
     return {**cells["fields"], **metadata}, responses
+
+
+def _no_record(cells: Mapping[str, Any], file: str, row: int) -> DataError:
+    field = "responses" if isinstance(cells.get("fields"), dict) else "fields"
+    return DataError("is no Argilla record with fields and responses", file=file, row=row, field=field)
 
 
 def _flat(cells: Mapping[str, Any], question: str, file: str, row: int) -> list[Mapping[str, Any]]:
@@ -129,4 +132,5 @@ ARGILLA = Format(
     "Argilla's records, nested or flat; the question is called label, or --column label=NAME",
     _matches,
     _read,
+    needs="fields responses",
 )

@@ -97,14 +97,19 @@ def _names_question(found: Brought) -> bool:
 def _messages(found: Brought, _: Import) -> Iterator[Mapping[str, Any]]:
     for row, cells in enumerate(found.rows()):
         turns = cell(cells, "messages", list, found.name, row)
-        plain = [{**turn, "content": _said(turn)} if isinstance(turn, dict) else turn for turn in turns]
-        item = str(cells.get("uid", cells.get("question_id")))
+        plain = [
+            {**turn, "content": _said(turn, found.name, row)} if isinstance(turn, dict) else turn for turn in turns
+        ]
+        item = str(cell(cells, "question_id" if "question_id" in cells else "uid", (str, int), found.name, row))
         yield {"messages": plain, "policy": cells.get("model"), "item": item, "group": item}
 
 
-def _said(turn: Mapping[str, Any]) -> Any:
+def _said(turn: Mapping[str, Any], file: str, row: int) -> Any:
     content = turn.get("content")
-    return content.get("answer") if isinstance(content, dict) else content
+    said = content.get("answer") if isinstance(content, dict) else content
+    if not isinstance(said, str | list):
+        raise DataError("has a turn that is no text", file=file, row=row, field="messages")
+    return said
 
 
 MT_BENCH = Format(
@@ -113,5 +118,13 @@ MT_BENCH = Format(
     "FastChat's and older Arena-Hard's model answers, with question.jsonl",
     _has_choices,
     _choices,
+    needs="question_id choices",
 )
-ARENA_HARD = Format("arena-hard", Completion, "Arena-Hard 2's model answers", _has_messages, _messages)
+ARENA_HARD = Format(
+    "arena-hard",
+    Completion,
+    "Arena-Hard 2's model answers",
+    _has_messages,
+    _messages,
+    needs="messages model uid|question_id",
+)

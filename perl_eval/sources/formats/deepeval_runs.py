@@ -69,5 +69,9 @@ def _judged(made: Completion, metric: Cells, file: str, row: int, place: int) ->
     return of_answer(made, judge, score, kind="score", raw=raw, reason=why)
 
 
-DEEPEVAL = Format("deepeval", Completion, "the answers in a test run of DeepEval", _matches, _completions)
-DEEPEVAL_SCORES = Format("deepeval-scores", Judgement, "the metrics in a test run of DeepEval", _matches, _scores)
+DEEPEVAL = Format(
+    "deepeval", Completion, "the answers in a test run of DeepEval", _matches, _completions, needs="testCases"
+)
+DEEPEVAL_SCORES = Format(
+    "deepeval-scores", Judgement, "the metrics in a test run of DeepEval", _matches, _scores, needs="testCases"
+)

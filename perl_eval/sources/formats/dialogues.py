@@ -42,4 +42,12 @@ def _turn(turn: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"role": _ROLES.get(said, said), "content": turn.get("value", "")}
 
 
-CHAT = Format("chat", Completion, "dialogues in `messages` (or ShareGPT's), the last turn the answer", _matches, _read)
+CHAT = Format(
+    "chat",
+    Completion,
+    "dialogues in `messages` (or ShareGPT's), the last turn the answer",
+    _matches,
+    _read,
+    plain=True,
+    needs="messages|conversations",
+)

@@ -1,13 +1,15 @@
 """Logs of Inspect: one JSON document, or a zip archive (``.eval``) with a header and one JSON file a sample.
 
-Newer versions pack the archive's files with zstandard, which `zipfile` does not know before Python 3.14.
+Inspect's own package reads them where it is installed, and the code here else, or where that package cannot. Newer
+versions pack the archive's files with zstandard, which `zipfile` does not know before Python 3.14; a sample that was
+run again is a second file of the same name, of which the last counts.
 
 Source: UKGovernmentBEIS/inspect_ai ``log/_log.py``, ``log/_recorders/eval.py`` and ``scorer/_metric.py``.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import re
 import zipfile
 import zlib
@@ -20,6 +22,7 @@ from typing import Any
 from perl_eval.errors import DataError
 from perl_eval.records import Completion, Judgement, Kind
 from perl_eval.sources.containers import Brought
+from perl_eval.sources.json_files import DECODER, RepeatedKeyError
 from perl_eval.sources.maker import Maker
 from perl_eval.sources.reading import Format, Import
 from perl_eval.sources.verdict_records import of_answer
@@ -29,6 +32,10 @@ __all__ = ["INSPECT", "INSPECT_SCORES"]
 _START = "_journal/start.json"
 _ZSTANDARD = 93
 _LOCAL_HEADER = 30
+_NOT_NEEDED = {"events", "events_data", "store"}
+"""Fields of samples that are long, and that nothing here is read from."""
+_UNREADABLE = (ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What Inspect's package raises of a log that it cannot read; errors of validation are ValueErrors."""
 _ATTACHED = re.compile(r"attachment://([0-9a-f]{32})")
 _VALUES: Mapping[str, bool] = {"C": True, "I": False, "N": False}
 _UNDECIDED: Mapping[str, str] = {"P": "partly correct"}
@@ -53,6 +60,26 @@ class _Log:
 
 
 def _log(found: Brought) -> _Log:
+    return _read_by_inspect(found) or _read_here(found)
+
+
+def _read_by_inspect(found: Brought) -> _Log | None:
+    """Read a log with Inspect's package; None where it is not installed, or does not read it."""
+    if found.path is None or importlib.util.find_spec("inspect_ai") is None:
+        return None
+    from inspect_ai.log import read_eval_log
+
+    kind: Any = "eval" if found.container == "zip" else "json"
+    try:
+        log = read_eval_log(str(found.path), resolve_attachments=True, format=kind, exclude_fields=_NOT_NEEDED)
+    except _UNREADABLE:
+        return None  # what is wrong is said by the code here, with row and field
+    if not log.samples:
+        return None
+    return _Log(log.eval.model_dump(), (sample.model_dump() for sample in log.samples))
+
+
+def _read_here(found: Brought) -> _Log:
     document = found.document
     if document is not None:
         samples = document.get("samples")
@@ -74,7 +101,7 @@ def _header(path: Path) -> Cells:
 
 def _packed_samples(path: Path) -> Iterator[Cells]:
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        for info in {info.filename: info for info in archive.infolist()}.values():
             if info.filename.startswith("samples/") and info.filename.endswith(".json"):
                 yield _unpacked(archive, info, path)
 
@@ -83,7 +110,9 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Ce
     """Return the object in a file of an archive."""
     try:
         packed = _raw(archive, info) if info.compress_type == _ZSTANDARD else archive.read(info)
-        found = json.loads(packed)
+        found = DECODER.decode(packed.decode("utf-8"))
+    except RepeatedKeyError as error:
+        raise DataError(f"is damaged ({error})", file=path, field=info.filename, fix="keep one of them") from None
     except (ValueError, RecursionError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"is damaged ({error})", file=path, field=info.filename, fix="copy it again") from None
     if not isinstance(found, dict):
@@ -231,5 +260,19 @@ def _explained(score: Cells) -> str:
     return str(score.get("explanation") or "")
 
 
-INSPECT = Format("inspect", Completion, "the answers in a log of Inspect (.eval or .json)", _matches, _completions)
-INSPECT_SCORES = Format("inspect-scores", Judgement, "the scores in a log of Inspect", _matches, _scores)
+INSPECT = Format(
+    "inspect",
+    Completion,
+    "the answers in a log of Inspect (.eval or .json)",
+    _matches,
+    _completions,
+    needs="eval plan samples",
+)
+INSPECT_SCORES = Format(
+    "inspect-scores",
+    Judgement,
+    "the scores in a log of Inspect",
+    _matches,
+    _scores,
+    needs="eval plan samples",
+)

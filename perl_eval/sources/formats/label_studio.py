@@ -48,12 +48,14 @@ def _tasks(found: Brought, reading: Import) -> Iterator[HumanLabel]:
     for row, task in enumerate(found.rows()):
         data, given = task.get("data"), task.get("annotations", task.get("completions"))
         if not isinstance(data, dict) or not isinstance(given, list):
-            raise DataError("is no Label Studio task with data and annotations", file=found.name, row=row)
+            field = "annotations" if isinstance(data, dict) else "data"
+            what = "is no Label Studio task with data and annotations"
+            raise DataError(what, file=found.name, row=row, field=field)
         for annotation in parts(given, "annotations", found.name, row):
             if annotation.get("was_cancelled") or annotation.get("skipped"):
                 reading.left_out["annotations that were skipped in Label Studio"] += 1
                 continue
-            results = parts(annotation.get("result"), "result", found.name, row)
+            results = parts(annotation.get("result"), "annotations.result", found.name, row)
             asked.met((str(one.get("from_name")), str(one.get("type"))) for one in results)
             answers = [one for one in results if one.get("from_name") == question]
             if not answers:
@@ -137,4 +139,5 @@ LABEL_STUDIO = Format(
     "Label Studio's exports: JSON, JSON-MIN and CSV; the question is called label, or --column label=NAME",
     _matches,
     _read,
+    needs="data annotations",
 )

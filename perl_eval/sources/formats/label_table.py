@@ -91,7 +91,7 @@ def _raters(found: Brought, reading: Import) -> Sequence[str]:
 
 def _means(cell: Any, cells: Mapping[str, Any], reading: Import) -> bool:
     sides = [cells.get(name) for field in ("policy_a", "policy_b") for name in named(reading.columns, field)]
-    return meaning_of(cell, reading.columns) is not None or (cell in sides)
+    return meaning_of(reading.meant(cell), reading.columns) is not None or (cell in sides)
 
 
 def _is_wide(found: Brought) -> bool:
@@ -101,7 +101,8 @@ def _is_wide(found: Brought) -> bool:
 def _read_wide(found: Brought, reading: Import) -> Iterator[HumanLabel]:
     raters = _raters(found, reading)
     columns = {field: name for field, name in reading.columns.items() if field != "annotator"}
-    make = LabelMaker(found.name, Import(columns, derived=reading.derived), contestants=_a_is_known(found))
+    apart = Import(columns, derived=reading.derived, means=reading.means, met=reading.met)
+    make = LabelMaker(found.name, apart, contestants=_a_is_known(found))
     if not raters:
         what = f"has no column of labels; present are {', '.join(map(str, found.head[0] if found.head else ()))}"
         raise DataError(what, file=found.name, fix="name them: annotator=ANN,BOB")
@@ -111,7 +112,7 @@ def _read_wide(found: Brought, reading: Import) -> Iterator[HumanLabel]:
             if not_given(cells[rater], columns):
                 reading.left_out["empty cells: units that a rater did not label"] += 1
             else:
-                yield make(row, cells, cells[rater], rater, make.cell(cells, "note"))
+                yield make(row, cells, cells[rater], rater, make.cell(cells, "note"), column=rater)
 
 
 def _a_is_known(found: Brought) -> bool:
@@ -124,5 +125,6 @@ TABLE = Format(
     "one label a row: item, policy_a, policy_b (or a, b of completions), label or winner, annotator",
     _matches,
     _read,
+    needs=f"{'|'.join(NAMES['label'])} {'|'.join(name for field in _ABOUT for name in NAMES[field])}",
 )
 WIDE = Format("wide", HumanLabel, "one column a rater: item, policy_a, policy_b, ANN, BOB", _is_wide, _read_wide)

@@ -82,4 +82,11 @@ def _policy(path: Path | None) -> str | None:
     return str(name) if name else None
 
 
-LM_EVAL = Format("lm-eval", Completion, "samples of lm-evaluation-harness (--log_samples)", _matches, _read)
+LM_EVAL = Format(
+    "lm-eval",
+    Completion,
+    "samples of lm-evaluation-harness (--log_samples)",
+    _matches,
+    _read,
+    needs="doc_id doc resps arguments",
+)

@@ -95,6 +95,7 @@ MT_BENCH_PAIRS = Format(
     "FastChat's pair judgments (model_judgment/*_pair.jsonl)",
     lambda found: found.has("question_id", "g1_winner", "g2_winner"),
     _read_pairs,
+    needs="question_id g1_winner g2_winner",
 )
 MT_BENCH_SINGLE = Format(
     "mt-bench-single",
@@ -102,4 +103,5 @@ MT_BENCH_SINGLE = Format(
     "FastChat's single-answer grading (model_judgment/*_single.jsonl)",
     lambda found: found.has("question_id", "judge", "score", "model"),
     _read_single,
+    needs="question_id judge score model",
 )

@@ -162,4 +162,5 @@ OPENAI_BATCH = Format(
     "OpenAI's batch output (and vLLM's run-batch), with the file of its requests",
     _matches,
     _read,
+    needs="custom_id response",
 )

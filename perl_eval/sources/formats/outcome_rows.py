@@ -14,4 +14,5 @@ OUTCOMES = Format(
     "a table: outcome, or verdict, or verdict_ab and verdict_ba (who won), with item, policy_a, policy_b, judge",
     has_verdicts,
     read_table,
+    needs="outcome|verdict|verdict_ab",
 )

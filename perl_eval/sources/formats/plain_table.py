@@ -33,4 +33,6 @@ TABLE = Format(
     lambda found: described(found, *FIELDS["prompt"], *FIELDS["text"]),
     _read,
     weak=True,
+    plain=True,
+    needs=f"{'|'.join(FIELDS['prompt'])} {'|'.join(FIELDS['text'])}",
 )

@@ -110,5 +110,19 @@ def _judge(check: Cells, place: int) -> str:
     return str(named) if how.get("metric") or not isinstance(value, str) else f"{named}: {' '.join(value.split())[:80]}"
 
 
-PROMPTFOO = Format("promptfoo", Completion, "the answers in results of promptfoo (JSON)", _matches, _completions)
-PROMPTFOO_SCORES = Format("promptfoo-scores", Judgement, "the checks in results of promptfoo", _matches, _scores)
+PROMPTFOO = Format(
+    "promptfoo",
+    Completion,
+    "the answers in results of promptfoo (JSON)",
+    _matches,
+    _completions,
+    needs="promptIdx testIdx provider success",
+)
+PROMPTFOO_SCORES = Format(
+    "promptfoo-scores",
+    Judgement,
+    "the checks in results of promptfoo",
+    _matches,
+    _scores,
+    needs="promptIdx testIdx provider success",
+)

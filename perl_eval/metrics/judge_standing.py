@@ -1,0 +1,87 @@
+"""Whether a judge may stand in for a person, in words; beside judges that look at no answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from perl_eval import figure_names as named
+from perl_eval.metrics.agreement import labels_of, ratings_by_unit
+from perl_eval.records import About, Estimate, HumanLabel, Judgement
+from perl_eval.stats.intervals import about
+
+__all__ = ["blind_judges", "standings"]
+
+_AGREEMENT = "human-judge exact agreement"
+_HALF = 0.5
+"""The winning rate at which the alternative annotator test is passed."""
+
+
+def blind_judges(judgements: Sequence[Judgement], labels: Sequence[HumanLabel]) -> list[Estimate]:
+    """Return, for each judge's labelled units, what two judges that look at no answer would agree with people.
+
+    One always says what people say most, the other draws from how often they say what.
+
+    Args:
+        judgements: Judgements of any judges.
+        labels: Labels of any units.
+    """
+    by_unit, _ = ratings_by_unit(labels)
+    found: list[Estimate] = []
+    judges: dict[tuple[str, str], list[Judgement]] = {}
+    for record in judgements:
+        if record.kind != "score" and record.outcome != "unjudged":
+            judges.setdefault((record.judge, record.kind), []).append(record)
+    for (judge, kind), own in sorted(judges.items()):
+        said = Counter(label for record in own for label in labels_of(record, by_unit).values())
+        n = said.total()
+        if not n:
+            continue
+        shares = [count / n for count in said.values()]
+        question = "" if len({name for name, _ in judges}) == len(judges) else kind
+        figures = [
+            Estimate(named.CONSTANT_JUDGE, max(shares), None, None, n, 0, "share of labels"),
+            Estimate(named.BASE_RATE_JUDGE, sum(share**2 for share in shares), None, None, n, 0, "shares squared"),
+        ]
+        found += about(figures, About(judge=judge, question=question))
+    return found
+
+
+def standings(estimates: Sequence[Estimate]) -> list[str]:
+    """Return a sentence for each judge: whether it may stand in for a person, and why.
+
+    It may if it agrees with people more often than the judge that always says what they say most, by more than chance,
+    and passes the alternative annotator test where three people or more labelled.
+
+    Args:
+        estimates: What `agree` or `audit` found.
+    """
+    own: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for one in estimates:
+        if one.about.judge and not (one.about.person or one.about.policy or one.about.slice):
+            own.setdefault((one.about.judge, one.about.question), {}).setdefault(one.name, one)
+    return [
+        f"{judge}{f' ({question})' if question else ''} {_standing(figures)}"
+        for (judge, question), figures in sorted(own.items())
+        if _AGREEMENT in figures and named.CONSTANT_JUDGE in figures
+    ]
+
+
+def _standing(figures: Mapping[str, Estimate]) -> str:
+    agreement, constant = figures[_AGREEMENT], figures[named.CONSTANT_JUDGE]
+    if agreement.value is None or agreement.low is None or constant.value is None:
+        return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
+    seen = f"agrees with {agreement.value:.0%} of labels ({agreement.low:.0%} to {agreement.high:.0%})"
+    blind = f"a judge that always says the most frequent label agrees with {constant.value:.0%}"
+    people = figures.get(named.HUMAN_HUMAN_EXACT_AGREEMENT)
+    beside = f", people among themselves {people.value:.0%}" if people is not None and people.value is not None else ""
+    if agreement.low <= constant.value:
+        return f"may not stand in for a person: it {seen}, and {blind}{beside}"
+    tested = figures.get(named.ALT_TEST_WINNING_RATE)
+    if tested is None or tested.value is None:
+        why = "whether it is as good as a person takes labels of the same units by three people"
+        return f"is better than a blind judge: it {seen}; {blind}{beside}; {why}"
+    rate = f"alternative annotator test {tested.value:.2f}"
+    if tested.value >= _HALF:
+        return f"may stand in for a person: it {seen}{beside}; {blind}; {rate}"
+    return f"may not stand in for a person: {rate}, below {_HALF}; it {seen}{beside}; {blind}"

@@ -1,0 +1,138 @@
+"""What each file or folder that somebody has holds: told by its content, read as every verb reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perl_eval.errors import DataError, PerlEvalError
+from perl_eval.records import Completion, HumanLabel, Judgement
+from perl_eval.sources import brought, completions, imported, imported_rows, judgement_files, label_files, labels
+from perl_eval.sources.containers import Brought, is_saved_dataset, opened
+from perl_eval.sources.formats.label_table import WIDE
+from perl_eval.sources.reading import Format, HowRead
+from perl_eval.sources.recognition import FORMATS
+from perl_eval.sources.rows import Row
+from perl_eval.storage import run_folder
+from perl_eval.storage.remote import CARD, MARK
+
+__all__ = ["Held", "held_in"]
+
+_SIDES = ("a", "b")
+_TAKES: Mapping[type, Callable[[Path, Path, str], Path]] = {
+    Completion: lambda source, home, name: imported.take_completions(source, home, how=HowRead(name)),
+    Judgement: lambda source, home, name: judgement_files.take_judgements(source, home, how=HowRead(name)),
+    HumanLabel: lambda source, home, name: label_files.take_labels(source, home, format=name),
+}
+_OURS: Mapping[type, Callable[[Path], bool]] = {
+    Completion: completions.is_ours,
+    Judgement: judgement_files.is_ours,
+    HumanLabel: labels.is_ours,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one source holds.
+
+    Attributes:
+        name: The source as typed.
+        homes: Run folders, or their files, by the kind of record in them.
+        told: What was read of a file of another tool, and what was derived and left out.
+        wrong: Why it cannot be read, or not all of it.
+    """
+
+    name: str
+    homes: Mapping[type, tuple[Path, ...]] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+def held_in(source: Path, home: Path) -> Held:
+    """Look at a source: a run folder, the file of one, or a file of another tool.
+
+    Args:
+        source: The path.
+        home: An empty folder, for what is read of a file of another tool.
+
+    Raises:
+        UserError: There is nothing at that path.
+    """
+    if source.is_dir() and not is_saved_dataset(source):
+        return _in_folder(source, home)
+    if source.is_file() and source.suffix == ".parquet":
+        for kind, file in run_folder.FILES.items():
+            if source.name == file or (kind in _OURS and _OURS[kind](source)):
+                return Held(str(source), {kind: (source,)}, wrong=_changed(source))
+    return _of_another_tool(source, home)
+
+
+def _in_folder(source: Path, home: Path) -> Held:
+    """Look at a folder: what lies in it, and in the folders of two contestants."""
+    found: dict[type, tuple[Path, ...]] = {}
+    for kind, file in run_folder.FILES.items():
+        places = [place for place in (source, *(source / side for side in _SIDES)) if (place / file).is_file()]
+        if places:
+            found[kind] = tuple(places)
+    if found:
+        return Held(str(source), found, wrong=_changed(source))
+    if (source / MARK).exists() and not (source / CARD).exists():
+        return Held(str(source), wrong=(f"{source}: its verb did not finish; run the same command again",))
+    return _as_rows(source, home, "holds no records of perl-eval and no rows")
+
+
+def _changed(source: Path) -> tuple[str, ...]:
+    """Say whether a source is not what its card says."""
+    try:
+        run_folder.fingerprint(source)
+    except DataError as error:
+        return (str(error),)
+    return ()
+
+
+def _of_another_tool(source: Path, home: Path) -> Held:
+    try:
+        found = opened(source)
+    except DataError as error:
+        return Held(str(source), wrong=(str(error),))
+    homes: dict[type, tuple[Path, ...]] = {}
+    told, wrong = [], []
+    for place, layout in enumerate(_layouts(found)):
+        folder = home / f"{place}"
+        try:
+            _TAKES[layout.gives](source, folder, layout.name)
+        except PerlEvalError as error:
+            wrong.append(str(error))
+            continue
+        homes[layout.gives] = (folder,)
+        told.append(brought.told(folder))
+    if not homes and not wrong:
+        columns = ", ".join(map(str, found.head[0])) if found.head else "no rows"
+        return _as_rows(source, home, f"is of no known format ({columns}); `import --column` names its columns")
+    return Held(str(source), homes, tuple(told), () if homes else tuple(wrong))
+
+
+def _layouts(found: Brought) -> Iterator[Format]:
+    """Yield the first format of each kind that something is of; those that little tells only where no other is."""
+    matching = [one for one in FORMATS if one.gives in _TAKES and one.matches(found)]
+    strong = [one for one in matching if not one.weak and one is not WIDE] or matching[:1]
+    seen: set[type] = set()
+    for one in strong:
+        if one.gives not in seen:
+            seen.add(one.gives)
+            yield one
+
+
+def _as_rows(source: Path, home: Path, why: str) -> Held:
+    """Look at what may be rows for training."""
+    try:
+        folder = source if imported_rows.is_built(source) and any(source.glob("*.parquet")) else None
+        if folder is None:
+            folder = imported_rows.take_rows(source, home / "rows")
+            told = brought.told(folder)
+        else:
+            told = "rows as `build` writes them"
+    except PerlEvalError:
+        return Held(str(source), wrong=(f"{source} {why}",))
+    return Held(str(source), {Row: (folder,)}, (told,))

@@ -1,0 +1,116 @@
+"""What a judge of pairs tells beyond its verdict in both orders, beside scikit-learn; and whether it may stand in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from perl_eval.metrics.judge_standing import blind_judges, standings
+from perl_eval.metrics.soft_agreement import soft_agreement, weighted_kappa
+from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
+
+
+def judged(place: int, ab: Any, ba: Any, p_a: float | None, outcome: Any) -> Judgement:
+    return Judgement(
+        id=str(place),
+        kind="pairwise",
+        item=f"i{place}",
+        group=f"i{place}",
+        dataset="d",
+        a=f"a{place}",
+        b=f"b{place}",
+        policy_a="rl",
+        policy_b="sft",
+        prompt=(),
+        text_a="x",
+        text_b="y",
+        outcome=outcome,
+        ballots=(Ballot("ab", ab), Ballot("ba", ba)),
+        judge="j",
+        prompt_sha256="",
+        simulated=False,
+        p_a=p_a,
+    )
+
+
+def label(one: Judgement, said: Any) -> HumanLabel:
+    return HumanLabel(one.unit, one.item, one.group, "ann", said)
+
+
+def test_a_judge_that_position_decides_is_read_by_its_probability() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(200) < 0.5
+    chances = np.clip(0.5 + 0.1 * (2 * truth - 1) + rng.normal(0, 0.1, 200), 0.01, 0.99)
+    records = [judged(place, "first", "first", float(chances[place]), "split") for place in range(200)]
+    labels = [label(one, "win" if right else "loss") for one, right in zip(records, truth, strict=True)]
+    found = {one.name: one for one in soft_agreement(records, labels)}
+    assert found["first picked"].value == 1.0
+    assert found["accuracy with a first"].value == pytest.approx(truth.mean())
+    assert found["accuracy with b first"].value == pytest.approx(1 - truth.mean())
+    assert found["consistency, same verdict"].value == 0.0
+    assert found["accuracy of the more probable side"].value == pytest.approx(np.mean((chances > 0.5) == truth))
+    assert found["AUC of the judge's probability"].value == pytest.approx(metrics.roc_auc_score(truth, chances))
+    assert found["log loss"].value == pytest.approx(metrics.log_loss(truth, chances))
+    assert found["net agreement"].value == 0.0
+
+
+def test_a_mixed_pair_keeps_its_side() -> None:
+    records = [judged(place, "first", "tie", None, "mixed") for place in range(40)]
+    labels = [label(one, "win" if place % 4 else "loss") for place, one in enumerate(records)]
+    found = {one.name: one for one in soft_agreement(records, labels)}
+    assert found["net agreement"].value == pytest.approx(0.5)
+    assert found["log loss"].reason == "the judge gave no probabilities"
+
+
+@pytest.mark.parametrize(("power", "weights"), [(1, "linear"), (2, "quadratic")])
+def test_weighted_kappas_are_those_of_scikit_learn_and_cover(power: int, weights: str) -> None:
+    rng, held, runs = np.random.default_rng(1), 0, 200
+    table = np.array([[0.3, 0.06, 0.04], [0.05, 0.15, 0.05], [0.05, 0.05, 0.25]])
+    one, other = np.divmod(rng.choice(9, 200_000, p=table.ravel()), 3)
+    whole = metrics.cohen_kappa_score(one, other, weights=weights)
+    for _ in range(runs):
+        one, other = np.divmod(rng.choice(9, 150, p=table.ravel()), 3)
+        found = weighted_kappa("kappa", one, other, power=power, clusters=np.arange(150))
+        assert found.value == pytest.approx(metrics.cohen_kappa_score(one, other, weights=weights))
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= whole <= found.high
+    assert 0.91 <= held / runs <= 0.985
+
+
+def said(name: str, value: float, low: float | None = None, high: float | None = None) -> Estimate:
+    return Estimate(name, value, low, high, 100, 0, "", about=About(judge="gpt"))
+
+
+@pytest.mark.parametrize(
+    ("agreement", "winning", "says"),
+    [
+        (
+            0.65,
+            0.8,
+            "may not stand in for a person: it agrees with 65% of labels (55% to 75%), and a judge",
+        ),
+        (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
+        (0.85, 0.2, "may not stand in for a person: alternative annotator test 0.20, below 0.5"),
+        (0.85, None, "is better than a blind judge: it agrees with 85%"),
+    ],
+)
+def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: float | None, says: str) -> None:
+    figures = [
+        said("human-judge exact agreement", agreement, agreement - 0.1, agreement + 0.1),
+        said("agreement of a constant judge", 0.6),
+    ]
+    figures += [] if winning is None else [said("alt-test winning rate", winning)]
+    (line,) = standings(figures)
+    assert line.startswith(f"gpt {says}")
+
+
+def test_blind_judges_agree_as_often_as_people_say_what_they_say() -> None:
+    records = [judged(place, "first", "second", None, "win") for place in range(10)]
+    labels = [label(one, "win" if place < 7 else "loss") for place, one in enumerate(records)]
+    found = {one.name: one.value for one in blind_judges(records, labels)}
+    assert found["agreement of a constant judge"] == pytest.approx(0.7)
+    assert found["agreement of a base-rate judge"] == pytest.approx(0.58)

@@ -1,0 +1,124 @@
+"""What doctor says of files: what they hold, what can be computed, what stands in the way, and which labels help."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import perl_eval as pe
+from perl_eval.errors import UserError
+from perl_eval.records import Ballot, HumanLabel, Judgement
+from perl_eval.scoring import doctor
+from perl_eval.sources.judgements import read_outcomes
+from perl_eval.storage import parquet
+
+
+def answers(path: Path, policy: str, items: range) -> Path:
+    rows = [{"prompt": f"Say {n}.", "output": "x" * (n % 7 + 1), "generator": policy} for n in items]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def table(path: Path, head: str, rows: Sequence[Sequence[Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([head.split(","), *rows])
+    return path
+
+
+def verdicts(path: Path, n: int = 300, policies: tuple[str, str] = ("rl", "sft")) -> Path:
+    rows = [(f"q{place}", *policies, "ab"[place % 3 > 0], "ab"[place % 3 > 0], "gpt") for place in range(n)]
+    return table(path, "item,policy_a,policy_b,verdict_ab,verdict_ba,judge", rows)
+
+
+def people(path: Path, n: int = 60, item: str = "q") -> Path:
+    rows = [(f"{item}{place}", "rl", "sft", "win" if place % 5 < 2 else "loss", "ann") for place in range(n)]
+    return table(path, "item,policy_a,policy_b,label,annotator", rows)
+
+
+def test_answers_alone_want_a_judge(tmp_path: Path) -> None:
+    found = doctor.run(
+        [answers(tmp_path / "a.jsonl", "rl", range(30)), answers(tmp_path / "b.jsonl", "sft", range(20))]
+    )
+    assert "rl against sft on 20 items that both answered" in {what for _, what in found.can}
+    assert [line.split(":")[0] for line in found.wrong] == ["nothing is judged, so no policy can be called better"]
+
+
+def test_answers_to_other_items_are_told(tmp_path: Path) -> None:
+    files = [answers(tmp_path / "a.jsonl", "rl", range(30)), answers(tmp_path / "b.jsonl", "sft", range(30, 40))]
+    assert doctor.run(files).wrong[0].startswith("rl and sft answered no item both (30 and 10)")
+
+
+def test_judgements_without_labels_say_how_many_would_help(tmp_path: Path) -> None:
+    found = doctor.run([verdicts(tmp_path / "v.csv")])
+    assert not found.clear
+    assert found.wrong[0].startswith("no labels say whether the judge is kinder to one of rl and sft")
+    needed = {one.figure: one for one in found.labels}
+    assert needed["decide rl against sft"].have == 0
+    assert 10 < (needed["decide rl against sft"].more or 0) < 200
+    assert needed["judge J on rl"].more == 20
+
+
+def test_judgements_and_labels_leave_nothing_in_the_way(tmp_path: Path) -> None:
+    found = doctor.run([verdicts(tmp_path / "v.csv"), people(tmp_path / "people.csv", 100)])
+    assert found.clear
+    assert str(found).startswith("Nothing stands in the way.")
+    commands = [name for name, _ in found.can]
+    assert f"agree {tmp_path / 'v.csv'} {tmp_path / 'people.csv'}" in commands
+    assert any(what.startswith("sft is better than rl by 0.") for _, what in found.can)
+
+
+def test_labels_of_other_items_show_both_kinds_of_id(tmp_path: Path) -> None:
+    found = doctor.run([verdicts(tmp_path / "v.csv"), people(tmp_path / "people.csv", item="z")])
+    assert "labels are of items such as 'z0', judgements of 'q0'" in found.wrong[0]
+
+
+def test_one_order_is_told_from_none(tmp_path: Path) -> None:
+    rows = [(f"q{place}", "rl", "sft", "win") for place in range(30)]
+    given = table(tmp_path / "outcomes.csv", "item,policy_a,policy_b,outcome", rows)
+    assert "it does not say what each order gave" in doctor.run([given]).wrong[0]
+    once = [replace(one, ballots=(Ballot("ab", "first"),)) for one in read_outcomes(given)]
+    parquet.write(tmp_path / "judgements.parquet", once, Judgement)
+    assert "shown in one order only" in doctor.run([tmp_path / "judgements.parquet"]).wrong[0]
+
+
+def test_files_of_nothing_known_are_named(tmp_path: Path) -> None:
+    junk = table(tmp_path / "junk.csv", "foo,bar", [(1, 2)])
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("", "utf-8")
+    found = doctor.run([junk, empty])
+    assert found.wrong[0].startswith(f"{junk} is of no known format (foo, bar)")
+    assert found.wrong[1].startswith(f"{empty}: is empty")
+    with pytest.raises(UserError, match="no such file"):
+        doctor.run([tmp_path / "none"])
+
+
+def test_our_folders_are_looked_at_and_changed_files_refused(tmp_path: Path) -> None:
+    ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 40)]}
+    theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (40 - n)} for n in range(1, 40)]}
+    judged = pe.judge(ours, theirs, by="scripted:length", prompt="dialogue", out=tmp_path / "judged")
+    labels = [HumanLabel(one.unit, one.item, one.group, "ann", one.outcome) for one in judged]  # type: ignore[arg-type]
+    parquet.write(tmp_path / "people" / "labels.parquet", labels, HumanLabel)
+    found = pe.doctor(judged, tmp_path / "people")
+    assert found.clear, found
+    assert "39 judgements by" in dict(found.files)[str(tmp_path / "judged")]
+    with (tmp_path / "judged" / "judgements.parquet").open("ab") as file:
+        file.write(b"x")
+    assert "does not match the sha256" in doctor.run([tmp_path / "judged"]).wrong[0]
+
+
+def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(tmp_path / "v.csv")
+    people(tmp_path / "people.csv", 100)
+    assert command("doctor v.csv").code == 3
+    shown = command("doctor v.csv people.csv")
+    assert shown.code is None
+    assert shown.out.startswith("Nothing stands in the way.")
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert not (tmp_path / "runs").exists()
