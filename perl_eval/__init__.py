@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from perl_eval.storage.any_records import read, write
     from perl_eval.verbs.evaluating import agree, audit, decide, doctor, judge, jury, power, report, score
     from perl_eval.verbs.exchange import export
-    from perl_eval.verbs.model_training import build, sample, train_policy, train_reward, train_sft
+    from perl_eval.verbs.model_training import build, sample, train_dpo, train_policy, train_reward, train_sft
 
     __version__: str
 
@@ -87,6 +87,7 @@ __all__ = [
     "rows",
     "sample",
     "score",
+    "train_dpo",
     "train_policy",
     "train_reward",
     "train_sft",
@@ -98,7 +99,9 @@ _WHERE = {
         ("agree", "audit", "decide", "doctor", "judge", "jury", "power", "report", "score"),
         "perl_eval.verbs.evaluating",
     ),
-    **dict.fromkeys(("build", "sample", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"),
+    **dict.fromkeys(
+        ("build", "sample", "train_dpo", "train_policy", "train_reward", "train_sft"), "perl_eval.verbs.model_training"
+    ),
     "export": "perl_eval.verbs.exchange",
     "Judge": "perl_eval.judges.protocol",
     "ScriptedJudge": "perl_eval.judges.backends.scripted",

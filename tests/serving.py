@@ -25,15 +25,26 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def transformers_serve(model: Path, *options: str) -> Iterator[str]:
+def transformers_serve(model: Path, *options: str, pinned: bool = True) -> Iterator[str]:
     """Serve a model on the CPU while the block lasts; yields the address up to and with /v1.
 
-    The server knows the model by its path. Skips the test where the server's packages are missing.
+    The server knows the model by its path; one that is not ``pinned`` to it loads whatever is asked for. Skips the test
+    where the server's packages are missing.
     """
     pytest.importorskip("fastapi", reason="transformers serve needs fastapi")
     port = _free_port()
     program = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-    words = ["serve", str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", *options]
+    words = [
+        "serve",
+        *([str(model)] if pinned else []),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+        *options,
+    ]
     log = model.parent / f"serve-{port}.log"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as sink:

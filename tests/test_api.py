@@ -39,6 +39,7 @@ SIGNATURES = {
     "rows": "(source, split='train', *, columns=None)",
     "sample": "(model, data, *, out=None, options=None, seed=0)",
     "score": "(*sources, out=None, beside=None, options=None)",
+    "train_dpo": "(data, prior, *, out=None, options=None, seed=0)",
     "train_policy": "(data, prior, reward, *, out=None, options=None, seed=0)",
     "train_reward": "(data, prior, *, out=None, options=None, seed=0)",
     "train_sft": "(data, *, out=None, options=None, seed=0)",

@@ -15,7 +15,7 @@ NAMES = [
     *("agree", "audit", "build", "completions", "decide", "doctor", "export", "judge", "jury", "labels"),
     "open_judge",
     *("parse_verdict", "power", "read", "report"),
-    *("rows", "sample", "score", "train_policy", "train_reward", "train_sft", "write"),
+    *("rows", "sample", "score", "train_dpo", "train_policy", "train_reward", "train_sft", "write"),
 ]
 VERBS = {
     "perl_eval.scoring.agree": "run",
@@ -39,6 +39,7 @@ VERBS = {
     "perl_eval.scoring.score": "run",
     "perl_eval.scoring.tasks": "run",
     "perl_eval.training.ablate": "run",
+    "perl_eval.training.dpo": "run",
     "perl_eval.training.weight_average": "run",
     "perl_eval.training.folds": "run",
     "perl_eval.training.policy": "run",

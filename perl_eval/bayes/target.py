@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.bayes.language_model import Draws, Language
 
-__all__ = ["Evidence", "Target", "Weighed", "composed", "constrained", "exponentiated", "joined", "pessimistic"]
+__all__ = [
+    "Evidence",
+    "Target",
+    "Weighed",
+    "composed",
+    "constrained",
+    "exponentiated",
+    "joined",
+    "pessimistic",
+    "soft_minimum",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -85,6 +95,33 @@ def pessimistic(rewards: ArrayLike, *, spread: float) -> FloatArray:
     if len(values) < 2:
         raise ValueError("one reward model has no spread")
     return np.asarray(values.mean(0) - spread * values.std(0), np.float64)
+
+
+def soft_minimum(rewards: ArrayLike, *, beta: float) -> FloatArray:
+    r"""Return ``-beta log mean exp(-r / beta)`` over an ensemble: what pessimism about a reward is under KL.
+
+    It is the mean reward in the worst case over weights of the members, a nat of KL from equal weights costing beta.
+    The usual rules are its limits: for large beta the mean, then ``mean - variance / (2 beta)``; for beta to 0 the
+    minimum; and of normal members, with beta in proportion to the spread, ``beta = std / (2 c)``, ``mean - c std``.
+
+    Args:
+        rewards: Shape (members, ...).
+        beta: In reward units, above 0: the KL strength of the training that the reward is for.
+
+    Returns:
+        Shape (...), in reward units, from the minimum to the mean.
+
+    Raises:
+        ValueError: beta is not above 0.
+
+    Source:
+        arXiv 2606.09073, the pessimistic branch.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; the limit at 0 is the minimum")
+    values = np.asarray(rewards, np.float64)
+    least = values.min(0)
+    return np.asarray(least - beta * np.log(np.exp((least - values) / beta).mean(0)), np.float64)
 
 
 def composed(*log_evidence: ArrayLike) -> FloatArray:

@@ -11,7 +11,18 @@ import typer
 
 from perl_eval import figure_names as named
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Data, MaxTokens, NewTokens, Out, Prior, Seed, one_of, require_torch
+from perl_eval.cli.shared_options import (
+    Data,
+    Ensemble,
+    MaxTokens,
+    NewTokens,
+    Out,
+    Prior,
+    Seed,
+    Softness,
+    one_of,
+    require_torch,
+)
 from perl_eval.errors import UserError
 from perl_eval.figure_names import TARGET
 
@@ -38,8 +49,9 @@ def posterior(
     sampler: Annotated[
         list[str] | None, typer.Option(help="best-of-n, rejection, quasi-rejection, SIR or SMC; default all.")
     ] = None,
-    ensemble: Annotated[str, typer.Option(help="mean, minimum, or mean-std (less --caution x std).")] = "mean",
+    ensemble: Ensemble = "mean",
     caution: float = 1.0,
+    softness: Softness = None,
     split: str = "test",
     limit: Annotated[int, typer.Option(help="Most prompts; 0 for all.")] = 40,
     draws: Annotated[int, typer.Option(help="Answers a prompt of each method.")] = 8,
@@ -56,7 +68,7 @@ def posterior(
     seed: Seed = 0,
 ) -> None:
     """Policies and decoding-time samplers against the target they aim at: reward, KL both ways, diversity, cost."""
-    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std"))
+    one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
     require_torch()
     from perl_eval import posterior as verb
     from perl_eval.models.ensemble import EnsembleRule
@@ -80,7 +92,7 @@ def posterior(
         max_tokens=max_tokens,
         missing_end_reward=missing_end_reward,
         batch=batch,
-        ensemble=EnsembleRule(rule, caution),
+        ensemble=EnsembleRule(rule, caution, softness),
     )
     models = verb.Models(prior, tuple(reward), tuple(policy or ()))
     folder = verb.run(data, models, out, options=options, seed=seed)

@@ -40,6 +40,8 @@ NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
 Prior = Annotated[
     Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor. Folder, or ORG/NAME[@REVISION] of the hub.")
 ]
+Ensemble = Annotated[str, typer.Option(help="mean, minimum, mean-std (less --caution x std), or soft-minimum.")]
+Softness = Annotated[float | None, typer.Option(help="Of soft-minimum, in reward units above 0; default: beta.")]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="File with a chat template, in place of the tokenizer's own or where it has none.")
 ]

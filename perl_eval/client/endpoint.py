@@ -102,11 +102,7 @@ class Endpoint:
             JudgeError: The server failed, was too slow, or refused this request.
             UserError: The address is none, or the key cannot be read.
         """
-        if self._line is None:
-            self._line = self._opened()
-        answer = await self._line.post(path, json.dumps(body).encode("ascii"))
-        if not 200 <= answer.status < 300:
-            raise refusal_of(answer, self._hide)
+        answer = await self._answered(path, body)
         try:
             reply = json.loads(answer.content)
             if not answer.content.isascii() or hiding.may_hold(answer.content, self._hidden):
@@ -119,6 +115,24 @@ class Endpoint:
         if (said := said_in_reply(answer, reply, self._hide)) is not None:
             raise said
         return Posted(reply, allowance_of(answer.headers))
+
+    async def tell(self, path: str, body: Mapping[str, object]) -> None:
+        """Send a request whose answer, where it says success, may be anything.
+
+        Raises:
+            JudgeError: As `post` does.
+            UserError: Likewise.
+        """
+        await self._answered(path, body)
+
+    async def _answered(self, path: str, body: Mapping[str, object]) -> Answer:
+        """Return an answer that says success."""
+        if self._line is None:
+            self._line = self._opened()
+        answer = await self._line.post(path, json.dumps(body).encode("ascii"))
+        if not 200 <= answer.status < 300:
+            raise refusal_of(answer, self._hide)
+        return answer
 
     def _opened(self) -> Transport:
         """Open the connections, with the key of now; until they are closed that is the key to hide."""

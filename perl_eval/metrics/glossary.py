@@ -287,9 +287,30 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         named.VALIDATION_LOSS: (_NATS, "the loss on all validation rows; the weights with the lowest are kept"),
         named.VALIDATION_ACCURACY: ("share", "the accuracy on all validation rows"),
     },
+    "train dpo": {
+        "loss": ("", "mean loss of a pair, or of a rated answer; of `sigmoid` in nats, log 2 at the first step"),
+        named.ACCURACY: (
+            "share",
+            "pairs whose chosen answer has the larger implicit reward; of ratings, answers on the right side of the KL",
+        ),
+        named.IMPLICIT_REWARD_CHOSEN: (
+            "reward",
+            "mean of beta (log pi - log prior) of chosen or liked answers; below 0 they have become less likely",
+        ),
+        named.IMPLICIT_REWARD_REJECTED: ("reward", "the same of the others"),
+        named.KL_ESTIMATE: (_NATS, "mean log pi - log prior of answers to other prompts, 0 at least; of `kto` only"),
+        named.GRADIENT_NORM: ("", _GRADIENT),
+        named.VALIDATION_LOSS: ("", "the loss on all validation rows; the weights with the lowest are kept"),
+        named.VALIDATION_ACCURACY: ("share", "the accuracy on all validation rows"),
+    },
     "train policy": {
         "reward": ("reward", "mean score of a sample; samples that never ended count with the missing-end reward"),
         named.REWARD_SPREAD: ("reward", "standard deviation of the scores"),
+        named.WATCHED_REWARD: (
+            "reward",
+            "the same by the reward models that watch and do not reward, their mean; for alarms",
+        ),
+        named.WATCHED_ERROR: ("reward", "standard error of it, of this step's samples"),
         named.KL_TO_PRIOR: (
             _NATS,
             "mean over samples of the summed log pi - log prior (k1); 0 at the first step, to the bit but for full "
@@ -297,7 +318,12 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         named.KL_A_TOKEN: (_NATS, "the same divided by the tokens sampled"),
         named.ENTROPY: (_NATS, "mean over samples of the summed -log pi at the sampling temperature"),
-        named.POLICY_LOSS: ("", "the REINFORCE surrogate; only its gradient means something"),
+        named.CLIPPED: ("share", "of `grpo`: tokens whose ratio is out of range on the side its advantage pulls to"),
+        named.ENGINE_WEIGHT: (
+            "",
+            "of samples by a server: mean weight of a token for how its probabilities differ; near 1 if all is well",
+        ),
+        named.POLICY_LOSS: ("", "the surrogate of the policy gradient; only its gradient means something"),
         named.KL_LOSS: (
             "",
             "the surrogate of the KL as a loss term, where it is one; only its gradient means something",
@@ -315,6 +341,7 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "effective sample size a prompt of the importance weights behind the gap",
         ),
         named.DISTINCT_SAMPLES: ("share", "distinct token sequences among the samples"),
+        named.GRADIENT_NORM: ("", f"{_GRADIENT}; of `grpo`, which has no value function"),
         "policy gradient norm": ("", _GRADIENT),
         "value gradient norm": ("", _GRADIENT),
     },

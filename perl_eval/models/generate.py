@@ -36,7 +36,8 @@ class Sampling:
 class Rollout:
     """Token ids as sampled, the end token included if it came; ``finished`` says whether it did.
 
-    ``text`` is what they say, the end token left out; ``pictures`` are the prompt's.
+    ``text`` is what they say, the end token left out; ``pictures`` are the prompt's. ``log_probs`` are those that
+    another engine sampled the tokens with, where it did; one that it does not know is not a number.
     """
 
     prompt_ids: tuple[int, ...]
@@ -44,6 +45,7 @@ class Rollout:
     finished: bool
     text: str = ""
     pictures: tuple[Picture, ...] = ()
+    log_probs: tuple[float, ...] = ()
 
     @property
     def encoded(self) -> Encoded:

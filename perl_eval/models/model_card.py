@@ -15,6 +15,7 @@ _KINDS = {
     "train reward": "Reward model",
     "train average": "Reward model, the weight average of others",
     "train policy": "Language model tuned against a reward",
+    "train dpo": "Language model tuned on preferences or ratings",
 }
 
 
@@ -38,7 +39,8 @@ def _loading(folder: Path, verb: str) -> str:
         f'model = {_kind(folder)}.from_pretrained("BASE")',
         'model = PeftModel.from_pretrained(model, "FOLDER")',
     ]
-    if verb == "train policy" and not _changes_embeddings(folder):  # added to tied weights it would change both
+    tied = _changes_embeddings(folder)  # added to tied weights it would change both
+    if verb in ("train policy", "train dpo") and not tied:
         lines.append("model = model.merge_and_unload()  # one addition, for use without peft")
     return "\n".join(lines)
 

@@ -189,7 +189,7 @@ def open_setting(found: Sequence[Row], models: Models, options: PosteriorOptions
     )
     asked = Asked(tuple(row.id for row in found), prompts, tuple(row.images for row in found))
     sampling = Sampling(options.temperature, options.max_new_tokens)
-    ensemble = Ensemble(models.rewards, backbone, options.ensemble)
+    ensemble = Ensemble(models.rewards, backbone, options.ensemble.at(options.beta))
     base = ModelLanguage(backbone, None, asked, sampling, seed=seed, batch=options.batch).stream(PRIOR)
 
     def evidence(contexts: IntArray, sequences: Sequence[Sequence[int]]) -> FloatArray:

@@ -14,6 +14,8 @@ objective      reward of a sample                      what it lowers
 ``tv``         ``1/2`` if ``t < 1``, else ``-1/2``     total variation distance
 =============  ======================================  ============================
 
+``grpo`` is no other aim, but another estimate: see `perl_eval.training.clipped_policy_gradient`.
+
 The target is ``prior exp(r / beta) / Z(x)``. Z is each prompt's own, estimated in each step from the samples of that
 prompt. Shapes: B sequences, T tokens, the samples of one prompt side by side.
 
@@ -43,7 +45,7 @@ __all__ = [
     "sample_rewards",
 ]
 
-Objective = Literal["reinforce", "kl_rl", "forward_kl", "js", "tv"]
+Objective = Literal["reinforce", "kl_rl", "forward_kl", "js", "tv", "grpo"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 NEED_Z: tuple[Objective, ...] = ("forward_kl", "js", "tv")
 """Objectives whose rewards need Z, so several samples a prompt."""
@@ -54,7 +56,8 @@ class Aim:
     """An objective, ``beta`` (reward units per nat) and ``group``, samples a prompt.
 
     Raises:
-        ValueError: The objective needs a target and beta is 0, or Z and there is one sample a prompt.
+        ValueError: The objective needs a target and beta is 0, or Z or a group's baseline and there is one sample a
+            prompt.
     """
 
     objective: Objective = "kl_rl"
@@ -66,6 +69,8 @@ class Aim:
             raise ValueError(f"{self.objective} needs a target, and with beta {self.beta} there is none")
         if self.objective in NEED_Z and self.group < 2:
             raise ValueError(f"{self.objective} takes Z from the samples of a prompt, and group is {self.group}")
+        if self.objective == "grpo" and self.group < 2:
+            raise ValueError(f"grpo takes its baseline from the samples of a prompt, and group is {self.group}")
 
 
 def _log_weights(scores: torch.Tensor, log_ratio: torch.Tensor, aim: Aim) -> torch.Tensor:
@@ -100,7 +105,7 @@ def divergence_rewards(log_inverse: torch.Tensor, objective: Objective) -> torch
         objective: ``kl_rl`` (per nat: ``log 1 / t``), ``forward_kl``, ``js`` or ``tv``.
 
     Raises:
-        ValueError: ``reinforce`` lowers no divergence.
+        ValueError: ``reinforce`` lowers no divergence, ``grpo`` none by the reward of a sample.
 
     Source:
         arXiv 2302.08215, table 1.

@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ class LoopOptions:
     Weight decay pulls at matrices only, with ``decay_all`` at all that is trained.
 
     Adam's epsilon is torch's and TRL's 1e-8, not the 1e-5 of some older RLHF code, which damps the first steps; the
-    warmup does that here.
+    warmup does that here. Checkpoints are written after multiples of ``checkpoint_multiple`` steps only, where what a
+    task holds in between can be made anew.
     """
 
     steps: int
@@ -67,6 +68,7 @@ class LoopOptions:
     evaluate_first: bool = False
     patience: int = 0
     checkpoint_every_s: float = 30.0
+    checkpoint_multiple: int = 1
     optimizer: str = "adamw"
     decay_all: bool = False
 
@@ -83,6 +85,8 @@ class Learning:
             whole step for the curve.
         evaluate: Returns validation figures; the first is a loss, and the weights with the lowest stay.
         log: Gets each step's figures as they come.
+        watch: Given the curve so far, says what the weights are worth, less being better, and whether to stop; of a run
+            that is stopped the best weights stay.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Learning:
     learn: Callable[[int], Mapping[str, float]]
     evaluate: Callable[[], Mapping[str, float]] | None = None
     log: Callable[[int, Mapping[str, float]], None] | None = None
+    watch: Callable[[Sequence[Measurement]], tuple[float, bool]] | None = None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -135,6 +140,7 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
     if processes.is_main:
         tell(_said_of_checkpoints(task, options, state))
     begun_s = saved_s = time.monotonic()
+    stopped = False
     if task.evaluate and options.evaluate_first and not first:
         checked = task.evaluate()
         state.keep_best(-1, next(iter(checked.values())))
@@ -143,9 +149,7 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
     for step in track(ahead, task.name, total=options.steps - first) if processes.is_main else ahead:
         if options.patience and state.stale >= options.patience:
             break
-        for group in optimizer.param_groups:
-            moved = factor(options.shape, step, steps=options.steps, warmup=options.warmup)
-            group["lr"] = options.learning_rate * moved
+        _set_rate(optimizer, options, step)
         optimizer.zero_grad(set_to_none=True)
         figures = _learned(task, step, state)
         processes.sum_gradients(plain(parameters.values()))
@@ -156,27 +160,35 @@ def optimise(task: Learning, options: LoopOptions, *, folder: Path, processes: P
         state.steps = step + 1
         if task.evaluate and options.evaluate_every and ((step + 1) % options.evaluate_every == 0 or last):
             optimizer.zero_grad(set_to_none=True)
-            checked = task.evaluate()
-            figures |= checked
+            figures |= (checked := task.evaluate())
             state.keep_best(step, next(iter(checked.values())))
         state.curve += [Measurement(step, name, float(value)) for name, value in figures.items()]
         if task.log and processes.is_main:
             task.log(step, figures)
+        if task.watch and (stopped := state.watched(step, *task.watch(state.curve))):
+            break
         wait_s = (
             max(options.checkpoint_every_s, _MOST_WRITING * state.write_s) if options.checkpoint_every_s > 0 else -1
         )
-        due = processes.is_main and time.monotonic() - saved_s > wait_s
+        whole_batch = (step + 1) % options.checkpoint_multiple == 0
+        due = processes.is_main and whole_batch and time.monotonic() - saved_s > wait_s
         if not last and processes.agreed(due=due):
             state.seconds += time.monotonic() - begun_s
             state.save()
             begun_s = saved_s = time.monotonic()
     optimizer.zero_grad(set_to_none=True)
     state.seconds += time.monotonic() - begun_s
-    state.finish()
+    state.finish(best=stopped or task.watch is None)
     if processes.is_main or processes.sharded:
         state.save()
     processes.wait()
     return state.fit()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, options: LoopOptions, step: int) -> None:
+    moved = factor(options.shape, step, steps=options.steps, warmup=options.warmup)
+    for group in optimizer.param_groups:
+        group["lr"] = options.learning_rate * moved
 
 
 def _said_of_checkpoints(task: Learning, options: LoopOptions, state: _State) -> str:
@@ -251,9 +263,16 @@ class _State:
             # in the machine's memory, not the GPU's, which full tuning fills
             self.best = {name: local(one.detach()).to("cpu", copy=True) for name, one in self.parameters.items()}
 
-    def finish(self) -> None:
-        """Put the best weights in place; moments, and weights kept apart, are needed no more."""
+    def watched(self, step: int, worth: float, stop: bool) -> bool:
+        """Keep the weights if they are worth most so far; return whether to stop."""
+        self.keep_best(step, worth)
+        return stop
+
+    def finish(self, *, best: bool) -> None:
+        """Put the best weights in place, if wanted; moments, and weights kept apart, are needed no more."""
         self.finished = True
+        if not best:
+            self.best.clear()
         if not self.best:
             self.best_step = self.steps - 1
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ from perl_eval.records import Measurement
 from perl_eval.sources import rows
 from perl_eval.storage import run_folder
 from perl_eval.training.actor_critic import POLICY, VALUE, Roles
+from perl_eval.training.alarms import alarm_in
 from perl_eval.training.distributed import Processes
 from perl_eval.training.loop import Fit
 from perl_eval.training.profiling import Meter, byte_account
-from perl_eval.training.reinforce import PolicyOptions, PolicyTrainer, cast
+from perl_eval.training.reinforce import ROLLOUTS, PolicyOptions, PolicyTrainer, cast
 from perl_eval.training.reward_function import Reward, learned_reward, signature
 
 __all__ = ["POLICY", "VALUE", "PolicyOptions", "PolicyTrainer", "Reward", "run"]
@@ -61,8 +63,13 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
     else:
         members = [located(one) for one in ([reward] if isinstance(reward, str | Path) else reward)]
         inputs |= {"reward" if len(members) == 1 else f"reward {n}": one for n, one in enumerate(members)}
+    watch = [located(one) for one in options.watch]
+    inputs |= {f"watch {number}": one for number, one in enumerate(watch)}
     processes = Processes.current(options.resources.placement.resolve())
     arguments = {**asdict(options), **extra}
+    if options.rollouts is not None:  # where the server is, and how it is asked, changes no sample
+        arguments["rollouts"] = {"weight_cap": options.rollouts.weight_cap, "level": options.rollouts.level}
+    del arguments["watch"]  # they are inputs
     del arguments["mended"]  # how a run goes on is no part of what it is
     plan = {"verb": "train policy", "arguments": arguments, "seed": valid_seed(seed), "inputs": inputs}
     before = (
@@ -77,26 +84,41 @@ def run(  # the verb's inputs are four paths; folding them into one argument wou
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = open_backbone(prior, options.resources.placement)
             untouched = backbone.weights_sha256()
-            size = options.resources.micro_batch or 64
-            given = reward if callable(reward) else learned_reward(members, backbone, options.ensemble, batch=size)
+            size, rule = options.resources.micro_batch or 64, options.ensemble.at(options.kl_strength)
+            given = reward if callable(reward) else learned_reward(members, backbone, rule, batch=size)
             roles = cast(backbone, options, seed=seed)
             trainer = PolicyTrainer(roles, found, given, options, seed=seed, processes=processes)
+            if watch:
+                trainer.watched = learned_reward(watch, backbone, batch=size, name="watch")
             fit = trainer.train(going.folder, meter)
         if backbone.weights_sha256() != untouched:
             raise AssertionError("the frozen backbone changed while the policy was trained")
         if processes.is_main:
+            shutil.rmtree(going.folder / ROLLOUTS, ignore_errors=True)
             roles.policy.backbone.save(roles.policy.name, going.folder)
             going.notes |= {
                 **_notes(roles, options, fit),
                 "learning rate": trainer.rate,
                 **trainer.cuts.notes(),
                 **meter.notes(),
+                **_told(trainer, fit),
                 "processes": processes.count,
             }
             going.write(fit.curve, Measurement)
             model_card(going.folder, "train policy", prior, going.notes, curve_glossary("train policy"))
         processes.wait()
     return going.folder
+
+
+def _told(trainer: PolicyTrainer, fit: Fit) -> dict[str, Any]:
+    """Return what a server's samples lost, and where those who watch raised an alarm."""
+    notes, options = {}, trainer.options
+    if trainer.server is not None and not trainer.server.takes_ids:
+        notes["samples tokenized otherwise"] = trainer.server.otherwise
+    alarm = alarm_in(fit.curve, options.schedule.steps(options.steps), options.alarms)
+    if alarm is not None:
+        notes |= {"alarm at step": alarm.step, "watched reward highest at step": alarm.peak}
+    return notes
 
 
 def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
@@ -111,5 +133,6 @@ def _notes(roles: Roles, options: PolicyOptions, fit: Fit) -> dict[str, Any]:
         "beta": options.kl_strength,
         "backbone sha256": roles.prior.backbone.sha256,
         "steps": fit.steps,
+        "best step": fit.best_step,
         "seconds a step": fit.seconds / fit.steps,
     }

@@ -1,12 +1,14 @@
 """REINFORCE for language models with a value baseline and KL to the prior: the options and the step.
 
 Per step: sample from the policy, score the sampled ids, take the prior's log-probabilities with the adapters off, and
-make one gradient step. The samples are always the current policy's, so there is no importance ratio.
+make one gradient step. The samples are always the current policy's, so there is no importance ratio; with objective
+``grpo`` several updates are made on a batch, by a clipped one (`perl_eval.training.clipped_policy_gradient`).
 Source: PE-RLHF (arXiv 2403.10704), section 3.3.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,20 +28,46 @@ from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
+from perl_eval.records import Measurement
 from perl_eval.sources.rows import Row
 from perl_eval.storage.progress import tell
-from perl_eval.training.actor_critic import Roles, adapter_roles, full_roles
+from perl_eval.training.actor_critic import POLICY, Roles, adapter_roles, full_roles
+from perl_eval.training.alarms import AlarmOptions, alarm_in, worth_now
+from perl_eval.training.clipped_policy_gradient import (
+    Clipping,
+    averaged_over_tokens,
+    clipped_loss,
+    group_advantages,
+    importance_ratios,
+    is_clipped,
+    k3_penalty,
+    truncated_weights,
+)
 from perl_eval.training.distributed import Processes
-from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, gap_below, sample_rewards
+from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, sample_rewards
 from perl_eval.training.loop import Fit, Learning, LoopOptions, optimise
 from perl_eval.training.objectives import beta_of, kl_loss, reinforce_loss, returns_to_go, token_rewards, value_loss
+from perl_eval.training.policy_step import (
+    AGAIN,
+    Losses,
+    Piece,
+    Sampled,
+    convergence,
+    gap_sums,
+    piece_sums,
+    step_figures,
+)
 from perl_eval.training.profiling import Meter
 from perl_eval.training.resources import Resources, pieces, tracked
 from perl_eval.training.reward_function import Reward
 from perl_eval.training.schedule import Schedule
+from perl_eval.training.server_rollouts import ServerRollouts, ServerSampler
 from perl_eval.training.updating import Updating, rate_by_width
 
-__all__ = ["Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "reinforce"]
+__all__ = ["ROLLOUTS", "Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "grpo", "reinforce"]
+
+ROLLOUTS = ".rollouts"
+"""The folder in a run's where a server finds the policy; it is gone with the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +76,14 @@ class PolicyOptions:
 
     ``kl_weight``, if given, is PE-RLHF's b and sets ``beta = b / (1 - b)``. ``kl`` says where the KL enters: token by
     token in the ``reward``, where the value baseline predicts it too, or as a ``loss`` term of its own; both have the
-    same gradient in expectation. ``objective`` is what the policy is trained towards, see
-    `perl_eval.training.f_divergence`; ``reinforce`` takes the KL away and leaves beta for the figures. With ``group``
-    above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken off each
-    reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an adapter and
-    head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its score.
-    ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
+    same gradient in expectation. ``grpo`` takes the KL of a whole sample off its score, or with ``k3`` adds the loss of
+    its authors, whose gradient is of another KL. ``objective`` is what the policy is trained towards, see
+    `perl_eval.training.f_divergence`; ``reinforce`` takes the KL away and leaves beta for the figures; ``grpo`` learns
+    from standardised rewards, without a value function, and may make several updates a batch, see ``clipping``. With
+    ``group`` above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken
+    off each reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an
+    adapter and head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its
+    score. ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
     (`perl_eval.models.tokenize.encode_prompt`), which is counted and said; with 0 the model's own limit bounds them.
 
     Under bf16 the log-ratio of one sequence can be off by some tenths of a nat. With ``fp32_kl`` policy and prior are
@@ -63,7 +93,11 @@ class PolicyOptions:
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
     and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``, and
     less for models wider than 825 (`perl_eval.training.updating.rate_by_width`).
-    ``limit`` prompts are learned from, 0 for all.
+    ``limit`` prompts are learned from, 0 for all. With ``rollouts`` a server samples
+    (`perl_eval.training.server_rollouts`).
+
+    Reward models in ``watch``, of other seeds than the one that rewards, score the samples too, for alarms
+    (`perl_eval.training.alarms`). With ``stop_on_alarm`` the run ends there, and the weights of its highest point stay.
     """
 
     steps: int = 100
@@ -72,8 +106,9 @@ class PolicyOptions:
     learning_rate: float | None = None
     beta: float = 0.05
     kl_weight: float | None = None
-    kl: Literal["reward", "loss"] = "reward"
+    kl: Literal["reward", "loss", "k3"] = "reward"
     objective: Objective = "kl_rl"
+    clipping: Clipping = field(default_factory=Clipping)
     temperature: float = 1.0
     max_new_tokens: int = 64
     max_tokens: int = 512
@@ -86,6 +121,10 @@ class PolicyOptions:
     full: bool = False
     ensemble: EnsembleRule = field(default_factory=EnsembleRule)
     limit: int = 0
+    rollouts: ServerRollouts | None = None
+    watch: tuple[Path, ...] = ()
+    stop_on_alarm: bool = False
+    alarms: AlarmOptions = field(default_factory=AlarmOptions)
     schedule: Schedule = field(default_factory=Schedule)
     updating: Updating = field(default_factory=Updating)
     resources: Resources = field(default_factory=Resources)
@@ -100,12 +139,24 @@ class PolicyOptions:
         finite(self, "missing_end_reward")
         if self.max_tokens:
             prompt_room(self.max_tokens, self.max_new_tokens)
-        if self.kl not in ("reward", "loss"):
-            raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss")
+        if self.kl not in ("reward", "loss", "k3"):
+            raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss, k3")
         if self.objective not in OBJECTIVES:
             raise UserError(f"objective {self.objective!r} is not known", f"choose from {', '.join(OBJECTIVES)}")
         if self.kl == "loss" and self.objective != "kl_rl":
             raise UserError(f"objective {self.objective} has no KL loss", "leave kl out, or take objective kl_rl")
+        if self.kl == "k3" and self.objective != "grpo":
+            raise UserError(f"objective {self.objective} has no KL by k3", "leave kl out, or take objective grpo")
+        if self.clipping != Clipping() and self.objective != "grpo":
+            raise UserError(f"objective {self.objective} makes one update a batch, unclipped", "take objective grpo")
+        if self.rollouts is not None and self.temperature != 1:
+            fix = "leave it at 1 with rollouts: servers tell probabilities before the temperature"
+            raise OptionError("temperature", self.temperature, fix)
+        if self.rollouts is not None and self.kl == "loss":
+            raise UserError("a KL loss has no weights for what a server samples", "leave kl out with rollouts")
+        if self.stop_on_alarm and not self.watch:
+            raise UserError("there is nothing to stop on", "give reward models of other seeds to watch")
+        self.ensemble.at(self.kl_strength)
         try:
             _ = self.aim
         except ValueError as error:
@@ -117,6 +168,12 @@ class PolicyOptions:
     def kl_strength(self) -> float:
         """beta, whichever way it was given."""
         return self.beta if self.kl_weight is None else beta_of(self.kl_weight)
+
+    @property
+    def needs_ratios(self) -> bool:
+        """Whether the reward of a sample depends on its log-ratio, so that all are needed before the first loss."""
+        in_score = self.objective == "grpo" and self.kl == "reward" and self.kl_strength > 0
+        return in_score or self.objective in NEED_Z
 
     @property
     def aim(self) -> Aim:
@@ -131,51 +188,6 @@ class PolicyOptions:
         return 1e-4 if self.full else 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """One sample of a step, its place in it, its score, and its reward less the baseline of its group."""
-
-    rollout: Rollout
-    place: int
-    score: float
-    centred: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A micro-batch of one step, as a loss reads it. B sequences, T tokens.
-
-    Attributes:
-        log_probs: (B, T), of the policy, with gradient.
-        values: (B, T), with gradient, which must not reach the policy's parameters.
-        log_ratio: (B, T), log pi - log prior, no gradient.
-        scores: (B,), what was rewarded, less the group's baseline.
-        live: (B, T), True at sampled tokens.
-        sequences: Sequences of the whole step.
-        tokens: Sampled tokens of the whole step.
-    """
-
-    log_probs: torch.Tensor
-    values: torch.Tensor
-    log_ratio: torch.Tensor
-    scores: torch.Tensor
-    live: torch.Tensor
-    sequences: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What a step descends on: ``policy`` terms by name (their sum moves the policy), and the value function's loss.
-
-    ``returns``, (B, T), are what the values were held against.
-    """
-
-    policy: dict[str, torch.Tensor]
-    value: torch.Tensor
-    returns: torch.Tensor
-
-
 def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     """Return the losses of REINFORCE with a value baseline and KL to the prior.
 
@@ -188,10 +200,38 @@ def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
     rewarded = token_rewards(piece.scores, piece.log_ratio, piece.live, beta=beta if in_reward else 0.0)
     returns = returns_to_go(rewarded)
     advantages = returns - piece.values
+    if piece.weights is not None:
+        advantages = advantages * piece.weights
     policy = {named.POLICY_LOSS: reinforce_loss(piece.log_probs, advantages, piece.live, count=piece.sequences)}
     if not in_reward:
         policy[named.KL_LOSS] = beta * kl_loss(piece.log_probs, piece.log_ratio, piece.live, count=piece.sequences)
     return Losses(policy, value_loss(piece.values, returns, piece.live, count=piece.tokens), returns)
+
+
+def grpo(piece: Piece, options: PolicyOptions) -> Losses:
+    """Return the losses of GRPO and its kin; the scores of the piece are advantages.
+
+    Source: see `perl_eval.training.clipped_policy_gradient`.
+    """
+    how, live = options.clipping, piece.live
+    old = piece.log_probs.detach() if piece.old is None else piece.old
+    ratios = importance_ratios(piece.log_probs, old, live, how.ratio)
+    each = clipped_loss(piece.log_probs, ratios, piece.scores, live, how)
+    if piece.weights is not None:
+        each = each * piece.weights
+    average = functools.partial(
+        averaged_over_tokens,
+        live=live,
+        form=how.form,
+        sequences=piece.sequences,
+        tokens=piece.tokens,
+        longest=options.max_new_tokens,
+    )
+    policy = {named.POLICY_LOSS: average(each)}
+    if options.kl == "k3" and piece.prior is not None:
+        policy[named.KL_LOSS] = options.kl_strength * average(k3_penalty(piece.log_probs, piece.prior, live))
+    clipped = is_clipped(ratios.detach(), piece.scores, how).expand_as(live) & live
+    return Losses(policy, clipped=float(clipped.sum()))
 
 
 def cast(backbone: Backbone, options: PolicyOptions, *, seed: int) -> Roles:
@@ -239,6 +279,15 @@ class PolicyTrainer:
         ]
         self.meter = Meter(self.backbone.device)
         self.endless = False
+        self.held: _Held | None = None
+        self.server: ServerSampler | None = None
+        self.watched: Reward | None = None
+        """What watches; set by the verb."""
+
+    def parts(self) -> dict[str, dict[str, torch.nn.Parameter]]:
+        """Return what is trained: the policy, and the value function of objectives that have one."""
+        found = self.roles.parts()
+        return {POLICY: found[POLICY]} if self.options.objective == "grpo" else found
 
     def train(self, folder: Path, meter: Meter | None = None) -> Fit:
         """Run all steps."""
@@ -247,12 +296,21 @@ class PolicyTrainer:
         if self.processes.is_main:
             tell(self.cuts.line("prompts", self.room))
         steps, schedule = options.schedule.steps(options.steps), options.schedule
-        warmup = schedule.warm(steps)
-        told = {"warmup": warmup, "shape": schedule.shape, **options.updating.for_loop()}
-        loop = LoopOptions(steps=steps, learning_rate=self.rate, **told)
+        updates, warmup = options.clipping.updates, schedule.warm(steps)
+        told = {"warmup": warmup * updates, "shape": schedule.shape, **options.updating.for_loop()}
+        loop = LoopOptions(steps=steps * updates, learning_rate=self.rate, checkpoint_multiple=updates, **told)
+        if options.rollouts is not None:
+            place = folder / ROLLOUTS / str(self.processes.index)
+            self.server = ServerSampler(options.rollouts, self.backbone, self.roles.policy.name, place)
         with tracked(options.resources.tracker, folder, main=self.processes.is_main) as log:
-            task = Learning("train policy", self.roles.parts(), self.learn, log=log)
+            watch = functools.partial(self._watch, steps) if options.stop_on_alarm else None
+            task = Learning("train policy", self.parts(), self.learn, log=log, watch=watch)
             return optimise(task, loop, folder=folder, processes=self.processes)
+
+    def _watch(self, steps: int, curve: Sequence[Measurement]) -> tuple[float, bool]:
+        """Return what the weights are worth by those who watch, less being better, and whether there is an alarm."""
+        alarms = self.options.alarms
+        return -worth_now(curve, steps, alarms), alarm_in(curve, steps, alarms) is not None
 
     @property
     def rate(self) -> float:
@@ -273,46 +331,68 @@ class PolicyTrainer:
         if not chosen:
             return [], []
         sampling = Sampling(self.options.temperature, self.options.max_new_tokens)
+        prompts, asked = [self.prompts[row] for row in chosen], [self.found[row] for row in chosen]
+        if self.server is not None:
+            return asked, self.server.sample(prompts, seeds, sampling, step)
         with self.roles.policy.on():
-            prompts, asked = [self.prompts[row] for row in chosen], [self.found[row] for row in chosen]
             shown = [row.images for row in asked]
             rollouts = generate(self.backbone, prompts, seeds, sampling, pictures=shown)
         return asked, rollouts
 
     def learn(self, step: int) -> dict[str, float]:
-        """Take the gradient of one step and return its figures."""
+        """Take the gradient of one update and return its figures; samples are drawn at the first update on a batch."""
+        number, update = divmod(step, self.options.clipping.updates)
+        if update == 0:
+            self.held = self._collected(number)
+        held = self.held
+        if held is None or held.number != number:
+            raise AssertionError("the samples of an unfinished batch are not there")
+        sums: dict[str, float] = {}
+        with self.meter.part("learning"):
+            for place, batch in enumerate(held.batches):
+                found, ratios = self._descend(held, place, update)
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                for one, ratio in zip(batch, ratios, strict=True):
+                    held.ratios[one.place] = ratio
+        figures = step_figures(self.processes.totals(sums), **held.counts)
+        if update:
+            return {name: figures[name] for name in AGAIN if name in figures}
+        self.meter.tokens += sum(len(one.rollout.encoded.ids) for one in held.sampled)
+        ids = self.processes.gather([one.rollout.ids for one in held.sampled])
+        gap = convergence(self.processes.totals(gap_sums(held.sampled, held.ratios, self.options.aim)))
+        return {**figures, **held.watched, **gap, named.DISTINCT_SAMPLES: len(set(ids)) / len(ids)}
+
+    def _collected(self, number: int) -> _Held:
+        """Draw, score and reward the samples of a batch."""
         meter, options = self.meter, self.options
         with meter.part("sampling"):
-            prompts, rollouts = self.sample(step)
+            prompts, rollouts = self.sample(number)
         with meter.part("scoring"):
-            sampled = self._scored(step, prompts, rollouts)
+            sampled = self._scored(number, prompts, rollouts)
             batches = pieces(sampled, lambda one: len(one.rollout.encoded.ids), options.resources.micro_batch)
             fill = self.backbone.pad_id
             padded = [pad([one.rollout.encoded for one in batch], pad_id=fill) for batch in batches]
             priors, exact = self._anchored(padded)
             ratios = [0.0] * len(sampled)
-            if options.objective in NEED_Z:
+            if options.needs_ratios:
                 ratios = self._ratios(batches, padded, priors, exact)
-            rewards = _rewards(sampled, ratios, options.aim)
+            rewards = self._rewards(sampled, ratios)
         own = {"sequences": len(rollouts), "tokens": sum(len(rollout.ids) for rollout in rollouts)}
         counts = {name: int(total) for name, total in self.processes.totals(own).items()}
-        sums: dict[str, float] = {}
-        with meter.part("learning"):
-            for batch, whole, prior, known in zip(batches, padded, priors, exact, strict=True):
-                rewarded = [replace(one, centred=rewards[one.place]) for one in batch]
-                found, summed = self._descend(rewarded, whole, prior, known, counts)
-                for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                for one, ratio in zip(batch, summed, strict=True):
-                    ratios[one.place] = ratio
-        meter.tokens += sum(len(rollout.encoded.ids) for rollout in rollouts)
-        ids = self.processes.gather([rollout.ids for rollout in rollouts])
-        gap = _convergence(self.processes.totals(_gap_sums(sampled, ratios, options.aim)))
-        return {
-            **_figures(self.processes.totals(sums), **counts),
-            **gap,
-            named.DISTINCT_SAMPLES: len(set(ids)) / len(ids),
-        }
+        rewarded = [[replace(one, centred=rewards[one.place]) for one in batch] for batch in batches]
+        watched = {} if self.watched is None else self._watched_reward(prompts, rollouts)
+        return _Held(number, sampled, rewarded, padded, priors, exact, ratios, counts, watched)
+
+    def _watched_reward(self, prompts: Sequence[Row], rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Return the mean reward by those who watch, over the samples of all processes, and its standard error."""
+        given = self.watched(prompts, rollouts) if self.watched is not None and rollouts else []
+        missing = self.options.missing_end_reward
+        scores = [float(one) if drawn.finished else missing for one, drawn in zip(given, rollouts, strict=True)]
+        sums = {"n": float(len(scores)), "sum": sum(scores), "squares": sum(one**2 for one in scores)}
+        n, total, squares = self.processes.totals(sums).values()
+        variance = max(0.0, squares / n - (total / n) ** 2)
+        return {named.WATCHED_REWARD: total / n, named.WATCHED_ERROR: math.sqrt(variance / max(1.0, n - 1))}
 
     @torch.no_grad()
     def _anchored(self, padded: Sequence[PaddedBatch]) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
@@ -373,106 +453,84 @@ class PolicyTrainer:
             )
         return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
 
-    def _descend(
-        self,
-        batch: Sequence[Sampled],
-        padded: PaddedBatch,
-        prior: torch.Tensor,
-        exact: torch.Tensor | None,
-        counts: dict[str, int],
-    ) -> tuple[dict[str, float], list[float]]:
+    def _descend(self, held: _Held, place: int, update: int) -> tuple[dict[str, float], list[float]]:
         """Add a micro-batch's gradient; return its share of the step's sums, and log pi - log prior of its samples.
 
         Each role's way back runs while its adapter is on: with checkpointing the layers are computed anew there.
         """
         options, roles = self.options, self.roles
+        batch, padded, prior = held.batches[place], held.padded[place], held.priors[place]
         live = padded.trained.to(self.backbone.device)
         with roles.policy.on():
             log_probs, hidden = roles.policy.log_probs(padded, options.temperature)
-        if roles.value is None:
-            values = roles.values(hidden.detach())
-        else:
-            with roles.value.on():
-                values = roles.values(roles.value.backbone.hidden(padded))
+        if update == 0:
+            held.old.append(log_probs.detach())
+            held.weights.append(self._weights(batch, log_probs, live))
         scores = torch.tensor([one.centred for one in batch], dtype=torch.float32, device=live.device)
+        values = torch.zeros_like(log_probs) if options.objective == "grpo" else self._values(padded, hidden)
+        exact = held.exact[place] if update == 0 else None
         ratio = ((log_probs - prior).detach() if exact is None else exact) * live
-        piece = Piece(log_probs, values, ratio, scores, live, **counts)
-        losses = reinforce(piece, options)
-        weighted = options.value_coefficient * losses.value
-        with (roles.value or roles.policy).on():
-            weighted.backward()  # type: ignore[no-untyped-call]
+        sequences, tokens = held.counts["sequences"], held.counts["tokens"]
+        piece = Piece(log_probs, values, ratio, scores, live, sequences, tokens, prior, *held.at(place))
+        losses = grpo(piece, options) if options.objective == "grpo" else reinforce(piece, options)
+        if losses.value is not None:
+            weighted = options.value_coefficient * losses.value
+            with (roles.value or roles.policy).on():
+                weighted.backward()  # type: ignore[no-untyped-call]
         with roles.policy.on():
             torch.stack(list(losses.policy.values())).sum().backward()  # type: ignore[no-untyped-call]
-        sums = {
-            **{name: float(loss.detach()) for name, loss in losses.policy.items()},
-            named.VALUE_LOSS: float(losses.value.detach()),
-            **_sums(batch, piece, losses),
-        }
-        return sums, piece.log_ratio.sum(1).tolist()
+        return piece_sums(batch, piece, losses), ratio.sum(1).tolist()
+
+    def _weights(self, batch: Sequence[Sampled], old: torch.Tensor, live: torch.Tensor) -> torch.Tensor | None:
+        """Return how much likelier the trainer has what a server sampled, at most the cap; None where none sampled."""
+        how = self.options.rollouts
+        if how is None or not any(one.rollout.log_probs for one in batch):
+            return None
+        told = [one.rollout.log_probs or [math.nan] * len(one.rollout.ids) for one in batch]
+        flat = torch.tensor([value for row in told for value in row], dtype=old.dtype, device=old.device)
+        sampled = torch.zeros_like(old.detach()).masked_scatter(live, flat)
+        return truncated_weights(old, sampled, live, most=how.weight_cap, level=how.level)
+
+    def _values(self, padded: PaddedBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return V_t, (B, T), with gradient for the value function alone."""
+        roles = self.roles
+        if roles.value is None:
+            return roles.values(hidden.detach())
+        with roles.value.on():
+            return roles.values(roles.value.backbone.hidden(padded))
+
+    def _rewards(self, sampled: Sequence[Sampled], ratios: Sequence[float]) -> list[float]:
+        """Return the reward of each sample less a baseline of its prompt; of ``grpo`` its advantage."""
+        options, aim = self.options, self.options.aim
+        scores, paid = (torch.tensor(one) for one in ([one.score for one in sampled], list(ratios)))
+        if aim.objective != "grpo":
+            return sample_rewards(scores, paid, aim).tolist() if sampled else []
+        rewards = scores - aim.beta * paid if options.kl == "reward" else scores
+        spread = None
+        if options.clipping.scale == "batch":
+            sums = {"n": len(sampled), "sum": float(rewards.sum()), "squares": float(rewards.double().square().sum())}
+            n, total, squares = self.processes.totals(sums).values()
+            spread = math.sqrt(max(0.0, squares - total**2 / n) / (n - 1))
+        scale = options.clipping.scale
+        return group_advantages(rewards, group=aim.group, scale=scale, spread=spread).tolist() if sampled else []
 
 
-def _rewards(sampled: Sequence[Sampled], ratios: Sequence[float], aim: Aim) -> list[float]:
-    """Return the reward of each sample less the mean of the others of its prompt."""
-    if not sampled:
-        return []
-    scores = torch.tensor([one.score for one in sampled])
-    rewards: list[float] = sample_rewards(scores, torch.tensor(ratios), aim).tolist()
-    return rewards
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The samples of a batch while updates are made on it, by micro-batch, and as each place in the step has them."""
 
+    number: int
+    sampled: list[Sampled]
+    batches: list[list[Sampled]]
+    padded: list[PaddedBatch]
+    priors: list[torch.Tensor]
+    exact: list[torch.Tensor | None]
+    ratios: list[float]
+    counts: dict[str, int]
+    watched: dict[str, float]
+    old: list[torch.Tensor] = field(default_factory=list)
+    weights: list[torch.Tensor | None] = field(default_factory=list)
 
-def _gap_sums(sampled: Sequence[Sampled], ratios: Sequence[float], aim: Aim) -> dict[str, float]:
-    """Return the sums over prompts that `_convergence` reads; of no prompts where no gap can be told."""
-    prompts = len(sampled) // aim.group
-    if not (aim.beta > 0 and aim.group > 1 and prompts):
-        return {"prompts": 0.0, "gap": 0.0, "effective": 0.0}
-    gap, effective = gap_below(torch.tensor([one.score for one in sampled]), torch.tensor(ratios), aim)
-    return {"prompts": float(prompts), "gap": gap * prompts, "effective": effective * prompts}
-
-
-def _convergence(sums: dict[str, float]) -> dict[str, float]:
-    """Return how far the policy is from its target at least, where several samples a prompt can tell."""
-    if not sums["prompts"]:
-        return {}
-    return {
-        named.GAP_AT_LEAST: sums["gap"] / sums["prompts"],
-        named.EFFECTIVE_SAMPLES: sums["effective"] / sums["prompts"],
-    }
-
-
-def _sums(batch: Sequence[Sampled], piece: Piece, losses: Losses) -> dict[str, float]:
-    """Return what a step's figures are made of, summed over a micro-batch."""
-    live = piece.live
-    returns = losses.returns[live].double()
-    missed = returns - piece.values.detach()[live].double()
-    return {
-        "score": sum(one.score for one in batch),
-        "score squared": sum(one.score**2 for one in batch),
-        "KL": float(piece.log_ratio.sum()),
-        "surprise": -float((piece.log_probs.detach() * live).sum()),
-        "return": float(returns.sum()),
-        "return squared": float(returns.square().sum()),
-        "missed": float(missed.sum()),
-        "missed squared": float(missed.square().sum()),
-        named.NEVER_ENDED: float(sum(not one.rollout.finished for one in batch)),
-    }
-
-
-def _variance(total: float, squares: float, count: int) -> float:
-    return max(0.0, squares / count - (total / count) ** 2)
-
-
-def _figures(sums: dict[str, float], sequences: int, tokens: int) -> dict[str, float]:
-    """Return a step's figures, as `perl_eval.training.metrics` explains them."""
-    spread = _variance(sums["return"], sums["return squared"], tokens)
-    missed = _variance(sums["missed"], sums["missed squared"], tokens)
-    return {
-        "reward": sums["score"] / sequences,
-        named.REWARD_SPREAD: math.sqrt(_variance(sums["score"], sums["score squared"], sequences)),
-        named.KL_TO_PRIOR: sums["KL"] / sequences,
-        named.KL_A_TOKEN: sums["KL"] / tokens,
-        named.ENTROPY: sums["surprise"] / sequences,
-        **{name: value for name, value in sums.items() if name.endswith("loss")},
-        named.EXPLAINED_VARIANCE: 1 - missed / spread if spread else 0.0,
-        "length": tokens / sequences,
-        named.NEVER_ENDED: sums[named.NEVER_ENDED] / sequences,
-    }
+    def at(self, place: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what a micro-batch was before the first update, and its weights."""
+        return self.old[place], self.weights[place]

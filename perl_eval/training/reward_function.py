@@ -12,6 +12,7 @@ from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.ensemble import Ensemble, EnsembleRule
 from perl_eval.models.generate import Rollout
+from perl_eval.models.reward_model import REWARD
 from perl_eval.sources.rows import Row
 
 __all__ = ["Reward", "function_named", "learned_reward", "signature"]
@@ -24,7 +25,12 @@ Reward = Callable[[Sequence[Row], Sequence[Rollout]], Sequence[float]]
 
 
 def learned_reward(
-    folders: Path | Sequence[Path], backbone: Backbone, rule: EnsembleRule | None = None, *, batch: int = 64
+    folders: Path | Sequence[Path],
+    backbone: Backbone,
+    rule: EnsembleRule | None = None,
+    *,
+    batch: int = 64,
+    name: str = REWARD,
 ) -> Reward:
     """Return reward models on the backbone as a reward: normalised on the prior, read off the sampled ids.
 
@@ -33,9 +39,10 @@ def learned_reward(
         backbone: The frozen prior.
         rule: How an ensemble's rewards become one.
         batch: Sequences a forward pass.
+        name: What their adapters are called.
     """
     members = [folders] if isinstance(folders, Path) else list(folders)
-    ensemble = Ensemble(members, backbone, rule, batch=batch)
+    ensemble = Ensemble(members, backbone, rule, batch=batch, name=name)
 
     def score(_: Sequence[Row], rollouts: Sequence[Rollout]) -> list[float]:
         return ensemble.normalised([rollout.encoded for rollout in rollouts])

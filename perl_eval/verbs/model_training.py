@@ -11,13 +11,14 @@ from perl_eval.results import Built, Completions, Result, Trained
 if TYPE_CHECKING:
     from perl_eval.building import BuildOptions
     from perl_eval.sampling.in_process import SampleOptions
+    from perl_eval.training.dpo import DpoOptions
     from perl_eval.training.policy import PolicyOptions
     from perl_eval.training.reward import RewardOptions
     from perl_eval.training.sft import SftOptions
 
 from perl_eval.verbs.given import Source, kept, model_of, rows_in
 
-__all__ = ["build", "sample", "train_policy", "train_reward", "train_sft"]
+__all__ = ["build", "sample", "train_dpo", "train_policy", "train_reward", "train_sft"]
 
 
 def sample(
@@ -150,6 +151,44 @@ def train_reward(
         True
     """
     from perl_eval.training.reward import run
+
+    start = model_of(prior)
+    with rows_in(data, make=("validation", "test")) as rows:
+        return kept(Trained, out, lambda home: run(rows, start, home, options=options, seed=seed))
+
+
+def train_dpo(
+    data: Source,
+    prior: Source,
+    *,
+    out: str | Path | None = None,
+    options: DpoOptions | None = None,
+    seed: int = 0,
+) -> Trained:
+    """Train a policy on preferences (DPO) or ratings (KTO), without a reward model.
+
+    Args:
+        data: Preference or Rating rows: a folder of splits, or objects, see `perl_eval.rows`.
+        prior: The SFT model: its folder, ``ORG/NAME[@REVISION]`` of the hub, or the result of `train_sft`.
+        out: Folder to keep the policy in; without it the policy is gone with the result.
+        options: Loss, beta, LoRA or full, epochs, rates.
+        seed: Of the run.
+
+    Raises:
+        UserError: There are no such rows, or no such model.
+
+    Example:
+        >>> import perl_eval as pe
+        >>> from perl_eval.training.dpo import DpoOptions
+        >>> from perl_eval.training.sft import SftOptions
+        >>> said = [{"prompt": f"count to {n}", "completion": "one two three"} for n in range(64)]
+        >>> prior = pe.train_sft(said, options=SftOptions(model="scratch:tiny", epochs=1))
+        >>> pairs = [{"prompt": row["prompt"], "chosen": "one two", "rejected": "no"} for row in said]
+        >>> policy = pe.train_dpo(pairs, prior, options=DpoOptions(batch=16))
+        >>> round([point.value for point in policy if point.metric == "loss"][0], 4)  # log 2: it is the prior yet
+        0.6931
+    """
+    from perl_eval.training.dpo import run
 
     start = model_of(prior)
     with rows_in(data, make=("validation", "test")) as rows:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_language import SEQUENCES, SmallLanguage, SmallWorld, kl
 
-from perl_eval.bayes.target import composed, constrained, exponentiated, pessimistic
+from perl_eval.bayes.target import composed, constrained, exponentiated, pessimistic, soft_minimum
 
 numbers = st.floats(-20, 20)
 
@@ -83,6 +83,66 @@ def test_pessimism_needs_an_ensemble() -> None:
         pessimistic([[1.0, 2.0]], spread=1.0)
     with pytest.raises(ValueError, match="below 0"):
         pessimistic([[1.0], [2.0]], spread=-0.1)
+
+
+members = st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=2, max_size=5)
+
+
+@settings(deadline=None)
+@given(members, st.floats(0.01, 100), st.floats(1.1, 10))
+def test_a_soft_minimum_lies_from_the_minimum_to_the_mean_and_rises_with_beta(
+    rewards: list[list[float]], beta: float, factor: float
+) -> None:
+    found = soft_minimum(rewards, beta=beta)
+    assert (found >= np.min(rewards, axis=0) - 1e-9).all()
+    assert (found <= np.mean(rewards, axis=0) + 1e-9).all()
+    assert (soft_minimum(rewards, beta=factor * beta) >= found - 1e-9).all()
+    assert soft_minimum(np.add(rewards, 3.0), beta=beta) == pytest.approx(found + 3.0, abs=1e-9)
+    assert soft_minimum(np.multiply(rewards, 2.0), beta=2 * beta) == pytest.approx(2 * found, abs=1e-8)
+
+
+@settings(deadline=None)
+@given(members)
+def test_the_limits_of_a_soft_minimum(rewards: list[list[float]]) -> None:
+    """Mean and minimum at the ends, at most beta log n above the minimum; near the mean variance / (2 beta) below."""
+    values = np.array(rewards)
+    assert soft_minimum(values, beta=1e9) == pytest.approx(values.mean(0), abs=1e-5)
+    for beta in (1e-6, 0.1):
+        found = soft_minimum(values, beta=beta)
+        assert (found - values.min(0) <= beta * math.log(len(values)) + 1e-12).all()
+    beta = 1e3
+    second = values.mean(0) - values.var(0) / (2 * beta)
+    third = np.abs(values - values.mean(0)).max(0) ** 3 / (6 * beta**2)
+    assert (np.abs(soft_minimum(values, beta=beta) - second) <= 1.1 * third + 1e-10).all()
+
+
+@pytest.mark.parametrize("caution", [0.01, 0.1, 0.5])
+def test_mean_less_c_std_is_a_soft_minimum_whose_beta_goes_with_the_spread(caution: float) -> None:
+    """Of normal members, exactly: -beta log E exp(-r / beta) is mean - variance / (2 beta); here by quadrature."""
+    from scipy.stats import norm
+
+    spread, mean = 1.7, 0.4
+    grid = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    rewards = mean + spread * grid[:, None]
+    found = soft_minimum(rewards, beta=spread / (2 * caution))
+    assert found == pytest.approx(pessimistic(rewards, spread=caution), abs=2e-3 * spread)
+
+
+def test_a_soft_minimum_makes_the_target_of_the_worst_case() -> None:
+    """The reward of min over q of E_q[r] + beta KL(q || uniform over members), which a fine search finds."""
+    rewards, beta = np.array([0.3, 1.1, 2.0]), 0.7
+    grid = np.linspace(0.001, 0.998, 400)
+    first, second = np.meshgrid(grid, grid)
+    third = 1 - first - second
+    inside = third > 1e-6
+    shares = np.stack([first[inside], second[inside], third[inside]])
+    worst = (shares * rewards[:, None]).sum(0) + beta * (shares * np.log(3 * shares)).sum(0)
+    assert float(soft_minimum(rewards[:, None], beta=beta)[0]) == pytest.approx(worst.min(), abs=1e-4)
+
+
+def test_a_soft_minimum_needs_a_beta() -> None:
+    with pytest.raises(ValueError, match="the limit at 0 is the minimum"):
+        soft_minimum([[1.0], [2.0]], beta=0.0)
 
 
 def test_weights_of_the_prior_are_the_evidence_and_of_another_proposal_hold_the_ratio() -> None:

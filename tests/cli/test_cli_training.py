@@ -12,7 +12,7 @@ import pytest
 
 from perl_eval import cli
 from perl_eval.models.ensemble import EnsembleRule
-from perl_eval.training import ablate, folds, policy, reward, sft, weight_average
+from perl_eval.training import ablate, dpo, folds, policy, reward, sft, weight_average
 
 RESOURCES = "--device cpu --dtype bf16 --checkpointing --micro-batch 4 --tracker tensorboard"
 
@@ -88,9 +88,27 @@ def test_policy(typed: Any) -> None:
     assert options.ensemble == EnsembleRule("mean-std", 0.5)
     assert (options.kl, options.full, options.value, options.missing_end_reward) == ("loss", True, "adapter", -7.0)
     assert_resources(options)
+    _, named = typed(
+        "train policy --data d --prior p --out o --reward a --ensemble soft-minimum --softness 0.2", policy
+    )
+    assert named["options"].ensemble == EnsembleRule("soft-minimum", 1.0, 0.2)
     given, named = typed("train policy --data d --prior p --out o --reward-function statistics:mean --norms", policy)
     assert named["options"].lora.norms
     assert given[2].__name__ == "mean"
+
+
+def test_dpo(typed: Any) -> None:
+    line = "train dpo --data d --prior p --out o --loss robust --smoothing 0.1 --beta 0.3 --full --patience 2"
+    given, named = typed(f"{line} --evaluations 5 {RESOURCES}", dpo)
+    assert given == (Path("d"), Path("p"), Path("o"))
+    options = named["options"]
+    assert (options.loss, options.smoothing, options.beta, options.full) == ("robust", 0.1, 0.3, True)
+    assert (options.patience, options.evaluations, options.rate) == (2, 5, 2e-5)
+    assert_resources(options)
+    line = "train dpo --data d --prior p --out o --liked 2 --disliked 3 --rank 4 --norms"
+    options = typed(line, dpo)[1]["options"]
+    assert (options.loss, options.liked, options.disliked, options.lora.rank) == ("", 2.0, 3.0, 4)
+    assert options.lora.norms
 
 
 def test_average(typed: Any) -> None:
@@ -132,6 +150,8 @@ def test_ablate(typed: Any) -> None:
         ("train sft --data d --out o --lora", "made from nothing, which an adapter cannot train"),
         ("train reward --data d --prior p --out o --method lorra", "method 'lorra' is not known; choose from lora"),
         ("train reward --data d --prior p --out o --dropout 1.5", "dropout is 1.5"),
+        ("train dpo --data d --prior p --out o --loss simpo", "loss 'simpo' is not known; choose from sigmoid"),
+        ("train dpo --data d --prior p --out o --smoothing 0.1", "smoothing is 0.1"),
         ("train policy --data d --prior p --out o", "a policy needs a reward, and one only"),
         (
             "train policy --data d --prior p --out o --reward r --reward-function m:f",
@@ -141,7 +161,21 @@ def test_ablate(typed: Any) -> None:
         ("train policy --data d --prior p --out o --reward-function math", "no reward function 'math'"),
         ("train policy --data d --prior p --out o --reward-function math:pi", "math:pi is no function"),
         ("train policy --data d --prior p --out o --reward r --ensemble median", "--ensemble 'median' is not known"),
-        ("train policy --data d --prior p --out o --reward r --kl k3", "--kl 'k3' is not known"),
+        (
+            "train policy --data d --prior p --out o --reward r --ensemble soft-minimum --beta 0",
+            "give one above 0 with",
+        ),
+        ("train policy --data d --prior p --out o --reward r --kl k2", "--kl 'k2' is not known"),
+        ("train policy --data d --prior p --out o --reward r --kl k3", "objective kl_rl has no KL by k3"),
+        ("train policy --data d --prior p --out o --reward r --updates 2", "objective kl_rl makes one update a batch"),
+        (
+            "train policy --data d --prior p --out o --reward r --objective grpo",
+            "grpo takes its baseline from the samples of a prompt, and group is 1",
+        ),
+        (
+            "train policy --data d --prior p --out o --reward r --objective grpo --group 2 --form ppo",
+            "form is 'ppo'; choose from grpo, dr_grpo, dapo, cispo",
+        ),
         ("train average a --data d --prior p --out o", "1 reward model has no average"),
         ("ablate --data d --out o --ranks a,b", "--ranks 'a,b' are no numbers"),
         ("ablate --data d --out o --ranks 0", "rank is 0"),

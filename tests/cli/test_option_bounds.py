@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "train sft": "train sft --data none",
     "train reward": "train reward --data none --prior none",
     "train policy": "train policy --data none --prior none --reward none",
+    "train dpo": "train dpo --data none --prior none",
     "train average": "train average none none --data none --prior none",
 }
 """A command line of every command that takes a number, whose options are good and whose inputs are not there."""
@@ -44,6 +45,9 @@ BESIDE: Mapping[str, str] = {
     "train sft --alpha": "--lora",
     "train sft --rank": "--lora",
     "train reward --members": "--folds 2",
+    **{f"train policy --{name}": "--objective grpo --group 2" for name in ("clip-low", "clip-high", "updates")},
+    "train policy --weight-cap": "--rollouts http://127.0.0.1:9/v1",
+    "train dpo --smoothing": "--loss robust",
 }
 """What an option is given with, where it means nothing alone."""
 WRONG: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +62,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "rate, not 0": ("0", "-1", "2", "nan"),
     "rate, neither 0 nor 1": ("0", "1", "-1", "2", "nan"),
     "half a rate": ("0", "0.5", "-1", "nan"),
+    "below a half": ("0.5", "-1", "nan"),
     "difference": ("2", "-2", "nan"),
     "difference, not 0": ("0", "2", "-2", "nan"),
     "seed": ("-1", "4294967296", "nan"),
@@ -66,17 +71,18 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 NAMES: Mapping[str, str] = {
     "count": """
         batch calls-per-pair draws group items judged limit local-batch max-concurrency max-new-tokens max-reply-tokens
-        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps votes
-        workers
+        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps
+        updates votes workers
     """,
     "number": """
-        evaluations folds max-steps micro-batch posterior:limit sample:limit train-policy:limit train-reward:limit
-        train-reward:patience train-sft:limit train-sft:patience warmup
+        evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit train-dpo:patience
+        train-policy:limit train-reward:limit train-reward:patience train-sft:limit train-sft:patience warmup
     """,
     "positive": """
-        alpha batch-poll epochs full-rate judgements-per-hour judge:patience learning-rate lease max-cost
-        plan:patience policy-rate sample:patience
-        posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs temperature timeout tpm
+        alpha batch-poll clip-high disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease
+        liked max-cost plan:patience policy-rate sample:patience
+        posterior:beta reward-epochs reward-rate rpm seconds-per-rl-step sft-epochs softness temperature timeout tpm
+        train-dpo:beta weight-cap
     """,
     "not negative": """
         beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-out
@@ -84,10 +90,11 @@ NAMES: Mapping[str, str] = {
     """,
     "finite": "missing-end-reward position-bias threshold upper",
     "rate": "rate",
-    "rate, not 0": "decided",
+    "rate, not 0": "clip-low decided",
     "rate, not 1": "dropout epsilon kl-weight",
     "rate, neither 0 nor 1": "acceptance level power",
     "half a rate": "half-width",
+    "below a half": "smoothing",
     "difference": "correlation difference fail-under",
     "difference, not 0": "detect",
     "port": "port",

@@ -60,6 +60,16 @@ def test_caution_only_lowers(scores: list[list[float]], caution: float) -> None:
     assert combined(scores[:1], EnsembleRule("mean-std", caution)) == pytest.approx(scores[0])
 
 
+def test_a_soft_minimum_has_the_softness_of_its_beta() -> None:
+    scores = [[1.0, 5.0], [3.0, 5.0]]
+    wanted = -0.5 * np.log((np.exp(-2.0) + np.exp(-6.0)) / 2)
+    assert combined(scores, EnsembleRule("soft-minimum").at(0.5)) == pytest.approx([wanted, 5.0])
+    assert combined(scores, EnsembleRule("soft-minimum", softness=0.5).at(9.0)) == pytest.approx([wanted, 5.0])
+    assert EnsembleRule("minimum").at(0.0) == EnsembleRule("minimum")
+    with pytest.raises(UserError, match="softness is None; give one above 0"):
+        EnsembleRule("soft-minimum").at(0.0)
+
+
 def test_members_share_one_backbone_and_score_as_they_do_alone(blank: Path, folders: list[Path]) -> None:
     backbone = open_backbone(blank)
     own = sum(parameter.numel() for parameter in backbone.causal.parameters())

@@ -168,7 +168,7 @@ def test_every_objective_raises_the_reward(prior: Path, asked: list[Row], tmp_pa
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"objective": "ppo"}, "objective 'ppo' is not known; choose from reinforce, kl_rl, forward_kl, js, tv"),
+        ({"objective": "ppo"}, "objective 'ppo' is not known; choose from reinforce, kl_rl, forward_kl, js, tv, grpo"),
         ({"objective": "js", "group": 1}, "js takes Z from the samples of a prompt, and group is 1"),
         ({"objective": "tv", "beta": 0.0}, "tv needs a target, and with beta 0.0 there is none"),
         ({"objective": "forward_kl", "kl": "loss"}, "objective forward_kl has no KL loss"),

@@ -14,7 +14,7 @@ from perl_eval.metrics.glossary import CURVES, curve_glossary
 from perl_eval.models.adapters import LoraShape
 from perl_eval.records import Measurement
 from perl_eval.storage import run_folder
-from perl_eval.training import policy, reward, sft
+from perl_eval.training import dpo, policy, reward, sft
 from perl_eval.training.resources import Resources, tracked
 
 SHAPE = LoraShape(2)
@@ -36,9 +36,16 @@ def folders(room: Path, prior: Path) -> dict[str, list[Path]]:
     aim = policy.PolicyOptions(steps=2, batch=6, max_new_tokens=6, max_tokens=40, lora=SHAPE)
     made = {"train sft": [sft.run(demonstrations, place / "sft", options=imitate)]}
     made["train reward"] = [reward.run(pairs, prior, place / "reward", options=score)]
+    rated = tiny_models.write_rows(
+        place / "rated", train=tiny_models.ratings(1, 20), validation=tiny_models.ratings(2, 8)
+    )
+    direct = dpo.DpoOptions(batch=10, max_tokens=40, lora=SHAPE)
+    made["train dpo"] = [
+        dpo.run(given, prior, place / f"dpo-{number}", options=direct) for number, given in enumerate((pairs, rated))
+    ]
     made["train policy"] = [
         policy.run(prompts, prior, made["train reward"][0], place / f"policy-{number}", options=options)
-        for number, options in enumerate((replace(aim, kl="loss"), replace(aim, group=2)))
+        for number, options in enumerate((replace(aim, kl="loss"), replace(aim, group=2, objective="grpo")))
     ]
     return made
 

@@ -15,7 +15,18 @@ import torch
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("trl")
-    from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
+    from trl import (
+        DPOConfig,
+        DPOTrainer,
+        KTOConfig,
+        KTOTrainer,
+        RewardConfig,
+        RewardTrainer,
+        RLOOConfig,
+        RLOOTrainer,
+        SFTConfig,
+        SFTTrainer,
+    )
 
 from perl_eval.models.backbone import open_backbone
 from perl_eval.models.generate import Rollout
@@ -23,6 +34,7 @@ from perl_eval.models.reward_model import REWARD
 from perl_eval.sources import rows
 from perl_eval.sources.rows import Row
 from perl_eval.training import reward, sft
+from perl_eval.training.direct_tuning import DirectTrainer, DpoOptions
 from perl_eval.training.objectives import leave_one_out
 from perl_eval.training.policy import PolicyOptions, PolicyTrainer
 from perl_eval.training.reinforce import cast
@@ -120,6 +132,90 @@ def test_reward_loss_and_gradient_are_trls(prior: Path, tmp_path: Path) -> None:
     assert head.weight.grad is not None
     assert torch.allclose(head.weight.grad, model.score.weight.grad, atol=1e-5)
     assert_equal(gradients(backbone.causal), body)
+
+
+def worn(backbone: Any) -> None:
+    """Move a policy off its prior, so that log-ratios are not 0."""
+    with torch.no_grad():
+        for parameter in backbone.causal.parameters():
+            parameter.mul_(0.97)
+
+
+DIRECT = {"precompute_ref_log_probs": False, "max_length": None}
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "robust", "hinge", "ipo"])
+def test_dpo_losses_and_gradients_are_trls(prior: Path, tmp_path: Path, loss: Any) -> None:
+    from datasets import Dataset
+
+    data = tiny_models.write_rows(tmp_path / "data", train=tiny_models.preferences(34, COUNT))
+    smoothing = 0.2 if loss == "robust" else 0.0
+    options = DpoOptions(loss, beta=0.3, batch=COUNT, max_tokens=64, full=True, smoothing=smoothing)
+    backbone = open_backbone(prior, frozen=False)
+    ours = DirectTrainer(backbone, {"train": rows.read(data, "train")}, options, loss=loss, seed=0)
+    worn(backbone)
+    figures = ours.learn(0)
+    model, reference = plain(prior), plain(prior).eval()
+    model.load_state_dict(backbone.causal.state_dict())
+    settings = DPOConfig(
+        str(tmp_path / "trl"),
+        per_device_train_batch_size=COUNT,
+        beta=0.3,
+        loss_type=[loss],
+        label_smoothing=smoothing,
+        **DIRECT,
+        **PLAIN,
+    )
+    texts = Dataset.from_list([{"prompt": "paint", "chosen": " red", "rejected": " blue"}])
+    theirs = DPOTrainer(model, reference, settings, train_dataset=texts, processing_class=backbone.tokenizer)
+    listed = []
+    for example in ours.examples:
+        chosen, rejected = example.sequences
+        start = chosen.trained.index(True)
+        assert chosen.ids[:start] == rejected.ids[:start]
+        ids = {"chosen_ids": list(chosen.ids[start:]), "rejected_ids": list(rejected.ids[start:])}
+        listed.append({"prompt_ids": list(chosen.ids[:start]), **ids})
+    wanted = theirs.compute_loss(model, theirs.data_collator(listed))
+    wanted.backward()
+    assert figures["loss"] == pytest.approx(float(wanted.detach()), abs=1e-6)
+    assert abs(figures["implicit reward, chosen"]) > 0.01
+    assert_equal(gradients(backbone.causal), gradients(model))
+
+
+def test_ktos_loss_and_gradient_are_trls(prior: Path, tmp_path: Path) -> None:
+    """The answers to other prompts are ours, and handed over."""
+    from datasets import Dataset
+
+    data = tiny_models.write_rows(tmp_path / "data", train=tiny_models.ratings(35, COUNT))
+    options = DpoOptions("kto", beta=0.3, batch=COUNT, max_tokens=64, full=True, liked=1.5, disliked=0.7)
+    backbone = open_backbone(prior, frozen=False)
+    ours = DirectTrainer(backbone, {"train": rows.read(data, "train")}, options, loss="kto", seed=0)
+    worn(backbone)
+    figures = ours.learn(0)
+    model, reference = plain(prior), plain(prior).eval()
+    model.load_state_dict(backbone.causal.state_dict())
+    settings = KTOConfig(
+        str(tmp_path / "trl"),
+        per_device_train_batch_size=COUNT,
+        beta=0.3,
+        desirable_weight=1.5,
+        undesirable_weight=0.7,
+        **DIRECT,
+        **PLAIN,
+    )
+    texts = Dataset.from_list([{"prompt": "paint", "completion": " red", "label": True}] * 2)
+    theirs = KTOTrainer(model, reference, settings, train_dataset=texts, processing_class=backbone.tokenizer)
+    listed = []
+    for example in ours.examples:
+        own, other = example.sequences
+        start = own.trained.index(True)
+        ids = {"completion_ids": list(own.ids[start:]), "KL_completion_ids": list(other.ids[start:])}
+        listed.append({"prompt_ids": list(own.ids[:start]), **ids, "label": bool(example.label)})
+    wanted = theirs.compute_loss(model, theirs.data_collator(listed))
+    wanted.backward()
+    assert figures["loss"] == pytest.approx(float(wanted.detach()), abs=1e-6)
+    assert abs(figures["implicit reward, chosen"]) > 0.01
+    assert_equal(gradients(backbone.causal), gradients(model))
 
 
 def counted(ids: Sequence[int], end: int) -> float:
