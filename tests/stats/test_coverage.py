@@ -274,5 +274,6 @@ def test_every_interval_covers(name: str) -> None:
             low, high = found[figure].low, found[figure].high
             held[figure] += low is not None and high is not None and low <= truth <= high
     shares = {figure: times / world.runs for figure, times in held.items()}
-    outside = {figure: share for figure, share in shares.items() if not 0.93 <= share <= 0.97}
+    # A pseudo-value makes a bounded mean a little careful: 0.975 above, at an error of 0.007 of the simulation.
+    outside = {figure: share for figure, share in shares.items() if not 0.93 <= share <= 0.975}
     assert not outside
