@@ -85,7 +85,8 @@ NAMES: Mapping[str, str] = {
         train-dpo:beta weight-cap
     """,
     "not negative": """
-        beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-out
+        beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-item
+        price-label price-out
         sample:temperature tie-margin usd-per-hour usd-per-judgement weight-decay
     """,
     "finite": "missing-end-reward position-bias threshold upper",
