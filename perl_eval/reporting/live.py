@@ -91,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        address = self.server.server_address
-        names = {f"{name}:{address[1]}" for name in (_HOST, "localhost")}
+        port = self.connection.getsockname()[1]
+        names = {f"{name}:{port}" for name in (_HOST, "localhost")}
         if self.headers.get("Host") not in names:
             self._send(421, b"ask for this page by its own address\n", "text/plain")
             return

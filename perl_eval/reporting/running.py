@@ -65,7 +65,7 @@ class Watched:
                 "said": [f"{visible(name)}: {value}" for name, value in _plain(card.notes)],
             }
         plan = _plan(folder)
-        made = {
+        made: dict[str, Any] = {
             **label,
             "state": "running" if _is_held(folder) else "stopped",
             "verb": visible(str(plan["verb"])),

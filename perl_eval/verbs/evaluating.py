@@ -385,6 +385,6 @@ def report(
         out = keeper.path / f"report.{format}"
     if what == "estimates":
         return Written(run(homes, Path(out), title=title, format=format), keeper)
-    if format in ("html", "tex"):
+    if format == "html" or format == "tex":  # noqa: PLR1714  # mypy narrows this form only
         raise UserError(f"{what} are no page", "give format csv, json or md")
     return Written(write_rows_out(homes, Path(out), what=what, format=format), keeper)
