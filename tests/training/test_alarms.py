@@ -132,10 +132,11 @@ def test_a_run_stops_at_its_alarm_and_keeps_its_best_weights(
 
 
 def test_a_run_without_an_alarm_keeps_its_last_weights(prior: Path, data: Path, tmp_path: Path) -> None:
-    made = watched(prior, data, replace(OPTIONS, steps=4))
+    options = replace(OPTIONS, steps=4, alarms=AlarmOptions())
+    made = watched(prior, data, options)
     fit = made.train(tmp_path)
     assert (fit.steps, fit.best_step) == (4, 3)
-    loose = watched(prior, data, replace(OPTIONS, steps=4, stop_on_alarm=False))
+    loose = watched(prior, data, replace(options, stop_on_alarm=False))
     loose.train(tmp_path / "loose")
     for one, two in zip(made.parts()[POLICY].values(), loose.parts()[POLICY].values(), strict=True):
         assert torch.equal(one, two)

@@ -93,7 +93,7 @@ def trls_loss(piece: dict[str, torch.Tensor], how: Clipping, *, beta: float, lon
         importance_sampling_level=how.ratio,
         beta=beta,
         loss_type=how.form,
-        epsilon_low=how.clip,
+        epsilon_low=how.clip_low,
         epsilon_high=high,
         use_vllm=weighed,
         vllm_importance_sampling_correction=weighed,

@@ -241,7 +241,7 @@ def test_a_loss_that_does_not_read_the_rows_is_refused(prior: Path, pairs: Path,
         dpo.run(pairs, prior, tmp_path / "a", options=replace(OPTIONS, loss="kto"))
     with pytest.raises(UserError, match="loss ipo does not read ratings"):
         dpo.run(ratings, prior, tmp_path / "b", options=replace(OPTIONS, loss="ipo"))
-    with pytest.raises(UserError, match="no answer within 1 tokens; raise max_tokens"):
+    with pytest.raises(UserError, match="max_tokens is 1"):
         dpo.run(pairs, prior, tmp_path / "c", options=replace(OPTIONS, max_tokens=1))
 
 
@@ -256,7 +256,7 @@ def test_options_that_cannot_be() -> None:
 
 def test_a_dpo_policy_is_a_point_of_the_posterior(room: Path, prior: Path, pairs: Path) -> None:
     """It is more rewarded than the prior, and its KLs to prior and target, and from the target, are there."""
-    tuned = dpo.run(pairs, prior, room / "gentle", options=replace(OPTIONS, learning_rate=3e-3, beta=1.0))
+    tuned = dpo.run(pairs, prior, room / "gentle", options=replace(OPTIONS, learning_rate=1e-3, beta=1.0))
     options = reward.RewardOptions(epochs=3, batch=16, learning_rate=1e-2, max_tokens=40, max_new_tokens=8)
     rewarded = reward.run(pairs, prior, room / "dpo-reward", options=options)
     asked = PosteriorOptions(1.0, limit=12, draws=32, pool=64, samplers=("best-of-n",), max_new_tokens=8, max_tokens=40)
@@ -265,7 +265,7 @@ def test_a_dpo_policy_is_a_point_of_the_posterior(room: Path, prior: Path, pairs
         (one.about.policy, one.name): float("nan") if one.value is None else one.value
         for one in run_folder.read(out, Estimate)
     }
-    assert found["gentle", "reward"] > found["prior", "reward"] + 0.2
+    assert found["gentle", "reward"] > found["prior", "reward"] + 0.1
     assert 0.05 < found["gentle", "KL(method || prior)"] < 5
     assert found["gentle", "KL(method || target)"] > 0
     assert found["gentle", "KL(target || method)"] > 0

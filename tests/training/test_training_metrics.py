@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import tiny_models
+from fake_rollouts import RolloutServer, serving
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import CURVES, curve_glossary
@@ -16,6 +17,7 @@ from perl_eval.records import Measurement
 from perl_eval.storage import run_folder
 from perl_eval.training import dpo, policy, reward, sft
 from perl_eval.training.resources import Resources, tracked
+from perl_eval.training.server_rollouts import ServerRollouts
 
 SHAPE = LoraShape(2)
 
@@ -43,10 +45,17 @@ def folders(room: Path, prior: Path) -> dict[str, list[Path]]:
     made["train dpo"] = [
         dpo.run(given, prior, place / f"dpo-{number}", options=direct) for number, given in enumerate((pairs, rated))
     ]
-    made["train policy"] = [
-        policy.run(prompts, prior, made["train reward"][0], place / f"policy-{number}", options=options)
-        for number, options in enumerate((replace(aim, kl="loss"), replace(aim, group=2, objective="grpo")))
-    ]
+    judge = made["train reward"][0]
+    with serving(RolloutServer(prior)) as server:
+        arms = (
+            replace(aim, kl="loss", watch=(judge,)),
+            replace(aim, group=2, objective="grpo", kl="k3"),
+            replace(aim, group=2, rollouts=ServerRollouts(server.url)),
+        )
+        made["train policy"] = [
+            policy.run(prompts, prior, judge, place / f"policy-{number}", options=options)
+            for number, options in enumerate(arms)
+        ]
     return made
 
 

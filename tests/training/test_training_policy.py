@@ -230,6 +230,7 @@ def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, 
         "effective samples",
         *("gradient norm", "clipped share"),  # of grpo
         "weight for the engine",  # of samples by a server
+        *("watched reward", "watched reward, standard error"),
     }
     rewards = [point.value for point in curve if point.metric == "reward"]
     assert np.mean(rewards[-5:]) > np.mean(rewards[:3]) + 0.3
