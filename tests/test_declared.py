@@ -20,6 +20,8 @@ INSTALLED = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 UNIMPORTED = {"s3fs", "gcsfs", "tensorboard", "isal", "google-crc32c", "gguf"}
 """Found by name at run time, by fsspec, accelerate, transformers or our own import_module."""
+OPTIONAL = {"inspect_ai"}
+"""Used where somebody has it; without it our own reader reads the same files."""
 
 
 def normal(name: str) -> str:
@@ -46,7 +48,7 @@ def imported(path: Path) -> Iterator[str]:
         else:
             continue
         for module in {name.partition(".")[0] for name in modules} - sys.stdlib_module_names:
-            if module not in ("perl_eval", "datasets_builders", "prompts"):
+            if module not in ("perl_eval", "datasets_builders", "prompts", *OPTIONAL):
                 yield normal(INSTALLED.get(module, [module])[0])
 
 

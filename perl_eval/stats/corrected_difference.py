@@ -14,7 +14,7 @@ from perl_eval.stats.correction import PSEUDO
 __all__ = [
     "CorrectedDifference",
     "Differences",
-    "Split",
+    "LabelPlan",
     "benjamini_hochberg",
     "cheapest_split",
     "corrected_difference",
@@ -378,7 +378,7 @@ def labels_to_decide(
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class LabelPlan:
     """How many items to judge and how many of them to label, in all, and what that costs."""
 
     labels: int
@@ -388,7 +388,7 @@ class Split:
 
 def cheapest_split(
     found: CorrectedDifference, items: int, *, level: float, power: float, prices: tuple[float, float]
-) -> Split | None:
+) -> LabelPlan | None:
     """Return the cheapest numbers of labels and of judged items that would tell the difference from 0.
 
     The variance is ``L / n + R / N`` of n labels and N items, as it is now; the cheapest n and N for a wanted one have
@@ -415,7 +415,7 @@ def cheapest_split(
     ratio = min(1.0, float(np.sqrt(of_labels * item / (of_items * label))) if of_items > 0 else 1.0)
     number = max(1, int(np.ceil((of_labels / ratio + of_items) / wanted)))
     labels = max(1, int(np.ceil(ratio * number)))
-    return Split(labels, number, labels * label + number * item)
+    return LabelPlan(labels, number, labels * label + number * item)
 
 
 def holm(values: FloatArray) -> FloatArray:
