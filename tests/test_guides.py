@@ -15,6 +15,9 @@ from guide_files import MAKERS, mostly_right
 
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 SAID = {
+    "judge-drift": ("flips beyond the judge's own", "no longer judges as it did"),
+    "leak-check": ("leaks.csv", "data/shp"),
+    "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),
     "replace-annotators": ("human-judge Gwet AC1", "alt-test winning rate"),
 }
@@ -22,7 +25,7 @@ SAID = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", [page for page in GUIDES if page.stem in MAKERS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.stem)
 def test_every_command_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
     MAKERS[guide.stem](tmp_path)
     python = shlex.quote(sys.executable)
@@ -37,6 +40,6 @@ def test_every_command_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
             )
             assert done.returncode == 0, f"{block}\n{done.stderr}"
-            said += done.stdout
+            said += done.stdout + done.stderr
     for words in SAID.get(guide.stem, ()):
         assert words in said

@@ -10,7 +10,7 @@ import typer
 
 from perl_eval.checks import named
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import MaxTokens, NewTokens, Out, Seed, one_of, require_torch
+from perl_eval.cli.shared_options import HELD_OUT, MaxTokens, NewTokens, Out, Seed, one_of, require_torch, rows_given
 from perl_eval.cli.training_options import (
     Checkpointing,
     Device,
@@ -28,7 +28,10 @@ Number = TypeVar("Number", int, float)
 
 
 def ablate(
-    data: Annotated[Path, typer.Option(help="Folder with demonstrations, preferences or ratings, and prompts.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder with demonstrations, preferences or ratings, prompts; or preferences alone."),
+    ],
     out: Out,
     sizes: Annotated[
         str, typer.Option(help="tiny, small, medium, or models (folders, ORG/NAME of the hub), with commas.")
@@ -109,6 +112,8 @@ def ablate(
         reward=rewarded,
         policy=reinforced,
     )
+    if not (data / "prompts").is_dir():
+        data = rows_given(data, out, make=HELD_OUT)
     known = (lambda row, text: coffee.true_reward(row.prompt, text)) if truth else None
     folder = verb.run(data, out, options=options, truth=known, seed=seed)
     show(folder)

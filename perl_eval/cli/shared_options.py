@@ -123,6 +123,10 @@ def how_read(
     return HowRead(format, columns, requests, means=meant)
 
 
+HELD_OUT = ("validation", "test")
+"""Splits that are made of the rows for training where they are missing."""
+
+
 def rows_given(
     data: Path, out: Path, column: Sequence[str] | None = None, *, make: Sequence[str] = (), whole: str = ""
 ) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import (
+    HELD_OUT,
     ChatTemplate,
     Data,
     Ensemble,
@@ -56,7 +57,6 @@ from perl_eval.cli.training_options import (
 from perl_eval.cli.training_options import find_rate as finding
 from perl_eval.errors import UserError
 
-_HELD_OUT = ("validation", "test")
 _GRPO = "With --objective grpo"
 
 
@@ -197,7 +197,7 @@ def train_reward(
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
-    data = rows_given(data, out, column, make=() if folds else _HELD_OUT)
+    data = rows_given(data, out, column, make=() if folds else HELD_OUT)
     if find_rate:
         finding(data, prior, out, options, seed=seed)
         return
@@ -437,7 +437,7 @@ def train_dpo(
         updating=updating_of(optimizer, clip, decay_all, save_every),
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
-    data = rows_given(data, out, column, make=_HELD_OUT)
+    data = rows_given(data, out, column, make=HELD_OUT)
     folder = dpo.run(data, prior, out, options=options, seed=seed)
     if (folder / "estimates.parquet").is_file():  # there were held-out rows
         show(folder)
@@ -462,7 +462,7 @@ def average_rewards(
     options = weight_average.AverageOptions(
         max_new_tokens=max_new_tokens, placement=resources_of(device, dtype, False, 0, "").placement
     )
-    data = rows_given(data, out, column, make=_HELD_OUT)
+    data = rows_given(data, out, column, make=HELD_OUT)
     folder = weight_average.run(rewards, data, prior, out, options=options, seed=seed)
     show(folder)
     done(folder)

@@ -41,7 +41,8 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
 
     Args:
         anchors: The output folder of `run`, or the anchors in it.
-        now: Judgements of the same units by the same judge with the same prompt, made now.
+        now: Judgements of the same units with the same prompt, made now by the same judge; or by one of another name, as
+            after an upgrade, where the audit was of one judge only.
         out: Output folder.
         options: Only the level counts.
 
@@ -68,13 +69,16 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
         if progress.done:
             return progress.folder
         found: list[Estimate] = []
-        fresh = _said(later)
+        fresh, successor = _said(later), _successor(then, later)
+        if successor:
+            fresh = {(then[0].judge, *key[1:]): told for key, told in fresh.items()}
         for judge in sorted({record.judge for record in then}):
             asked = [record for record in then if record.judge == judge]
             own = [record for record in asked if _key(record) in fresh]
             if own:
                 figures = _figures(own, len(asked) - len(own), fresh, audited, how)
-                found += about(figures, About(judge=judge), simulated=any(record.simulated for record in own))
+                called = f"{judge}, now {successor}" if successor else judge
+                found += about(figures, About(judge=called), simulated=any(record.simulated for record in own))
         if not found:
             raise UserError(
                 f"{now} holds no judgement of an anchor",
@@ -82,6 +86,12 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
             )
         progress.write(found, Estimate)
     return progress.folder
+
+
+def _successor(then: Sequence[Judgement], later: Sequence[Judgement]) -> str:
+    """Return the name of the one judge that judged now in place of the one that was audited; "" if there is none."""
+    before, after = {record.judge for record in then}, {record.judge for record in later}
+    return min(after) if len(before) == len(after) == 1 and before != after else ""
 
 
 _Key = tuple[str, str, str]

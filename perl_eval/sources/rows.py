@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from perl_eval.sources.containers import opened
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["EQUAL_PROMPTS", "Row", "asked", "columns", "limited", "read", "rows", "splits"]
+__all__ = ["EQUAL_PROMPTS", "Row", "asked", "columns", "demonstrations", "limited", "read", "rows", "splits"]
 
 EQUAL_PROMPTS = "rows with the prompt of another"
 """What a run card calls rows that are not answered apart, for an earlier one asks the same."""
@@ -86,6 +86,19 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
         have = ", ".join(splits(folder)) or "none"
         raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
     return [row for path in files for row in _rows(path, need)]
+
+
+def demonstrations(folder: Path, split: str) -> list[Row]:
+    """Read the answers of one split that are worth imitating: its completions, or the chosen answers of preferences.
+
+    Raises:
+        UserError: No such folder or split.
+        DataError: The files do not match their run card, or a row lacks what is needed.
+    """
+    if {"chosen", "completion"} & columns(folder, split) != {"chosen"}:
+        return read(folder, split, need=("completion",))
+    chosen = read(folder, split, need=("chosen",))
+    return [replace(row, completion=row.chosen, chosen=None, rejected=None) for row in chosen]
 
 
 def rows(

@@ -33,7 +33,8 @@ def run(
     """Train every cell and write one table.
 
     Args:
-        data: A folder with the configs ``demonstrations``, ``preferences`` (or ``ratings``) and ``prompts``.
+        data: A folder with the configs ``demonstrations``, ``preferences`` (or ``ratings``) and ``prompts``; or one of
+            splits of Preference rows, whose chosen answers and prompts are taken for the others.
         out: The run folder; cells lie under ``cells``, the table in ``estimates.parquet``: of each size and arm reward
             accuracy, learned reward and KL of the policy, what the policy is truly worth, bytes, seconds, shares, and
             the differences to full tuning and to the SFT model, seed by seed. With ``betas`` also

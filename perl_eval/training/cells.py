@@ -110,10 +110,14 @@ class Cells:
     def __init__(self, data: Path, place: Path, options: AblateOptions, seed: int) -> None:
         self.data, self.place, self.options = data, place, options
         self.seeds = range(seed, seed + options.seeds)
-        self.rated = "preferences" if (data / "preferences").is_dir() else "ratings"
+        self.rated = self.part("preferences" if (data / "preferences").is_dir() else "ratings")
         self.chosen: dict[tuple[Stage, str], float] = {}
         self.trials: dict[str, float] = {}
         self.prior = self._prior(place.name, seed)
+
+    def part(self, config: str) -> Path:
+        """Return the folder of a config; rows that come without configs serve as each of them."""
+        return self.data / config if (self.data / config).is_dir() else self.data
 
     def _prior(self, name: str, seed: int) -> Path:
         given = next(size for size in self.options.sizes if Path(size).name == name)
@@ -121,7 +125,7 @@ class Cells:
         if (path / "config.json").is_file() or is_gguf(path):
             return path
         chosen = replace(self.options.sft, model=f"scratch:{given}")
-        return sft.run(self.data / "demonstrations", self.place / "sft", options=chosen, seed=seed)
+        return sft.run(self.part("demonstrations"), self.place / "sft", options=chosen, seed=seed)
 
     def fixed(self, seed: int) -> Path:
         """Return the reward model that the policies of a seed are trained on and scored by."""
@@ -131,16 +135,14 @@ class Cells:
     def reward(self, arm: str, seed: int) -> Path:
         """Return the reward model of one cell, trained if it is not."""
         chosen = self._shaped(self.options.reward, arm, self.rate("reward", arm))
-        return reward.run(
-            self.data / self.rated, self.prior, self.place / f"reward-{arm}-{seed}", options=chosen, seed=seed
-        )
+        return reward.run(self.rated, self.prior, self.place / f"reward-{arm}-{seed}", options=chosen, seed=seed)
 
     def policy(self, arm: str, seed: int, beta: float | None = None) -> Path:
         """Return the policy of one cell, trained if it is not."""
         name = f"policy-{arm}-{seed}" if beta is None else f"policy-{arm}-beta-{beta:g}-{seed}"
         chosen = _at(self._shaped(self.options.policy, arm, self.rate("policy", arm)), beta)
         return policy.run(
-            self.data / "prompts", self.prior, self.fixed(seed), self.place / name, options=chosen, seed=seed
+            self.part("prompts"), self.prior, self.fixed(seed), self.place / name, options=chosen, seed=seed
         )
 
     def rate(self, stage: Stage, arm: str) -> float:
@@ -160,10 +162,10 @@ class Cells:
         try:
             if stage == "reward":
                 options = self._shaped(self.options.reward, arm, rate)
-                return _validated(reward.run(self.data / self.rated, self.prior, place, options=options, seed=seed))
+                return _validated(reward.run(self.rated, self.prior, place, options=options, seed=seed))
             how = _at(self._shaped(self.options.policy, arm, rate), self.options.strengths[0])
             fixed = self.fixed(self.seeds[0])
-            return _reached(policy.run(self.data / "prompts", self.prior, fixed, place, options=how, seed=seed))
+            return _reached(policy.run(self.part("prompts"), self.prior, fixed, place, options=how, seed=seed))
         except Diverged:
             return -math.inf
 
@@ -198,7 +200,7 @@ class Cells:
     def _answers(self, model: Path, truth: Truth | None, seed: int) -> dict[str, float]:
         """Return what a model's answers to held-out prompts are worth, to the reward model and in truth, and its KL."""
         options = self.options
-        found = rows.read(self.data / "prompts", "test")[: options.prompts]
+        found = rows.read(self.part("prompts"), "test")[: options.prompts]
         prior = open_backbone(self.prior, options.policy.resources.placement)
         backbone, adapter = prior, None
         if is_adapter(model):

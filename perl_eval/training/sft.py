@@ -152,7 +152,7 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
     """Train on the demonstrations' ``train`` split, completion tokens only; keep the best on ``validation``.
 
     Args:
-        data: A folder of Demonstration rows, as ``build`` writes it.
+        data: A folder of Demonstration rows, as ``build`` writes it; of Preference rows the chosen answers are learned.
         out: The run folder; it becomes a model folder that plain transformers loads.
         options: Model, epochs, batch and rates.
         seed: Seeds weights and order.
@@ -177,10 +177,8 @@ def run(data: Path, out: Path, *, options: SftOptions, seed: int = 0) -> Path:
     with processes.start(out, **plan) as going:
         if going.done:
             return going.folder
-        found = rows.limited(rows.read(data, "train", need=("completion",)), options.limit)
-        held_out = []
-        if "validation" in rows.splits(data):
-            held_out = rows.read(data, "validation", need=("completion",))
+        found = rows.limited(rows.demonstrations(data, "train"), options.limit)
+        held_out = rows.demonstrations(data, "validation") if "validation" in rows.splits(data) else []
         with Meter(options.resources.placement.resolve()) as meter:
             backbone = _backbone(options, found, going.folder, seed)
             trainer = SftTrainer(backbone, found, held_out, options, seed=seed, processes=processes)

@@ -159,6 +159,21 @@ def test_a_judge_known_to_waver_is_given_more_room(tmp_path: Path) -> None:
     assert drifted(tmp_path, 15)["drift alarm"].value == 0.0
 
 
+def test_a_judge_of_another_name_is_held_against_the_anchors(tmp_path: Path) -> None:
+    audited(tmp_path)
+    upgraded = [replace(record, judge="newer") for record in JUDGED]
+    parquet.write(tmp_path / "newer.parquet", upgraded, Judgement)
+    found = run_folder.read(drift(tmp_path / "passport", tmp_path / "newer.parquet", tmp_path / "drift"), Estimate)
+    (rate,) = [one for one in found if one.name == "flip rate"]
+    assert rate.value == 0.0
+    assert rate.about.judge == f"{JUDGED[0].judge}, now newer"
+    two = [*upgraded, *JUDGED[:1]]
+    two = [replace(record, judge="third") if record is JUDGED[0] else record for record in two]
+    parquet.write(tmp_path / "two.parquet", two, Judgement)
+    with pytest.raises(UserError, match="no judgement of an anchor"):
+        drift(tmp_path / "passport", tmp_path / "two.parquet", tmp_path / "drift of two")
+
+
 def test_strangers_are_refused(tmp_path: Path) -> None:
     audited(tmp_path)
     parquet.write(tmp_path / "other.parquet", [judgement(999, "win")], Judgement)
