@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from perl_eval.checks import named
+from perl_eval.checks import at_least_one, named
 from perl_eval.cli.console import done, show
 from perl_eval.cli.shared_options import HELD_OUT, MaxTokens, NewTokens, Out, Seed, one_of, require_torch, rows_given
 from perl_eval.cli.training_options import (
@@ -79,6 +79,7 @@ def ablate(
 
     resources = resources_of(device, dtype, checkpointing, micro_batch, "")
     shape = shape_of(8, targets, norms=norms)
+    at_least_one({"max_tokens": max_tokens}, "max_tokens")
     lengths: Any = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
     with named(epochs="sft_epochs", batch="sft_batch"):
         imitation = sft.SftOptions(epochs=sft_epochs, batch=sft_batch, max_tokens=max_tokens, resources=resources)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from perl_eval.checks import between
 from perl_eval.cli.console import done
 from perl_eval.cli.shared_options import one_of
 from perl_eval.errors import UserError
@@ -31,6 +32,7 @@ def report(
     """Run folders to one self-contained page, or to a table of what they hold; or follow them as they are written."""
     from perl_eval import reporting as verb
 
+    between(0, 65535, {"port": port}, "port", ends="[]")
     if serve:
         given = [name for name, value in (("--out", out), ("--figures", figures)) if value is not None]
         if given or form != "html" or what != "estimates":

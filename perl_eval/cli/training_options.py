@@ -53,7 +53,7 @@ def tokens_of(max_tokens: str) -> int:
     if max_tokens == "auto":
         return 0
     if not max_tokens.isdecimal() or not int(max_tokens):
-        raise UserError(f"--max-tokens {max_tokens!r} is no number of tokens", "give one above 0, or auto")
+        raise UserError(f"--max-tokens is {max_tokens}", "give a number above 0, or auto")
     return int(max_tokens)
 
 

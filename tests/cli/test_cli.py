@@ -225,7 +225,7 @@ def test_a_prompt_needs_room(line: str, fails: Callable[[str], str], at: Path) -
         ("judge s/broken.parquet s/b --out out --prompt dialogue --judge scripted:world", "row 3, field 'finish'"),
         ("judge s/changed s/b --out out --prompt dialogue --judge scripted:world", "does not match the sha256"),
         ("train sft --data s/data --out out", "it has the configs demonstrations, preferences, prompts"),
-        ("train sft --data s/data/preferences --out out", "field 'completion': no such column"),
+        ("train sft --data s/data/prompts --out out", "field 'completion': no such column"),
         ("sample --model s/weightless --data s/data/prompts --split nosuch --out out", "has no split 'nosuch'"),
         ("recorded --data s/data/demonstrations --split train --out out", "field 'label': no such column"),
         # No place for the output.

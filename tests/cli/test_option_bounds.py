@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "plan none",
     "annotate": "annotate none --question Good?",
     "posterior": "posterior --data none --prior none --reward none --beta 1",
+    "report": "report none",
     "demo": "demo",
     "train sft": "train sft --data none",
     "train reward": "train reward --data none --prior none",
@@ -37,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """A command line of every command that takes a number, whose options are good and whose inputs are not there."""
 BESIDE: Mapping[str, str] = {
+    "report --port": "--serve",
     "sample --max-concurrency": "--server http://127.0.0.1:9/v1",
     "sample --patience": "--server http://127.0.0.1:9/v1",
     "judge --batch-poll": "--batch",
@@ -75,7 +77,7 @@ NAMES: Mapping[str, str] = {
         updates votes workers
     """,
     "number": """
-        evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit train-dpo:patience
+        evaluate-every evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit train-dpo:patience
         train-policy:limit train-reward:limit train-reward:patience train-sft:limit train-sft:patience warmup
     """,
     "positive": """
@@ -85,9 +87,9 @@ NAMES: Mapping[str, str] = {
         train-dpo:beta weight-cap
     """,
     "not negative": """
-        beta caution gpus agree:temperature audit:temperature judge:temperature noise price price-in price-item
+        beta caution clip gpus agree:temperature audit:temperature judge:temperature noise price price-in price-item
         price-label price-out
-        sample:temperature tie-margin usd-per-hour usd-per-judgement weight-decay
+        sample:temperature save-every tie-margin usd-per-hour usd-per-judgement weight-decay
     """,
     "finite": "missing-end-reward position-bias threshold upper",
     "rate": "rate",

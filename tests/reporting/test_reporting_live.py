@@ -155,9 +155,17 @@ def test_training_shows_its_curve_and_what_is_wrong(tmp_path: Path) -> None:
     assert (torn["verb"], torn["state"]) == ("?", "stopped")
 
 
+HEARS_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background inherit to ignore it
+from perl_eval.cli import main
+main()
+"""
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "perl_eval.cli", "report", str(folder), "--serve"]
+    command = [sys.executable, "-c", HEARS_CTRL_C, "report", str(folder), "--serve"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert child.stderr is not None
