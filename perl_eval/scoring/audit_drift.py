@@ -41,8 +41,8 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
 
     Args:
         anchors: The output folder of `run`, or the anchors in it.
-        now: Judgements of the same units with the same prompt, made now by the same judge; or by one of another name, as
-            after an upgrade, where the audit was of one judge only.
+        now: Judgements of the same units with the same prompt, made now by the same judge; or, where the audit was of
+            one judge only, by one of another name, as after an upgrade.
         out: Output folder.
         options: Only the level counts.
 
