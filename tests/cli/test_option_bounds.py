@@ -78,7 +78,8 @@ NAMES: Mapping[str, str] = {
     """,
     "number": """
         evaluate-every evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit
-        train-dpo:patience train-policy:limit train-reward:limit train-reward:patience train-sft:limit train-sft:patience warmup
+        train-dpo:patience train-policy:limit train-reward:limit train-reward:patience train-sft:limit
+        train-sft:patience warmup
     """,
     "positive": """
         alpha batch-poll clip-high disliked epochs full-rate judgements-per-hour judge:patience learning-rate lease
