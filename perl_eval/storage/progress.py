@@ -47,7 +47,7 @@ def tell(line: str) -> None:
     from rich.console import Console
 
     if line:
-        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, force_jupyter=False).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def track(
@@ -106,7 +106,7 @@ def track(
         Left(),
         Note(Column(no_wrap=True)),
     )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns, console=Console(stderr=True, force_jupyter=False))
     task = progress.add_task(description, total=total)
     if progress.console.is_terminal:  # elsewhere, what fails before its first item leaves its error and no bar
         progress.start()
