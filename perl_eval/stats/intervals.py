@@ -190,11 +190,12 @@ def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> 
     """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
 
     It is the clustered variance of the mean over that of independent items, d, drawn towards the size of a cluster, m:
-    ``(j d + w m) / (j + w)``, with j the clusters that hold the rarer outcome and ``w = min(1, (5 / j)^2)``: as if one
-    more such cluster had been seen whose items are all alike, which of few says much and of many hardly anything.
+    ``(j d + w m) / (j + w)``, with ``w = min(1, (5 / j)^2)`` and j the clusters that hold a hit or those that hold a
+    miss, whichever are fewer: as if one more such cluster had been seen whose items are all alike, which of few says
+    much and of many hardly anything.
     """
-    n, p, size = len(data), float(data.mean()), len(data) / found.effective
-    rarer = len(np.unique(clusters[data < 1 if p >= 0.5 else data > 0]))
+    n, size = len(data), len(data) / found.effective
+    rarer = min(len(np.unique(clusters[data < 1])), len(np.unique(clusters[data > 0])))
     spread = float(data.var(ddof=1))
     if not rarer or not spread:
         return size
