@@ -29,6 +29,12 @@ PRELOADED = ("numpy", "scipy.stats", "pyarrow.parquet", "matplotlib.figure", "ji
 """What the tests import beside the package; imported once, and every change is tried in a fork."""
 JURY = ("tests/judging/test_jury_votes.py",)
 JOIN = ("tests/metrics/test_label_join.py",)
+EXPORTED = ("tests/exporting/test_exported.py",)
+ROUND_TRIPS = ("tests/exporting/test_round_trips.py",)
+SLICES = ("tests/metrics/test_agreement_slices.py",)
+SOFT = ("tests/metrics/test_soft_agreement.py",)
+TWO_RUNS = ("tests/scoring/test_two_runs.py",)
+ESTIMATES = ("tests/scoring/test_score.py",)
 LABELLING = ("tests/labelling/test_labelling_app.py", "tests/labelling/test_labelling_labels.py")
 
 
@@ -176,7 +182,12 @@ READERS = (
     Change("scoring/outcome_table.py", '"yes_no" if single', '"pairwise" if single'),
     Change("sources/label_rows.py", "mirror(meaning) if", "meaning if"),
     Change("metrics/label_join.py", "mirror(label.label) if turned", "label.label if turned", JOIN),
-    Change("labelling/units.py", "is_undecided(judgement.outcome)", 'judgement.outcome == "split"'),
+    Change(
+        "labelling/units.py",
+        "UNDECIDED if is_undecided(judgement.outcome)",
+        'UNDECIDED if judgement.outcome == "split"',
+    ),
+    Change("labelling/units.py", "SPREAD[is_undecided(judgement.outcome)]", 'SPREAD[judgement.outcome == "split"]'),
     Change("labelling/app.py", 'return of_verdict(choice, "ab" if', 'return of_verdict(choice, "ba" if', LABELLING),
     Change("labelling/app.py", '"ab" if turn.a_first else "ba"', '"ab"'),
     Change("labelling/export.py", "if is_decided(one.label)", "if one.label", LABELLING),
@@ -195,6 +206,20 @@ READERS = (
     Change("results.py", "word(one.outcome)", "one.outcome"),
     Change("judges/parsing/verdicts.py", "worth(of_verdict(verdict)) * part", 'part * (verdict != "second")'),
     Change("judges/readers.py", 'first + worth("tie") * tie', "first"),
+    Change("exporting/trl_rows.py", "meaning(one.outcome).undecided", 'one.outcome == "split"', EXPORTED),
+    Change("exporting/verdicts_out.py", "as_label(one.outcome) != one.outcome", 'one.outcome == "split"', ROUND_TRIPS),
+    Change("exporting/verdicts_out.py", "HALF.of(one.outcome)", "float(one.outcome == 'win')", ROUND_TRIPS),
+    Change("metrics/agreement_slices.py", "import as_label", "import word as as_label", SLICES),
+    Change("metrics/judgement_estimates.py", "mirror(record.outcome)", "record.outcome", ESTIMATES),
+    Change("metrics/soft_agreement.py", "sum(map(worth, said))", "sum(map({'win'}.__contains__, said))", SOFT),
+    Change(
+        "metrics/soft_agreement.py",
+        "as_label(one.record.outcome)",
+        "{'loss': 'loss'}.get(one.record.outcome, 'win')",
+        SOFT,
+    ),
+    Change("scoring/two_runs.py", "mirror(later[one.b, one.a])", "later[one.b, one.a]", TWO_RUNS),
+    Change("scoring/two_runs.py", "for one in now if is_vote(one.outcome)", "for one in now", TWO_RUNS),
 )
 """A change of every place that reads the table."""
 

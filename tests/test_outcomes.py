@@ -407,6 +407,8 @@ def test_what_is_undecided(under: Under, change: Changed) -> None:
         task = units.Task(record.unit, record.item, record.group, (), ("a", "b"))
         size = units._size(task, {record.unit: record}, "split")
         assert size == (units._UNDECIDED if flag else 1.0)
+        size = units._size(task, {record.unit: replace(record, p_a=None)}, "decisive")
+        assert size == units._FLOOR + units._SPREAD[flag]
         for other in judged(PAIRS):
             same = record.outcome == other.outcome or (flag and now.open([other.outcome])[0])
             assert image_ablation._change_rate([(record, other)]).value == float(not same)
@@ -557,7 +559,9 @@ UNTRIED = {
     "sources/judgements.py": "only decides",
     "sources/verdict_records.py": "only decides",
     "scoring/judged_units.py": "reads worths only",
-    "reporting/rows_out.py": "says who won in an order",
+    "exporting/record_cells.py": "says who won in an order",
+    "judging/attack_success.py": "asks only whether an attack got through",
+    "scoring/unit_proxies.py": "reads worths only",
     "reporting/cautions.py": "bounds a rate whose figures others make",
     "reporting/notebook.py": "draws counts",
     "reporting/running_judge.py": "decides, and reads worths only",

@@ -21,6 +21,15 @@ COLOURS = ("red", "blue", "green", "gold")
 SIZE = ScratchSize(width=32, layers=2, heads=2, vocabulary=300, positions=128)
 
 
+def adapter_weights(rank: int, *, width: int = 32, inner: int = 80, layers: int = 2) -> int:
+    """Return how many weights LoRA has on all linear layers of a Llama-shaped model without grouped queries.
+
+    Four projections of attention go from ``width`` to ``width``, three of the feed-forward part between ``width`` and
+    ``inner``; each carries two factors, of ``rank`` times what goes in and what comes out.
+    """
+    return layers * rank * (4 * (width + width) + 3 * (width + inner))
+
+
 def turns(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perl_eval.exporting.layouts import Layout, Tally, plain_text, write_json, write_lines
-from perl_eval.outcomes import HALF, of_verdict
+from perl_eval.outcomes import HALF, as_label, of_verdict
 from perl_eval.records import Ballot, Judgement
 
 __all__ = ["VERDICTS"]
@@ -26,7 +26,7 @@ def _annotations(found: Sequence[Judgement], out: Path, tally: Tally) -> None:
     rows = []
     for one in _pairs(found, tally):
         preference = _preference(one)
-        if preference is not None and one.outcome in ("split", "mixed"):
+        if preference is not None and as_label(one.outcome) != one.outcome:
             tally.lost[f"{one.outcome} pairs, written as a preference of {preference:.4g}"] += 1
         rows.append(
             {

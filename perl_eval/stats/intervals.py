@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from statistics import NormalDist
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import About, Estimate
+from perl_eval.stats.beta_function import mid_p_below, t_quantile
 from perl_eval.stats.bootstrap import Clusters, Codes, Ratio, Resampling, cluster_codes, cluster_sums, resample
 from perl_eval.stats.clustered_error import ClusteredError, clustered_error
 
@@ -84,40 +86,29 @@ def wilson(successes: float, n: float, critical: float) -> tuple[float, float]:
         is wrong near 0 and 1; Agresti and Gottard, Computational Statistics and Data Analysis 51 (2007), 6447-6458,
         for mid-p.
     """
-    p, square = successes / n, critical * critical
-    middle = (p + square / (2 * n)) / (1 + square / n)
-    half = critical / (1 + square / n) * np.sqrt(p * (1 - p) / n + square / (4 * n * n))
-    low = 0.0 if successes <= 0 else max(0.0, float(middle - half))
-    high = 1.0 if successes >= n else min(1.0, float(middle + half))
+    low, high = _score_interval(successes, n, critical)
     if min(successes, n - successes) >= _FEW:
         return low, high
+    tail = NormalDist().cdf(-critical)
     return (
-        min(low, _mid_p_below(successes, n, critical)) if successes > 0 else low,
-        max(high, 1 - _mid_p_below(n - successes, n, critical)) if successes < n else high,
+        min(low, mid_p_below(successes, n, tail)) if successes > 0 else low,
+        max(high, 1 - mid_p_below(n - successes, n, tail)) if successes < n else high,
     )
 
 
-def _mid_p_below(successes: float, n: float, critical: float) -> float:
-    """Return the lower mid-p bound of a proportion; binomial tails by the beta function take fractions too."""
-    from scipy.optimize import brentq
-    from scipy.special import betainc
-
-    tail, top = NormalDist().cdf(-critical), max(n - successes, 1e-9)
-
-    def excess(p: float) -> float:
-        at_least = float(betainc(successes, top + 1, p))
-        return (at_least + float(betainc(successes + 1, top, p))) / 2 - tail
-
-    return float(brentq(excess, 0.0, 1.0, xtol=1e-12))
+def _score_interval(successes: float, n: float, critical: float) -> tuple[float, float]:
+    """Return Wilson's interval as it stands in his paper; arguments as in `wilson`."""
+    p, square = successes / n, critical * critical
+    middle = (p + square / (2 * n)) / (1 + square / n)
+    half = critical / (1 + square / n) * math.sqrt(p * (1 - p) / n + square / (4 * n * n))
+    return 0.0 if successes <= 0 else max(0.0, middle - half), 1.0 if successes >= n else min(1.0, middle + half)
 
 
 def _critical(level: float, degrees: float | None = None) -> float:
     """Return the two-sided critical value: normal, or Student's t with some degrees of freedom."""
     if degrees is None:
         return NormalDist().inv_cdf((1 + level) / 2)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, (1 + level) / 2))
+    return t_quantile(float(degrees), (1 + level) / 2)
 
 
 def _repeats(clusters: Clusters, n: int) -> tuple[Codes, int] | None:
@@ -128,6 +119,15 @@ def _repeats(clusters: Clusters, n: int) -> tuple[Codes, int] | None:
         raise ValueError(f"{n} values and {len(clusters)} clusters")
     codes, number = cluster_codes(clusters)
     return (codes, number) if number < n else None
+
+
+def _one_of_each(data: FloatArray, codes: Codes, number: int) -> FloatArray | None:
+    """Return the value of each cluster where all have one size and items that are all alike, else None."""
+    sizes = np.bincount(codes, minlength=number)
+    if np.ptp(sizes) > 0:
+        return None
+    values = data[np.argsort(codes, kind="stable")].reshape(number, -1)
+    return values[:, 0] if (values == values[:, :1]).all() else None
 
 
 def proportion(
@@ -142,7 +142,8 @@ def proportion(
 
     Where clusters repeat, n is divided by the design effect (the number is that of effective clusters if all or none
     are hits), and z is the t quantile, see `clustered_error`. Of few clusters that hold the rarer outcome, the design
-    effect seen says little, and it is drawn towards the size of a cluster, see `_design_effect`.
+    effect seen says little, and it is drawn towards the size of a cluster, see `_design_effect`. Clusters of one size
+    whose items are all alike count as one item each: copies within their cluster add nothing.
 
     Args:
         name: Name of the figure.
@@ -164,6 +165,9 @@ def proportion(
         return Estimate(name, value, low, high, n=n, n_missing=n_missing, method="Wilson", level=level)
     codes, number = repeated
     method = f"Wilson, {number} clusters"
+    alone = _one_of_each(data, codes, number)
+    if alone is not None:
+        return replace(proportion(name, alone, n_missing=n_missing, level=level), n=n, method=method)
     estimate = Estimate(name, value, None, None, n=n, n_missing=n_missing, method=method, level=level)
     if number == 1:
         return replace(estimate, reason="one group only; it has no interval")
@@ -186,11 +190,12 @@ def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> 
     """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
 
     It is the clustered variance of the mean over that of independent items, d, drawn towards the size of a cluster, m:
-    ``(j d + w m) / (j + w)``, with j the clusters that hold the rarer outcome and ``w = min(1, (5 / j)^2)``: as if one
-    more such cluster had been seen whose items are all alike, which of few says much and of many hardly anything.
+    ``(j d + w m) / (j + w)``, with ``w = min(1, (5 / j)^2)`` and j the clusters that hold a hit or those that hold a
+    miss, whichever are fewer: as if one more such cluster had been seen whose items are all alike, which of few says
+    much and of many hardly anything.
     """
-    n, p, size = len(data), float(data.mean()), len(data) / found.effective
-    rarer = len(np.unique(clusters[data < 1 if p >= 0.5 else data > 0]))
+    n, size = len(data), len(data) / found.effective
+    rarer = min(len(np.unique(clusters[data < 1])), len(np.unique(clusters[data > 0])))
     spread = float(data.var(ddof=1))
     if not rarer or not spread:
         return size
@@ -215,7 +220,8 @@ def mean(
     ``q = p (1 - p)``, with p and s^2 their mean and variance on a scale from 0 to 1 and N their number over the design
     effect of `proportion`; the second part is that of ``k = 1 + 4 q min(1, 5 / r)`` pseudo-values, r the values that
     are not the commonest, so one near a bound and up to two in the middle (and two where the values do not differ): of
-    a few values that differ, the spread that was seen says too little. The quantile is t.
+    a few values that differ, the spread that was seen says too little. The quantile is t. Clusters of one size whose
+    values are all alike count as one value each.
 
     Args:
         name: Name of the figure.
@@ -240,6 +246,11 @@ def mean(
     value = float(data.mean())
     repeated = _repeats(clusters, n)
     codes, number = (np.arange(n), n) if repeated is None else repeated
+    if repeated is not None and bounds is not None:
+        alone = _one_of_each(data, codes, number)
+        if alone is not None:
+            once = mean(name, alone, n_missing=n_missing, bounds=bounds, level=level)
+            return replace(once, n=n, method=f"{once.method}, {number} clusters")
     method = ("t" if bounds is None else "Wilson at the effective size") + (
         "" if repeated is None else f", {number} clusters"
     )
@@ -311,7 +322,7 @@ def sparse_mean(
     positive = int(np.count_nonzero(np.bincount(codes, weights=data) > 0))
     method = f"Wilson at the effective size, {number} clusters, {positive} of them above zero"
     effective = plain.value * (1 - plain.value) / error**2 if error > 0 else float(len(data))
-    low, high = wilson(plain.value * effective, effective, _critical(level, max(positive - 1, 1)))
+    low, high = _score_interval(plain.value * effective, effective, _critical(level, max(positive - 1, 1)))
     return replace(plain, low=low, high=high, method=method)
 
 

@@ -93,9 +93,9 @@ def test_duplicated_data_keep_the_rate_and_narrow_the_interval(data: list[str]) 
 @given(outcomes)
 def test_items_copied_within_their_cluster_add_nothing(data: list[str]) -> None:
     clusters = list(range(len(data)))
-    once = named(win_rates(data, clusters=clusters))["win rate, undecided half"]
-    thrice = named(win_rates(data * 3, clusters=clusters * 3))["win rate, undecided half"]
-    same(once, thrice)
+    once, thrice = named(win_rates(data, clusters=clusters)), named(win_rates(data * 3, clusters=clusters * 3))
+    for name in RATES:
+        same(once[name], thrice[name])
 
 
 @settings(deadline=None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import stir
+from tiny_models import adapter_weights, stir
 
 from perl_eval.errors import UserError
 from perl_eval.models.adapters import LoraShape
@@ -78,7 +78,7 @@ def test_members_share_one_backbone_and_score_as_they_do_alone(blank: Path, fold
     assert np.array([one.normalised(ROWS) for one in ensemble.members]) == pytest.approx(np.array(alone))
     assert ensemble.normalised(ROWS) == pytest.approx(np.min(alone, axis=0))
     assert all(one.backbone is backbone for one in ensemble.members)
-    adapters = sum(2 + number for number in range(3)) * 2 * 32 * 4 * 2
+    adapters = sum(adapter_weights(2 + number) for number in range(3))
     assert backbone.counts()["parameters"] == own + adapters + 3 * 33
 
 

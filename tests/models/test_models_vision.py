@@ -186,7 +186,7 @@ def test_adapters_stay_off_the_tower_unless_asked(seeing: Backbone, folder: Path
     part = seeing._name_of(seeing.causal.get_decoder())
     seeing.attach("policy", LoraShape(), seed=0)
     names = [name for name in seeing.parameters_of("policy") if "lora_" in name]
-    assert len(names) == 2 * 4 * 2  # two layers, four projections, A and B
+    assert len(names) == 2 * 7 * 2  # two layers, seven projections, A and B
     assert all(name.startswith(f"{part}.") for name in names)
     other = open_backbone(folder)
     other.attach("policy", LoraShape(targets=(*ATTENTION, "qkv"), vision=True), seed=0)  # qkv: in towers of Qwen

@@ -61,8 +61,8 @@ def test_the_folder_is_one_that_vllm_loads(trained: Path) -> None:
     with safe_open(trained / "adapter_model.safetensors", "pt") as file:
         names = list(file.keys())
         shapes = {name: file.get_slice(name).get_shape() for name in names}
-    # two layers, four projections, two factors each
-    assert len(names) == 2 * 4 * 2
+    # two layers, seven projections, two factors each
+    assert len(names) == 2 * 7 * 2
     for name in names:
         *_, layer, factor, weight = name.split(".")
         assert name.startswith("base_model.model.")

@@ -56,13 +56,11 @@ def test_cards_hold_level_draws_and_seed_beside_the_rest(files: tuple[Path, Path
     }
 
 
-def test_agreement_is_by_the_standard_error_whatever_the_resampling_says(
-    files: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_agreement_is_by_its_posterior_whatever_the_resampling_says(files: tuple[Path, Path], tmp_path: Path) -> None:
     judged, labels = files
     agreed = agree.run(judged, labels, tmp_path / "a", options=agree.AgreeOptions(HOW))
     audited = audit.run(judged, labels, tmp_path / "p", options=AuditOptions(HOW))
     for folder in (agreed, audited):
         ways = {one.method for one in run_folder.read(folder, Estimate) if one.name == "human-judge Cohen kappa"}
         assert ways
-        assert all(way.startswith("standard bootstrap, 20 draws") for way in ways)
+        assert all(way.startswith("Dirichlet posterior, 20 draws of ") for way in ways)

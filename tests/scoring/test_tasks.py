@@ -82,7 +82,7 @@ def test_the_papers_difference_to_the_sft_policy_is_paired(tmp_path: Path, quest
     gap = found["rl minus sft", "VQA accuracy difference"]
     # 1 - 0.6 and 1 - 1; the third question was not sampled by the SFT policy.
     assert gap.value == pytest.approx(0.2)
-    assert (gap.n, gap.n_missing, gap.method) == (2, 1, "t")
+    assert (gap.n, gap.n_missing, gap.method) == (2, 1, "Wilson at the effective size")
     assert found["rl minus sft, answer type other", "VQA accuracy difference"].value == pytest.approx(0.4)
 
 

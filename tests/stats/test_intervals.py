@@ -107,14 +107,19 @@ def test_what_has_no_value_or_interval_says_why() -> None:
 
 
 def test_clustered_wilson_by_hand() -> None:
-    # All hits in ten clusters count as ten items: 10 / (10 + t^2) with t = 2.262157 at 9 degrees of freedom.
+    # Clusters of three that hit all are copies of ten hits: 10 / (10 + z^2).
     sure = proportion("rate", [True] * 30, clusters=[place // 3 for place in range(30)])
-    assert (sure.low, sure.high) == (pytest.approx(10 / (10 + 2.262157**2), abs=1e-6), 1.0)
-    # Ten clusters of two equal items, six of them hits: the variance is that of 20 independent items times more than 2,
-    # and a cluster's two items cannot be worth less than one.
-    mixed = proportion("rate", [True] * 12 + [False] * 8, clusters=[place // 2 for place in range(20)])
-    expected = wilson(0.6 * 10, 10, 2.262157)
-    assert (mixed.low, mixed.high) == pytest.approx(expected, abs=1e-6)
+    assert (sure.low, sure.high, sure.n) == (pytest.approx(10 / (10 + 1.959964**2), abs=1e-6), 1.0, 30)
+    # Of unequal clusters of hits, five of two and five of four items, 30^2 / 100 count, at eight degrees of freedom.
+    sure = proportion("rate", [True] * 30, clusters=np.arange(10).repeat([2, 4] * 5).tolist())
+    assert (sure.low, sure.high) == (pytest.approx(9 / (9 + 2.306004**2), abs=1e-6), 1.0)
+    # Ten clusters of two equal items, five of them hits; shuffled, so that copies need not stand side by side.
+    order = np.random.default_rng(3).permutation(20)
+    mixed = proportion("rate", np.repeat([1.0, 0.0], 10)[order], clusters=(np.arange(20) // 2)[order].tolist())
+    assert (mixed.low, mixed.high) == pytest.approx(proportion_confint(5, 10, method="wilson"), abs=1e-9)
+    # One more item in one of them, and they are no copies: t at about nine degrees of freedom.
+    other = proportion("rate", np.repeat([1.0, 0.0], [10, 11]), clusters=[*(np.arange(20) // 2).tolist(), 9])
+    assert other.high - other.low > 1.05 * (mixed.high - mixed.low)
     # Opposite items in a cluster cannot make more of them than there are; ten clusters hold both outcomes, so that the
     # design effect of 1 is drawn towards 2 with a weight of (5 / 10)^2: 10.5 / 10.25.
     size = 20 / (10.5 / 10.25)

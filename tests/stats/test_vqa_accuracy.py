@@ -62,7 +62,7 @@ def test_figures_by_type() -> None:
     assert values["answer type yes/no"] == pytest.approx(0.65)
     assert values["question type how many"] == 0.0
     clustered = vqa_accuracies([1.0, 0.3, 0.0], ["q"] * 3, ["other"] * 3, clusters=["image 1", "image 1", "image 2"])
-    assert clustered[0].method == "t, 2 clusters"
+    assert clustered[0].method == "Wilson at the effective size, 2 clusters"
 
 
 @pytest.mark.realdata

@@ -209,7 +209,7 @@ def test_an_adapter_of_imitation_is_added_to_the_weights(prior: Path, demonstrat
         assert torch.allclose(whole.logits(whole.hidden(batch)), tuned, atol=1e-5)
     card = run_folder.read_card(out)
     assert card is not None
-    assert card.notes["trained"] == 2 * 4 * 2 * 32 * 4
+    assert card.notes["trained"] == tiny_models.adapter_weights(4)
 
 
 def test_rows_of_a_reward_function(prior: Path, data: Path, tmp_path: Path) -> None:
