@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_agreement_by_dataset_is_tested_against_the_rest() -> None:
     assert np.log([adjusted[name] or 0.0 for name in "abc"]) == pytest.approx(expected, rel=0.03)
     assert adjusted["c"] < 0.001
     assert agreement_by_dataset(records[:1], labels[:1]) == []
+
+
+def test_a_split_agrees_with_a_tie() -> None:
+    records = [answer(place, "split", "ab"[place % 2]) for place in range(40)]
+    records = [replace(one, kind="pairwise", b=f"b{one.id}") for one in records]
+    labels = labels_by(records, ["tie" if place < 30 else "win" for place in range(40)])
+    found = agreement_by_dataset(records, labels)
+    assert {one.about.dataset: one.value for one in found if one.kind == "value"} == {"a": 0.75, "b": 0.75}
+    policies = {one.name: one for one in label_policies(records, labels, labels_by(records, ["tie"] * 40))}
+    assert policies["agreement with these labels"].value == 0.75
+    assert policies["agreement with the other labels"].value == 1.0
 
 
 def test_another_instruction_is_told_from_the_judge() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_a_mixed_pair_keeps_its_side() -> None:
     found = {one.name: one for one in soft_agreement(records, labels)}
     assert found["net agreement"].value == pytest.approx(0.5)
     assert found["log loss"].reason == "the judge gave no probabilities"
+
+
+def test_a_tie_of_people_is_half_a_win_and_what_a_split_agrees_with() -> None:
+    given = ("win", "split", "loss", "mixed", "win", "tie")
+    people = (("win",), ("tie",), ("loss",), ("win", "tie"), ("tie",), ("tie", "loss"))
+    records = [judged(place, "first", "second", 0.7, outcome) for place, outcome in enumerate(given)]
+    labels = [
+        replace(label(one, said), annotator=f"ann{turn}")
+        for one, them in zip(records, people, strict=True)
+        for turn, said in enumerate(them)
+    ]
+    found = {one.name: one for one in soft_agreement(records, labels)}
+    share = np.mean([1, 0.5, 0, 0.75, 0.5, 0.25])
+    assert found["log loss"].value == pytest.approx(-(share * np.log(0.7) + (1 - share) * np.log(0.3)))
+    # Win, tie, loss as 0, 1, 2; people are on the side that they lean to.
+    kappa = metrics.cohen_kappa_score([0, 1, 2, 1, 0, 1], [0, 1, 2, 0, 1, 2], weights="linear")
+    assert found["human-judge kappa, linear weights"].value == pytest.approx(kappa)
 
 
 @pytest.mark.parametrize(("power", "weights"), [(1, "linear"), (2, "quadratic")])

@@ -75,6 +75,15 @@ def test_a_judge_that_changes_its_mind_alone_has_not_drifted() -> None:
     assert low < 0.15
 
 
+def test_units_that_one_run_did_not_judge_are_left_out() -> None:
+    last, now = runs(4, 0.2)
+    now = [replace(one, outcome="unjudged") if place < 50 else one for place, one in enumerate(now)]
+    last = [replace(one, outcome="unjudged") if place >= 190 else one for place, one in enumerate(last)]
+    flips = compare(last, now)[0][0]
+    changed = [one.outcome != other.outcome for one, other in zip(last[50:190], now[50:190], strict=True)]
+    assert (flips.n, flips.value) == (140, pytest.approx(np.mean(changed)))
+
+
 def test_contestants_may_be_the_other_way_round() -> None:
     last, _ = runs(2, 0)
     turned = [replace(one, a=one.b, b=one.a, outcome="loss" if one.outcome == "win" else "win") for one in last]
