@@ -141,9 +141,9 @@ def win_rates(
 ) -> list[Estimate]:
     """Estimate everything that a set of pairwise outcomes says about contestant a.
 
-    ``win rate`` = wins / n with Wilson's interval; ``win rate, undecided half`` = (wins + undecided / 2) / n with a t
-    interval on the pair scores; ``win rate, undecided dropped`` = wins / (wins + losses); each clustered where clusters
-    repeat. n is the number of judged pairs.
+    ``win rate`` = wins / n with Wilson's interval; ``win rate, undecided half`` = (wins + undecided / 2) / n with that
+    of a bounded mean, see `perl_eval.stats.intervals.mean`; ``win rate, undecided dropped`` = wins / (wins + losses);
+    each clustered where clusters repeat. n is the number of judged pairs.
 
     Args:
         outcomes: Outcome of each pair, unjudged ones included.
