@@ -21,7 +21,7 @@ from perl_eval.models.backbone import open_backbone
 from perl_eval.models.from_scratch import make_model, make_tokenizer
 from perl_eval.models.tokenize import encode_prompt
 from perl_eval.posterior import compare
-from perl_eval.posterior.methods import draw_pool, methods, pool_of
+from perl_eval.posterior.methods import _rejected, draw_pool, methods, pool_of
 from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
 from perl_eval.sources import rows
@@ -198,6 +198,19 @@ def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> No
     assert best == pytest.approx(math.log(4) - 0.75)
     assert (found["best of 4"]["KL(method || prior)"].value or 9) <= best + 1e-9
     assert "KL bound log n - (n - 1) / n" not in exact  # it is best-of-n's alone, and beside its KL, not in its place
+
+
+def test_log_z_from_above_needs_a_bound_that_the_pool_keeps_too(data: Path, models: Models) -> None:
+    """Else draws are cut off that the few of the sampler did not meet, and are not exact."""
+    setting = replace(setting_of(data, models), options=replace(OPTIONS, draws=1, most=500))
+    pool = pool_of(draw_pool(setting), OPTIONS.pool)
+    bound = pool.log_weights.max(-1) + 1.0
+    above = pool.log_weights.copy()
+    above[0, 0] = bound[0] + 1.0
+    for weights, wanted in ((pool.log_weights, True), (above, False)):
+        given = _rejected(setting, replace(pool, log_weights=weights), "quasi-rejection", bound)
+        assert given.sampled.exceeded == given.sampled.missing == 0
+        assert ("log Z, from above" in {one.name for one in given.extra}) == wanted
 
 
 def test_the_frontier_is_ordered(compared: Path) -> None:
