@@ -39,7 +39,11 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_PROJECTIONS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 """Attention and feed-forward projections of Llama-shaped models."""
 ALL_LINEAR = ("all-linear",)
-"""Every linear layer of the language model but its output layer, whatever its family calls them."""
+"""Every linear layer of the language model but its output layer, whatever its family calls them.
+
+Experts that a family stacks into one tensor are no linear layers, and carry no adapter. Where peft takes names of dense
+layers for such experts (``gate_proj``, ``up_proj`` and ``down_proj`` of DeepSeek-V3), those layers carry none either.
+"""
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lora": ("LORA", {}),
     "dora": ("LORA", {"use_dora": True}),
@@ -114,7 +118,17 @@ def named_targets(shape: LoraShape, model: Any, within: str = "") -> tuple[str, 
             last = name.rpartition(".")[2]
         elif isinstance(module, nn.Linear | Conv1D) and not _of_adapter(key) and _lies_in(name, within):
             found.add(name.rpartition(".")[2])
-    return tuple(sorted(found - {last}))
+    return tuple(sorted(_kept_by_peft(found - {last}, model)))
+
+
+def _kept_by_peft(names: set[str], model: Any) -> set[str]:
+    """Return the names that peft does not take for parts of stacked experts, whose rank it then sets by itself."""
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    config = LoraConfig(target_modules=sorted(names))
+    convert_peft_config_for_transformers(config, model, None)
+    return set(config.target_modules or ())
 
 
 def _lies_in(name: str, within: str) -> bool:

@@ -199,7 +199,8 @@ def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Ans
         seen,
         over,
     ]
-    if kept and not (sampled.exceeded or sampled.missing):
+    exact = not (sampled.exceeded or sampled.missing or (weights > bound[:, None]).any())  # what the pool shows too
+    if kept and exact:
         extra.append(estimates.log_normaliser_above(sampled.kept.log_weights.reshape(-1, options.draws)))
     return Answers(name, "sampler", sampled, _named(found), extra)
 

@@ -21,7 +21,7 @@ from perl_eval.models.backbone import open_backbone
 from perl_eval.models.from_scratch import make_model, make_tokenizer
 from perl_eval.models.tokenize import encode_prompt
 from perl_eval.posterior import compare
-from perl_eval.posterior.methods import draw_pool, methods, pool_of
+from perl_eval.posterior.methods import _rejected, draw_pool, methods, pool_of
 from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_setting
 from perl_eval.records import Completion, Estimate
 from perl_eval.sources import rows
@@ -31,7 +31,7 @@ from perl_eval.worlds import coffee
 
 torch.set_num_threads(1)
 OPTIONS = PosteriorOptions(
-    beta=1.0, draws=3, pool=40, n=4, acceptance=0.3, max_new_tokens=8, max_tokens=40, most=60, missing_end_reward=-1.0
+    beta=1.0, draws=3, pool=40, n=4, acceptance=0.4, max_new_tokens=8, max_tokens=40, most=60, missing_end_reward=-1.0
 )
 
 
@@ -175,8 +175,8 @@ def test_costs_are_counted(compared: Path) -> None:
         assert (found[name]["tokens drawn an answer"].value or 0) > 3 * tokens
     assert found["tuned"]["tokens drawn in training"].value == pytest.approx(12 * 16 * 4.5, rel=0.4)
     seen, expected = (found["quasi-rejection"][f"acceptance, {which}"].value for which in ("seen", "expected"))
-    assert expected == pytest.approx(0.3, abs=0.01)
-    assert seen == pytest.approx(0.3, abs=0.15)
+    assert expected == pytest.approx(0.4, abs=0.01)
+    assert seen == pytest.approx(0.4, abs=0.15)
 
 
 def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> None:
@@ -192,11 +192,25 @@ def test_samplers_come_nearer_to_the_target_than_the_prior(compared: Path) -> No
     assert exact["total variation to target"].value == pytest.approx(0.0, abs=1e-9)
     above, plain = exact["log Z, from above"], found["target"]["log Z"]
     assert (above.high or 0) > (plain.low or 0)
+    assert (found["quasi-rejection"]["total variation to target"].value or 0) > 0  # so its draws are not exact
     assert "log Z, from above" not in found["quasi-rejection"]
     best = found["best of 4"]["KL bound log n - (n - 1) / n"].value
     assert best == pytest.approx(math.log(4) - 0.75)
     assert (found["best of 4"]["KL(method || prior)"].value or 9) <= best + 1e-9
     assert "KL bound log n - (n - 1) / n" not in exact  # it is best-of-n's alone, and beside its KL, not in its place
+
+
+def test_log_z_from_above_needs_a_bound_that_the_pool_keeps_too(data: Path, models: Models) -> None:
+    """Else draws are cut off that the few of the sampler did not meet, and are not exact."""
+    setting = replace(setting_of(data, models), options=replace(OPTIONS, draws=1, most=500))
+    pool = pool_of(draw_pool(setting), OPTIONS.pool)
+    bound = pool.log_weights.max(-1) + 1.0
+    above = pool.log_weights.copy()
+    above[0, 0] = bound[0] + 1.0
+    for weights, wanted in ((pool.log_weights, True), (above, False)):
+        given = _rejected(setting, replace(pool, log_weights=weights), "quasi-rejection", bound)
+        assert given.sampled.exceeded == given.sampled.missing == 0
+        assert ("log Z, from above" in {one.name for one in given.extra}) == wanted
 
 
 def test_the_frontier_is_ordered(compared: Path) -> None:
@@ -293,7 +307,11 @@ def test_a_killed_comparison_goes_on_with_the_next_method(
         patch.setattr(compare, "draw_pool", lambda _: pytest.fail("the pool was drawn again"))
         patch.setattr(best_of_n, "best_of_n", lambda *_, **__: pytest.fail("a finished method ran again"))
         again = posterior.run(data, models, room / "broken", options=options)
-    assert run_folder.read(again, Estimate) == run_folder.read(whole, Estimate)
+    # Unbroken, SIR takes some scores from memory that best-of-n took in other batches: float32 rounds those otherwise.
+    for one, two in zip(run_folder.read(again, Estimate), run_folder.read(whole, Estimate), strict=True):
+        for mine, theirs in ((one.value, two.value), (one.low, two.low), (one.high, two.high)):
+            assert mine == (None if theirs is None else pytest.approx(theirs, rel=1e-6, abs=1e-6))
+        assert replace(one, value=None, low=None, high=None) == replace(two, value=None, low=None, high=None)
     assert run_folder.read(again, Completion) == run_folder.read(whole, Completion)
     assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert "run.json" in {path.name for path in again.iterdir()}

@@ -10,9 +10,10 @@ import tiny_models
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from perl_eval.models.adapters import LoraShape
+from perl_eval.models.adapters import LoraShape, added, config_of
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.device import Placement
 from perl_eval.models.families import cache_argument
@@ -174,13 +175,15 @@ def test_the_cache_is_called_as_the_model_calls_it(model: torch.nn.Module, name:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning")
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")  # of peft, for experts
 def test_all_linear_layers_are_those_that_peft_finds(folder: Path) -> None:
     """Also for a second adapter, whose layers lie in the first one's by then."""
     plain: Any = AutoModelForCausalLM.from_pretrained(folder)
     wrapped: Any = get_peft_model(plain, LoraConfig(target_modules="all-linear"))
     wanted = {
-        key.removeprefix("base_model.model.") for key, one in wrapped.named_modules() if isinstance(one, LoraLayer)
+        key.removeprefix("base_model.model.")
+        for key, one in wrapped.named_modules()
+        if isinstance(one, LoraLayer) and not isinstance(one, ParamWrapper)  # a router or stacked experts
     }
     backbone = open_backbone(folder)
     for name in ("policy", "reward"):
@@ -189,3 +192,17 @@ def test_all_linear_layers_are_those_that_peft_finds(folder: Path) -> None:
             key for key, one in backbone.causal.named_modules() if isinstance(one, LoraLayer) and name in one.lora_A
         }
         assert found == wanted
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
+def test_names_that_dense_layers_share_with_experts_carry_no_adapter() -> None:
+    """Peft would take them for the experts' stacked tensor, at a rank of its own, and leave the dense layer out."""
+    mixed = {**FAMILIES["qwen3_moe"][1], "mlp_only_layers": [0]}
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3_moe", vocab_size=64, **SIZE, **mixed))
+    assert isinstance(model.model.layers[0].mlp.up_proj, torch.nn.Linear)
+    model.name_or_path = "model"
+    for name in ("policy", "reward"):
+        model = added(model, name, config_of(LoraShape(2, 4.0), model, Path("model")))
+    carrying = {key.rpartition(".")[2]: one for key, one in model.named_modules() if isinstance(one, LoraLayer)}
+    assert carrying.keys() == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert all(list(one.lora_A) == ["policy", "reward"] for one in carrying.values())

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers.utils import is_torchvision_available
 
 from perl_eval.errors import DataError, UserError
-from perl_eval.models.adapters import ATTENTION, LoraShape
+from perl_eval.models.adapters import ALL_PROJECTIONS, LoraShape
 from perl_eval.models.backbone import NEVER, Backbone, open_backbone
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.log_probs import token_log_probs
@@ -189,7 +189,7 @@ def test_adapters_stay_off_the_tower_unless_asked(seeing: Backbone, folder: Path
     assert len(names) == 2 * 7 * 2  # two layers, seven projections, A and B
     assert all(name.startswith(f"{part}.") for name in names)
     other = open_backbone(folder)
-    other.attach("policy", LoraShape(targets=(*ATTENTION, "qkv"), vision=True), seed=0)  # qkv: in towers of Qwen
+    other.attach("policy", LoraShape(targets=(*ALL_PROJECTIONS, "qkv"), vision=True), seed=0)  # qkv: in towers of Qwen
     everywhere = [name for name in other.parameters_of("policy") if "lora_" in name]
     assert {name for name in everywhere if name.startswith(f"{part}.")} == set(names)
     assert len(everywhere) > len(names)

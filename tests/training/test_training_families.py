@@ -158,7 +158,7 @@ def test_bf16_learns_from_pictures_near_what_float32_does(stage: str, llava: Pat
 
 
 def test_a_reward_model_of_pairs_with_pictures(pairs: Path, llava: Path, tmp_path: Path) -> None:
-    made = reward.run(pairs, llava, tmp_path / "out", options=replace(REWARD, epochs=20, learning_rate=2e-2))
+    made = reward.run(pairs, llava, tmp_path / "out", options=replace(REWARD, epochs=20, learning_rate=5e-3))
     assert {(one.name, one.subject) for one in run_folder.read(made, Estimate)} >= {("pair accuracy", "test")}
     losses = curve(made, "loss")
     assert sum(losses[-3:]) < sum(losses[:3])

@@ -23,7 +23,7 @@ from perl_eval.storage import run_folder
 from perl_eval.training import folds
 from perl_eval.training.reward import RewardOptions
 
-OPTIONS = folds.FoldOptions(3, RewardOptions(epochs=12, batch=16, learning_rate=1e-2, max_tokens=40, lora=LoraShape(8)))
+OPTIONS = folds.FoldOptions(3, RewardOptions(epochs=12, batch=16, learning_rate=2e-3, max_tokens=40, lora=LoraShape(8)))
 
 
 @pytest.fixture(scope="module")

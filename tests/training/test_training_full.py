@@ -29,7 +29,7 @@ from perl_eval.training.policy import PolicyOptions, PolicyTrainer
 from perl_eval.training.reinforce import cast
 
 OPTIONS = PolicyOptions(
-    steps=12, batch=48, learning_rate=2e-3, beta=0.5, max_new_tokens=8, max_tokens=40, missing_end_reward=0.0, full=True
+    steps=24, batch=48, learning_rate=2e-3, beta=0.5, max_new_tokens=8, max_tokens=40, missing_end_reward=0.0, full=True
 )
 
 

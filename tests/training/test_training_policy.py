@@ -239,9 +239,9 @@ def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, 
     assert card.notes["backbone sha256"] == open_backbone(prior).sha256
     assert card.notes["beta"] == 0.5
     assert card.notes["trained"] == tiny_models.adapter_weights(8)
-    # resident: backbone once, two adapters (rank 8 each), two heads of 33
+    # resident: backbone once, two adapters (of rank 8 and the reward model's 16), two heads of 33
     base = sum(p.numel() for p in open_backbone(prior).causal.parameters())
-    assert card.notes["parameters"] == base + 2 * tiny_models.adapter_weights(8) + 2 * 33
+    assert card.notes["parameters"] == base + tiny_models.adapter_weights(8) + tiny_models.adapter_weights(16) + 2 * 33
 
 
 def test_samples_of_the_saved_policy_score_higher_than_the_priors(
@@ -351,7 +351,7 @@ def test_several_reward_models_make_an_ensemble_on_the_one_backbone(
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
     cards = [run_folder.read_card(folder) for folder in (both, alone)]
     resident = [card.notes["parameters"] for card in cards if card]
-    assert resident[0] - resident[1] == tiny_models.adapter_weights(8) + 33  # one more adapter, no more weights
+    assert resident[0] - resident[1] == tiny_models.adapter_weights(16) + 33  # one more adapter, no more weights
     assert [card.notes["models in memory"] for card in cards if card] == [1, 1]
 
 
