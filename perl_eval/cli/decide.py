@@ -40,7 +40,10 @@ def decide(
     ] = 0.0,
     price_item: Annotated[float, typer.Option(help="Price of judging an item.")] = 0.0,
     fail_under: Annotated[
-        float | None, typer.Option(help="Exit code 1 unless every difference is decided and at least this.")
+        float | None,
+        typer.Option(
+            help="Exit code 1 unless every difference (first less second, or less --baseline) is decided and at least this."
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
     power: Annotated[float, typer.Option(help="Chance of a decision that numbers of labels and items are for.")] = 0.8,
