@@ -1,4 +1,4 @@
-"""Verbs that are killed at random moments come to what undisturbed ones do: `scripts/kills`, once each."""
+"""Verbs that are killed at random moments come to what undisturbed ones do; `scripts/kills` has more verbs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kills"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verbs", [("judge", "sample"), ("build", "score", "annotate"), ("sft", "policy")])
+@pytest.mark.parametrize("verbs", [("judge",), ("build", "annotate"), ("sft",)])
 def test_what_was_killed_goes_on_to_the_same_end(verbs: tuple[str, ...]) -> None:
     run = subprocess.run([sys.executable, SCRIPT, "--times", "1", *verbs], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

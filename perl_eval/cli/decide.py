@@ -42,7 +42,7 @@ def decide(
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit code 1 unless each first policy less the second (or --baseline) is decided and at least this."
+            help="Exit code 1 unless each policy less --baseline (or the next by name) is decided and at least this."
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,

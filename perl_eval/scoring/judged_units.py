@@ -106,14 +106,9 @@ def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.intp], list[str]]:
 
 
 def _policies(table: pa.Table) -> tuple[list[str], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the policies in order, and which was first and which second in each row.
-
-    Those that only stood first come before those that only stood second, so that ``judge NEW OLD`` compares new with
-    old; else they come by name.
-    """
+    """Return the policies in order, and which was first and which second in each row."""
     sides = [_coded(table[f"policy_{side}"]) for side in "ab"]
-    heads, tails = ({known[code] for code in np.unique(codes)} for codes, known in sides)
-    names = sorted(heads | tails, key=lambda name: ((name in tails) - (name in heads), name))
+    names = sorted({name for codes, known in sides for name in (known[code] for code in np.unique(codes))})
     place = {name: code for code, name in enumerate(names)}
     first, second = (
         np.array([place.get(name, -1) for name in known], np.intp)[codes] if known else codes for codes, known in sides

@@ -65,7 +65,8 @@ def test_states_are_those_of_each_sequence_alone(stirred: Backbone, drawn: list[
         found = stirred.hidden(pad(rows, pad_id=0))
         for index, row in enumerate(rows):
             alone = stirred.hidden(pad([row], pad_id=0))[0]
-            assert torch.allclose(found[index, : len(row.ids)], alone, atol=2e-5)
+            # float32, past stirred adapters on all seven projections of every layer
+            assert torch.allclose(found[index, : len(row.ids)], alone, atol=2e-4)
     if len({kind for kind, _ in drawn}) == 1:  # one prompt of 8 tokens or more, and at most 6 after it
         assert together is not None
     if together is not None:
@@ -207,7 +208,8 @@ def test_packed_states_are_those_of_each_sequence_alone(packing: Backbone, drawn
         found = packing.hidden(pad(rows, pad_id=0))
         for index, row in enumerate(rows):
             alone = packing.hidden(pad([row], pad_id=0))[0]
-            assert torch.allclose(found[index, : len(row.ids)], alone, atol=2e-5)
+            # float32, past stirred adapters on all seven projections of every layer
+            assert torch.allclose(found[index, : len(row.ids)], alone, atol=2e-4)
     if together is not None:
         assert together.ids.numel() <= 0.9 * len(rows) * max(len(row.ids) for row in rows)
 
