@@ -448,7 +448,7 @@ class PolicyTrainer:
         if rollouts and not any(rollout.finished for rollout in rollouts) and not self.endless:
             self.endless = True
             tell(
-                f"warning: step {step}: none of {len(rollouts)} samples ended within {self.options.max_new_tokens}"
+                f"step {step}: none of {len(rollouts)} samples ended within {self.options.max_new_tokens}"
                 " tokens, so that all have one reward, and nothing is learned of it; raise --max-new-tokens"
             )
         return [Sampled(*one) for one in zip(rollouts, range(len(rollouts)), scores, strict=True)]
