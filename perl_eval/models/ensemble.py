@@ -110,6 +110,11 @@ class Ensemble:
             RewardScorer(folder, backbone, batch=batch, name=own) for folder, own in zip(folders, names, strict=True)
         ]
 
+    def forget(self) -> None:
+        """Let every member forget what it scored, see `RewardScorer.forget`."""
+        for member in self.members:
+            member.forget()
+
     def normalised(self, sequences: Sequence[Encoded]) -> list[float]:
         """Return one reward a sequence, in prior standard deviations."""
         return combined([member.normalised(sequences) for member in self.members], self.rule)

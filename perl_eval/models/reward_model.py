@@ -208,6 +208,10 @@ class RewardScorer:
             del self._known[name]
         return result
 
+    def forget(self) -> None:
+        """Forget what was scored: where work can be taken up again, nothing may rest on what came before."""
+        self._known.clear()
+
     def normalised(self, sequences: Sequence[Encoded]) -> list[float]:
         """Return one reward a sequence in prior standard deviations from the prior's mean."""
         return [self.scale.normalised(logit) for logit in self.logits(sequences)]

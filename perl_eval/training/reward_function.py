@@ -45,6 +45,7 @@ def learned_reward(
     ensemble = Ensemble(members, backbone, rule, batch=batch, name=name)
 
     def score(_: Sequence[Row], rollouts: Sequence[Rollout]) -> list[float]:
+        ensemble.forget()  # a run that goes on from here has the same rewards to the last bit
         return ensemble.normalised([rollout.encoded for rollout in rollouts])
 
     return score
