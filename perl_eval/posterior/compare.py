@@ -61,6 +61,7 @@ def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, see
         for place, method in enumerate(track(methods(setting, pool), "posterior")):
             told, said = kept.method(place, partial(_told, setting, method, trained))
             figures, completions = [*figures, *told], [*completions, *said]
+        setting.forget()
         figures += frontier(setting, pool)
         shown = {row.id: tuple(images.keep(going.folder, one.read()) for one in row.images) for row in found}
         completions = [replace(one, images=shown[one.item]) for one in completions]
@@ -77,6 +78,7 @@ def _told(
     setting: Setting, method: Callable[[], Answers], trained: Mapping[str, Path]
 ) -> tuple[list[Estimate], list[Completion]]:
     """Run one method; return all its figures under its name, and its answers."""
+    setting.forget()
     given = method()
     figures = [*_figures(setting, given), *_training_cost(trained.get(given.name))]
     return intervals.about(figures, About(policy=given.name)), _completions(setting, given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +107,7 @@ class Setting:
         target: Prior and log-evidence.
         options: See `PosteriorOptions`.
         seed: Run seed.
+        forget: Called before each method, so that its rewards rest on nothing that a run that goes on does not have.
     """
 
     found: Sequence[Row]
@@ -115,6 +116,7 @@ class Setting:
     target: Target
     options: PosteriorOptions
     seed: int
+    forget: Callable[[], None] = lambda: None
 
     @property
     def contexts(self) -> IntArray:
@@ -204,4 +206,4 @@ def open_setting(found: Sequence[Row], models: Models, options: PosteriorOptions
         own, adapter = _policy(folder, backbone, f"policy-{number}")
         language = ModelLanguage(own, adapter, asked, sampling, seed=seed, batch=options.batch)
         languages[name] = language.stream(name)
-    return Setting(found, base, languages, Target(base, evidence), options, seed)
+    return Setting(found, base, languages, Target(base, evidence), options, seed, ensemble.forget)

@@ -307,11 +307,7 @@ def test_a_killed_comparison_goes_on_with_the_next_method(
         patch.setattr(compare, "draw_pool", lambda _: pytest.fail("the pool was drawn again"))
         patch.setattr(best_of_n, "best_of_n", lambda *_, **__: pytest.fail("a finished method ran again"))
         again = posterior.run(data, models, room / "broken", options=options)
-    # Unbroken, SIR takes some scores from memory that best-of-n took in other batches: float32 rounds those otherwise.
-    for one, two in zip(run_folder.read(again, Estimate), run_folder.read(whole, Estimate), strict=True):
-        for mine, theirs in ((one.value, two.value), (one.low, two.low), (one.high, two.high)):
-            assert mine == (None if theirs is None else pytest.approx(theirs, rel=1e-6, abs=1e-6))
-        assert replace(one, value=None, low=None, high=None) == replace(two, value=None, low=None, high=None)
+    assert run_folder.read(again, Estimate) == run_folder.read(whole, Estimate)
     assert run_folder.read(again, Completion) == run_folder.read(whole, Completion)
     assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert "run.json" in {path.name for path in again.iterdir()}
