@@ -235,12 +235,16 @@ def pair_truth() -> float:
     return float(above + tied / 2)
 
 
+CAREFUL = {"human-judge exact agreement, majority": 0.98, "self-BLEU": 0.98}
+"""Bounded means with pseudo-values, which hold a little more than asked for; the simulation's error is 0.005 to 0.008."""
+
+
 WORLDS: dict[str, Callable[[], World]] = {
     "outcomes": lambda: World(outcomes, 180, 500, RATES),
     "positions": lambda: World(
         positions,
         120,
-        500,
+        1000,
         {"consistency": 0.65, "position preference": 0.15, "kappa between orders": kappa_of_positions()},
     ),
     "pairs of policies": lambda: World(pairs_of_policies, 100, 500, {"gap": 0.2, "gap, t": 0.2}),
@@ -274,6 +278,5 @@ def test_every_interval_covers(name: str) -> None:
             low, high = found[figure].low, found[figure].high
             held[figure] += low is not None and high is not None and low <= truth <= high
     shares = {figure: times / world.runs for figure, times in held.items()}
-    # A pseudo-value makes a bounded mean a little careful: 0.975 above, at an error of 0.007 of the simulation.
-    outside = {figure: share for figure, share in shares.items() if not 0.93 <= share <= 0.975}
+    outside = {figure: share for figure, share in shares.items() if not 0.93 <= share <= CAREFUL.get(figure, 0.97)}
     assert not outside
