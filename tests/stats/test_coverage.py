@@ -236,7 +236,7 @@ def pair_truth() -> float:
 
 
 CAREFUL = {"human-judge exact agreement, majority": 0.98, "self-BLEU": 0.98}
-"""Bounded means with pseudo-values, which hold a little more than asked for; the simulation's error is 0.005 to 0.008."""
+"""Bounded means with pseudo-values hold a little more than asked for; the simulation's error is 0.005 to 0.008."""
 
 
 WORLDS: dict[str, Callable[[], World]] = {
