@@ -40,6 +40,7 @@ from perl_eval.cli import (
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
 from perl_eval.cli.console import UNFINISHED, say
+from perl_eval.cli.train_policy import train_policy
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
 __all__ = ["app", "main"]
@@ -76,7 +77,7 @@ app.command()(build.build)
 app.add_typer(train, name="train")
 train.command("sft")(train_verbs.train_sft)
 train.command("reward")(train_verbs.train_reward)
-train.command("policy")(train_verbs.train_policy)
+train.command("policy")(train_policy)
 train.command("dpo")(train_verbs.train_dpo)
 train.command("average")(train_verbs.average_rewards)
 app.command()(ablate.ablate)

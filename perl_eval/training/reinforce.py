@@ -1,4 +1,4 @@
-"""REINFORCE for language models with a value baseline and KL to the prior: the options and the step.
+"""REINFORCE for language models with a value baseline and KL to the prior: the step.
 
 Per step: sample from the policy, score the sampled ids, take the prior's log-probabilities with the adapters off, and
 make one gradient step. The samples are always the current policy's, so there is no importance ratio; with objective
@@ -13,18 +13,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from perl_eval import figure_names as named
-from perl_eval.checks import at_least_one, between, finite, not_negative, positive
-from perl_eval.errors import OptionError, UserError
-from perl_eval.models.adapters import LoraShape
+from perl_eval.errors import UserError
 from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
 from perl_eval.models.cutting import Cuts
-from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
 from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
@@ -32,21 +28,16 @@ from perl_eval.records import Measurement
 from perl_eval.sources.rows import Row
 from perl_eval.storage.progress import tell
 from perl_eval.training.actor_critic import POLICY, Roles, adapter_roles, full_roles
-from perl_eval.training.alarms import AlarmOptions, alarm_in, worth_now
+from perl_eval.training.alarms import alarm_in, worth_now
 from perl_eval.training.clipped_policy_gradient import (
-    Clipping,
-    averaged_over_tokens,
-    clipped_loss,
     group_advantages,
-    importance_ratios,
-    is_clipped,
-    k3_penalty,
     truncated_weights,
 )
 from perl_eval.training.distributed import Processes
-from perl_eval.training.f_divergence import NEED_Z, OBJECTIVES, Aim, Objective, sample_rewards
+from perl_eval.training.f_divergence import sample_rewards
 from perl_eval.training.loop import Fit, Learning, LoopOptions, optimise
-from perl_eval.training.objectives import beta_of, kl_loss, reinforce_loss, returns_to_go, token_rewards, value_loss
+from perl_eval.training.policy_losses import grpo, reinforce
+from perl_eval.training.policy_options import PolicyOptions
 from perl_eval.training.policy_step import (
     AGAIN,
     Losses,
@@ -58,180 +49,15 @@ from perl_eval.training.policy_step import (
     step_figures,
 )
 from perl_eval.training.profiling import Meter
-from perl_eval.training.resources import Resources, pieces, tracked
+from perl_eval.training.resources import pieces, tracked
 from perl_eval.training.reward_function import Reward
-from perl_eval.training.schedule import Schedule
-from perl_eval.training.server_rollouts import ServerRollouts, ServerSampler
-from perl_eval.training.updating import Updating, rate_by_width
+from perl_eval.training.server_rollouts import ServerSampler
+from perl_eval.training.updating import rate_by_width
 
 __all__ = ["ROLLOUTS", "Losses", "Piece", "PolicyOptions", "PolicyTrainer", "cast", "grpo", "reinforce"]
 
 ROLLOUTS = ".rollouts"
 """The folder in a run's where a server finds the policy; it is gone with the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyOptions:
-    """``beta`` is KL strength in normalised reward units per nat; 0 takes the KL away.
-
-    ``kl_weight``, if given, is PE-RLHF's b and sets ``beta = b / (1 - b)``. ``kl`` says where the KL enters: token by
-    token in the ``reward``, where the value baseline predicts it too, or as a ``loss`` term of its own; both have the
-    same gradient in expectation. ``grpo`` takes the KL of a whole sample off its score, or with ``k3`` adds the loss of
-    its authors, whose gradient is of another KL. ``objective`` is what the policy is trained towards, see
-    `perl_eval.training.f_divergence`; ``reinforce`` takes the KL away and leaves beta for the figures; ``grpo`` learns
-    from standardised rewards, without a value function, and may make several updates a batch, see ``clipping``. With
-    ``group`` above 1 each prompt of a batch is sampled that often, and the mean reward of its other samples is taken
-    off each reward. ``value`` is a linear head on the policy's own trunk without gradient into it (``head``), or an
-    adapter and head of its own (``adapter``). A sample that never ended gets ``missing_end_reward`` instead of its
-    score. ``max_tokens`` bounds prompt and sample together: longer prompts are cut at turns
-    (`perl_eval.models.tokenize.encode_prompt`), which is counted and said; with 0 the model's own limit bounds them.
-
-    Under bf16 the log-ratio of one sequence can be off by some tenths of a nat. With ``fp32_kl`` policy and prior are
-    read once more in float32 for it, whose weights are then held in it; samples and gradients stay in bf16.
-    With ``mended`` an unfinished run goes on though the source of its reward function has changed; its card says so.
-
-    With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
-    and the prior stays in memory beside them. ``learning_rate`` by default is 1e-3, or a tenth of it with ``full``, and
-    less for models wider than 825 (`perl_eval.training.updating.rate_by_width`).
-    ``limit`` prompts are learned from, 0 for all. With ``rollouts`` a server samples
-    (`perl_eval.training.server_rollouts`).
-
-    Reward models in ``watch``, of other seeds than the one that rewards, score the samples too, for alarms
-    (`perl_eval.training.alarms`). With ``stop_on_alarm`` the run ends there, and the weights of its highest point stay.
-    """
-
-    steps: int = 100
-    batch: int = 64
-    group: int = 1
-    learning_rate: float | None = None
-    beta: float = 0.05
-    kl_weight: float | None = None
-    kl: Literal["reward", "loss", "k3"] = "reward"
-    objective: Objective = "kl_rl"
-    clipping: Clipping = field(default_factory=Clipping)
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    max_tokens: int = 512
-    fp32_kl: bool = False
-    mended: bool = False
-    value: Literal["head", "adapter"] = "head"
-    value_coefficient: float = 1.0
-    missing_end_reward: float = -3.0
-    lora: LoraShape = field(default_factory=LoraShape)
-    full: bool = False
-    ensemble: EnsembleRule = field(default_factory=EnsembleRule)
-    limit: int = 0
-    rollouts: ServerRollouts | None = None
-    watch: tuple[Path, ...] = ()
-    stop_on_alarm: bool = False
-    alarms: AlarmOptions = field(default_factory=AlarmOptions)
-    schedule: Schedule = field(default_factory=Schedule)
-    updating: Updating = field(default_factory=Updating)
-    resources: Resources = field(default_factory=Resources)
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch", "group", "max_new_tokens")
-        if self.batch % self.group:
-            raise OptionError("group", self.group, f"give a divisor of `batch`, {self.batch}")
-        positive(self, "temperature", "learning_rate")
-        not_negative(self, "beta", "value_coefficient", "limit", "max_tokens")
-        between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
-        finite(self, "missing_end_reward")
-        if self.max_tokens:
-            prompt_room(self.max_tokens, self.max_new_tokens)
-        if self.kl not in ("reward", "loss", "k3"):
-            raise UserError(f"kl {self.kl!r} is not known", "choose from reward, loss, k3")
-        if self.objective not in OBJECTIVES:
-            raise UserError(f"objective {self.objective!r} is not known", f"choose from {', '.join(OBJECTIVES)}")
-        if self.kl == "loss" and self.objective != "kl_rl":
-            raise UserError(f"objective {self.objective} has no KL loss", "leave kl out, or take objective kl_rl")
-        if self.kl == "k3" and self.objective != "grpo":
-            raise UserError(f"objective {self.objective} has no KL by k3", "leave kl out, or take objective grpo")
-        if self.clipping != Clipping() and self.objective != "grpo":
-            raise UserError(f"objective {self.objective} makes one update a batch, unclipped", "take objective grpo")
-        if self.rollouts is not None and self.temperature != 1:
-            fix = "leave it at 1 with rollouts: servers tell probabilities before the temperature"
-            raise OptionError("temperature", self.temperature, fix)
-        if self.rollouts is not None and self.kl == "loss":
-            raise UserError("a KL loss has no weights for what a server samples", "leave kl out with rollouts")
-        if self.stop_on_alarm and not self.watch:
-            raise UserError("there is nothing to stop on", "give reward models of other seeds to watch")
-        self.ensemble.at(self.kl_strength)
-        try:
-            _ = self.aim
-        except ValueError as error:
-            raise UserError(str(error), "raise beta or group, or take objective kl_rl") from None
-        if self.lora.dropout:
-            raise UserError(f"dropout is {self.lora.dropout}", "train a policy without: it must be what it samples as")
-
-    @property
-    def kl_strength(self) -> float:
-        """beta, whichever way it was given."""
-        return self.beta if self.kl_weight is None else beta_of(self.kl_weight)
-
-    @property
-    def needs_ratios(self) -> bool:
-        """Whether the reward of a sample depends on its log-ratio, so that all are needed before the first loss."""
-        in_score = self.objective == "grpo" and self.kl == "reward" and self.kl_strength > 0
-        return in_score or self.objective in NEED_Z
-
-    @property
-    def aim(self) -> Aim:
-        """What is aimed at."""
-        return Aim(self.objective, self.kl_strength, self.group)
-
-    @property
-    def rate(self) -> float:
-        """The learning rate, given or by default."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 1e-4 if self.full else 1e-3
-
-
-def reinforce(piece: Piece, options: PolicyOptions) -> Losses:
-    """Return the losses of REINFORCE with a value baseline and KL to the prior.
-
-    Advantages are not whitened, nor log-ratios clamped: beta would depend on the batch, and the KL be biased.
-
-    Source: arXiv 2403.10704, section 3.3.
-    """
-    in_reward = options.kl == "reward"
-    beta = options.kl_strength if options.objective == "kl_rl" else 0.0
-    rewarded = token_rewards(piece.scores, piece.log_ratio, piece.live, beta=beta if in_reward else 0.0)
-    returns = returns_to_go(rewarded)
-    advantages = returns - piece.values
-    if piece.weights is not None:
-        advantages = advantages * piece.weights
-    policy = {named.POLICY_LOSS: reinforce_loss(piece.log_probs, advantages, piece.live, count=piece.sequences)}
-    if not in_reward:
-        policy[named.KL_LOSS] = beta * kl_loss(piece.log_probs, piece.log_ratio, piece.live, count=piece.sequences)
-    return Losses(policy, value_loss(piece.values, returns, piece.live, count=piece.tokens), returns)
-
-
-def grpo(piece: Piece, options: PolicyOptions) -> Losses:
-    """Return the losses of GRPO and its kin; the scores of the piece are advantages.
-
-    Source: see `perl_eval.training.clipped_policy_gradient`.
-    """
-    how, live = options.clipping, piece.live
-    old = piece.log_probs.detach() if piece.old is None else piece.old
-    ratios = importance_ratios(piece.log_probs, old, live, how.ratio)
-    each = clipped_loss(piece.log_probs, ratios, piece.scores, live, how)
-    if piece.weights is not None:
-        each = each * piece.weights
-    average = functools.partial(
-        averaged_over_tokens,
-        live=live,
-        form=how.form,
-        sequences=piece.sequences,
-        tokens=piece.tokens,
-        longest=options.max_new_tokens,
-    )
-    policy = {named.POLICY_LOSS: average(each)}
-    if options.kl == "k3" and piece.prior is not None:
-        policy[named.KL_LOSS] = options.kl_strength * average(k3_penalty(piece.log_probs, piece.prior, live))
-    clipped = is_clipped(ratios.detach(), piece.scores, how).expand_as(live) & live
-    return Losses(policy, clipped=float(clipped.sum()))
 
 
 def cast(backbone: Backbone, options: PolicyOptions, *, seed: int) -> Roles:
