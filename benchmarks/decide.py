@@ -147,7 +147,7 @@ def of_labels_needed(rng: np.random.Generator, draws: int) -> dict[str, float]:
 
 def asked_of_the_truth(rng: np.random.Generator, draws: int, gap: float, items: int, first: int) -> float:
     """Return how many labels are asked for in all where the difference seen is the true one."""
-    from perl_eval.stats.corrected_difference import labels_to_decide
+    from perl_eval.stats.label_plans import labels_to_decide
 
     wanted = []
     for _ in range(draws):

@@ -12,9 +12,9 @@ from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import as_label
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import cluster_codes
-from perl_eval.stats.corrected_difference import holm
 from perl_eval.stats.human_panel import majority
 from perl_eval.stats.intervals import about, mean, p_value
+from perl_eval.stats.multiple_testing import holm
 
 __all__ = ["agreement_by_dataset", "label_policies"]
 

@@ -10,15 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.metrics.policy_comparisons import PolicyPair, Side
-from perl_eval.stats.corrected_difference import (
-    CorrectedDifference,
-    benjamini_hochberg,
-    corrected_difference,
-    holm,
-    labels_to_decide,
-)
+from perl_eval.stats.corrected_difference import CorrectedDifference, corrected_difference
 from perl_eval.stats.correction import PSEUDO
 from perl_eval.stats.intervals import wilson
+from perl_eval.stats.label_plans import labels_to_decide
+from perl_eval.stats.multiple_testing import benjamini_hochberg, holm
 from perl_eval.stats.rank_sets import MOST_JOINT, Gap, places_of
 
 __all__ = ["Decided", "JudgeSkill", "Placed", "by_judge", "decided", "placed"]

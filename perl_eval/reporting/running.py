@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +214,17 @@ def _wrong(curve: Sequence[Measurement]) -> list[str]:
 
 def _quiet(folder: Path) -> list[str]:
     """Say if nothing was written for long."""
-    newest = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0.0)
+    newest = max(_changes(folder), default=0.0)
     silent_s = time.time() - newest
     return [f"nothing was written for {silent_s / 60:.0f} minutes"] if newest and silent_s > _QUIET_S else []
+
+
+def _changes(folder: Path) -> Iterator[float]:
+    """Yield when each file changed; os.walk passes over a folder that goes away meanwhile, as scratch folders do."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield Path(place, name).stat().st_mtime
 
 
 def _plain(notes: Mapping[str, Any]) -> list[tuple[str, str]]:

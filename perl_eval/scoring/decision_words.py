@@ -9,7 +9,7 @@ import numpy as np
 
 from perl_eval.metrics.policy_decisions import Decided, Placed
 from perl_eval.scoring.decide_options import DecideOptions
-from perl_eval.stats.corrected_difference import cheapest_split
+from perl_eval.stats.label_plans import cheapest_split
 
 __all__ = ["about", "first_labels", "is_at_least", "junit", "places_sentence", "sentence"]
 

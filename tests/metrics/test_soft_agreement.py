@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contests import pair_judged
 from sklearn import metrics
 
 from perl_eval.metrics.judge_standing import blind_judges, standings
@@ -15,26 +16,7 @@ from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 
 
 def judged(place: int, ab: Any, ba: Any, p_a: float | None, outcome: Any) -> Judgement:
-    return Judgement(
-        id=str(place),
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"i{place}",
-        dataset="d",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="x",
-        text_b="y",
-        outcome=outcome,
-        ballots=(Ballot("ab", ab), Ballot("ba", ba)),
-        judge="j",
-        prompt_sha256="",
-        simulated=False,
-        p_a=p_a,
-    )
+    return pair_judged(place, outcome, ballots=(Ballot("ab", ab), Ballot("ba", ba)), judge="j", p_a=p_a)
 
 
 def label(one: Judgement, said: Any) -> HumanLabel:

@@ -23,6 +23,7 @@ from report_story import READY
 from perl_eval.errors import UserError
 from perl_eval.reporting import serve
 from perl_eval.reporting.running import Watched
+from perl_eval.storage.folder_lock import HOLDER
 from perl_eval.storage.remote import MARK
 
 SLOW = """
@@ -112,6 +113,33 @@ def test_what_was_followed_is_what_the_run_says(tmp_path: Path) -> None:
     for outcome, n in last["outcomes"].items():
         assert n <= card["notes"]["outcomes"][outcome]
     assert last["done"] > 15
+
+
+def test_folders_that_come_and_go_while_one_looks_stop_nothing(tmp_path: Path) -> None:
+    """A run writes in hidden folders that it renames or takes away in the next moment."""
+    busy = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys\n"
+            "while True:\n"
+            "    os.makedirs(sys.argv[1]); open(sys.argv[1] + '/file', 'w').close()\n"
+            "    os.remove(sys.argv[1] + '/file'); os.rmdir(sys.argv[1])\n",
+            str(tmp_path / "judged" / ".scratch-1"),
+        ]
+    )
+    try:
+        until(lambda: (tmp_path / "judged").is_dir(), bool)
+        plan = {"verb": "train policy", "arguments": {}, "seed": 0, "inputs": {}, "simulated": False}
+        (tmp_path / "judged" / MARK).write_text(json.dumps(plan), "utf-8")
+        (tmp_path / "judged" / HOLDER).write_text(json.dumps({"process": busy.pid, "machine": socket.gethostname()}))
+        watched = Watched([tmp_path])
+        for _ in range(500):
+            (seen,) = watched.state()["folders"]
+            assert seen["state"] == "running"
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def test_a_killed_run_is_stopped(tmp_path: Path) -> None:

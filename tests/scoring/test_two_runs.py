@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contests import pair_judged
 from statsmodels.stats.contingency_tables import mcnemar
 
 from perl_eval.records import Estimate, Judgement
@@ -19,25 +20,7 @@ from perl_eval.storage import parquet, run_folder
 
 
 def judgement(place: int, outcome: Any, judge: str = "j") -> Judgement:
-    return Judgement(
-        id=f"{place}",
-        kind="pairwise",
-        item=f"i{place}",
-        group=f"i{place}",
-        dataset="d",
-        a=f"a{place}",
-        b=f"b{place}",
-        policy_a="rl",
-        policy_b="sft",
-        prompt=(),
-        text_a="x",
-        text_b="y",
-        outcome=outcome,
-        ballots=(),
-        judge=judge,
-        prompt_sha256="",
-        simulated=False,
-    )
+    return pair_judged(place, outcome, judge=judge)
 
 
 def runs(seed: int, changed: float) -> tuple[list[Judgement], list[Judgement]]:
