@@ -129,7 +129,7 @@ def test_folders_that_come_and_go_while_one_looks_stop_nothing(tmp_path: Path) -
         ]
     )
     try:
-        until(lambda: (tmp_path / "judged").is_dir(), bool)
+        until((tmp_path / "judged").is_dir, bool)
         plan = {"verb": "train policy", "arguments": {}, "seed": 0, "inputs": {}, "simulated": False}
         (tmp_path / "judged" / MARK).write_text(json.dumps(plan), "utf-8")
         (tmp_path / "judged" / HOLDER).write_text(json.dumps({"process": busy.pid, "machine": socket.gethostname()}))
