@@ -18,7 +18,8 @@ class Batch:
     no end of sequence. Padding is on the right.
 
     Attributes:
-        tokens: (B, T) int64, what was sampled; after the end the pad id, which is V, no word of the vocabulary.
+        tokens: (B, T) int64, what was sampled; after the end the pad id, which is that of the end, 0, as
+            in tokenizers without a pad of their own; ``mask`` tells them apart.
         mask: (B, T) bool, True at tokens that were sampled, the end of sequence among them.
         logits: (B, T, V) of the policy at each place, with gradient, already divided by the temperature.
         log_probs: (B, T), of the tokens under the policy, with gradient, in nats; 0 outside the mask.
