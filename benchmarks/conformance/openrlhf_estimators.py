@@ -56,7 +56,7 @@ class _EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """Return where a module is, or None for names that are not ours."""
-        if fullname.split(".")[0] not in self.names:
+        if fullname.split(".", maxsplit=1)[0] not in self.names:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -85,7 +85,7 @@ def _absent_as_empty(names: Sequence[str]) -> Iterator[None]:
 with warnings.catch_warnings(), _absent_as_empty(UNUSED_BY_LOSSES):
     warnings.simplefilter("ignore")
     from openrlhf.models import PolicyLoss
-    from openrlhf.trainer.ppo_utils import experience_maker
+    from openrlhf.trainer.ppo_utils import experience_maker, length_penalty
     from openrlhf.trainer.ppo_utils.experience import Experience
     from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
     from openrlhf.utils.loss_utils import iter_grad_accum_global_norm
@@ -261,7 +261,9 @@ def _loss(given: Mapping[str, Any], *, has_kl: bool) -> Callable[[Batch], torch.
         )
         made = maker.compute_advantages_and_returns(maker.make_experience([_experience(batch)]))
         trainer = _Trainer(strategy, _Actor(batch.log_probs))
-        for step, (one, sizes) in enumerate(iter_grad_accum_global_norm(made, strategy, 1, lambda one: one.action_mask)):
+        for step, (one, sizes) in enumerate(
+            iter_grad_accum_global_norm(made, strategy, 1, lambda one: one.action_mask)
+        ):
             trainer.training_step(one, coefficient, step, sizes)
         if strategy.loss is None:
             raise RuntimeError("OpenRLHF's training_step called no backward pass")
@@ -311,7 +313,12 @@ def _kl_in_rewards() -> list[Estimator]:
         "flash_reinforce": f"A = r - mean_batch r; {TO_GO}",
     }
     found = [
-        _estimator(kind, "kl", f"{line}; {CLIPPED}; {BY_TOKEN}", algo__advantage__estimator=kind)
+        _estimator(
+            kind,
+            "group-normalised kl" if kind == "group_norm" else "kl",
+            f"{line}; {CLIPPED}; {BY_TOKEN}",
+            algo__advantage__estimator=kind,
+        )
         for kind, line in every.items()
     ]
     found.append(
@@ -371,14 +378,14 @@ def _kl_losses() -> list[Estimator]:
         ),
         _estimator(
             "group_norm, use_loss k3",
-            "kl",
+            "group-normalised kl",
             f"{SCALED}; {CLIPPED} {KL_LOSSES['k3']}; {BY_TOKEN}",
             algo__advantage__estimator="group_norm",
             **shared,
         ),
         _estimator(
             "group_norm, seq-mean-token-mean, use_loss k3",
-            "kl",
+            "group-normalised kl",
             f"{SCALED}; {CLIPPED}; {BY_ROW}; {KL_LOSSES['k3']}, but by sum over i, t of k3_t / sum_i |y_i|",
             algo__advantage__estimator="group_norm",
             actor__loss_agg_mode="seq-mean-token-mean",
@@ -401,7 +408,7 @@ def _without_kl() -> list[Estimator]:
         ),
         _estimator(
             "group_norm, init_coef=0, policy_loss_type=gspo",
-            "reward",
+            "group-normalised",
             f"{SCALED}; {by_row}",
             has_kl=False,
             algo__advantage__estimator="group_norm",
@@ -430,8 +437,10 @@ def estimators() -> list[Estimator]:
     """Return every estimator of OpenRLHF that the suite measures.
 
     Returns:
-        Twenty; ``init_coef=0`` claims E[r], the others E[r] - beta KL(pi || prior).
+        Twenty; ``init_coef=0`` claims E[r], the others E[r] - beta KL(pi || prior), but for ``group_norm``, which
+        divides rewards by the standard deviation of their group.
     """
     experience_maker.ray = SimpleNamespace(put=_put, get=_put)
-    experience_maker.logger.setLevel("WARNING")
+    for module in (experience_maker, length_penalty):
+        module.logger.setLevel("WARNING")
     return [*_kl_in_rewards(), *_kl_losses(), *_without_kl()]

@@ -201,7 +201,7 @@ def _length_weights() -> list[Estimator]:
         "dr_grpo": BY_LONGEST,
     }
     return [
-        _grpo(f"loss_type={kind}", "reward", f"{SCALED}; {CLIPPED}; {mean}", loss_type=kind)
+        _grpo(f"loss_type={kind}", "group-normalised", f"{SCALED}; {CLIPPED}; {mean}", loss_type=kind)
         for kind, mean in every.items()
     ]
 
@@ -241,8 +241,7 @@ def _divergences() -> list[Estimator]:
         for corrected in (False, True):
             found.append(
                 _grpo(
-                    f"loss_type={kind}, scale_rewards=none, beta"
-                    + (", use_bias_correction_kl" if corrected else ""),
+                    f"loss_type={kind}, scale_rewards=none, beta" + (", use_bias_correction_kl" if corrected else ""),
                     "kl",
                     f"{CENTRED}; {CLIPPED} {K3_CORRECTED if corrected else K3}; {mean}",
                     loss_type=kind,
@@ -346,6 +345,7 @@ def estimators() -> list[Estimator]:
     """Return every estimator of TRL that the suite measures.
 
     Returns:
-        Twenty-odd; those whose name says ``beta`` claim E[r] - beta KL(pi || prior), the others E[r].
+        Twenty-odd; those whose name says ``beta`` claim E[r] - beta KL(pi || prior), the others E[r], but for those
+        that divide rewards by the standard deviation of their group, as TRL does unless told otherwise.
     """
     return [*_length_weights(), *_scales(), *_divergences(), *_ratios(), *_leave_one_out()]

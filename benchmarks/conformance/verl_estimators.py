@@ -20,7 +20,6 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 
 from perl_eval.conformance.batch import Batch, Estimator
@@ -200,7 +199,7 @@ def _aggregations() -> list[Estimator]:
         )
         for mode, mean in every.items()
     ]
-    found.append(_estimator("grpo", "reward", f"{SCALED}; {CLIPPED}; {BY_TOKEN}", _Settings("grpo")))
+    found.append(_estimator("grpo", "group-normalised", f"{SCALED}; {CLIPPED}; {BY_TOKEN}", _Settings("grpo")))
     for scaled in (False, True):
         by = "longest" if scaled else "longest response of this micro batch"
         found.append(
@@ -227,7 +226,11 @@ def _kl_losses() -> list[Estimator]:
     ]
     default = KL_LOSSES["low_var_kl"]
     made = _Settings("grpo", kl_loss="low_var_kl")
-    found.append(_estimator("grpo, kl_loss low_var_kl", "kl", f"{SCALED}; {CLIPPED} {default}; {BY_TOKEN}", made))
+    found.append(
+        _estimator(
+            "grpo, kl_loss low_var_kl", "group-normalised kl", f"{SCALED}; {CLIPPED} {default}; {BY_TOKEN}", made
+        )
+    )
     return found
 
 
@@ -310,7 +313,11 @@ def _policy_losses() -> list[Estimator]:
         "geo_mean": ("token-mean", f"{ratio} of clipped rho_t; mean_i -s A, d s = s/|y| sum_t d log pi_t", {}),
         "cispo": ("token-mean", "l_t = -sg[clip(rho_t)] A log pi_t", {}),
         "sapo": ("seq-mean-token-mean", "l_t = -(4/tau) sigmoid(tau (rho_t - 1)) A", {}),
-        "dppo_tv": ("seq-mean-token-sum", "l_t = -sg[min(rho_t, 3)] A log pi_t where |pi - old| <= 0.2 or pulled back", {}),
+        "dppo_tv": (
+            "seq-mean-token-sum",
+            "l_t = -sg[min(rho_t, 3)] A log pi_t where |pi - old| <= 0.2 or pulled back",
+            {},
+        ),
         "dro": ("seq-mean-token-sum", "l_t = -A log pi_t + 0.05 (log rho_t)^2", {"dro_beta": 0.1}),
         "bypass_mode": (
             "seq-mean-token-sum",
