@@ -19,6 +19,7 @@ from perl_eval.cli import (
     annotate,
     audit,
     build,
+    conformance,
     decide,
     default_out,
     demo,
@@ -101,6 +102,7 @@ app.command("import")(import_.import_)
 app.command()(annotate.annotate)
 app.command()(export.export)
 app.command()(posterior.posterior)
+app.command()(conformance.conformance)
 app.command()(report.report)
 app.command()(demo.demo)
 

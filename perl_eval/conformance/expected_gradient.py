@@ -141,7 +141,7 @@ def _all_at_once(
     """Return the gradient of each group, (K, P, V), of a loss that is a mean over groups."""
     most = max(1, _MOST_ROWS // groups.shape[1])
     found = []
-    for some in groups.split(most):
+    for some in torch.split(groups, most):
         batch, places = make_batch(language, some.flatten(), sampler, trial)
         gradient = _by_logit(estimator, batch).view(*some.shape, *batch.logits.shape[1:]) * len(some)
         found.append(_in_theta(language, gradient, places.view(*some.shape, -1)))

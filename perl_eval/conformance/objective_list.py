@@ -59,7 +59,7 @@ def _total_variation(language: ListedLanguage, theta: torch.Tensor) -> torch.Ten
     return -(target_log_probs(language).exp() - summed_log_probs(language, theta).exp()).abs().sum() / 2
 
 
-def _group_normalised(language: ListedLanguage, theta: torch.Tensor) -> torch.Tensor:
+def _normalised(language: ListedLanguage, theta: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
     """Return what has the gradient of E[mean_i A_i log pi(y_i)], A the rewards less their mean over their std.
 
     The advantages and the law of the groups carry no gradient. Its value means nothing.
@@ -67,15 +67,24 @@ def _group_normalised(language: ListedLanguage, theta: torch.Tensor) -> torch.Te
     log_probs = summed_log_probs(language, theta)
     chosen, times = multisets(len(log_probs), language.shape.group_size)
     weights = times * log_probs.detach()[chosen].sum(1).exp()
-    rewards = language.rewards[chosen]
-    centred = rewards - rewards.mean(1, keepdim=True)
-    spread = rewards.std(1, keepdim=True)
-    advantages = torch.where(spread > 1e-12, centred / spread.clamp(min=1e-12), 0.0)
+    drawn = rewards.detach()[chosen]
+    spread = drawn.std(1, keepdim=True)
+    level = (drawn - drawn.mean(1, keepdim=True)) / spread.clamp(min=1e-12)
+    advantages = torch.where(spread > 1e-12, level, 0.0)
     return weights @ (advantages * log_probs[chosen]).mean(1)
+
+
+def _group_normalised(language: ListedLanguage, theta: torch.Tensor) -> torch.Tensor:
+    return _normalised(language, theta, language.rewards)
 
 
 def _group_normalised_kl(language: ListedLanguage, theta: torch.Tensor) -> torch.Tensor:
     return _group_normalised(language, theta) - language.shape.beta * _reverse(language, theta)
+
+
+def _group_normalised_less_kl(language: ListedLanguage, theta: torch.Tensor) -> torch.Tensor:
+    paid = summed_log_probs(language, theta) - summed_log_probs(language, language.prior)
+    return _normalised(language, theta, language.rewards - language.shape.beta * paid)
 
 
 OBJECTIVE_VALUES: Mapping[str, Value] = {
@@ -87,8 +96,9 @@ OBJECTIVE_VALUES: Mapping[str, Value] = {
     "total variation": _total_variation,
     "group-normalised": _group_normalised,
     "group-normalised kl": _group_normalised_kl,
+    "group-normalised reward less kl": _group_normalised_less_kl,
 }
-"""By name, what is to be raised, as a function of a language and theta; of the last two only the gradient counts."""
+"""By name, what is to be raised, as a function of a language and theta; of those by group only the gradient counts."""
 MEANINGS_OF_OBJECTIVES: Mapping[str, str] = {
     "kl": "E[r] - beta KL(pi || prior)",
     "reward": "E[r]",
@@ -98,6 +108,7 @@ MEANINGS_OF_OBJECTIVES: Mapping[str, str] = {
     "total variation": "-TV(pi, target)",
     "group-normalised": "the field E[A grad log pi(y)], A = (r - mean) / std of the group",
     "group-normalised kl": "the same less beta grad KL(pi || prior)",
+    "group-normalised reward less kl": "the same, of r - beta log(pi / prior) in place of r",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 
 import torch
@@ -50,9 +51,15 @@ def loss_of(options: PolicyOptions, batch: Batch) -> torch.Tensor:
 
 def _of(name: str, objective: str, formula: str, options: PolicyOptions) -> Estimator:
     def loss(batch: Batch) -> torch.Tensor:
-        settings = {"beta": batch.beta, "group": batch.group_size, "batch": len(batch.tokens)}
-        told = {one: getattr(options, one) for one in ("objective", "kl", "clipping")}
-        return loss_of(PolicyOptions(**settings, **told, max_new_tokens=batch.longest, max_tokens=0), batch)
+        own = replace(
+            options,
+            beta=batch.beta,
+            group=batch.group_size,
+            batch=len(batch.tokens),
+            max_new_tokens=batch.longest,
+            max_tokens=0,
+        )
+        return loss_of(own, batch)
 
     return Estimator(f"perl-eval {name}", "perl-eval", metadata.version("perl-eval"), objective, formula, loss)
 
@@ -66,7 +73,8 @@ def _grpo(form: str, scale: str, kl: str) -> Estimator:
     inner = "R = r - beta sum_t log(pi/prior)" if kl == "reward" else "R = r"
     beside = "" if kl == "reward" else f" + {average} beta sum_t k3_t"
     formula = f"-{average} sum_t {centred} log pi(y_t){beside}, {inner}"
-    objective = "kl" if scale == "none" else "group-normalised kl"
+    normalised = "group-normalised reward less kl" if kl == "reward" else "group-normalised kl"
+    objective = "kl" if scale == "none" else normalised
     return _of(f"grpo, form={form}, scale={scale}, kl={kl}", objective, formula, options)
 
 

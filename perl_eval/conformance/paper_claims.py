@@ -73,7 +73,8 @@ def measured_claims() -> list[Claim]:
     paid = {kl: _off(_kl_field(Formula(paid=kl), many), exact["many"]) for kl in ("k1", "k3")}
     to_prior = _off(loss["k3"], _kl_gradient(one, "kl of prior to policy"))
     none = float(losses["k1"].norm() / exact["many"].norm())
-    return [*_pitfalls(off_one, off_many, to_prior, none), *_comedy(off_many, paid, none), *_deepseek(one, many)]
+    comedy = [*_comedy(off_many, paid, none), _old_samples(many)]
+    return [*_pitfalls(off_one, off_many, to_prior, none), *comedy, *_deepseek(one, many)]
 
 
 def _pitfalls(one: dict[str, float], many: dict[str, float], to_prior: float, none: float) -> list[Claim]:
@@ -88,7 +89,7 @@ def _pitfalls(one: dict[str, float], many: dict[str, float], to_prior: float, no
         Claim(
             paper,
             "k3 differentiated as a loss descends on KL(prior || pi), not on KL(pi || prior)",
-            f"one token: {to_prior:.1e} off the gradient of KL(prior || pi), {one['k3']:.2f} off that of KL(pi || prior)",
+            f"one token: {to_prior:.1e} off the gradient of KL(prior || pi), {one['k3']:.2f} off the other's",
             _said(to_prior < _NOTHING < one["k3"]),
         ),
         Claim(
@@ -121,6 +122,25 @@ def _comedy(many: dict[str, float], paid: dict[str, float], none: float) -> list
         Claim(paper, "k3 in the loss: biased", f"{many['k3']:.2f} off, relative", _said(many["k3"] > _NOTHING)),
         Claim(paper, "k3 in the reward: biased", f"{paid['k3']:.2f} off, relative", _said(paid["k3"] > _NOTHING)),
     ]
+
+
+def _old_samples(many: ListedLanguage) -> Claim:
+    """Return the claim about samples of an older policy: none of the four is right."""
+    random = torch.Generator().manual_seed(6)
+    moved = many.at(many.theta + 0.3 * torch.randn(many.theta.shape, generator=random, dtype=torch.float64))
+    formulas = {
+        "k1 in the reward": Formula(paid="k1"),
+        "k3 in the reward": Formula(paid="k3"),
+        "k1 in the loss": Formula("", kl="k1"),
+        "k3 in the loss": Formula("", kl="k3"),
+    }
+    gaps = {name: _off(_kl_field(one, moved, many.theta), _kl_gradient(moved)) for name, one in formulas.items()}
+    return Claim(
+        "2512.21852",
+        "on samples of an older policy none of the four is unbiased for sequences",
+        "; ".join(f"{name}: {gap:.2f} off" for name, gap in gaps.items()),
+        _said(min(gaps.values()) > _NOTHING),
+    )
 
 
 def _deepseek(one: ListedLanguage, many: ListedLanguage) -> list[Claim]:
