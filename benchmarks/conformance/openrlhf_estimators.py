@@ -14,75 +14,18 @@ one is not installed an empty module stands in for it, and goes away with the la
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import sys
-import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from empty_modules import absent_as_empty
 
 from perl_eval.conformance.batch import Batch, Estimator
 
-UNUSED_BY_LOSSES = ("deepspeed", "flash_attn", "ring_flash_attn", "vllm")
-
-
-class _EmptyModule(types.ModuleType):
-    """A module in which every name is an empty class."""
-
-    __path__: Sequence[str] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class _EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds an empty module under each of some names, and under all names below them.
-
-    Args:
-        names: Top-level packages that are not installed.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-
-    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Return where a module is, or None for names that are not ours."""
-        if fullname.split(".", maxsplit=1)[0] not in self.names:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """Return an empty module."""
-        return _EmptyModule(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """Execute nothing."""
-
-
-@contextmanager
-def _absent_as_empty(names: Sequence[str]) -> Iterator[None]:
-    """Let packages that are not installed be imported as empty ones, for as long as the block lasts."""
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
-    finder = _EmptyModules(absent)
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.split(".")[0] in absent]:
-            del sys.modules[name]
-
-
-with warnings.catch_warnings(), _absent_as_empty(UNUSED_BY_LOSSES):
+with warnings.catch_warnings(), absent_as_empty("deepspeed", "flash_attn", "ring_flash_attn", "vllm"):
     warnings.simplefilter("ignore")
     from openrlhf.models import PolicyLoss
     from openrlhf.trainer.ppo_utils import experience_maker, length_penalty
