@@ -41,7 +41,7 @@ __all__ = ["estimators"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class _Settings:
     """How a run of verl is configured, in its own names.
 
@@ -63,6 +63,27 @@ class _Settings:
     kl_loss: str | None = None
     scaled_by_longest: bool = False
 
+    @functools.cached_property
+    def algo_config(self) -> Any:
+        """Verl's configuration of the algorithm."""
+        return AlgoConfig(adv_estimator=self.advantage, **self.algorithm)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - settings live as long as the estimators
+    def actor_config(self, rows: int, group: int, longest: int, beta: float) -> Any:
+        """Return verl's configuration of the actor for batches of some size."""
+        return ActorConfig(
+            strategy="fsdp",
+            rollout_n=group,
+            ppo_micro_batch_size_per_gpu=rows,
+            ppo_mini_batch_size=rows,
+            policy_loss=PolicyLossConfig(**self.policy_loss),
+            use_kl_loss=self.kl_loss is not None,
+            kl_loss_type=self.kl_loss or "low_var_kl",
+            kl_loss_coef=beta,
+            loss_scale_factor=longest if self.scaled_by_longest else None,
+            **self.actor,
+        )
+
 
 def _advantages(batch: Batch, settings: _Settings) -> torch.Tensor:
     """Return the advantage of each token, (B, T)."""
@@ -80,7 +101,7 @@ def _advantages(batch: Batch, settings: _Settings) -> torch.Tensor:
         data.batch["token_level_rewards"] = data.batch["token_level_scores"]
     else:
         data, _ = apply_kl_penalty(data, FixedKLController(batch.beta), kl_penalty=settings.kl_in_reward)
-    config = AlgoConfig(adv_estimator=settings.advantage, **settings.algorithm)
+    config = settings.algo_config
     data = compute_advantage(
         data,
         adv_estimator=settings.advantage,
@@ -92,22 +113,6 @@ def _advantages(batch: Batch, settings: _Settings) -> torch.Tensor:
     )
     found: torch.Tensor = data.batch["advantages"]
     return found
-
-
-def _actor(batch: Batch, settings: _Settings) -> Any:
-    """Return verl's configuration of the actor for a batch."""
-    return ActorConfig(
-        strategy="fsdp",
-        rollout_n=batch.group_size,
-        ppo_micro_batch_size_per_gpu=len(batch.rewards),
-        ppo_mini_batch_size=len(batch.rewards),
-        policy_loss=PolicyLossConfig(**settings.policy_loss),
-        use_kl_loss=settings.kl_loss is not None,
-        kl_loss_type=settings.kl_loss or "low_var_kl",
-        kl_loss_coef=batch.beta,
-        loss_scale_factor=batch.longest if settings.scaled_by_longest else None,
-        **settings.actor,
-    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -150,7 +155,8 @@ def _loss(settings: _Settings) -> Callable[[Batch], torch.Tensor]:
 
     def loss(batch: Batch) -> torch.Tensor:
         data = _nested(batch, _advantages(batch, settings))
-        found, _ = ppo_loss(_actor(batch, settings), {"log_probs": _model_output(batch)}, data)
+        config = settings.actor_config(len(batch.rewards), batch.group_size, batch.longest, batch.beta)
+        found, _ = ppo_loss(config, {"log_probs": _model_output(batch)}, data)
         return torch.as_tensor(found)
 
     return loss
