@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import LossKind, expected_gradient
+from perl_eval.conformance.expected_gradient import LossKind, expected_gradient, gradients_of_groups
 from perl_eval.conformance.known_formulas import (
     ADVANTAGES,
     AVERAGES,
@@ -22,7 +22,7 @@ from perl_eval.conformance.known_formulas import (
 )
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed
 
-__all__ = ["WORLDS_OF_DIAGNOSIS", "Diagnosis", "diagnose", "faults_of", "nearest_formula"]
+__all__ = ["WORLDS_OF_DIAGNOSIS", "Diagnosis", "diagnose", "faults_of", "formulas_of", "nearest_formula"]
 
 WORLDS_OF_DIAGNOSIS = (
     WorldShape("three words, two tokens, groups of 2", seed=11),
@@ -67,7 +67,8 @@ def _fields(formula: Formula, languages: tuple[ListedLanguage, ...]) -> torch.Te
 def _candidates() -> Iterator[Formula]:
     """Yield the formulas, those that are more often meant first."""
     policies = [Formula(advantage=a, average=b) for a, b in itertools.product(ADVANTAGES, AVERAGES)]
-    for one, paid, sign in itertools.product(policies, PAID, (1, -1)):
+    later = "k1 of the token"  # the same gradient as k2 in the loss, on fresh samples
+    for one, paid, sign in itertools.product(policies, [kl for kl in PAID if kl != later], (1, -1)):
         if paid or sign > 0:
             yield replace(one, paid=paid, kl_sign=sign)
     for one, kl, sign in itertools.product(policies, KL_LOSSES, (1, -1)):
@@ -75,6 +76,8 @@ def _candidates() -> Iterator[Formula]:
     for one, kl, average, sign in itertools.product(policies, KL_LOSSES, AVERAGES, (1, -1)):
         if average != one.average:
             yield replace(one, kl=kl, kl_average=average, kl_sign=sign)
+    for one, sign in itertools.product(policies, (1, -1)):
+        yield replace(one, paid=later, kl_sign=sign)
     for one, paid in itertools.product(policies, PAID):
         yield replace(one, paid=paid, policy_sign=-1, kl_sign=-1)
     for one, kl in itertools.product(policies, KL_LOSSES):
@@ -89,7 +92,7 @@ def _languages() -> tuple[ListedLanguage, ...]:
     return tuple(map(listed, WORLDS_OF_DIAGNOSIS))
 
 
-def _dictionary(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], torch.Tensor]:
+def formulas_of(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], torch.Tensor]:
     """Return all formulas and their expected gradients, (N, coordinates), in all languages one after the other.
 
     Gradients of policy terms and KL terms add up, so each term is taken once.
@@ -117,11 +120,11 @@ def _dictionary(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], t
 
 @functools.cache
 def _standing() -> tuple[list[Formula], torch.Tensor]:
-    return _dictionary(_languages())
+    return formulas_of(_languages())
 
 
 def nearest_formula(
-    measured: torch.Tensor, known: tuple[list[Formula], torch.Tensor]
+    measured: torch.Tensor, known: tuple[list[Formula], torch.Tensor], *, noise: float = 0.0
 ) -> tuple[Formula, float, float, tuple[Formula, ...]]:
     """Return the nearest formula, its scale, what is left, and its equals.
 
@@ -130,6 +133,7 @@ def nearest_formula(
     Args:
         measured: (coordinates,).
         known: Formulas and their gradients.
+        noise: Standard error of ``measured``, relative to its norm: what differs by less is alike.
     """
     formulas, fields = known
     size = float(measured.norm())
@@ -139,10 +143,10 @@ def nearest_formula(
     norms = fields.square().sum(1)
     scales = (fields @ measured / norms.clamp(min=1e-300)).clamp(min=0.0)
     scaled = (scales.unsqueeze(1) * fields - measured).norm(dim=1) / size
-    plain = bool(left.min() < _EXACT)
+    plain = bool(left.min() < _EXACT + 1.5 * noise)
     gaps = left if plain else scaled
     best = float(gaps.min())
-    alike = [place for place, gap in enumerate(gaps.tolist()) if gap <= best + 1e-6]
+    alike = [place for place, gap in enumerate(gaps.tolist()) if gap <= max(best + 1e-6, 1.5 * noise)]
     first = alike[0]
     scale = 1.0 if plain else float(scales[first])
     return formulas[first], scale, float(gaps[first]), tuple(formulas[place] for place in alike[1:])
@@ -207,13 +211,31 @@ def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> Diagnosis:
     """
     languages = _languages()
     measured = torch.cat([expected_gradient(estimator, one).mean.flatten() for one in languages])
-    formula, scale, left, also = nearest_formula(measured, _standing())
+    first, scale, left, also = nearest_formula(measured, _standing())
+    formula = _by_batch(estimator, (first, *also), scale)
     weight = ""
     if formula.advantage and left < _EXACT and "attached" not in formula.paid:
         weight = _weighting(estimator, formula, scale, steps_apart)
     faults = faults_of(formula, estimator.objective)
-    words = tuple(dict.fromkeys(one.words for one in also if faults_of(one, estimator.objective) == faults))
+    words = tuple(
+        dict.fromkeys(
+            one.words for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults
+        )
+    )
     return Diagnosis(formula.words, faults, scale, left, words[:2], weight)
+
+
+def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) -> Formula:
+    """Return, of formulas with one expected gradient, the one whose gradients are nearest batch by batch."""
+    if len(alike) == 1:
+        return alike[0]
+    language = _languages()[0]
+    measured, weights = gradients_of_groups(estimator, language)
+    gaps = []
+    for one in alike:
+        found, _ = gradients_of_groups(formula_loss(one), language)
+        gaps.append(float(weights @ (scale * found - measured).square().sum((1, 2))))
+    return alike[next(place for place, gap in enumerate(gaps) if gap <= min(gaps) + 1e-9)]
 
 
 def _weighting(estimator: Estimator, formula: Formula, scale: float, apart: float) -> str:
