@@ -30,6 +30,8 @@ WORLDS_OF_DIAGNOSIS = (
 )
 _EXACT = 1e-3
 """A gradient this near, relative to its norm, is that of the formula: standard deviations have small numbers added."""
+_FITS = 0.05
+"""The same of samples of an older policy, where limits of clipping differ."""
 _PLAIN = LossKind(mean_over_groups=True, symmetric=True)
 
 
@@ -78,8 +80,9 @@ def _candidates() -> Iterator[Formula]:
             yield replace(one, kl=kl, kl_average=average, kl_sign=sign)
     for one, sign in itertools.product(policies, (1, -1)):
         yield replace(one, paid=later, kl_sign=sign)
-    for one, paid in itertools.product(policies, PAID):
-        yield replace(one, paid=paid, policy_sign=-1, kl_sign=-1)
+    for one, paid, sign in itertools.product(policies, PAID, (1, -1)):
+        if paid or sign > 0:
+            yield replace(one, paid=paid, policy_sign=-1, kl_sign=sign)
     for one, kl in itertools.product(policies, KL_LOSSES):
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1)
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1, kl_sign=-1)
@@ -108,8 +111,7 @@ def formulas_of(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], t
     for one in _candidates():
         field = torch.zeros(sum(each.theta.numel() for each in languages), dtype=torch.float64)
         if one.advantage:
-            sign = one.policy_sign * one.kl_sign if one.paid else 1
-            bare = Formula(one.advantage, one.paid, average=one.average, kl_sign=sign)
+            bare = Formula(one.advantage, one.paid, average=one.average, kl_sign=one.kl_sign if one.paid else 1)
             field = field + one.policy_sign * term(bare)
         if one.kl:
             field = field + one.kl_sign * term(Formula("", kl=one.kl, kl_average=one.kl_average))
@@ -162,8 +164,9 @@ def faults_of(formula: Formula, objective: str) -> tuple[str, ...]:
     found = []
     if formula == Formula(""):
         return ("no gradient: something is detached that should not be",)
+    turned = formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0
     if formula.policy_sign < 0:
-        found.append("sign of the reward")
+        found.append("sign of the loss" if turned else "sign of the reward")
     if not formula.advantage:
         found.append("no gradient of the reward: the ratio or the log-probability is detached")
     if formula.advantage == "std" and not objective.startswith("group-normalised"):
@@ -184,7 +187,7 @@ def _kl_faults(formula: Formula, *, wanted: bool, forward: bool) -> Iterator[str
         yield "no KL"
     if not (wanted and has):
         return
-    if formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0:
+    if formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0 < formula.policy_sign:
         yield "sign of the KL"
     if "attached" in formula.paid:
         yield "missing detach: the KL in the reward is in the graph"
@@ -212,34 +215,31 @@ def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> Diagnosis:
     languages = _languages()
     measured = torch.cat([expected_gradient(estimator, one).mean.flatten() for one in languages])
     first, scale, left, also = nearest_formula(measured, _standing())
-    formula = _by_batch(estimator, (first, *also), scale)
-    weight = ""
+    alike = _by_batch(estimator, (first, *also), scale)
+    formula, weight = alike[0], ""
     if formula.advantage and left < _EXACT and "attached" not in formula.paid:
-        weight = _weighting(estimator, formula, scale, steps_apart)
+        formula, weight = _weighting(estimator, alike, scale, steps_apart)
     faults = faults_of(formula, estimator.objective)
-    words = tuple(
-        dict.fromkeys(
-            one.words for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults
-        )
-    )
+    others = [one for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults]
+    words = tuple(dict.fromkeys(one.words for one in others))
     return Diagnosis(formula.words, faults, scale, left, words[:2], weight)
 
 
-def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) -> Formula:
-    """Return, of formulas with one expected gradient, the one whose gradients are nearest batch by batch."""
+def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) -> list[Formula]:
+    """Return, of formulas with one expected gradient, those whose gradients are nearest batch by batch."""
     if len(alike) == 1:
-        return alike[0]
+        return list(alike)
     language = _languages()[0]
     measured, weights = gradients_of_groups(estimator, language)
     gaps = []
     for one in alike:
         found, _ = gradients_of_groups(formula_loss(one), language)
         gaps.append(float(weights @ (scale * found - measured).square().sum((1, 2))))
-    return alike[next(place for place, gap in enumerate(gaps) if gap <= min(gaps) + 1e-9)]
+    return [one for one, gap in zip(alike, gaps, strict=True) if gap <= min(gaps) + 1e-9]
 
 
-def _weighting(estimator: Estimator, formula: Formula, scale: float, apart: float) -> str:
-    """Return the weights of samples of an older policy that fit a loss whose formula is known; "" if none does."""
+def _weighting(estimator: Estimator, alike: list[Formula], scale: float, apart: float) -> tuple[Formula, str]:
+    """Return the formula and the weights of an older policy's samples that fit a loss; the first and "" if none does."""
     random = torch.Generator().manual_seed(3)
     moved, older = [], []
     for one in _languages():
@@ -248,11 +248,11 @@ def _weighting(estimator: Estimator, formula: Formula, scale: float, apart: floa
         older.append(one.theta)
     pairs = list(zip(moved, older, strict=True))
     measured = torch.cat([expected_gradient(estimator, one, sampler=old).mean.flatten() for one, old in pairs])
-    best, found = 0.05, ""
-    for weight in WEIGHTS:
+    best, found = _FITS, (alike[0], "")
+    for formula, weight in itertools.product(alike, WEIGHTS):
         loss = formula_loss(replace(formula, weight=weight))
         field = [expected_gradient(loss, one, sampler=old, kind=_PLAIN).mean.flatten() for one, old in pairs]
         gap = float((scale * torch.cat(field) - measured).norm() / measured.norm().clamp(min=1e-12))
         if gap < best - 1e-9:
-            best, found = gap, weight
+            best, found = gap, (formula, weight)
     return found

@@ -135,7 +135,7 @@ def test_padding_and_missing_ends_are_seen() -> None:
     assert (clean.padding, clean.missing_ends) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
     assert columns.padding > 1e-3
     assert ends.missing_ends > 1e-3
-    assert clean.never_ended > 0.1
+    assert clean.never_ended > 0.01
 
 
 def test_old_samples_move_a_loss_without_ratios() -> None:

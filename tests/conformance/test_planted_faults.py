@@ -30,6 +30,7 @@ def test_a_right_loss_has_no_fault() -> None:
     ("fault", "named"),
     [
         ("sign of the reward", "sign of the reward"),
+        ("sign of the loss", "sign of the loss"),
         ("sign of the KL", "sign of the KL"),
         ("missing detach", "missing detach: the KL in the reward is in the graph"),
         ("mean for sum", "mean for sum: averaged over the tokens of each sequence"),
@@ -53,7 +54,7 @@ def test_a_planted_fault_is_named(fault: str, named: str) -> None:
     ],
 )
 def test_a_kl_in_the_loss_is_named(kl: str, named: str) -> None:
-    """In expectation k1 is no KL, and k3 times the ratio is k2: their gradients batch by batch tell them apart."""
+    """Fresh samples tell k1 from no KL batch by batch; k3 times the ratio is k2 on them, and old ones tell it apart."""
     found = of(partial(ratio_with_kl, kl=kl))
     assert (found.faults, found.exact) == ((named,), True)
 

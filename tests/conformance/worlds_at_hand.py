@@ -27,9 +27,10 @@ def reinforce(batch: Batch, fault: str = "") -> torch.Tensor:
     if fault == "k2 for k1":
         paid = ((batch.log_probs - batch.prior).detach() ** 2 / 2).sum(1)
     sign = -1 if fault == "sign of the KL" else 1
-    rewards = batch.rewards - sign * batch.beta * paid
+    worth = -batch.rewards if fault == "sign of the reward" else batch.rewards
+    rewards = worth - sign * batch.beta * paid
     advantages = rewards - others_mean(rewards, batch.group_size)
-    if fault == "sign of the reward":
+    if fault == "sign of the loss":
         advantages = -advantages
     each = batch.log_probs.sum(1)
     if fault == "mean for sum":
