@@ -239,7 +239,7 @@ def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) ->
 
 
 def _weighting(estimator: Estimator, alike: list[Formula], scale: float, apart: float) -> tuple[Formula, str]:
-    """Return the formula and the weights of an older policy's samples that fit a loss; the first and "" if none does."""
+    """Return the formula and the weights of old samples that fit a loss; the first and "" if none does."""
     random = torch.Generator().manual_seed(3)
     moved, older = [], []
     for one in _languages():

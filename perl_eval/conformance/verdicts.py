@@ -80,13 +80,18 @@ def judge_biases(found: Sequence[tuple[str, Bias]], claimed: str) -> Verdict:
     """
     biases = [bias for _, bias in found]
     if all(map(_is_zero, biases)):
-        return Verdict("unbiased", f"largest bias {max(one.largest for one in biases):.1e}")
+        wide = max(one.half_width for one in biases)
+        noise = f", resolved to {wide:.1e}" if wide else ""
+        return Verdict("unbiased", f"largest bias {max(one.largest for one in biases):.1e}{noise}")
     if all(one.scale == 0 and one.cosine == 0 for one in biases):
         return Verdict("no gradient", f"its expected gradient is 0, that of {claimed!r} is not")
     if all(map(_is_along, biases)):
         low, high = min(one.scale for one in biases), max(one.scale for one in biases)
         span = f"{low:.3g}" if high - low < RESOLVED else f"{low:.3g} to {high:.3g}"
-        return Verdict("right direction", f"the gradient of {claimed!r} times a constant: multiply by {span}")
+        wide = 3 * max(one.error for one in biases)
+        noise = f", resolved to {wide:.1%}" if wide else ""
+        said = f"the gradient of {claimed!r} times a constant: multiply by {span}{noise}"
+        return Verdict("right direction", said)
     left = [one.left for one in biases]
     least = min(one.cosine for one in biases)
     if least < 0:
