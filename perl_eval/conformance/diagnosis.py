@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import LossKind, expected_gradient
+from perl_eval.conformance.expected_gradient import LossKind, expected_gradient, gradients_of_groups
 from perl_eval.conformance.known_formulas import (
     ADVANTAGES,
     AVERAGES,
@@ -22,7 +22,7 @@ from perl_eval.conformance.known_formulas import (
 )
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed
 
-__all__ = ["WORLDS_OF_DIAGNOSIS", "Diagnosis", "diagnose", "faults_of", "nearest_formula"]
+__all__ = ["WORLDS_OF_DIAGNOSIS", "Diagnosis", "diagnose", "faults_of", "formulas_of", "nearest_formula"]
 
 WORLDS_OF_DIAGNOSIS = (
     WorldShape("three words, two tokens, groups of 2", seed=11),
@@ -30,6 +30,8 @@ WORLDS_OF_DIAGNOSIS = (
 )
 _EXACT = 1e-3
 """A gradient this near, relative to its norm, is that of the formula: standard deviations have small numbers added."""
+_FITS = 0.05
+"""The same of samples of an older policy, where limits of clipping differ."""
 _PLAIN = LossKind(mean_over_groups=True, symmetric=True)
 
 
@@ -67,7 +69,8 @@ def _fields(formula: Formula, languages: tuple[ListedLanguage, ...]) -> torch.Te
 def _candidates() -> Iterator[Formula]:
     """Yield the formulas, those that are more often meant first."""
     policies = [Formula(advantage=a, average=b) for a, b in itertools.product(ADVANTAGES, AVERAGES)]
-    for one, paid, sign in itertools.product(policies, PAID, (1, -1)):
+    later = "k1 of the token"  # the same gradient as k2 in the loss, on fresh samples
+    for one, paid, sign in itertools.product(policies, [kl for kl in PAID if kl != later], (1, -1)):
         if paid or sign > 0:
             yield replace(one, paid=paid, kl_sign=sign)
     for one, kl, sign in itertools.product(policies, KL_LOSSES, (1, -1)):
@@ -75,8 +78,11 @@ def _candidates() -> Iterator[Formula]:
     for one, kl, average, sign in itertools.product(policies, KL_LOSSES, AVERAGES, (1, -1)):
         if average != one.average:
             yield replace(one, kl=kl, kl_average=average, kl_sign=sign)
-    for one, paid in itertools.product(policies, PAID):
-        yield replace(one, paid=paid, policy_sign=-1, kl_sign=-1)
+    for one, sign in itertools.product(policies, (1, -1)):
+        yield replace(one, paid=later, kl_sign=sign)
+    for one, paid, sign in itertools.product(policies, PAID, (1, -1)):
+        if paid or sign > 0:
+            yield replace(one, paid=paid, policy_sign=-1, kl_sign=sign)
     for one, kl in itertools.product(policies, KL_LOSSES):
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1)
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1, kl_sign=-1)
@@ -89,7 +95,7 @@ def _languages() -> tuple[ListedLanguage, ...]:
     return tuple(map(listed, WORLDS_OF_DIAGNOSIS))
 
 
-def _dictionary(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], torch.Tensor]:
+def formulas_of(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], torch.Tensor]:
     """Return all formulas and their expected gradients, (N, coordinates), in all languages one after the other.
 
     Gradients of policy terms and KL terms add up, so each term is taken once.
@@ -105,8 +111,7 @@ def _dictionary(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], t
     for one in _candidates():
         field = torch.zeros(sum(each.theta.numel() for each in languages), dtype=torch.float64)
         if one.advantage:
-            sign = one.policy_sign * one.kl_sign if one.paid else 1
-            bare = Formula(one.advantage, one.paid, average=one.average, kl_sign=sign)
+            bare = Formula(one.advantage, one.paid, average=one.average, kl_sign=one.kl_sign if one.paid else 1)
             field = field + one.policy_sign * term(bare)
         if one.kl:
             field = field + one.kl_sign * term(Formula("", kl=one.kl, kl_average=one.kl_average))
@@ -117,11 +122,11 @@ def _dictionary(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], t
 
 @functools.cache
 def _standing() -> tuple[list[Formula], torch.Tensor]:
-    return _dictionary(_languages())
+    return formulas_of(_languages())
 
 
 def nearest_formula(
-    measured: torch.Tensor, known: tuple[list[Formula], torch.Tensor]
+    measured: torch.Tensor, known: tuple[list[Formula], torch.Tensor], *, noise: float = 0.0
 ) -> tuple[Formula, float, float, tuple[Formula, ...]]:
     """Return the nearest formula, its scale, what is left, and its equals.
 
@@ -130,6 +135,7 @@ def nearest_formula(
     Args:
         measured: (coordinates,).
         known: Formulas and their gradients.
+        noise: Standard error of ``measured``, relative to its norm: what differs by less is alike.
     """
     formulas, fields = known
     size = float(measured.norm())
@@ -139,10 +145,10 @@ def nearest_formula(
     norms = fields.square().sum(1)
     scales = (fields @ measured / norms.clamp(min=1e-300)).clamp(min=0.0)
     scaled = (scales.unsqueeze(1) * fields - measured).norm(dim=1) / size
-    plain = bool(left.min() < _EXACT)
+    plain = bool(left.min() < _EXACT + 1.5 * noise)
     gaps = left if plain else scaled
     best = float(gaps.min())
-    alike = [place for place, gap in enumerate(gaps.tolist()) if gap <= best + 1e-6]
+    alike = [place for place, gap in enumerate(gaps.tolist()) if gap <= max(best + 1e-6, 1.5 * noise)]
     first = alike[0]
     scale = 1.0 if plain else float(scales[first])
     return formulas[first], scale, float(gaps[first]), tuple(formulas[place] for place in alike[1:])
@@ -158,8 +164,9 @@ def faults_of(formula: Formula, objective: str) -> tuple[str, ...]:
     found = []
     if formula == Formula(""):
         return ("no gradient: something is detached that should not be",)
+    turned = formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0
     if formula.policy_sign < 0:
-        found.append("sign of the reward")
+        found.append("sign of the loss" if turned else "sign of the reward")
     if not formula.advantage:
         found.append("no gradient of the reward: the ratio or the log-probability is detached")
     if formula.advantage == "std" and not objective.startswith("group-normalised"):
@@ -180,7 +187,7 @@ def _kl_faults(formula: Formula, *, wanted: bool, forward: bool) -> Iterator[str
         yield "no KL"
     if not (wanted and has):
         return
-    if formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0:
+    if formula.kl_sign * (formula.policy_sign if formula.paid else 1) < 0 < formula.policy_sign:
         yield "sign of the KL"
     if "attached" in formula.paid:
         yield "missing detach: the KL in the reward is in the graph"
@@ -207,17 +214,32 @@ def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> Diagnosis:
     """
     languages = _languages()
     measured = torch.cat([expected_gradient(estimator, one).mean.flatten() for one in languages])
-    formula, scale, left, also = nearest_formula(measured, _standing())
-    weight = ""
+    first, scale, left, also = nearest_formula(measured, _standing())
+    alike = _by_batch(estimator, (first, *also), scale)
+    formula, weight = alike[0], ""
     if formula.advantage and left < _EXACT and "attached" not in formula.paid:
-        weight = _weighting(estimator, formula, scale, steps_apart)
+        formula, weight = _weighting(estimator, alike, scale, steps_apart)
     faults = faults_of(formula, estimator.objective)
-    words = tuple(dict.fromkeys(one.words for one in also if faults_of(one, estimator.objective) == faults))
+    others = [one for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults]
+    words = tuple(dict.fromkeys(one.words for one in others))
     return Diagnosis(formula.words, faults, scale, left, words[:2], weight)
 
 
-def _weighting(estimator: Estimator, formula: Formula, scale: float, apart: float) -> str:
-    """Return the weights of samples of an older policy that fit a loss whose formula is known; "" if none does."""
+def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) -> list[Formula]:
+    """Return, of formulas with one expected gradient, those whose gradients are nearest batch by batch."""
+    if len(alike) == 1:
+        return list(alike)
+    language = _languages()[0]
+    measured, weights = gradients_of_groups(estimator, language)
+    gaps = []
+    for one in alike:
+        found, _ = gradients_of_groups(formula_loss(one), language)
+        gaps.append(float(weights @ (scale * found - measured).square().sum((1, 2))))
+    return [one for one, gap in zip(alike, gaps, strict=True) if gap <= min(gaps) + 1e-9]
+
+
+def _weighting(estimator: Estimator, alike: list[Formula], scale: float, apart: float) -> tuple[Formula, str]:
+    """Return the formula and the weights of old samples that fit a loss; the first and "" if none does."""
     random = torch.Generator().manual_seed(3)
     moved, older = [], []
     for one in _languages():
@@ -226,11 +248,11 @@ def _weighting(estimator: Estimator, formula: Formula, scale: float, apart: floa
         older.append(one.theta)
     pairs = list(zip(moved, older, strict=True))
     measured = torch.cat([expected_gradient(estimator, one, sampler=old).mean.flatten() for one, old in pairs])
-    best, found = 0.05, ""
-    for weight in WEIGHTS:
+    best, found = _FITS, (alike[0], "")
+    for formula, weight in itertools.product(alike, WEIGHTS):
         loss = formula_loss(replace(formula, weight=weight))
         field = [expected_gradient(loss, one, sampler=old, kind=_PLAIN).mean.flatten() for one, old in pairs]
         gap = float((scale * torch.cat(field) - measured).norm() / measured.norm().clamp(min=1e-12))
         if gap < best - 1e-9:
-            best, found = gap, weight
+            best, found = gap, (formula, weight)
     return found

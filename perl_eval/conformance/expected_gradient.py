@@ -16,7 +16,7 @@ from perl_eval.conformance.batch import Batch, Estimator
 from perl_eval.conformance.listed_language import ListedLanguage, summed_log_probs
 from perl_eval.errors import UserError
 
-__all__ = ["GradientLaw", "LossKind", "Trial", "expected_gradient", "kind_of_loss", "make_batch"]
+__all__ = ["GradientLaw", "LossKind", "Trial", "expected_gradient", "gradients_of_groups", "kind_of_loss", "make_batch"]
 
 _SAME = 1e-9
 _MOST_ROWS = 40_000
@@ -158,11 +158,15 @@ def kind_of_loss(
         language: What batches are made of.
         sampler: (P, V), logits of the policy that sampled.
         trial: How batches are made.
-        tried: Groups it is tried on, drawn by a fixed seed.
+        tried: Groups it is tried on, drawn by a fixed seed; beside them two of the shortest sequences alone, so that a
+            loss that depends on the width of its batch is found.
     """
     random = torch.Generator().manual_seed(1)
     size = language.shape.group_size
     groups = torch.randint(len(language.tokens), (tried, size), generator=random)
+    by_length = language.mask.sum(1).argsort(stable=True)
+    turns = torch.arange(size)
+    groups = torch.cat([groups, by_length[turns % 2].unsqueeze(0), by_length[turns % 3].unsqueeze(0)])
     alone = _one_by_one(estimator, language, groups, sampler, trial)
     together = _one_by_one(estimator, language, groups.view(1, -1), sampler, trial)[0]
     turned = _one_by_one(estimator, language, groups.roll(1, 1), sampler, trial)
@@ -170,6 +174,19 @@ def kind_of_loss(
     apart = _all_at_once(estimator, language, groups, sampler, trial)
     is_mean = bool((alone.mean(0) - together).abs().max() < scale) and bool((alone - apart).abs().max() < scale)
     return LossKind(is_mean, bool((alone - turned).abs().max() < scale))
+
+
+def gradients_of_groups(estimator: Estimator, language: ListedLanguage) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradient of every batch of one group, (K, P, V), and the chance of each, (K,).
+
+    Args:
+        estimator: The loss.
+        language: What batches are made of; the policy itself samples.
+    """
+    chances = summed_log_probs(language, language.theta)
+    groups, times = multisets(len(chances), language.shape.group_size)
+    weights = times * chances[groups].sum(1).exp()
+    return _one_by_one(estimator, language, groups, language.theta, Trial()), weights
 
 
 def _law(gradients: torch.Tensor, weights: torch.Tensor, groups: int) -> GradientLaw:

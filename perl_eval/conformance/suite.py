@@ -17,6 +17,7 @@ from perl_eval.conformance.adapter_files import checked, read_adapter
 from perl_eval.conformance.batch import Estimator
 from perl_eval.conformance.conformance_page import page, sentence
 from perl_eval.conformance.diagnosis import diagnose
+from perl_eval.conformance.dump_check import run_dump
 from perl_eval.conformance.kept_cells import Cells
 from perl_eval.conformance.listed_language import WorldShape
 from perl_eval.conformance.measured_bias import WorldFindings, measure
@@ -44,11 +45,17 @@ class ConformanceOptions:
         adapters: Python files with a function ``estimators() -> list[Estimator]``.
         only: Patterns of names such as ``perl-eval grpo*``; none for all.
         corner: Two worlds, without the end of training: under a minute.
+        dump: A dump of a trainer, see `perl_eval.conformance.dump_file`; it alone is checked then.
     """
 
     adapters: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
     corner: bool = False
+    dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.dump is not None and (self.adapters or self.only or self.corner):
+            raise UserError("a dump is checked alone", "leave adapter, only and corner out")
 
     @property
     def worlds(self) -> tuple[WorldShape, ...]:
@@ -91,6 +98,8 @@ def run(out: Path, *, options: ConformanceOptions | None = None) -> Path:
         UserError: An adapter cannot be read, or an estimator gives no finite loss.
     """
     options = options or ConformanceOptions()
+    if options.dump is not None:
+        return run_dump(options.dump, out)
     inputs = {f"adapter {place + 1}": path for place, path in enumerate(options.adapters)}
     chosen = _chosen(options)
     told = {"only": list(options.only), "corner": options.corner}
