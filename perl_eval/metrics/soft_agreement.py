@@ -17,8 +17,8 @@ from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import EVEN, LABELS, as_label, worth
 from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Codes, Resampling, cluster_codes
-from perl_eval.stats.classification import area_under_curve
 from perl_eval.stats.intervals import about, mean, proportion, undefined
+from perl_eval.stats.ranking_quality import area_under_curve
 
 __all__ = ["soft_agreement", "weighted_kappa"]
 
