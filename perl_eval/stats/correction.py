@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of
+from perl_eval.stats.bootstrap import Clusters, Codes, Resampling, cluster_codes, cluster_sums, merge, spread_of
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
@@ -94,7 +94,7 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n + unlabelled, 0, method, level)
 
 
-def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable]) -> float:
+def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable] | Codes) -> float:
     """Return the variance of a mean of clustered residuals over that of independent ones: 1 to a cluster's mean size.
 
     Of few clusters in which the judge is wrong what was seen says little: it is drawn towards the size of a cluster, as
