@@ -252,6 +252,7 @@ def train_dpo(
     clip: Clip = 1.0,
     decay_all: DecayAll = False,
     save_every: SaveEvery = None,
+    find_rate: FindRate = False,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -280,6 +281,9 @@ def train_dpo(
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
     )
     data = rows_given(data, out, column, make=HELD_OUT)
+    if find_rate:
+        finding(data, prior, out, options, seed=seed)
+        return
     folder = dpo.run(data, prior, out, options=options, seed=seed)
     if (folder / "estimates.parquet").is_file():  # there were held-out rows
         show(folder)
