@@ -24,6 +24,7 @@ __all__ = [
     "ALL_PROJECTIONS",
     "ATTENTION",
     "METHODS",
+    "PACKABLE",
     "LoraShape",
     "add_mean",
     "added",
@@ -31,6 +32,7 @@ __all__ = [
     "config_of",
     "dropout_on",
     "loaded",
+    "method_of",
     "write_adapter",
 ]
 
@@ -61,6 +63,8 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 Only methods of which a fresh adapter changes nothing, bit for bit: the policy must start as the prior.
 """
+PACKABLE = ("lora", "rslora")
+"""Methods that read no weight of the backbone's, which may therefore be packed (`perl_eval.models.quantization`)."""
 _WEIGHTS = "adapter_model.safetensors"
 _OWN_PARTS = ("lora_", "vera_", "hira_", "delora_", "gralora_", "miss_", "modules_to_save")
 _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
@@ -301,6 +305,13 @@ def dropout_on(model: nn.Module, seed: int, device: torch.device) -> Iterator[No
         finally:
             for layer in layers:
                 layer.eval()
+
+
+def method_of(folder: Path) -> str:
+    """Return the name of the method of a saved adapter."""
+    from peft import PeftConfig
+
+    return _method(PeftConfig.from_pretrained(str(folder)))
 
 
 def _method(config: Any) -> str:
