@@ -29,6 +29,7 @@ __all__ = [
     "add_mean",
     "added",
     "added_to_weights",
+    "bare_experts",
     "config_of",
     "dropout_on",
     "loaded",
@@ -133,6 +134,22 @@ def _kept_by_peft(names: set[str], model: Any) -> set[str]:
     config = LoraConfig(target_modules=sorted(names))
     convert_peft_config_for_transformers(config, model, None)
     return set(config.target_modules or ())
+
+
+def bare_experts(model: Any) -> str:
+    """Return in one line that a model's experts carry no adapter; empty if it has no stacked ones.
+
+    Args:
+        model: The backbone, plain or with adapters.
+    """
+    stacked = [one for key, one in model.named_parameters() if ".experts." in key and one.dim() == 3]
+    if not stacked:
+        return ""
+    share = sum(one.numel() for one in stacked) / sum(one.numel() for one in model.parameters())
+    return (
+        f"the experts' {len(stacked)} stacked tensors, {share:.0%} of the weights, carry no adapter: "
+        "adapters go on linear layers; full tuning trains all"
+    )
 
 
 def _lies_in(name: str, within: str) -> bool:

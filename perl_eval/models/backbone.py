@@ -25,6 +25,7 @@ from perl_eval.models.adapters import (
     add_mean,
     added,
     added_to_weights,
+    bare_experts,
     config_of,
     dropout_on,
     loaded,
@@ -53,6 +54,7 @@ from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision
+from perl_eval.storage.progress import tell
 
 __all__ = ["ALL_LINEAR", "ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
@@ -209,6 +211,8 @@ class Backbone:
             what = f"method {shape.method} reads the weights that --quantize nf4 packs"
             raise UserError(what, f"choose from {', '.join(PACKABLE)}")
         within = self._name_of(self.causal.get_decoder()) if self.vision else ""
+        if self._peft is None:
+            tell(bare_experts(self.causal))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))

@@ -8,6 +8,7 @@ Dettmers and others, "QLoRA" (arXiv 2305.14314), section 3; bitsandbytes quantiz
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 from typing import Any
@@ -54,10 +55,9 @@ def _functions() -> Any:
     before = log.level
     log.setLevel(logging.ERROR)
     try:
-        from bitsandbytes import functional
+        return importlib.import_module(f"{_PACKAGE}.functional")
     finally:
         log.setLevel(before)
-    return functional
 
 
 class QuantizedLinear(nn.Linear):
