@@ -48,7 +48,7 @@ from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import open_pretrained
-from perl_eval.models.quantization import parameter_count, quantize, refuse_full, refuse_missing, resident_bytes
+from perl_eval.models.quantization import hush, parameter_count, quantize, refuse_full, refuse_missing, resident_bytes
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
 from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
@@ -80,6 +80,7 @@ def open_backbone(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hush()
     give_back_large_blocks()
     path, placement = located(path), placement or Placement()
     if placement.quantize:

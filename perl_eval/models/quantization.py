@@ -19,7 +19,15 @@ from torch import nn
 from perl_eval.errors import UserError
 from perl_eval.models.device import Placement
 
-__all__ = ["QuantizedLinear", "parameter_count", "quantize", "refuse_full", "refuse_missing", "resident_bytes"]
+__all__ = [
+    "QuantizedLinear",
+    "hush",
+    "parameter_count",
+    "quantize",
+    "refuse_full",
+    "refuse_missing",
+    "resident_bytes",
+]
 
 _PACKAGE = "bitsandbytes"
 
@@ -49,15 +57,15 @@ def refuse_full(placement: Placement, *, full: bool) -> None:
         raise UserError(what, "train an adapter (sft: --lora; else without --full), or leave --quantize out")
 
 
+def hush() -> None:
+    """Let bitsandbytes not say on some processors that a kernel, unused here, is missing; peft loads it if it can."""
+    logging.getLogger(_PACKAGE).setLevel(logging.ERROR)
+
+
 def _functions() -> Any:
-    """Return bitsandbytes' functions; it warns on some processors that a kernel, unused here, is not on the disk."""
-    log = logging.getLogger(_PACKAGE)
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        return importlib.import_module(f"{_PACKAGE}.functional")
-    finally:
-        log.setLevel(before)
+    """Return bitsandbytes' functions."""
+    hush()
+    return importlib.import_module(f"{_PACKAGE}.functional")
 
 
 class QuantizedLinear(nn.Linear):
