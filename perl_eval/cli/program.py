@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated, Any, NoReturn
@@ -40,6 +40,7 @@ from perl_eval.cli import (
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
 from perl_eval.cli.console import UNFINISHED, say
+from perl_eval.cli.examples import shown
 from perl_eval.cli.train_policy import train_policy
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
@@ -73,36 +74,47 @@ def _before(
     """See the options of the program itself; the text of its help is given above."""
 
 
-app.command()(build.build)
+def _offer(path: str, verb: Callable[..., Any]) -> None:
+    """Put a verb on the command line; its help ends with its examples.
+
+    Args:
+        path: What is typed after ``perl-eval``, the group's name before it.
+        verb: What it calls.
+    """
+    group, _, name = path.rpartition(" ")
+    {"": app, "train": train, "ledger": ledger}[group].command(name, epilog=shown(path))(verb)
+
+
+_offer("build", build.build)
 app.add_typer(train, name="train")
-train.command("sft")(train_verbs.train_sft)
-train.command("reward")(train_verbs.train_reward)
-train.command("policy")(train_policy)
-train.command("dpo")(train_verbs.train_dpo)
-train.command("average")(train_verbs.average_rewards)
-app.command()(ablate.ablate)
-app.command()(sample.sample)
-app.command()(recorded.recorded)
-app.command()(judge.judge)
-app.command()(jury.jury)
-app.command()(verify.verify)
+_offer("train sft", train_verbs.train_sft)
+_offer("train reward", train_verbs.train_reward)
+_offer("train policy", train_policy)
+_offer("train dpo", train_verbs.train_dpo)
+_offer("train average", train_verbs.average_rewards)
+_offer("ablate", ablate.ablate)
+_offer("sample", sample.sample)
+_offer("recorded", recorded.recorded)
+_offer("judge", judge.judge)
+_offer("jury", jury.jury)
+_offer("verify", verify.verify)
 app.add_typer(ledger, name="ledger")
-ledger.command("export")(ledger_verbs.ledger_export)
-ledger.command("prune")(ledger_verbs.ledger_prune)
-ledger.command("salvage")(ledger_verbs.ledger_salvage)
-app.command()(score.score)
-app.command()(agree.agree)
-app.command()(decide.decide)
-app.command()(doctor.doctor)
-app.command()(audit.audit)
-app.command()(power.power)
-app.command()(plan.plan)
-app.command("import")(import_.import_)
-app.command()(annotate.annotate)
-app.command()(export.export)
-app.command()(posterior.posterior)
-app.command()(report.report)
-app.command()(demo.demo)
+_offer("ledger export", ledger_verbs.ledger_export)
+_offer("ledger prune", ledger_verbs.ledger_prune)
+_offer("ledger salvage", ledger_verbs.ledger_salvage)
+_offer("score", score.score)
+_offer("agree", agree.agree)
+_offer("decide", decide.decide)
+_offer("doctor", doctor.doctor)
+_offer("audit", audit.audit)
+_offer("power", power.power)
+_offer("plan", plan.plan)
+_offer("import", import_.import_)
+_offer("annotate", annotate.annotate)
+_offer("export", export.export)
+_offer("posterior", posterior.posterior)
+_offer("report", report.report)
+_offer("demo", demo.demo)
 
 
 def main() -> None:
