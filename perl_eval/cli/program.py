@@ -40,7 +40,9 @@ from perl_eval.cli import (
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
 from perl_eval.cli.console import UNFINISHED, say
+from perl_eval.cli.error_pages import page_of
 from perl_eval.cli.examples import shown
+from perl_eval.cli.old_names import renamed
 from perl_eval.cli.train_policy import train_policy
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
@@ -125,15 +127,15 @@ def main() -> None:
     """
     try:
         with _as_interrupts(), default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
-            code = app(words, prog_name="perl-eval", standalone_mode=False)
+            code = app(renamed(words), prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
-        _fail(error.typed())
+        _fail(error.typed(), error)
     except Unfinished as error:
-        _fail(str(error), code=UNFINISHED)
+        _fail(str(error), error, code=UNFINISHED)
     except (PerlEvalError, BuilderError) as error:
-        _fail(str(error))
+        _fail(str(error), error)
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
-        _fail(error.format_message())
+        _fail(error.format_message(), error)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -168,8 +170,10 @@ def _as_interrupts() -> Iterator[None]:
             signal.signal(kept, handler)
 
 
-def _fail(message: str, *, code: int = 2) -> NoReturn:
+def _fail(message: str, error: Exception | None = None, *, code: int = 2) -> NoReturn:
+    """Print what went wrong, and where to read more, in one line, and end."""
     line = " ".join(message.split())
     if line:
-        say(f"error: {line}", err=True)
+        page = page_of(error, sys.argv[1:]) if error is not None else ""
+        say(f"error: {line} (see {page})" if page else f"error: {line}", err=True)
     sys.exit(code)

@@ -211,7 +211,11 @@ def require_torch() -> None:
 
     missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this verb needs {', '.join(missing)}", "install the extra: pip install 'perl-eval[train]'")
+        raise UserError(
+            f"this verb needs {', '.join(missing)}",
+            "install the extra: pip install 'perl-eval[train]'",
+            page="README.md#install",
+        )
 
 
 def resampling(level: float, draws: int, seed: int) -> Resampling:
