@@ -1,4 +1,4 @@
-"""Options by the names that they had: they still work, with a notice, in the version after the one that renamed them."""
+"""Options by the names that they had: for one version they still work, with a notice."""
 
 from __future__ import annotations
 
@@ -26,6 +26,5 @@ def renamed(words: Sequence[str]) -> list[str]:
         now = next((OLD_NAMES[key] for n in (1, 2) if (key := (" ".join(words[:n]), name)) in OLD_NAMES), None)
         if now is not None:
             say(f"{name} is now called {now}; the old name goes with the next version", err=True)
-            word = f"{now}{equals}{value}"
-        found.append(word)
+        found.append(word if now is None else f"{now}{equals}{value}")
     return found
