@@ -478,6 +478,7 @@ def test_a_card_of_an_unknown_judge_is_one_line(command: Command, pairs: str, tm
     assert (shown.code, shown.err.splitlines()) == (
         2,
         [
-            "error: the card names no judge of this version: oracle, 'oracle'; judge again (see docs/judging.md#prompts-and-runs)"
+            "error: the card names no judge of this version: oracle, 'oracle'; judge again"
+            " (see docs/judging.md#prompts-and-runs)"
         ],
     )
