@@ -157,7 +157,7 @@ def batches(
         DataError: It is not parquet, or a column is missing or of another type.
     """
     if not path.is_file():
-        raise UserError(f"no such file: {path}", "check the path")
+        raise UserError(f"no such file: {path}", "check the path", page="")
     try:
         source = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
