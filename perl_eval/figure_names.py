@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
+GRADIENT_BIAS: Final = "gradient bias"
+GRADIENT_BIAS_OLD: Final = "gradient bias on old samples"
+GRADIENT_LEFT: Final = "gradient left after the best scale"
+GRADIENT_SCALE: Final = "best scale of the gradient"
+GRADIENT_COSINE: Final = "cosine with the exact gradient"
+GRADIENT_VARIANCE: Final = "variance of the gradient"
+PADDING_CHANGE: Final = "gradient change by padding"
+MISSING_END_CHANGE: Final = "gradient change by missing ends"
 WINS: Final = "wins"
 LOSSES: Final = "losses"
 TIES: Final = "ties"

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("judges",),
     ("exporting", "building", "judging", "sampling", "training", "posterior", "scoring", "cluster"),
-    ("reporting", "labelling"),
+    ("reporting", "labelling", "conformance"),
     ("results",),
     ("verbs",),
     ("cli", "demo"),

@@ -22,6 +22,7 @@ VERBS = {
     "perl_eval.labelling": "run",
     "perl_eval.scoring.audit": "run",
     "perl_eval.building": "run",
+    "perl_eval.conformance": "run",
     "perl_eval.demo": "run",
     "perl_eval.exporting": "run",
     "perl_eval.sources": "run",

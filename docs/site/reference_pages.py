@@ -97,10 +97,11 @@ def _formats() -> str:
 
 def _figures() -> str:
     """Return the name of every figure and what it means."""
-    from perl_eval.metrics.glossary import CURVES, MEANINGS, POSTERIOR
+    from perl_eval.metrics.glossary import CONFORMANCE, CURVES, MEANINGS, POSTERIOR
 
     parts = ["# Figures\n\nEvery figure that a verb writes, by its name.\n"]
-    for title, meanings in (("Estimates", MEANINGS), ("Of the posterior", POSTERIOR), ("Of training", CURVES)):
+    told = {"Estimates": MEANINGS, "Of the posterior": POSTERIOR, "Of training": CURVES, "Of losses": CONFORMANCE}
+    for title, meanings in told.items():
         rows = [f"| {_cell(name)} | {_cell(str(meaning))} |" for name, meaning in sorted(meanings.items())]
         parts += [f"## {title}\n", "| figure | what it is |", "|---|---|", *rows, ""]
     return "\n".join(parts)

@@ -113,6 +113,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         f"ablate {_DATA} --ranks 1,8 --no-full --seeds 1 --steps 2 --batch 16 --prompts 4 --max-new-tokens 8"
         " --out runs/ranks",
     ),
+    "conformance": (
+        "conformance --corner --only 'perl-eval reinforce' --out runs/gradients",
+        "conformance --corner --only 'perl-eval kl_rl, kl=loss' --out runs/gradients-kl",
+    ),
     "plan": (
         "plan runs/judged --usd-per-hour 2 --out runs/plan",
         "plan --judgements-per-hour 20000 --usd-per-judgement 0.0004 --out runs/plan-api",

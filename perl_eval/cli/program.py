@@ -19,6 +19,7 @@ from perl_eval.cli import (
     annotate,
     audit,
     build,
+    conformance,
     decide,
     default_out,
     demo,
@@ -115,6 +116,7 @@ _offer("import", import_.import_)
 _offer("annotate", annotate.annotate)
 _offer("export", export.export)
 _offer("posterior", posterior.posterior)
+_offer("conformance", conformance.conformance)
 _offer("report", report.report)
 _offer("demo", demo.demo)
 

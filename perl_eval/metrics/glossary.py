@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from perl_eval import figure_names as named
 
-__all__ = ["CURVES", "MEANINGS", "POSTERIOR", "curve_glossary"]
+__all__ = ["CONFORMANCE", "CURVES", "MEANINGS", "POSTERIOR", "curve_glossary"]
 
 _COUNTS = {
     named.WINS: "pairs where a was preferred in both orders",
@@ -269,6 +269,17 @@ POSTERIOR: Mapping[str, str] = {
     named.PERPLEXITY_UNDER_THE_PRIOR: "exp of the prior's mean surprise a token",
 }
 """Figure to meaning; of `posterior`; those of diversity are in `MEANINGS`."""
+CONFORMANCE: Mapping[str, str] = {
+    named.GRADIENT_BIAS: "largest coordinate of expected less exact gradient, reward units per logit",
+    named.GRADIENT_BIAS_OLD: "the same on samples of the policy before so many updates",
+    named.GRADIENT_LEFT: "what is left of the bias after the best positive scale, relative to the exact gradient",
+    named.GRADIENT_SCALE: "positive number that brings the expected gradient nearest to the exact one",
+    named.GRADIENT_COSINE: "cosine of expected and exact gradient",
+    named.GRADIENT_VARIANCE: "variance of one batch's gradient, summed over coordinates",
+    named.PADDING_CHANGE: "largest change of the expected gradient where batches are padded to the token limit",
+    named.MISSING_END_CHANGE: "largest change of the expected gradient where truncated completions are called ended",
+}
+"""Figure to meaning; of `conformance`, whose ends of training have the names of `POSTERIOR`."""
 _GRADIENT = "norm of the gradient before it is clipped"
 _NATS = "nats"
 CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from perl_eval.cli import app
 from perl_eval.cli.examples import EXAMPLES, shown
 
-WITH_MODELS = ("train ", "sample", "posterior", "ablate")
+WITH_MODELS = ("train ", "sample", "posterior", "ablate", "conformance")
 PARSED_ONLY = ("demo",)
 """What takes minutes, whose options are looked at."""
 ENDS_WITH = {"doctor ours.jsonl theirs.jsonl people.csv": 3}
