@@ -50,6 +50,7 @@ PAGE_OF_VERB: Mapping[str, str] = {
     "annotate": "docs/labelling.md",
     "export": "docs/formats.md#out-again",
     "posterior": "docs/posterior.md",
+    "conformance": "docs/conformance.md",
     "report": "docs/report.md",
     "demo": "docs/demo.md",
 }
