@@ -85,7 +85,8 @@ def importance_resampled(
     """Draw n answers of the proposal and keep one with chances in proportion to the weights.
 
     The answer's distribution tends to the target as n grows: ``KL(kept || target) <= log Z - E[log mean w]``, which
-    is about ``(chi-square of target and proposal) / 2n``.
+    is about ``(chi-square of target and proposal) / 2n``. With the prior as the proposal the weights are
+    ``exp(reward / beta)``, and this is soft best-of-n at temperature beta.
 
     Args:
         target: Gives the weights.
@@ -99,7 +100,7 @@ def importance_resampled(
 
     Source:
         Rubin (1988), Using the SIR algorithm to simulate posterior distributions; the bound: Domke and Sheldon,
-        arXiv 1808.09034, theorem 1.
+        arXiv 1808.09034, theorem 1; Verdun et al., arXiv 2505.03156 (soft best-of-n).
     """
     pools = _pools(target, proposal, contexts, count, n)
     log_weights = pools.log_weights.reshape(-1, n)

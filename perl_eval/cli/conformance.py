@@ -41,7 +41,8 @@ def _show(folder: Path) -> None:
     if path.is_file():
         found = json.loads(path.read_text("utf-8"))
         say(f"{found['verdict']}: {found['sentence']}")
-        say(f"nearest known formula: it {found['formula']}")
+        others = f" ({found['others']} others are as near, within the noise)" if found["others"] else ""
+        say(f"nearest known formula: it {found['formula']}{others}")
         return
     for one in json.loads((folder / "conformance.json").read_text("utf-8"))["estimators"]:
         faults = "; ".join(one["diagnosis"]["faults"]) or one["objective"]

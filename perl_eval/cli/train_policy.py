@@ -140,6 +140,9 @@ def train_policy(
         bool,
         typer.Option("--fp32-kl", help="With bf16: take log-ratios to the prior in float32, by passes of their own."),
     ] = False,
+    full_kl: Annotated[
+        bool, typer.Option("--full-kl", help="Log the KL of the whole softmax beside that of the sampled tokens.")
+    ] = False,
     mended: Annotated[
         bool, typer.Option("--mended", help="Go on though the reward function's source has changed since.")
     ] = False,
@@ -189,6 +192,7 @@ def train_policy(
         schedule=schedule_of(schedule, warmup, max_steps),
         updating=updating_of(optimizer, clip, decay_all, save_every),
         fp32_kl=fp32_kl,
+        full_kl=full_kl,
         mended=mended,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )

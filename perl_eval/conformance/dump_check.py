@@ -34,7 +34,8 @@ class DumpFindings:
         unseen: Probability of the sequences that do not occur in it.
         formula: The nearest known formula.
         faults: What is wrong with it for the objective.
-        formula_left: How far it is, relative to the measured gradient.
+        others: How many other formulas the noise does not tell from it.
+        formula_left: How far the nearest is, relative to the measured gradient.
         noise: Standard error of the measured gradient, relative to its norm.
     """
 
@@ -46,6 +47,7 @@ class DumpFindings:
     unseen: float
     formula: str
     faults: tuple[str, ...]
+    others: int
     formula_left: float
     noise: float
 
@@ -64,8 +66,10 @@ def check_dump(path: Path) -> DumpFindings:
     bias = compare(dump.law, exact_gradient(dump.language, dump.objective))
     size = max(float(dump.law.mean.norm()), 1e-12)
     noise = float(dump.law.error.norm()) / size
-    formula, _, left, _ = nearest_formula(dump.law.mean.flatten(), formulas_of((dump.language,)), noise=noise)
+    first, _, left, also = nearest_formula(dump.law.mean.flatten(), formulas_of((dump.language,)), noise=noise)
     verdict = judge_biases([(path.name, bias)], dump.objective)
+    right = [one for one in (first, *also) if not faults_of(one, dump.objective)]
+    formula = right[0] if right and verdict.word == "unbiased" else first
     return DumpFindings(
         objective=dump.objective,
         verdict=verdict.word,
@@ -75,6 +79,7 @@ def check_dump(path: Path) -> DumpFindings:
         unseen=dump.unseen,
         formula=formula.words,
         faults=faults_of(formula, dump.objective),
+        others=len(also),
         formula_left=left,
         noise=noise,
     )

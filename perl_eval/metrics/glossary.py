@@ -328,6 +328,11 @@ CURVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "tuning in bf16",
         ),
         named.KL_A_TOKEN: (_NATS, "the same divided by the tokens sampled"),
+        named.KL_FULL: (
+            _NATS,
+            "with full_kl: mean over samples of the summed KL of the whole softmax at each token; the same mean as k1, "
+            "less variance",
+        ),
         named.ENTROPY: (_NATS, "mean over samples of the summed -log pi at the sampling temperature"),
         named.CLIPPED: ("share", "of `grpo`: tokens whose ratio is out of range on the side its advantage pulls to"),
         named.ENGINE_WEIGHT: (

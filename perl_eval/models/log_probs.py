@@ -15,7 +15,7 @@ from torch import nn
 from perl_eval.models.backbone import NEVER, Backbone
 from perl_eval.models.tokenize import PaddedBatch
 
-__all__ = ["token_log_probs"]
+__all__ = ["full_kl", "token_log_probs"]
 
 _ELEMENTS_CPU, _ELEMENTS_GPU = 2**22, 2**26
 """The most logits at once: 16 MiB in float32 where they should stay near the cache, 256 MiB where launches cost."""
@@ -128,6 +128,64 @@ class _Picked(torch.autograd.Function):
         return to_hidden, to_weight, to_bias, None, None
 
 
+def _output_of(backbone: Backbone, hidden: torch.Tensor, temperature: float, most_logits: int) -> _Output:
+    most = most_logits or (_ELEMENTS_CPU if hidden.device.type == "cpu" else _ELEMENTS_GPU)
+    return _Output(
+        factor=backbone.logit_factor,
+        cap=backbone.logit_cap,
+        temperature=temperature,
+        chunk=max(1, most // backbone.output_layer.weight.shape[0]),
+        dtype=torch.bfloat16 if backbone.narrow else hidden.dtype,
+        learns=torch.is_grad_enabled(),
+        unsaid=backbone.unsaid,
+    )
+
+
+@torch.no_grad()
+def full_kl(
+    policy: tuple[Backbone, torch.Tensor],
+    prior: tuple[Backbone, torch.Tensor],
+    batch: PaddedBatch,
+    temperature: float,
+    *,
+    most_logits: int = 0,
+) -> torch.Tensor:
+    """Return KL(policy || prior) of the whole distribution that each trained token is drawn from.
+
+    ``sum_v pi(v) (log pi(v) - log prior(v))``, the mean of the log-ratio (k1) of the sampled token given what stands
+    before it. So its sum over a sample has the same mean as that of k1, and no more variance.
+
+    Args:
+        policy: The model whose output layer is used, and its last hidden states, (batch, length, width).
+        prior: The same of the prior.
+        batch: The tokens.
+        temperature: Divides the logits of both.
+        most_logits: The most logits of a model in memory at once; 0 for what suits the device.
+
+    Returns:
+        (batch, length), nats, 0 or above, zero where a token is not trained; no gradient.
+
+    Source:
+        Amini et al., arXiv 2504.10637 (the Rao-Blackwell estimate).
+    """
+    scored = batch.trained[:, 1:].to(policy[1].device)
+    placed = torch.zeros(scored.shape, dtype=torch.float32, device=scored.device)
+    chosen = [hidden[:, :-1][scored] for _, hidden in (policy, prior)]
+    outputs = [_output_of(backbone, hidden, temperature, most_logits) for backbone, hidden in (policy, prior)]
+    layers = [backbone.output_layer for backbone, _ in (policy, prior)]
+    found = []
+    for start in range(0, len(chosen[0]), outputs[0].chunk):
+        span = slice(start, start + outputs[0].chunk)
+        own, anchor = (
+            torch.log_softmax(output.logits(hidden[span], layer.weight, layer.bias).float() / temperature, -1)
+            for output, hidden, layer in zip(outputs, chosen, layers, strict=True)
+        )
+        found.append((own.exp() * (own - anchor)).sum(-1).clamp(min=0.0))
+    if found:
+        placed = placed.masked_scatter(scored, torch.cat(found))
+    return torch.cat([torch.zeros_like(placed[:, :1]), placed], dim=-1)
+
+
 def token_log_probs(
     backbone: Backbone,
     hidden: torch.Tensor,
@@ -157,16 +215,7 @@ def token_log_probs(
     if not len(targets):
         return torch.zeros(batch.ids.shape, device=hidden.device) + 0.0 * hidden.sum()
     layer = backbone.output_layer
-    most = most_logits or (_ELEMENTS_CPU if hidden.device.type == "cpu" else _ELEMENTS_GPU)
-    output = _Output(
-        factor=backbone.logit_factor,
-        cap=backbone.logit_cap,
-        temperature=temperature,
-        chunk=max(1, most // layer.weight.shape[0]),
-        dtype=torch.bfloat16 if backbone.narrow else hidden.dtype,
-        learns=torch.is_grad_enabled(),
-        unsaid=backbone.unsaid,
-    )
+    output = _output_of(backbone, hidden, temperature, most_logits)
     chosen = hidden[:, :-1][scored]
     picked: torch.Tensor = _Picked.apply(chosen, layer.weight, layer.bias, targets, output)  # type: ignore[no-untyped-call]
     placed = torch.zeros_like(scored, dtype=picked.dtype).masked_scatter(scored, picked)

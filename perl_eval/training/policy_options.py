@@ -44,6 +44,8 @@ class PolicyOptions:
 
     Under bf16 the log-ratio of one sequence can be off by some tenths of a nat. With ``fp32_kl`` policy and prior are
     read once more in float32 for it, whose weights are then held in it; samples and gradients stay in bf16.
+    With ``full_kl`` the KL of the whole softmax at each sampled token is logged beside that of the token alone (k1):
+    the same mean, less variance, for one more pass of the prior; nothing is learned from it.
     With ``mended`` an unfinished run goes on though the source of its reward function has changed; its card says so.
 
     With ``full`` all weights of a copy of the prior are trained, the value function has another if it is no ``head``,
@@ -69,6 +71,7 @@ class PolicyOptions:
     max_new_tokens: int = 64
     max_tokens: int = 512
     fp32_kl: bool = False
+    full_kl: bool = False
     mended: bool = False
     value: Literal["head", "adapter"] = "head"
     value_coefficient: float = 1.0

@@ -131,6 +131,8 @@ def step_figures(sums: dict[str, float], sequences: int, tokens: int) -> dict[st
         "length": tokens / sequences,
         named.NEVER_ENDED: sums[named.NEVER_ENDED] / sequences,
     }
+    if named.KL_FULL in sums:
+        figures[named.KL_FULL] = sums[named.KL_FULL] / sequences
     if "clipped" in sums:
         figures[named.CLIPPED] = sums["clipped"] / tokens
     if "weight" in sums:

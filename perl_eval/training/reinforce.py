@@ -22,6 +22,7 @@ from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
 from perl_eval.models.cutting import Cuts
 from perl_eval.models.generate import Rollout, Sampling, generate, item_seed
+from perl_eval.models.log_probs import full_kl
 from perl_eval.models.prompt_room import most_tokens, prompt_room
 from perl_eval.models.tokenize import PaddedBatch, encode_prompt, pad
 from perl_eval.records import Measurement
@@ -305,7 +306,18 @@ class PolicyTrainer:
                 weighted.backward()  # type: ignore[no-untyped-call]
         with roles.policy.on():
             torch.stack(list(losses.policy.values())).sum().backward()  # type: ignore[no-untyped-call]
-        return piece_sums(batch, piece, losses), ratio.sum(1).tolist()
+        sums = piece_sums(batch, piece, losses)
+        if options.full_kl and update == 0:
+            sums[named.KL_FULL] = float(self._full_kl(padded, hidden).sum())
+        return sums, ratio.sum(1).tolist()
+
+    @torch.no_grad()
+    def _full_kl(self, padded: PaddedBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return KL(policy || prior) of the whole softmax at each sampled token, (B, T), from the policy's states."""
+        policy, prior = self.roles.policy.backbone, self.roles.prior.backbone
+        with self.roles.prior.on():
+            anchor = prior.hidden(padded)
+        return full_kl((policy, hidden.detach()), (prior, anchor), padded, self.options.temperature)
 
     def _weights(self, batch: Sequence[Sampled], old: torch.Tensor, live: torch.Tensor) -> torch.Tensor | None:
         """Return how much likelier the trainer has what a server sampled, at most the cap; None where none sampled."""

@@ -48,7 +48,7 @@ def folders(room: Path, prior: Path) -> dict[str, list[Path]]:
     judge = made["train reward"][0]
     with serving(RolloutServer(prior)) as server:
         arms = (
-            replace(aim, kl="loss", watch=(judge,)),
+            replace(aim, kl="loss", watch=(judge,), full_kl=True),
             replace(aim, group=2, objective="grpo", kl="k3"),
             replace(aim, group=2, rollouts=ServerRollouts(server.url)),
         )

@@ -231,6 +231,7 @@ def test_the_verb_raises_the_learned_reward_and_writes_its_figures(tuned: Path, 
         *("gradient norm", "clipped share"),  # of grpo
         "weight for the engine",  # of samples by a server
         *("watched reward", "watched reward, standard error"),
+        "KL to prior, full softmax",  # where it is asked for
     }
     rewards = [point.value for point in curve if point.metric == "reward"]
     assert np.mean(rewards[-5:]) > np.mean(rewards[:3]) + 0.3
