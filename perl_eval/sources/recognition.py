@@ -138,6 +138,8 @@ def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
     if others:
         near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
         fix = "name the columns, or the format"
+        if kinds == (HumanLabel,):
+            fix = f"name the columns, as in --column prompt={columns[0]} --column label={columns[-1]}, or the format"
     else:
         near, fix = _nearest(columns, known)
     names = ", ".join(dict.fromkeys(one.name for one in known))
