@@ -22,12 +22,11 @@ from perl_eval.bayes.divergences import forward_kl, log_normaliser, log_normalis
 from perl_eval.records import Estimate
 from perl_eval.stats.calibration import calibration_error
 from perl_eval.stats.classification import (
-    area_under_curve,
-    average_precision,
     balanced_accuracy,
     pair_accuracy,
     within_context_accuracy,
 )
+from perl_eval.stats.ranking_quality import area_under_curve, average_precision
 
 __all__ = ["classifiers", "posteriors", "reward_models"]
 

@@ -22,10 +22,12 @@ import torch
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.backbone import Backbone, open_backbone
 from perl_eval.models.device import Placement
-from perl_eval.models.from_scratch import ScratchSize, make_model, make_tokenizer
+from perl_eval.models.from_scratch import ScratchSize, make_tokenizer
 from perl_eval.models.reward_model import REWARD, RewardScale
 from perl_eval.records import Message
 from perl_eval.sources.rows import Row
+from perl_eval.training.clipped_policy_gradient import Clipping
+from perl_eval.training.direct_tuning import DirectTrainer, DpoOptions
 from perl_eval.training.policy import PolicyOptions, PolicyTrainer
 from perl_eval.training.profiling import Meter, byte_account
 from perl_eval.training.reinforce import cast
@@ -38,18 +40,22 @@ SIZES = {
     "tiny": ScratchSize(width=64, layers=2, heads=2, vocabulary=512, positions=256),
     "10m": ScratchSize(width=320, layers=6, heads=5, vocabulary=4096, positions=512),
     "88m": ScratchSize(width=768, layers=12, heads=12, vocabulary=4096, positions=512),
+    "smollm2": ScratchSize(width=576, layers=30, heads=9, vocabulary=49152, positions=2048),
     "350m": ScratchSize(width=1024, layers=24, heads=16, vocabulary=32000, positions=1024),
     "1b": ScratchSize(width=2048, layers=20, heads=16, vocabulary=32000, positions=2048),
     "7b": ScratchSize(width=4096, layers=32, heads=32, vocabulary=32000, positions=2048),
 }
 """Llama shapes of about that many parameters; weights are random, since neither figure depends on them."""
+NARROW = {"smollm2": {"intermediate_size": 1536, "num_key_value_heads": 3}}
+"""Where a shape is not that of `ScratchSize`: SmolLM2-135M has three heads of keys, and a wider feed-forward part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is measured, and how much.
 
-    ``sft``, ``reward``, ``rl`` or ``rloo``; ``lora`` or ``full``; by ``ours`` or ``trl``.
+    ``sft``, ``reward``, ``dpo``, ``rl``, ``rloo`` or ``grpo``; ``lora``, ``full`` or ``nf4``, which is LoRA on a
+    backbone in 4 bits; by ``ours`` or ``trl``.
     """
 
     task: str
@@ -65,13 +71,24 @@ class Case:
 
     @property
     def shape(self) -> LoraShape:
-        """The adapters, on attention as in PE-RLHF."""
+        """The adapters, on all linear layers."""
         return LoraShape(self.rank, 2.0 * self.rank)
 
     @property
     def placement(self) -> Placement:
         """Device and precision, with checkpointing."""
-        return Placement(dtype="bf16" if self.dtype == "bf16" else "fp32", checkpointing=True)
+        packed: Any = "nf4" if self.arm == "nf4" else ""
+        return Placement(dtype="bf16" if self.dtype == "bf16" else "fp32", checkpointing=True, quantize=packed)
+
+    @property
+    def group(self) -> int:
+        """Samples a prompt."""
+        return 4 if self.task == "grpo" else 2
+
+    @property
+    def rewarded(self) -> str:
+        """The folder of the reward model: an adapter, or whole."""
+        return "reward-full" if self.arm == "full" else "reward-lora"
 
     @property
     def resources(self) -> Resources:
@@ -107,9 +124,7 @@ def prepare(work: Path, case: Case) -> None:
     random = np.random.default_rng(1)
     size = SIZES[case.size]
     tokenizer = make_tokenizer([words(random, 200) for _ in range(60)], size.vocabulary)
-    made = make_model(size, tokenizer, seed=0)
-    made.resize_token_embeddings(size.vocabulary, mean_resizing=False)
-    made.save_pretrained(model)
+    made_model(case, tokenizer).save_pretrained(model)
     tokenizer.save_pretrained(model)
     for arm in ("lora", "full"):
         backbone = open_backbone(model, Placement("cpu"))
@@ -124,6 +139,30 @@ def prepare(work: Path, case: Case) -> None:
     (work / "done").touch()
 
 
+def made_model(case: Case, tokenizer: Any) -> Any:
+    """Return a model of random weights, made where it is quickest and as wide as it will lie on the disk."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = SIZES[case.size]
+    shape = {"intermediate_size": size.width * 8 // 3 // 8 * 8, "num_key_value_heads": size.heads}
+    config = LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        max_position_embeddings=size.positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **{**shape, **NARROW.get(case.size, {})},
+    )
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        made = LlamaForCausalLM(config)
+    return made.to(torch.bfloat16) if case.dtype == "bf16" else made
+
+
 class Stamps:
     """Notes when each step begins, and the peak memory until then.
 
@@ -132,6 +171,7 @@ class Stamps:
 
     def __init__(self, meter: Meter) -> None:
         self.begun_s: list[float] = []
+        self.computed_s: list[float] = []
         self.peak_bytes = 0
         self._meter = meter
 
@@ -143,10 +183,15 @@ class Stamps:
         else:
             self.peak_bytes = self._meter.peak_bytes
         self.begun_s.append(time.monotonic())
+        self.computed_s.append(time.process_time())
 
     def seconds(self) -> list[float]:
         """Return the seconds of each step but the first, which warms up, and the last."""
         return [float(one) for one in np.diff(self.begun_s)[1:]]
+
+    def processor_seconds(self) -> list[float]:
+        """Return the same in processor time of all cores, which work of others beside it moves less."""
+        return [float(one) for one in np.diff(self.computed_s)[1:]]
 
 
 def watched(trainer: Any, stamps: Stamps) -> None:
@@ -192,6 +237,19 @@ def ours(case: Case, work: Path, stamps: Stamps, meter: Meter) -> dict[str, floa
         backbone = open_backbone(model, case.placement, frozen=not full)
         trainer = RewardTrainer(backbone, found, [], scoring, seed=0)
         trained, backbones = trainer.parameters().values(), [backbone]
+    elif case.task == "dpo":
+        direct = DpoOptions(
+            loss="sigmoid",
+            epochs=epochs,
+            batch=case.batch,
+            max_tokens=case.tokens,
+            lora=case.shape,
+            full=full,
+            resources=case.resources,
+        )
+        backbone = open_backbone(model, case.placement, frozen=not full)
+        trainer = DirectTrainer(backbone, {"train": found}, direct, loss="sigmoid", seed=0)
+        trained, backbones = trainer.parameters().values(), [backbone]
     else:
         trainer, backbones = rl(case, work, found)
         trained = [one for part in trainer.roles.parts().values() for one in part.values()]
@@ -206,7 +264,10 @@ def rl(case: Case, work: Path, found: list[Row]) -> tuple[PolicyTrainer, list[Ba
     options = PolicyOptions(
         steps=case.steps,
         batch=case.batch,
-        group=2,
+        group=case.group,
+        objective="grpo" if case.task == "grpo" else "kl_rl",
+        kl="k3" if case.task == "grpo" else "reward",
+        clipping=Clipping(),
         max_tokens=case.tokens,
         max_new_tokens=case.new_tokens,
         value="adapter" if case.task == "rl" else "head",
@@ -215,7 +276,7 @@ def rl(case: Case, work: Path, found: list[Row]) -> tuple[PolicyTrainer, list[Ba
         resources=case.resources,
     )
     backbone = open_backbone(work / "model", case.placement)
-    reward = learned_reward(work / f"reward-{case.arm}", backbone)
+    reward = learned_reward(work / case.rewarded, backbone)
     roles = cast(backbone, options, seed=0)
     scorers = reward.__closure__ or ()
     held = [member.backbone for cell in scorers for member in getattr(cell.cell_contents, "members", [])]
@@ -253,7 +314,8 @@ def main() -> None:
         stamps = Stamps(meter)
         account = train(case, given.work, stamps, meter)
     seconds = stamps.seconds()
-    json.dump({"peak": stamps.peak_bytes, "seconds": seconds, **account}, sys.stdout)
+    figures = {"peak": stamps.peak_bytes, "seconds": seconds, "processor": stamps.processor_seconds(), **account}
+    json.dump({**figures, "device": "cuda" if torch.cuda.is_available() else "cpu"}, sys.stdout)
     print()
 
 

@@ -1,4 +1,4 @@
-"""The same work by TRL's trainers: SFTTrainer, RewardTrainer and RLOOTrainer on the same model, rows and tokens."""
+"""The same work by TRL's trainers for SFT, rewards, DPO, RLOO and GRPO on the same model, rows and tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ with warnings.catch_warnings():
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
-    from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
+    from trl import (
+        DPOConfig,
+        DPOTrainer,
+        GRPOConfig,
+        GRPOTrainer,
+        RewardConfig,
+        RewardTrainer,
+        RLOOConfig,
+        RLOOTrainer,
+        SFTConfig,
+        SFTTrainer,
+    )
 
 from perl_eval.models.adapters import ALL_LINEAR
 from perl_eval.models.tokenize import encode_dialogue, encode_prompt
@@ -26,6 +37,13 @@ if TYPE_CHECKING:
 def quiet() -> None:
     """Let the trainers' own warnings pass."""
     warnings.simplefilter("ignore")
+
+
+class Ready(DPOTrainer):
+    """TRL's DPO trainer on pairs that are token ids already, so that both sides read the same."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
 
 
 class Begins(TrainerCallback):
@@ -102,14 +120,24 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
             processing_class=tokenizer,
             peft_config=adapters(case, "SEQ_CLS"),
         )
+    elif case.task == "dpo":
+        trainer = Ready(
+            AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype, trust_remote_code=False),
+            args=DPOConfig(**settings(case, work, max_length=None, beta=0.1)),
+            train_dataset=Dataset.from_list(encoded_pairs(case, tokenizer)),
+            processing_class=tokenizer,
+            peft_config=adapters(case, "CAUSAL_LM"),
+        )
     else:
         room = case.tokens - case.new_tokens
         asked = [{"prompt": tokenizer.decode(encode_prompt(tokenizer, row.prompt, max_tokens=room))} for row in found]
-        more = {"num_generations": 2, "max_completion_length": case.new_tokens, "beta": 0.05, "temperature": 1.0}
-        trainer = RLOOTrainer(
+        more = {"max_completion_length": case.new_tokens, "beta": 0.05, "temperature": 1.0}
+        more |= {"num_generations": case.group, **({"loss_type": "grpo"} if case.task == "grpo" else {})}
+        kind, config = (GRPOTrainer, GRPOConfig) if case.task == "grpo" else (RLOOTrainer, RLOOConfig)
+        trainer = kind(
             AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype, trust_remote_code=False),
             scorer(work, tokenizer, dtype),
-            RLOOConfig(**settings(case, work, **more)),
+            config(**settings(case, work, **more)),
             train_dataset=Dataset.from_list(asked),
             processing_class=tokenizer,
             reward_processing_classes=tokenizer,
@@ -118,6 +146,22 @@ def train(case: Case, work: Path, note: Callable[[], None]) -> dict[str, float]:
     trainer.add_callback(Begins(note))
     trainer.train()
     return {}
+
+
+def encoded_pairs(case: Case, tokenizer: Any) -> list[dict[str, list[int]]]:
+    """Return the pairs as token ids, prompts and answers apart."""
+    from train_case import rows_of
+
+    made = []
+    for row in rows_of(case):
+        sides = [
+            encode_dialogue(tokenizer, row.prompt, side or (), max_tokens=case.tokens)
+            for side in (row.chosen, row.rejected)
+        ]
+        start = sides[0].trained.index(True)
+        answers = zip(("chosen_ids", "rejected_ids"), (list(one.ids[start:]) for one in sides), strict=True)
+        made.append({"prompt_ids": list(sides[0].ids[:start]), **dict(answers)})
+    return made
 
 
 def scorer(work: Path, tokenizer: Any, dtype: torch.dtype) -> Any:

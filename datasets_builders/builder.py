@@ -351,7 +351,7 @@ class Builder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets shi
                 raise DataError(
                     f"{self.config.name} {split or 'in all'}: {seen[split]:,} rows, upstream has {count:,}",
                     self.dataset_name,
-                    fix="get all files again, or set checksums='record' to build from what you have",
+                    fix="get all files again, or build from what you have with checksums='record' (--checksums record)",
                 )
 
     def _refuse_duplicate_ids(self) -> None:

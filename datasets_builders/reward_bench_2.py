@@ -91,7 +91,7 @@ class RewardBench2(Builder):
                 raise DataError(
                     f"holds {count:,} prompts, upstream has {_PROMPTS:,}",
                     part.name,
-                    fix="get the file again, or set checksums='record' to build from what you have",
+                    fix="get the file again, or build from what you have with checksums='record' (--checksums record)",
                 )
 
     def _rows(self, split: str, part: Part, tally: Tally) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -161,7 +161,7 @@ def verify(source: Source, path: Path) -> str:
         if pinned is not None and pinned != found:
             raise SourceError(
                 f"{path} is not the upstream {source.path}: {kind} is {found}, pinned is {pinned}",
-                "download it again, or set checksums='record' to build from a file of your own",
+                "download it again, or build from a file of your own with checksums='record' (--checksums record)",
             )
     return sha256
 

@@ -24,7 +24,7 @@ def existing(path: Path) -> Path:
         UserError: There is nothing.
     """
     if not path.exists():
-        raise UserError(f"no such file or folder: {path}", "check the path")
+        raise UserError(f"no such file or folder: {path}", "check the path", page="")
     return path
 
 

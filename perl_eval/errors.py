@@ -48,12 +48,14 @@ class UserError(PerlEvalError):
     Args:
         what: What is wrong, with the offending value.
         fix: What to do about it, as an imperative.
+        page: The page of docs/ that the command line names; "" for none, None for that of the error's kind.
     """
 
-    def __init__(self, what: str, fix: str = "") -> None:
+    def __init__(self, what: str, fix: str = "", *, page: str | None = None) -> None:
         super().__init__(what, fix)
         self.what = what
         self.fix = fix
+        self.page = page
 
     def __str__(self) -> str:
         text = f"{self.what}; {self.fix}" if self.fix else self.what

@@ -69,11 +69,18 @@ def _write_people(path: Path, more: Mapping[str, float], count: int, people: Seq
 
 
 def compare_prompts(folder: Path) -> None:
-    """Answers of two versions of a prompt, and one person's preferences for a part."""
+    """Answers of two versions of a prompt, and one person's preferences for a part, also as a sheet of their own."""
     more = {"v2": 0.8, "v1": 0.3}
     for policy, share in more.items():
         _write_answers(folder / f"{policy}.jsonl", policy, 200, share)
     _write_people(folder / "people.csv", more, 60, _PEOPLE[:1])
+    with (folder / "people.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    words = {"v2": "new", "v1": "old", "tie": "same"}
+    with (folder / "sheet.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["question", "who", "better"])
+        table.writerows([row["prompt"], row["annotator"], words[row["winner"]]] for row in rows)
 
 
 def replace_annotators(folder: Path) -> None:

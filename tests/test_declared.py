@@ -18,7 +18,7 @@ from drift import DRIFT
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-UNIMPORTED = {"s3fs", "gcsfs", "tensorboard", "isal", "google-crc32c", "gguf"}
+UNIMPORTED = {"s3fs", "gcsfs", "tensorboard", "isal", "google-crc32c", "gguf", "bitsandbytes"}
 """Found by name at run time, by fsspec, accelerate, transformers or our own import_module."""
 OPTIONAL = {"inspect_ai"}
 """Used where somebody has it; without it our own reader reads the same files."""

@@ -12,9 +12,11 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kills"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verbs", [("judge",), ("build", "annotate"), ("sft",)])
-def test_what_was_killed_goes_on_to_the_same_end(verbs: tuple[str, ...]) -> None:
-    run = subprocess.run([sys.executable, SCRIPT, "--times", "1", *verbs], capture_output=True, text=True, check=False)
+def test_what_was_killed_goes_on_to_the_same_end() -> None:
+    """Training has its own tests of this; here each verb is killed once by each signal."""
+    verbs = ("judge", "build", "annotate")
+    command = [sys.executable, SCRIPT, "--times", "1", "--pairs", "80", *verbs]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     rows = [line.split() for line in run.stdout.splitlines()[1:]]
     assert [row[:3] for row in rows] == [[verb, signal, "1"] for verb in verbs for signal in ("KILL", "TERM")]

@@ -10,7 +10,17 @@ import typer
 
 from perl_eval.checks import at_least_one, named
 from perl_eval.cli.console import done, show
-from perl_eval.cli.shared_options import HELD_OUT, MaxTokens, NewTokens, Out, Seed, one_of, require_torch, rows_given
+from perl_eval.cli.shared_options import (
+    HELD_OUT,
+    MaxTokens,
+    NewTokens,
+    Out,
+    RowColumns,
+    Seed,
+    one_of,
+    require_torch,
+    rows_given,
+)
 from perl_eval.cli.training_options import (
     Checkpointing,
     Device,
@@ -67,6 +77,7 @@ def ablate(
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Rank by size by adapter or full tuning by seed: one table with intervals, resumable run by run."""
@@ -114,7 +125,7 @@ def ablate(
         policy=reinforced,
     )
     if not (data / "prompts").is_dir():
-        data = rows_given(data, out, make=HELD_OUT)
+        data = rows_given(data, out, column, make=HELD_OUT)
     known = (lambda row, text: coffee.true_reward(row.prompt, text)) if truth else None
     folder = verb.run(data, out, options=options, truth=known, seed=seed)
     show(folder)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Seed, one_of
+from perl_eval.cli.shared_options import Columns, FileFormat, Seed, completions_at, how_read, judgements_at, one_of
 
 
 def annotate(
-    a: Annotated[Path, typer.Argument(help="Completions of contestant a.")],
-    b: Annotated[Path | None, typer.Argument(help="Completions of b; leave out to ask about those of a alone.")] = None,
+    a: Annotated[Path, typer.Argument(help="Answers of contestant a: a run folder, or a file of any format.")],
+    b: Annotated[Path | None, typer.Argument(help="Answers of b; leave out to ask about those of a alone.")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder of the session; the same command goes on with it.")] = Path(
         "labelling"
@@ -40,6 +41,8 @@ def annotate(
     port: Annotated[int, typer.Option(help="0 for any free one.")] = 8000,
     name: Annotated[list[str] | None, typer.Option(help="Another host name that the page goes by.")] = None,
     seed: Seed = 0,
+    format: FileFormat = "",
+    column: Columns = None,
 ) -> None:
     """Serve a page on which people label completions blind, until interrupted."""
     from perl_eval.labelling import serve as verb
@@ -59,6 +62,9 @@ def annotate(
         say=lambda line: typer.echo(line, err=True),
     )
     address = verb.Address(host, port, tuple(name or ()))
+    a, b = completions_at(a, b, out, how_read(format, column))
+    if judgements is not None:
+        options = replace(options, judgements=judgements_at(judgements, out))
 
     def announce(found: dict[str, str]) -> None:
         if not address.is_local:

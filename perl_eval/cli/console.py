@@ -43,11 +43,11 @@ def show_noted(noted: Mapping[str, Any]) -> None:
 
 
 def show(folder: Path) -> None:
-    """Print the estimates of a run folder."""
+    """Print the estimates of a run folder, less the bins of curves, which the report draws."""
     from perl_eval.records import Estimate
     from perl_eval.storage import run_folder
 
-    table(folder.name, run_folder.read(folder, Estimate))
+    table(folder.name, [one for one in run_folder.read(folder, Estimate) if one.about.bin is None])
 
 
 def table(title: str, estimates: Sequence[Any]) -> None:

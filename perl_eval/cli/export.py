@@ -59,7 +59,7 @@ def export(
     is_session = (source / SESSION).is_file() or source.name == SESSION
     if not to and not is_session:
         if not source.exists():
-            raise UserError(f"no such file or folder: {source}", "check the path")
+            raise UserError(f"no such file or folder: {source}", "check the path", page="")
         raise UserError(f"{source} is no session of annotate", "say what to write with --to; --formats lists what")
     from perl_eval.labelling import export as verb
     from perl_eval.labelling.export import FORMS

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perl_eval.checks import existing
 from perl_eval.cli import judge_options as asked
 from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say, show_noted
 from perl_eval.cli.jury import jury
@@ -23,6 +22,7 @@ from perl_eval.cli.shared_options import (
     Seed,
     Workers,
     cluster_of,
+    completions_at,
     how_read,
     one_of,
     require_torch,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from perl_eval.judges.protocol import Judge
     from perl_eval.judging.engine.batch_api import BatchOptions
     from perl_eval.judging.judge import Forecast
-    from perl_eval.sources.brought import HowRead
 
 
 def judge(
@@ -165,7 +164,7 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    a, b = _brought(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
+    a, b = completions_at(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     from perl_eval.judging import judge as verb
 
     folders = _folders(out, specs)
@@ -187,15 +186,6 @@ def _end(stopped: int, folders: Sequence[Path], out: Path, *, alone: bool) -> No
         raise typer.Exit(UNFINISHED)
     if len(folders) > 1 and not alone:
         jury(list(folders), out / "jury")
-
-
-def _brought(a: Path, b: Path | None, out: Path, how: HowRead, only: tuple[str, str]) -> tuple[Path, Path | None]:
-    """Return contestants as run folders; files of other tools are read into the output folder first."""
-    sources = [existing(one) for one in (a, b) if one is not None]
-    from perl_eval.sources.brought import completions_in
-
-    found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
-    return found[0], found[1] if b is not None else None
 
 
 def _batches(batch_poll: float) -> BatchOptions:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import _show_estimates
-from perl_eval.cli.shared_options import FileFormat, LabelColumn, Out, how_read, labels_at
+from perl_eval.cli.shared_options import FileFormat, LabelColumn, Means, Out, how_read, labels_at
 from perl_eval.errors import UserError
 
 __all__ = ["jury"]
@@ -22,11 +22,12 @@ def jury(
     ] = None,
     format: FileFormat = "",
     column: LabelColumn = None,
+    means: Means = None,
 ) -> None:
     """Several judges' judgements to what they say together, and how alike they are."""
     from perl_eval.judging import jury as verb
 
-    if labels is None and (format or column):
-        raise UserError("--format and --column are of a file of labels", "give it with --labels")
-    people = None if labels is None else labels_at(labels, out, how_read(format, column, None))
+    if labels is None and (format or column or means):
+        raise UserError("--format, --column and --means are of a file of labels", "give it with --labels")
+    people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
     _show_estimates(verb.run(members, out, labels=people))

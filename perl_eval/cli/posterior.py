@@ -18,10 +18,12 @@ from perl_eval.cli.shared_options import (
     NewTokens,
     Out,
     Prior,
+    RowColumns,
     Seed,
     Softness,
     one_of,
     require_torch,
+    rows_given,
 )
 from perl_eval.errors import UserError
 from perl_eval.figure_names import TARGET
@@ -65,6 +67,7 @@ def posterior(
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
     batch: Annotated[int, typer.Option(help="Draws at once.")] = 256,
+    column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
     """Policies and decoding-time samplers against the target they aim at: reward, KL both ways, diversity, cost."""
@@ -95,6 +98,7 @@ def posterior(
         ensemble=EnsembleRule(rule, caution, softness),
     )
     models = verb.Models(prior, tuple(reward), tuple(policy or ()))
+    data = rows_given(data, out, column, whole=split)
     folder = verb.run(data, models, out, options=options, seed=seed)
     _show(folder)
     done(folder)

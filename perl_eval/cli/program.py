@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated, Any, NoReturn
@@ -41,6 +41,9 @@ from perl_eval.cli import (
 from perl_eval.cli import ledger as ledger_verbs
 from perl_eval.cli import train as train_verbs
 from perl_eval.cli.console import UNFINISHED, say
+from perl_eval.cli.error_pages import page_of
+from perl_eval.cli.examples import shown
+from perl_eval.cli.old_names import renamed
 from perl_eval.cli.train_policy import train_policy
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
@@ -74,37 +77,48 @@ def _before(
     """See the options of the program itself; the text of its help is given above."""
 
 
-app.command()(build.build)
+def _offer(path: str, verb: Callable[..., Any]) -> None:
+    """Put a verb on the command line; its help ends with its examples.
+
+    Args:
+        path: What is typed after ``perl-eval``, the group's name before it.
+        verb: What it calls.
+    """
+    group, _, name = path.rpartition(" ")
+    {"": app, "train": train, "ledger": ledger}[group].command(name, epilog=shown(path))(verb)
+
+
+_offer("build", build.build)
 app.add_typer(train, name="train")
-train.command("sft")(train_verbs.train_sft)
-train.command("reward")(train_verbs.train_reward)
-train.command("policy")(train_policy)
-train.command("dpo")(train_verbs.train_dpo)
-train.command("average")(train_verbs.average_rewards)
-app.command()(ablate.ablate)
-app.command()(sample.sample)
-app.command()(recorded.recorded)
-app.command()(judge.judge)
-app.command()(jury.jury)
-app.command()(verify.verify)
+_offer("train sft", train_verbs.train_sft)
+_offer("train reward", train_verbs.train_reward)
+_offer("train policy", train_policy)
+_offer("train dpo", train_verbs.train_dpo)
+_offer("train average", train_verbs.average_rewards)
+_offer("ablate", ablate.ablate)
+_offer("sample", sample.sample)
+_offer("recorded", recorded.recorded)
+_offer("judge", judge.judge)
+_offer("jury", jury.jury)
+_offer("verify", verify.verify)
 app.add_typer(ledger, name="ledger")
-ledger.command("export")(ledger_verbs.ledger_export)
-ledger.command("prune")(ledger_verbs.ledger_prune)
-ledger.command("salvage")(ledger_verbs.ledger_salvage)
-app.command()(score.score)
-app.command()(agree.agree)
-app.command()(decide.decide)
-app.command()(doctor.doctor)
-app.command()(audit.audit)
-app.command()(power.power)
-app.command()(plan.plan)
-app.command("import")(import_.import_)
-app.command()(annotate.annotate)
-app.command()(export.export)
-app.command()(posterior.posterior)
-app.command()(conformance.conformance)
-app.command()(report.report)
-app.command()(demo.demo)
+_offer("ledger export", ledger_verbs.ledger_export)
+_offer("ledger prune", ledger_verbs.ledger_prune)
+_offer("ledger salvage", ledger_verbs.ledger_salvage)
+_offer("score", score.score)
+_offer("agree", agree.agree)
+_offer("decide", decide.decide)
+_offer("doctor", doctor.doctor)
+_offer("audit", audit.audit)
+_offer("power", power.power)
+_offer("plan", plan.plan)
+_offer("import", import_.import_)
+_offer("annotate", annotate.annotate)
+_offer("export", export.export)
+_offer("posterior", posterior.posterior)
+_offer("conformance", conformance.conformance)
+_offer("report", report.report)
+_offer("demo", demo.demo)
 
 
 def main() -> None:
@@ -115,15 +129,15 @@ def main() -> None:
     """
     try:
         with _as_interrupts(), default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
-            code = app(words, prog_name="perl-eval", standalone_mode=False)
+            code = app(renamed(words), prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
-        _fail(error.typed())
+        _fail(error.typed(), error)
     except Unfinished as error:
-        _fail(str(error), code=UNFINISHED)
+        _fail(str(error), error, code=UNFINISHED)
     except (PerlEvalError, BuilderError) as error:
-        _fail(str(error))
+        _fail(str(error), error)
     except typer.TyperException as error:  # typer's own complaints; without a message it has shown the help instead
-        _fail(error.format_message())
+        _fail(error.format_message(), error)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -158,8 +172,10 @@ def _as_interrupts() -> Iterator[None]:
             signal.signal(kept, handler)
 
 
-def _fail(message: str, *, code: int = 2) -> NoReturn:
+def _fail(message: str, error: Exception | None = None, *, code: int = 2) -> NoReturn:
+    """Print what went wrong, and where to read more, in one line, and end."""
     line = " ".join(message.split())
     if line:
-        say(f"error: {line}", err=True)
+        page = page_of(error, sys.argv[1:]) if error is not None else ""
+        say(f"error: {line} (see {page})" if page else f"error: {line}", err=True)
     sys.exit(code)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Data, Out, Seed
+from perl_eval.cli.shared_options import Data, Out, RowColumns, Seed, rows_given
 
 __all__ = ["recorded"]
 
 
-def recorded(data: Data, out: Out, split: str = "test", seed: Seed = 0) -> None:
+def recorded(data: Data, out: Out, split: str = "test", column: RowColumns = None, seed: Seed = 0) -> None:
     """Rows that people judged to completions and human labels, so that a judge can be held against people.
 
     Of rated rows, OUT is what to judge. Of rows with a chosen and a rejected answer, OUT/a and OUT/b are; --seed
@@ -16,4 +16,5 @@ def recorded(data: Data, out: Out, split: str = "test", seed: Seed = 0) -> None:
     """
     from perl_eval.sources import recorded as verb
 
+    data = rows_given(data, out, column, whole=split)
     done(verb.run(data, out, split=split, seed=seed))

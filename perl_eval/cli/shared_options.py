@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perl_eval.checks import at_least_one, not_negative
+from perl_eval.checks import at_least_one, existing, not_negative
+from perl_eval.cli.console import say
 from perl_eval.cli.default_out import SHOWN, default_out
 from perl_eval.errors import OptionError, UserError
 
@@ -145,6 +146,25 @@ def rows_given(
     return rows_in(data, out, how=how, make=make, whole=whole, say=lambda line: typer.echo(line, err=True))
 
 
+def completions_at(
+    a: Path, b: Path | None, out: Path, how: HowRead | None = None, only: tuple[str, str] = ("", "")
+) -> tuple[Path, Path | None]:
+    """Return contestants as run folders; files of other tools are read into the output folder first.
+
+    Args:
+        a: Answers of the first.
+        b: Of the second, if there is one.
+        out: The verb's output folder.
+        how: How files are read.
+        only: The policy of each that is wanted, where a file holds several; "" for all.
+    """
+    sources = [existing(one) for one in (a, b) if one is not None]
+    from perl_eval.sources.brought import completions_in
+
+    found = completions_in(sources, out, how=how, only=only[: len(sources)], say=lambda line: say(line, err=True))
+    return found[0], found[1] if b is not None else None
+
+
 def judgements_at(source: Path, out: Path) -> Path:
     """Return a run folder of judgements; a file of another tool is read into the output folder first."""
     from perl_eval.sources.brought import judgements_in
@@ -191,7 +211,11 @@ def require_torch() -> None:
 
     missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this verb needs {', '.join(missing)}", "install the extra: pip install 'perl-eval[train]'")
+        raise UserError(
+            f"this verb needs {', '.join(missing)}",
+            "install the extra: pip install 'perl-eval[train]'",
+            page="README.md#install",
+        )
 
 
 def resampling(level: float, draws: int, seed: int) -> Resampling:

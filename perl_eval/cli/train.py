@@ -39,6 +39,7 @@ from perl_eval.cli.training_options import (
     Norms,
     Optimizer,
     Packing,
+    Quantize,
     Rank,
     RateShape,
     SaveEvery,
@@ -81,6 +82,7 @@ def train_sft(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     packing: Packing = False,
+    quantize: Quantize = "",
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -112,7 +114,7 @@ def train_sft(
         schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
         updating=updating_of(optimizer, clip, decay_all, save_every),
         chat_template=chat_template,
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )
     data = rows_given(data, out, column, make=("validation",) if patience or find_rate else ())
     if find_rate:
@@ -152,6 +154,7 @@ def train_reward(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     packing: Packing = False,
+    quantize: Quantize = "",
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -188,7 +191,7 @@ def train_reward(
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps, evaluate_every),
         updating=updating_of(optimizer, clip, decay_all, save_every),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )
     if members > 1 and not folds:
         raise UserError("--members is for --folds only", "train each on its own, and give `train policy` them all")
@@ -243,6 +246,7 @@ def train_dpo(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     packing: Packing = False,
+    quantize: Quantize = "",
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -252,6 +256,7 @@ def train_dpo(
     clip: Clip = 1.0,
     decay_all: DecayAll = False,
     save_every: SaveEvery = None,
+    find_rate: FindRate = False,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
@@ -277,9 +282,12 @@ def train_dpo(
         limit=limit,
         schedule=schedule_of(schedule, warmup, max_steps),
         updating=updating_of(optimizer, clip, decay_all, save_every),
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )
     data = rows_given(data, out, column, make=HELD_OUT)
+    if find_rate:
+        finding(data, prior, out, options, seed=seed)
+        return
     folder = dpo.run(data, prior, out, options=options, seed=seed)
     if (folder / "estimates.parquet").is_file():  # there were held-out rows
         show(folder)

@@ -39,6 +39,7 @@ from perl_eval.cli.training_options import (
     Norms,
     Optimizer,
     Packing,
+    Quantize,
     Rank,
     RateShape,
     SaveEvery,
@@ -124,6 +125,7 @@ def train_policy(
     checkpointing: Checkpointing = False,
     micro_batch: MicroBatch = 0,
     packing: Packing = False,
+    quantize: Quantize = "",
     tracker: Tracker = "",
     limit: MostRows = 0,
     max_steps: MaxSteps = 0,
@@ -192,7 +194,7 @@ def train_policy(
         fp32_kl=fp32_kl,
         full_kl=full_kl,
         mended=mended,
-        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing),
+        resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )
     given = function_named(reward_function) if reward_function else reward or []
     data = rows_given(data, out, column)

@@ -16,6 +16,9 @@ Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute ac
 Packing = Annotated[
     bool, typer.Option("--packing", help="Put short sequences of a batch into one row; none sees another.")
 ]
+Quantize = Annotated[
+    str, typer.Option(help="nf4: the frozen backbone's linear layers in 4 bits; needs 'perl-eval[quantize]'.")
+]
 MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 0 for the whole batch.")]
 Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
@@ -58,14 +61,26 @@ def tokens_of(max_tokens: str) -> int:
 
 
 def resources_of(
-    device: str, dtype: str, checkpointing: bool, micro_batch: int, tracker: str, *, packing: bool = False
+    device: str,
+    dtype: str,
+    checkpointing: bool,
+    micro_batch: int,
+    tracker: str,
+    *,
+    packing: bool = False,
+    quantize: str = "",
 ) -> Any:
-    """Read --device, --dtype, --checkpointing, --micro-batch, --tracker and --packing."""
+    """Read --device, --dtype, --checkpointing, --micro-batch, --tracker, --packing and --quantize."""
     from perl_eval.models.device import Placement
     from perl_eval.training.resources import Resources
 
     one_of("--dtype", dtype, ("fp32", "bf16"))
-    placement = Placement(device, "bf16" if dtype == "bf16" else "fp32", checkpointing, packing=packing)
+    if quantize:
+        one_of("--quantize", quantize, ("nf4",))
+    packed: Any = quantize
+    placement = Placement(
+        device, "bf16" if dtype == "bf16" else "fp32", checkpointing, packing=packing, quantize=packed
+    )
     placement.resolve()
     return Resources(placement, micro_batch, tracker)
 

@@ -7,6 +7,7 @@ next request.
 
 from __future__ import annotations
 
+import select
 import urllib.request
 import weakref
 from collections.abc import Mapping
@@ -66,8 +67,23 @@ class _Request(aiohttp.ClientRequest):
         trip.reused = protocol in _used
         if not trip.reused:
             _used.add(protocol)
+        elif _waits(conn):
+            raise _SpoiltError
         trip.sent = True
         return await super().send(conn)
+
+
+def _waits(connection: Connection) -> bool:
+    """Say whether something came on a kept connection that nobody has read yet, as when the loop was busy."""
+    transport = connection.transport
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None:
+        return False
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0.0)[0])
+    ready = select.poll()
+    ready.register(socket, select.POLLIN)
+    return bool(ready.poll(0))
 
 
 class Transport:

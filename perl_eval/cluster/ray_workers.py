@@ -73,7 +73,9 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise UserError("this needs ray", "install the extra: pip install 'perl-eval[ray]'") from None
+            raise UserError(
+                "this needs ray", "install the extra: pip install 'perl-eval[ray]'", page="README.md#install"
+            ) from None
         if not ray.is_initialized():
             quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ _CATEGORY = "hard_prompt"
 """The category of Arena-Hard whose judge's settings are the usual ones."""
 
 
-def _alpaca(found: Sequence[Completion], out: Path, tally: Tally) -> None:
+def _alpaca(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     policies = sorted({one.policy for one in found})
     if len(policies) > 1:
         what = f"AlpacaEval keeps one policy a file, and there are {', '.join(policies)}"
         raise UserError(what, "choose one with --policy NAME")
-    rows = [
+    rows = (
         {
             "dataset": one.dataset,
             "instruction": plain_text(one.prompt, tally),
@@ -38,21 +38,23 @@ def _alpaca(found: Sequence[Completion], out: Path, tally: Tally) -> None:
             "generator": one.policy,
         }
         for one in _first_draws(_seen(found, tally), tally)
-    ]
+    )
     write_json(out, rows, tally)
 
 
-def _chat(found: Sequence[Completion], out: Path, tally: Tally) -> None:
-    rows = []
+def _chat(found: Iterable[Completion], out: Path, tally: Tally) -> None:
+    write_lines(out, _dialogues(found, tally), tally)
+
+
+def _dialogues(found: Iterable[Completion], tally: Tally) -> Iterator[Mapping[str, Any]]:
     for one in _seen(found, tally):
         if one.prompt:
-            rows.append({"messages": [*turns(one.prompt), {"role": "assistant", "content": one.text}]})
+            yield {"messages": [*turns(one.prompt), {"role": "assistant", "content": one.text}]}
         else:
             tally.lost["answers without a prompt, left out"] += 1
-    write_lines(out, rows, tally)
 
 
-def _mt_bench(found: Sequence[Completion], out: Path, tally: Tally) -> None:
+def _mt_bench(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     """Write ``question.jsonl`` and ``model_answer/POLICY.jsonl``, draws as choices."""
     kept = list(_seen(found, tally))
     questions = [
@@ -83,7 +85,7 @@ def _mt_bench(found: Sequence[Completion], out: Path, tally: Tally) -> None:
         tally.rows = before + sum(map(len, by_item.values()))
 
 
-def _arena_hard(found: Sequence[Completion], out: Path, tally: Tally) -> None:
+def _arena_hard(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     """Write ``question.jsonl`` and ``model_answer/POLICY.jsonl`` as version 2 has them."""
     kept = list(_first_draws(_seen(found, tally), tally))
     flat = Tally()
@@ -107,23 +109,41 @@ def _arena_hard(found: Sequence[Completion], out: Path, tally: Tally) -> None:
         write_lines(file, rows, tally)
 
 
-def _requests(found: Sequence[Completion], out: Path, tally: Tally) -> None:
+def _requests(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     """Write the prompts as requests of OpenAI's Batch API, each item once."""
-    kept = list(_seen(found, tally))
-    models = {one.item: one.policy for one in reversed(kept)}
-    rows = [
+    rows = (
         {
-            "custom_id": item,
+            "custom_id": one.item,
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": {"model": models[item], "messages": turns(prompt)},
+            "body": {"model": one.policy, "messages": turns(one.prompt)},
         }
-        for item, prompt in _prompts(kept).items()
-    ]
+        for one in _first_of_items(_seen(found, tally))
+    )
     write_lines(out, rows, tally)
 
 
-def _seen(found: Sequence[Completion], tally: Tally) -> Iterator[Completion]:
+def _first_of_items(found: Iterable[Completion]) -> Iterator[Completion]:
+    """Yield the first answer to each item.
+
+    Raises:
+        UserError: An item has two prompts.
+    """
+    prompts: dict[str, str] = {}
+    for one in found:
+        own = digest(*(part for turn in one.prompt for part in (turn.role, turn.content)))
+        if one.item not in prompts:
+            prompts[one.item] = own
+            yield one
+        elif prompts[one.item] != own:
+            raise _two_prompts(one.item)
+
+
+def _two_prompts(item: str) -> UserError:
+    return UserError(f"item {item!r} has two prompts", "give each prompt an item of its own")
+
+
+def _seen(found: Iterable[Completion], tally: Tally) -> Iterator[Completion]:
     """Yield answers to prompts of text."""
     for one in found:
         if one.images or any(PICTURE in turn.content for turn in one.prompt):
@@ -153,7 +173,7 @@ def _prompts(found: Sequence[Completion]) -> Mapping[str, tuple[Message, ...]]:
     prompts: dict[str, tuple[Message, ...]] = {}
     for one in found:
         if prompts.setdefault(one.item, one.prompt) != one.prompt:
-            raise UserError(f"item {one.item!r} has two prompts", "give each prompt an item of its own")
+            raise _two_prompts(one.item)
     return prompts
 
 

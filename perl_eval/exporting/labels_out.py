@@ -7,7 +7,7 @@ Sources: label-studio-sdk 2.1 ``converter/converter.py`` (annotation_result_from
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ def _about(one: HumanLabel) -> dict[str, Any]:
     return {name: value for name, value in cells.items() if value != ""}
 
 
-def _by_unit(found: Sequence[HumanLabel]) -> Mapping[_Key, list[HumanLabel]]:
+def _by_unit(found: Iterable[HumanLabel]) -> Mapping[_Key, list[HumanLabel]]:
     units: dict[_Key, list[HumanLabel]] = {}
     for one in found:
         units.setdefault(tuple(_about(one).items()), []).append(one)
     return units
 
 
-def _label_studio(found: Sequence[HumanLabel], out: Path, tally: Tally) -> None:
+def _label_studio(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
     def result(name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"from_name": name, "to_name": "item", "type": kind, "value": value}
 
@@ -54,20 +54,21 @@ def _label_studio(found: Sequence[HumanLabel], out: Path, tally: Tally) -> None:
         }
 
     numbers = count(1)  # Label Studio's exports number tasks and annotations
-    tasks = [
+    units = _by_unit(found)
+    tasks = (
         {"id": task, "data": _about(given[0]), "annotations": [annotation(next(numbers), one) for one in given]}
-        for task, given in enumerate(_by_unit(found).values(), start=1)
-    ]
+        for task, given in enumerate(units.values(), start=1)
+    )
     write_json(out, tasks, tally)
-    tally.rows = len(found)
+    tally.rows = sum(map(len, units.values()))
 
 
-def _argilla(found: Sequence[HumanLabel], out: Path, tally: Tally) -> None:
+def _argilla(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
     def user(name: str, again: int) -> str:
         return str(uuid.uuid5(_PEOPLE, name if not again else f"{name}, label {again + 1}"))
 
-    records = []
-    for given in _by_unit(found).values():
+    records, units = [], _by_unit(found)
+    for given in units.values():
         met: dict[str, int] = {}
         responses: dict[str, list[dict[str, str]]] = {"label": [], "annotator": [], "note": []}
         for one in given:
@@ -88,7 +89,7 @@ def _argilla(found: Sequence[HumanLabel], out: Path, tally: Tally) -> None:
             }
         )
     write_json(out, records, tally)
-    tally.rows = len(found)
+    tally.rows = sum(map(len, units.values()))
 
 
 LABELS: Sequence[Layout] = (

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from perl_eval.records import Message
 from perl_eval.storage import parquet
 
-__all__ = ["Layout", "Tally", "plain_text", "turns", "write_bytes", "write_json", "write_lines"]
+__all__ = ["Layout", "Tally", "plain_text", "turns", "write_json", "write_lines", "write_pieces"]
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Tally:
     read: str = ""
 
 
-Write = Callable[[Sequence[Any], Path, Tally], None]
+Write = Callable[[Iterable[Any], Path, Tally], None]
+"""Writes records, which can be gone through more than once and may not all fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +73,47 @@ def plain_text(prompt: Sequence[Message], tally: Tally) -> str:
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
 
 
-def write_json(path: Path, rows: Sequence[Mapping[str, Any]], tally: Tally) -> None:
+def write_json(path: Path, rows: Iterable[Mapping[str, Any]], tally: Tally) -> None:
     """Write rows as one JSON list."""
-    write_bytes(path, json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n", len(rows), tally)
+
+    def listed() -> Iterator[str]:
+        for place, row in enumerate(rows):
+            # No string of JSON holds the end of a line, so these are the ends of its own.
+            text = json.dumps(row, indent=1, ensure_ascii=False).replace("\n", "\n ")
+            yield f",\n {text}" if place else f"[\n {text}"
+
+    write_pieces(path, listed(), tally, end="\n]\n")
 
 
-def write_lines(path: Path, rows: Sequence[Mapping[str, Any]], tally: Tally) -> None:
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]], tally: Tally) -> None:
     """Write rows as JSON lines."""
-    write_bytes(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), len(rows), tally)
+    write_pieces(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows), tally)
 
 
-def write_bytes(path: Path, text: str, rows: int, tally: Tally) -> None:
-    """Write the text of a file, replaced whole or not at all."""
-    # Half a character (a lone surrogate) becomes the escape that JSON has for it.
-    content = text.encode("utf-8", "backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.replace_file(path, lambda partial: partial.write_bytes(content))
+def write_pieces(path: Path, pieces: Iterable[str], tally: Tally, *, end: str = "") -> None:
+    """Write a file piece by piece, a row each; it is replaced whole or not at all, and not where there are no rows.
+
+    Args:
+        path: The file.
+        pieces: The rows, as text; they are made as they are written.
+        tally: Told of them.
+        end: What stands after the last row.
+    """
+    remaining = iter(pieces)
+    first = next(remaining, None)
+    if first is None:
+        return
+    rows = 0
+
+    def write_to(partial: Path) -> None:
+        nonlocal rows
+        # Half a character (a lone surrogate) becomes the escape that JSON has for it.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            for piece in chain([first], remaining):
+                file.write(piece)
+                rows += 1
+            file.write(end)
+
+    parquet.replace_file(path, write_to)
     tally.rows += rows
     tally.files.append(path)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from perl_eval.exporting.layouts import Layout, Tally, write_bytes, write_json, write_lines
+from perl_eval.exporting.layouts import Layout, Tally, write_json, write_lines, write_pieces
 from perl_eval.exporting.record_cells import CELLS, KINDS, Cells
 from perl_eval.records import Completion, HumanLabel, Judgement
 
@@ -19,18 +19,27 @@ _KINDS = (Completion, Judgement, HumanLabel)
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
-def _cells(found: Sequence[Any]) -> list[Cells]:
-    return [CELLS[_NAMES[type(one)]](one) for one in found]
+def _cells(found: Iterable[Any]) -> Iterator[Cells]:
+    return (CELLS[_NAMES[type(one)]](one) for one in found)
 
 
-def _csv(found: Sequence[Any], out: Path, tally: Tally) -> None:
-    written, rows = io.StringIO(), _cells(found)
+def _csv(found: Iterable[Any], out: Path, tally: Tally) -> None:
+    write_pieces(out, _csv_rows(_cells(found)), tally)
+
+
+def _csv_rows(rows: Iterable[Cells]) -> Iterator[str]:
+    """Yield rows of a table as CSV, the header with the first; all rows of a kind have the same columns."""
+    written, names = io.StringIO(), list[str]()
     # Everything in quotes: a bare carriage return in a cell would end its row.
     table = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table.writerow(names)
-    table.writerows([_written(row.get(name)) for name in names] for row in rows)
-    write_bytes(out, written.getvalue(), len(rows), tally)
+    for row in rows:
+        if not names:
+            names = list(row)
+            table.writerow(names)
+        table.writerow([_written(row[name]) for name in names])
+        yield written.getvalue()
+        written.seek(0)
+        written.truncate()
 
 
 def _written(cell: Any) -> str:
@@ -39,11 +48,11 @@ def _written(cell: Any) -> str:
     return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else str(cell)
 
 
-def _json(found: Sequence[Any], out: Path, tally: Tally) -> None:
+def _json(found: Iterable[Any], out: Path, tally: Tally) -> None:
     write_json(out, _cells(found), tally)
 
 
-def _lines(found: Sequence[Any], out: Path, tally: Tally) -> None:
+def _lines(found: Iterable[Any], out: Path, tally: Tally) -> None:
     write_lines(out, _cells(found), tally)
 
 

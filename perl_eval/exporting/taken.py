@@ -6,7 +6,6 @@ import difflib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.exporting.answers_out import ANSWERS
 from perl_eval.exporting.labels_out import LABELS
 from perl_eval.exporting.layouts import Layout, Tally
+from perl_eval.exporting.passed import Passed, StoredRecords, StoredRows
 from perl_eval.exporting.tables_out import TABLES
 from perl_eval.exporting.trl_rows import TRL, SplitRows
 from perl_eval.exporting.verdicts_out import VERDICTS
@@ -29,8 +29,6 @@ __all__ = ["EXPORTS", "layout_named", "run", "told"]
 EXPORTS: Sequence[Layout] = (*ANSWERS, *VERDICTS, *LABELS, *TRL, *TABLES)
 """All layouts that can be written."""
 _CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "labels", Row: "rows"}
-_NOTHING: tuple[Any, ...] = (None, "", (), {}, 0, "stop", False)
-"""Values of fields that say nothing that another tool would miss."""
 _FEW = 8
 
 
@@ -72,13 +70,13 @@ def run(source: Any, out: Path, *, to: str, what: str = "", policy: str = "", ho
     layout, tally = layout_named(to), Tally()
     _refuse_out(source, Path(out), layout)
     with _records(source, layout, what, how or HowRead(), tally) as found:
-        chosen = _of_policy(found, policy)
-        layout.write(chosen, Path(out), tally)
+        _refuse_other_policies(found, policy)
+        passed = Passed(found, layout.holds, policy)
+        layout.write(passed, Path(out), tally)
     if not tally.rows:
         why = "; ".join(f"{counted(count, reason)}" for reason, count in tally.lost.items()) or "there are none"
         raise UserError(f"nothing is left to write as {to}: {why}", "choose another format")
-    for name in _not_kept(chosen, layout):
-        tally.not_kept.append(name)
+    tally.not_kept += [name for name, held in passed.lost.items() if held]
     return tally
 
 
@@ -105,21 +103,27 @@ def _refuse_out(source: Any, out: Path, layout: Layout) -> None:
 
 
 @contextmanager
-def _records(source: Any, layout: Layout, what: str, how: HowRead, tally: Tally) -> Iterator[Sequence[Any]]:
-    """Yield the records of a source, of one kind that a layout takes."""
+def _records(source: Any, layout: Layout, what: str, how: HowRead, tally: Tally) -> Iterator[Iterable[Any]]:
+    """Yield the records of a source, of one kind that a layout takes; they can be gone through more than once."""
     if not isinstance(source, str | Path):
         yield _of_objects(source, layout)
         return
     path = Path(source)
     held = [kind for kind in _CALLED if kind is not Row and _holds(path, kind)]
-    if not held and Row in layout.takes and (not path.exists() or imported_rows.is_built(path)):
-        yield _splits(path, tally)
-        return
-    if held:
-        yield run_folder.read(path, _one_of(held, layout, what, path))
-        return
     with tempfile.TemporaryDirectory() as folder:
-        yield _of_file(path, Path(folder), layout, what, how, tally)
+        if not held and Row in layout.takes and (not path.exists() or imported_rows.is_built(path)):
+            yield _splits(path if path.is_dir() else _rows_in(path, Path(folder), tally))
+        elif held:
+            yield _stored(path, _one_of(held, layout, what, path))
+        else:
+            yield _of_file(path, Path(folder), layout, what, how, tally)
+
+
+def _stored(path: Path, kind: type) -> StoredRecords:
+    """Return the records of a run folder, which is checked against its card."""
+    file = run_folder.locate(path, kind)
+    run_folder.fingerprint(file)
+    return StoredRecords(file, kind)
 
 
 def _holds(path: Path, kind: type) -> bool:
@@ -155,25 +159,23 @@ def _of_objects(source: Any, layout: Layout) -> Sequence[Any]:
     return [SplitRows("train", found)] if kinds == {Row} else found
 
 
-def _splits(path: Path, tally: Tally) -> list[SplitRows]:
-    """Return built rows by split; or those of a data set on the hub."""
-    if path.is_dir():
-        return [SplitRows(name, rows.read(path, name)) for name in rows.splits(path)]
-    return _imported(path, tally)
+def _splits(folder: Path) -> list[SplitRows]:
+    """Return built rows by split."""
+    return [SplitRows(name, StoredRows(folder, name)) for name in rows.splits(folder)]
 
 
-def _imported(path: Path, tally: Tally) -> list[SplitRows]:
-    with tempfile.TemporaryDirectory() as folder:
-        home = imported_rows.take_rows(path, Path(folder) / "rows")
-        tally.read = f"{path}: {brought.told(home)}"
-        return [SplitRows(name, rows.read(home, name)) for name in rows.splits(home)]
+def _rows_in(path: Path, folder: Path, tally: Tally) -> Path:
+    """Return the folder of the rows of a file, or of a data set on the hub."""
+    home = imported_rows.take_rows(path, folder / "rows")
+    tally.read = f"{path}: {brought.told(home)}"
+    return home
 
 
-def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, tally: Tally) -> Sequence[Any]:
+def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, tally: Tally) -> Iterable[Any]:
     """Return the records of a file of another tool."""
     kinds = [kind for kind in layout.takes if what in ("", _CALLED[kind])]
     if kinds == [Row] or (Row in kinds and not what):
-        return _imported(path, tally)
+        return _splits(_rows_in(path, folder, tally))
     home = folder / "taken"
     if kinds == [Completion]:
         imported.take_completions(path, home, how=how)
@@ -185,27 +187,14 @@ def _of_file(path: Path, folder: Path, layout: Layout, what: str, how: HowRead, 
         imported.take(path, home, how=how)
     tally.read = f"{path}: {brought.told(home)}"
     held = [kind for kind in _CALLED if kind is not Row and _holds(home, kind)]
-    return run_folder.read(home, _one_of(held, layout, what, path))
+    return _stored(home, _one_of(held, layout, what, path))
 
 
-def _of_policy(found: Sequence[Any], policy: str) -> Sequence[Any]:
+def _refuse_other_policies(found: Iterable[Any], policy: str) -> None:
+    """Refuse a policy that none of the records is of."""
     if not policy:
-        return found
-    policies = sorted({str(getattr(one, "policy", "")) for one in found})
-    chosen = [one for one in found if getattr(one, "policy", "") == policy]
-    if not chosen:
-        raise UserError(f"there are no answers of {policy!r}", f"choose from {', '.join(filter(None, policies))}")
-    return chosen
-
-
-def _not_kept(found: Sequence[Any], layout: Layout) -> Iterable[str]:
-    """Yield the fields that hold something, and that a layout has no place for."""
-    records = found[0].rows if found and isinstance(found[0], SplitRows) else found
-    kind = type(records[0]) if records else Completion
-    for one in fields(kind):
-        if one.name not in layout.holds and any(_says(getattr(record, one.name)) for record in records):
-            yield one.name
-
-
-def _says(value: Any) -> bool:
-    return not any(value is nothing or (type(value) is type(nothing) and value == nothing) for nothing in _NOTHING)
+        return
+    policies = {str(getattr(one, "policy", "")) for one in found}
+    if policy not in policies:
+        names = ", ".join(filter(None, sorted(policies)))
+        raise UserError(f"there are no answers of {policy!r}", f"choose from {names}")

@@ -6,8 +6,9 @@ preference, preference with explicit and implicit prompt; standard (texts) for p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,31 @@ Shape = Callable[[Row, Tally], Iterator[Cells]]
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """The rows of one split."""
+    """The rows of one split, which can be gone through more than once."""
 
     name: str
-    rows: Sequence[Row]
+    rows: Iterable[Row]
 
 
-def _write(shape: Shape) -> Callable[[Sequence[Any], Path, Tally], None]:
-    def write(found: Sequence[Any], out: Path, tally: Tally) -> None:
-        splits = found if found and isinstance(found[0], SplitRows) else [SplitRows("train", _rows(found, tally))]
-        for split in splits:
-            rows = [cells for row in _seen(split.rows, tally) for cells in shape(row, tally)]
-            if rows:
-                write_lines(out / f"{split.name}.jsonl", rows, tally)
+def _write(shape: Shape) -> Callable[[Iterable[Any], Path, Tally], None]:
+    def write_split(name: str, rows: Iterable[Row], out: Path, tally: Tally) -> None:
+        shaped = (cells for row in _seen(rows, tally) for cells in shape(row, tally))
+        write_lines(out / f"{name}.jsonl", shaped, tally)
+
+    def write(found: Iterable[Any], out: Path, tally: Tally) -> None:
+        remaining = iter(found)
+        first = next(remaining, None)
+        if isinstance(first, SplitRows):
+            for split in chain([first], remaining):
+                write_split(split.name, split.rows, out, tally)
+        elif first is not None:
+            write_split("train", _rows(chain([first], remaining), tally), out, tally)
 
     return write
 
 
-def _rows(found: Sequence[Judgement], tally: Tally) -> list[Row]:
-    """Return judged pairs as preferences, and answers that got yes or no as ratings; what is undecided is left out."""
-    rows = []
+def _rows(found: Iterable[Judgement], tally: Tally) -> Iterator[Row]:
+    """Yield judged pairs as preferences, and answers that got yes or no as ratings; what is undecided is left out."""
     for one in found:
         a, b = ((Message("assistant", text),) for text in (one.text_a, one.text_b))
         if meaning(one.outcome).kind is None or meaning(one.outcome).undecided or one.kind == "score":
@@ -51,14 +57,13 @@ def _rows(found: Sequence[Judgement], tally: Tally) -> list[Row]:
         elif not one.prompt or not one.text_a or (one.kind == "pairwise" and not one.text_b):
             tally.lost["judgements without prompt or answers, left out"] += 1
         elif one.kind == "yes_no":
-            rows.append(Row(one.item, one.group, one.dataset, one.prompt, completion=a, label=one.outcome == "yes"))
+            yield Row(one.item, one.group, one.dataset, one.prompt, completion=a, label=one.outcome == "yes")
         else:
             better, worse = (a, b) if one.outcome == "win" else (b, a)
-            rows.append(Row(one.item, one.group, one.dataset, one.prompt, chosen=better, rejected=worse))
-    return rows
+            yield Row(one.item, one.group, one.dataset, one.prompt, chosen=better, rejected=worse)
 
 
-def _seen(rows: Sequence[Row], tally: Tally) -> Iterator[Row]:
+def _seen(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
     for row in rows:
         if row.images or any(PICTURE in turn.content for turn in row.prompt):
             tally.lost["rows with pictures, left out (the parquet files of `build` hold them)"] += 1

@@ -7,8 +7,9 @@ draw); lm-sys/FastChat ``llm_judge/show_result.py``; lmarena/arena-hard-auto ``s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from perl_eval.exporting.layouts import Layout, Tally, plain_text, write_json, write_lines
 from perl_eval.outcomes import HALF, as_label, of_verdict
@@ -22,25 +23,25 @@ _LABELS: Mapping[str | None, str | None] = {"first": "A>B", "second": "B>A", "ti
 _NO_SCORE = -1
 
 
-def _annotations(found: Sequence[Judgement], out: Path, tally: Tally) -> None:
-    rows = []
+def _annotations(found: Iterable[Judgement], out: Path, tally: Tally) -> None:
+    write_json(out, _annotated(found, tally), tally)
+
+
+def _annotated(found: Iterable[Judgement], tally: Tally) -> Iterator[Mapping[str, Any]]:
     for one in _pairs(found, tally):
         preference = _preference(one)
         if preference is not None and as_label(one.outcome) != one.outcome:
             tally.lost[f"{one.outcome} pairs, written as a preference of {preference:.4g}"] += 1
-        rows.append(
-            {
-                "instruction": plain_text(one.prompt, tally),
-                "output_1": one.text_b,
-                "generator_1": one.policy_b,
-                "dataset": one.dataset,
-                "output_2": one.text_a,
-                "generator_2": one.policy_a,
-                "annotator": one.judge,
-                "preference": preference,
-            }
-        )
-    write_json(out, rows, tally)
+        yield {
+            "instruction": plain_text(one.prompt, tally),
+            "output_1": one.text_b,
+            "generator_1": one.policy_b,
+            "dataset": one.dataset,
+            "output_2": one.text_a,
+            "generator_2": one.policy_a,
+            "annotator": one.judge,
+            "preference": preference,
+        }
 
 
 def _preference(one: Judgement) -> float | None:
@@ -51,27 +52,27 @@ def _preference(one: Judgement) -> float | None:
     return 1.0 + (one.p_a if one.p_a is not None else worth)
 
 
-def _fastchat_pairs(found: Sequence[Judgement], out: Path, tally: Tally) -> None:
-    rows = []
+def _fastchat_pairs(found: Iterable[Judgement], out: Path, tally: Tally) -> None:
+    write_lines(out, _pair_rows(found, tally), tally)
+
+
+def _pair_rows(found: Iterable[Judgement], tally: Tally) -> Iterator[Mapping[str, Any]]:
     for one, first, second in _both_orders(found, tally):
         question, turn = _question(one.item)
-        rows.append(
-            {
-                "question_id": question,
-                "model_1": one.policy_a,
-                "model_2": one.policy_b,
-                "g1_winner": _winner(first),
-                "g2_winner": _winner(second),
-                "judge": _named(one, first, "pair"),
-                "g1_user_prompt": "",
-                "g1_judgment": first.raw,
-                "g2_user_prompt": "",
-                "g2_judgment": second.raw,
-                "turn": turn,
-                "tstamp": 0.0,
-            }
-        )
-    write_lines(out, rows, tally)
+        yield {
+            "question_id": question,
+            "model_1": one.policy_a,
+            "model_2": one.policy_b,
+            "g1_winner": _winner(first),
+            "g2_winner": _winner(second),
+            "judge": _named(one, first, "pair"),
+            "g1_user_prompt": "",
+            "g1_judgment": first.raw,
+            "g2_user_prompt": "",
+            "g2_judgment": second.raw,
+            "turn": turn,
+            "tstamp": 0.0,
+        }
 
 
 def _winner(ballot: Ballot) -> str:
@@ -84,48 +85,46 @@ def _named(one: Judgement, ballot: Ballot, template: str) -> list[str]:
     return [one.judge, rest if rest != ballot.model and rest else template]
 
 
-def _fastchat_single(found: Sequence[Judgement], out: Path, tally: Tally) -> None:
-    rows = []
+def _fastchat_single(found: Iterable[Judgement], out: Path, tally: Tally) -> None:
+    write_lines(out, _single_rows(found, tally), tally)
+
+
+def _single_rows(found: Iterable[Judgement], tally: Tally) -> Iterator[Mapping[str, Any]]:
     for one in found:
         if one.kind != "score" or len(one.ballots) != 1:
             tally.lost["judgements that are no score of one vote, left out"] += 1
             continue
         (ballot,), (question, turn) = one.ballots, _question(one.item)
-        rows.append(
-            {
-                "question_id": question,
-                "model": one.policy_a,
-                "judge": _named(one, ballot, "single"),
-                "user_prompt": "",
-                "judgment": ballot.raw,
-                "score": _NO_SCORE if one.score is None else one.score,
-                "turn": turn,
-                "tstamp": 0.0,
-            }
-        )
-    write_lines(out, rows, tally)
+        yield {
+            "question_id": question,
+            "model": one.policy_a,
+            "judge": _named(one, ballot, "single"),
+            "user_prompt": "",
+            "judgment": ballot.raw,
+            "score": _NO_SCORE if one.score is None else one.score,
+            "turn": turn,
+            "tstamp": 0.0,
+        }
 
 
-def _arena_hard(found: Sequence[Judgement], out: Path, tally: Tally) -> None:
+def _arena_hard(found: Iterable[Judgement], out: Path, tally: Tally) -> None:
     """Write contestant a as the model, b as the baseline, which is shown first in the first game."""
-    rows = []
+    write_lines(out, _arena_rows(found, tally), tally)
+
+
+def _arena_rows(found: Iterable[Judgement], tally: Tally) -> Iterator[Mapping[str, Any]]:
     for one, second, first in _both_orders(found, tally):
-        rows.append(
-            {
-                "uid": one.item,
-                "category": "hard_prompt",
-                "judge": one.judge,
-                "model": one.policy_a,
-                "baseline": one.policy_b,
-                "games": [
-                    {"score": _LABELS[cast.verdict], "judgment": {"answer": cast.raw}} for cast in (first, second)
-                ],
-            }
-        )
-    write_lines(out, rows, tally)
+        yield {
+            "uid": one.item,
+            "category": "hard_prompt",
+            "judge": one.judge,
+            "model": one.policy_a,
+            "baseline": one.policy_b,
+            "games": [{"score": _LABELS[cast.verdict], "judgment": {"answer": cast.raw}} for cast in (first, second)],
+        }
 
 
-def _pairs(found: Sequence[Judgement], tally: Tally) -> Iterator[Judgement]:
+def _pairs(found: Iterable[Judgement], tally: Tally) -> Iterator[Judgement]:
     for one in found:
         if one.kind == "pairwise":
             yield one
@@ -133,7 +132,7 @@ def _pairs(found: Sequence[Judgement], tally: Tally) -> Iterator[Judgement]:
             tally.lost["judgements of single answers, left out"] += 1
 
 
-def _both_orders(found: Sequence[Judgement], tally: Tally) -> Iterator[tuple[Judgement, Ballot, Ballot]]:
+def _both_orders(found: Iterable[Judgement], tally: Tally) -> Iterator[tuple[Judgement, Ballot, Ballot]]:
     """Yield pairs with the one verdict of each order: a shown first, and b shown first."""
     for one in _pairs(found, tally):
         if sorted(ballot.order for ballot in one.ballots) != ["ab", "ba"]:

@@ -112,7 +112,7 @@ def load(name: str, folder: Path | None = None) -> Template:
         DataError: The file is no valid prompt: syntax, head comment, block or variable.
     """
     if folder is not None and not folder.is_dir():
-        raise UserError(f"no such folder of prompts: {folder}", "check the path")
+        raise UserError(f"no such folder of prompts: {folder}", "check the path", page="")
     if name not in names(folder):
         raise UserError(f"no prompt called {name!r}", f"choose one of {', '.join(names(folder))}")
     own = folder / f"{name}{_SUFFIX}" if folder is not None else None

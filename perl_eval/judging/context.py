@@ -47,7 +47,7 @@ def given(template: prompting.Template, *, rubric: Path | None, references: Path
 
 def _text(path: Path) -> tuple[bytes, str]:
     if not path.is_file():
-        raise UserError(f"no such file: {path}", "check the path")
+        raise UserError(f"no such file: {path}", "check the path", page="")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")

@@ -188,7 +188,9 @@ def run(
         from perl_eval.labelling.security import hosts_of
     except ModuleNotFoundError as error:
         raise UserError(
-            f"this verb needs {error.name}", "install the extra: pip install 'perl-eval[annotate]'"
+            f"this verb needs {error.name}",
+            "install the extra: pip install 'perl-eval[annotate]'",
+            page="README.md#install",
         ) from None
     with begin(a, b, folder, options=options) as store, _listening(where) as listener:
         where = replace(where, port=listener.getsockname()[1])

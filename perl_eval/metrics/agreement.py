@@ -14,11 +14,11 @@ from perl_eval.records import About, Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.agreement_coefficients import exact_agreement
 from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
-from perl_eval.stats.classification import area_under_curve
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.human_panel import ceiling, human_human, human_judge, majority, one_by_one, two_by_two
 from perl_eval.stats.intervals import about, count, p_value, undefined
 from perl_eval.stats.kappa import cohen_kappa
+from perl_eval.stats.ranking_quality import area_under_curve
 from perl_eval.stats.survey_weights import weighted_mean
 
 __all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]

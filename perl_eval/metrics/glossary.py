@@ -106,7 +106,7 @@ _REWARDS = {
     named.AVERAGE_PRECISION: "area under the precision-recall steps",
     named.CALIBRATION_ERROR: "mean gap of predicted and observed shares over bins of the prediction",
     named.BRIER_SCORE: "mean squared error of the predicted probability",
-    named.OBSERVED_SHARE: "share of yes in one bin of the prediction",
+    named.OBSERVED_SHARE: "share of yes, of pairs that of a preferred, in one bin of the prediction",
     named.PAIR_ACCURACY: "share of pairs where the preferred answer has the higher reward, equal rewards half",
     named.PAIR_TIES: "pairs with equal rewards",
     named.PEARSON_R: "linear correlation of two scores",

@@ -7,7 +7,7 @@ one order names and the other leaves open, may still say which answer people pre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.outcomes import EVEN, LABELS, as_label, worth
 from perl_eval.records import About, Ballot, Estimate, HumanLabel, Judgement
 from perl_eval.stats.bootstrap import Codes, Resampling, cluster_codes
-from perl_eval.stats.classification import area_under_curve
+from perl_eval.stats.calibration import reliability_curve
 from perl_eval.stats.intervals import about, mean, proportion, undefined
+from perl_eval.stats.ranking_quality import area_under_curve
 
 __all__ = ["soft_agreement", "weighted_kappa"]
 
@@ -59,6 +60,7 @@ def soft_agreement(
             figures = [*_of_probabilities(own, how), *_of_verdicts(own, how), *_of_orders(own, how)]
             simulated = any(one.record.simulated for one in own)
             found += about(figures, About(judge=judge), simulated=simulated)
+            found += _reliability(own, judge, how, simulated=simulated)
     return found
 
 
@@ -95,6 +97,19 @@ def _of_probabilities(units: Sequence[_Unit], how: Resampling) -> list[Estimate]
         ),
         mean(names[2], loss, clusters=_groups(given), n_missing=missing, level=how.level),
     ]
+
+
+def _reliability(units: Sequence[_Unit], judge: str, how: Resampling, *, simulated: bool) -> list[Estimate]:
+    """Estimate the share of pairs in which people prefer a, in bins of the probability that the judge gives to a."""
+    apart = [one for one in units if one.record.p_a is not None and one.truth != EVEN]
+    if not apart:
+        return []
+    chances, truth = [float(one.record.p_a or 0.0) for one in apart], [one.truth > EVEN for one in apart]
+    found = []
+    for place, part in enumerate(reliability_curve(chances, truth, clusters=_groups(apart), level=how.level)):
+        where = About(judge=judge, bin=place, bin_low=part.low, bin_high=part.high, bin_mean=part.predicted)
+        found.append(replace(part.observed, about=where, simulated=simulated))
+    return found
 
 
 def _hit(value: float, truth: float) -> float:

@@ -24,13 +24,16 @@ __all__ = [
     "ALL_PROJECTIONS",
     "ATTENTION",
     "METHODS",
+    "PACKABLE",
     "LoraShape",
     "add_mean",
     "added",
     "added_to_weights",
+    "bare_experts",
     "config_of",
     "dropout_on",
     "loaded",
+    "method_of",
     "write_adapter",
 ]
 
@@ -61,6 +64,8 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 Only methods of which a fresh adapter changes nothing, bit for bit: the policy must start as the prior.
 """
+PACKABLE = ("lora", "rslora")
+"""Methods that read no weight of the backbone's, which may therefore be packed (`perl_eval.models.quantization`)."""
 _WEIGHTS = "adapter_model.safetensors"
 _OWN_PARTS = ("lora_", "vera_", "hira_", "delora_", "gralora_", "miss_", "modules_to_save")
 _INPUT_SCALED = ("down_proj", "fc2", "c_proj", "dense_4h_to_h")
@@ -129,6 +134,22 @@ def _kept_by_peft(names: set[str], model: Any) -> set[str]:
     config = LoraConfig(target_modules=sorted(names))
     convert_peft_config_for_transformers(config, model, None)
     return set(config.target_modules or ())
+
+
+def bare_experts(model: Any) -> str:
+    """Return in one line that a model's experts carry no adapter; empty if it has no stacked ones.
+
+    Args:
+        model: The backbone, plain or with adapters.
+    """
+    stacked = [one for key, one in model.named_parameters() if ".experts." in key and one.dim() == 3]
+    if not stacked:
+        return ""
+    share = sum(one.numel() for one in stacked) / sum(one.numel() for one in model.parameters())
+    return (
+        f"the experts' {len(stacked)} stacked tensors, {share:.0%} of the weights, carry no adapter: "
+        "adapters go on linear layers; full tuning trains all"
+    )
 
 
 def _lies_in(name: str, within: str) -> bool:
@@ -301,6 +322,13 @@ def dropout_on(model: nn.Module, seed: int, device: torch.device) -> Iterator[No
         finally:
             for layer in layers:
                 layer.eval()
+
+
+def method_of(folder: Path) -> str:
+    """Return the name of the method of a saved adapter."""
+    from peft import PeftConfig
+
+    return _method(PeftConfig.from_pretrained(str(folder)))
 
 
 def _method(config: Any) -> str:

@@ -20,13 +20,16 @@ from perl_eval.models.adapters import (
     ALL_LINEAR,
     ALL_PROJECTIONS,
     ATTENTION,
+    PACKABLE,
     LoraShape,
     add_mean,
     added,
     added_to_weights,
+    bare_experts,
     config_of,
     dropout_on,
     loaded,
+    method_of,
     write_adapter,
 )
 from perl_eval.models.allocator import give_back_large_blocks
@@ -45,11 +48,13 @@ from perl_eval.models.device import Placement
 from perl_eval.models.families import end_ids, logit_shape, recomputing, recomputing_layers
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import open_pretrained
+from perl_eval.models.quantization import hush, parameter_count, quantize, refuse_full, refuse_missing, resident_bytes
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
 from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
 from perl_eval.models.trainable_norms import own_name
 from perl_eval.models.vision import Vision
+from perl_eval.storage.progress import tell
 
 __all__ = ["ALL_LINEAR", "ALL_PROJECTIONS", "ATTENTION", "NEVER", "Backbone", "LoraShape", "open_backbone"]
 
@@ -75,8 +80,11 @@ def open_backbone(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hush()
     give_back_large_blocks()
     path, placement = located(path), placement or Placement()
+    if placement.quantize:
+        refuse_missing()
     if is_adapter(path):
         return _under_adapter(path, placement, frozen=frozen, chat_template=chat_template)
     model, reader = open_pretrained(path, chat_template=chat_template)
@@ -106,7 +114,7 @@ class Backbone:
         tokenizer: Its tokenizer, which gets a pad token of its own; of a vision-language model its processor.
         path: Where it was loaded from; adapters remember it.
         placement: Device and precision.
-        frozen: Whether its own weights may lie in a narrower type than float32.
+        frozen: Whether its own weights may lie in a narrower type than float32, or in 4 bits.
 
     Attributes:
         heads: Scalar heads by adapter name, each (states x width -> 1) in float32.
@@ -138,6 +146,10 @@ class Backbone:
         self._wide = False
         self._trained: list[nn.Parameter] = []
         self.sha256 = self.weights_sha256()
+        if self.placement.quantize:
+            refuse_full(self.placement, full=not frozen)
+            quantize(model, self.placement.resolve(), self.placement.storage)
+            self._own = frozenset(model.state_dict())
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
         model.requires_grad_(False)
         model.eval()
@@ -196,7 +208,12 @@ class Backbone:
         output = self._name_of(self.output_layer)
         if output.rpartition(".")[2] in shape.targets:
             raise UserError(f"{output} of {self.path} is the output layer", "leave it out of the targets")
+        if self.placement.quantize and shape.method not in PACKABLE:
+            what = f"method {shape.method} reads the weights that --quantize nf4 packs"
+            raise UserError(what, f"choose from {', '.join(PACKABLE)}")
         within = self._name_of(self.causal.get_decoder()) if self.vision else ""
+        if self._peft is None:
+            tell(bare_experts(self.causal))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))
@@ -254,6 +271,9 @@ class Backbone:
                 file=folder,
                 fix="train it on this one: policy, reward and prior share one backbone",
             )
+        if self.placement.quantize and (method := method_of(folder)) not in PACKABLE:
+            what = f"the adapter at {folder}, by the method {method}, reads the weights that --quantize nf4 packs"
+            raise UserError(what, "leave --quantize out")
         self._peft = loaded(self._peft or self.causal, name, folder)
         if is_adapted(self.output_layer):
             fix = "merge it into its base with peft, and give the whole model"
@@ -276,7 +296,7 @@ class Backbone:
             else:
                 write_adapter(self._peft, name, folder, self.path)
                 self.save_head(name, folder)
-        write_base(folder, self.path, self.sha256)
+        write_base(folder, self.path, self.sha256, quantized=self.placement.quantize)
 
     def merge(self, name: str) -> Any:
         """Add an adapter to the weights and return the plain model; the backbone is used up.
@@ -445,12 +465,11 @@ class Backbone:
 
     def counts(self, *names: str | None) -> dict[str, int | float]:
         """Return how many parameters are resident, how many training the named ones moves, and the share."""
-        total = sum(parameter.numel() for parameter in self.causal.parameters())
+        total = parameter_count(self.causal)
         total += sum(parameter.numel() for head in self.heads.values() for parameter in head.parameters())
         trained = sum(parameter.numel() for name in names for parameter in self.parameters_of(name).values())
         return {"parameters": total, "trained": trained, "trained share": trained / total}
 
     def resident_bytes(self) -> int:
         """Return the bytes of all weights in memory: own, adapters and heads."""
-        parameters = [*self.causal.parameters(), *(p for head in self.heads.values() for p in head.parameters())]
-        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        return resident_bytes(self.causal) + sum(resident_bytes(head) for head in self.heads.values())

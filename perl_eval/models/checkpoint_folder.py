@@ -29,6 +29,7 @@ __all__ = [
     "hold_bias",
     "is_adapter",
     "new_head",
+    "quantization_of",
     "read_head",
     "sha256_of",
     "write_base",
@@ -119,16 +120,25 @@ def _named_base(folder: Path) -> tuple[str, str, str]:
         raise DataError(f"does not name the adapter's backbone ({error})", file=file) from None
 
 
-def write_base(folder: Path, path: Path, sha256: str) -> None:
+def quantization_of(folder: Path) -> str:
+    """Return how the base lay while an adapter was trained on it, `perl_eval.models.device.Placement`; "" for plain."""
+    with contextlib.suppress(OSError, ValueError):
+        saved = json.loads((folder / BASE).read_text("utf-8"))
+        return str(saved.get("quantized", "")) if isinstance(saved, dict) else ""
+    return ""
+
+
+def write_base(folder: Path, path: Path, sha256: str, *, quantized: str = "") -> None:
     """Write which model a folder was trained from.
 
     Args:
         folder: The folder; it exists.
         path: Where the model lies.
-        sha256: Of its weights.
+        sha256: Of its weights, as they lie there.
+        quantized: How they lay in memory, if in fewer bits than a float.
     """
     shown = remote.shown(path)
-    base = {"path": shown, "sha256": sha256}
+    base = {"path": shown, "sha256": sha256, **({"quantized": quantized} if quantized else {})}
     if shown == str(path) and remote.shown(folder) == str(folder):  # not in a cache, where they lie by chance
         with contextlib.suppress(ValueError):  # on another drive
             base["beside"] = os.path.relpath(path, folder)

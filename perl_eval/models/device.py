@@ -21,7 +21,8 @@ class Placement:
     matrix products are in bfloat16 and a frozen backbone lies in it, with ``wide`` in float32 all the same, for what is
     computed so now and then; what is trained, heads, log-probabilities and losses stay in float32. With
     ``checkpointing`` a layer's activations are computed anew on the way back. With ``packing`` short sequences of a
-    batch share a row, where a model takes masks (`perl_eval.models.shared_prefix`), so that less is padding.
+    batch share a row, where a model takes masks (`perl_eval.models.shared_prefix`), so that less is padding. With
+    ``quantize`` ``nf4`` the linear layers of a frozen backbone lie in 4 bits (`perl_eval.models.quantization`).
     """
 
     device: str = "auto"
@@ -29,10 +30,13 @@ class Placement:
     checkpointing: bool = False
     wide: bool = False
     packing: bool = False
+    quantize: Literal["", "nf4"] = ""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("fp32", "bf16"):
             raise UserError(f"dtype {self.dtype!r} is not known", "choose from fp32, bf16")
+        if self.quantize not in ("", "nf4"):
+            raise UserError(f"quantize {self.quantize!r} is not known", "take nf4, or leave it out")
 
     @property
     def storage(self) -> torch.dtype:

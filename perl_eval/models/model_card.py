@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from perl_eval.models.checkpoint_folder import base_of, has_head, is_adapter
+from perl_eval.models.checkpoint_folder import base_of, has_head, is_adapter, quantization_of
 from perl_eval.storage import hub_snapshot, remote
 
 __all__ = ["model_card"]
@@ -30,6 +30,12 @@ def _changes_embeddings(folder: Path) -> bool:
 
     with safe_open(folder / "adapter_model.safetensors", framework="numpy") as saved:
         return any("embed" in name for name in saved.keys())  # noqa: SIM118
+
+
+def _packed(folder: Path) -> str:
+    """Return what a card says of a base that lay in fewer bits than its folder has."""
+    how = quantization_of(folder)
+    return f", whose linear layers lay in 4 bits ({how}) meanwhile" if how else ""
 
 
 def _loading(folder: Path, verb: str) -> str:
@@ -74,8 +80,8 @@ def model_card(folder: Path, verb: str, base: Path, notes: Mapping[str, object],
 
 # {_KINDS[verb]}
 
-Made by `perl-eval {verb}` from `{shown}`. Arguments, seed, versions and sha256 of inputs and outputs are in `run.json`,
-the curve is in `curve.parquet`.
+Made by `perl-eval {verb}` from `{shown}`{_packed(folder)}.
+Arguments, seed, versions and sha256 of inputs and outputs are in `run.json`, the curve is in `curve.parquet`.
 
 ```python
 {imports}

@@ -107,7 +107,9 @@ def _explained(path: Path) -> Iterator[None]:
     except _UNOPENED as error:
         if isinstance(error, ImportError) and "gguf" in str(error).lower():
             raise UserError(
-                f"{path} needs the package gguf", "install the extra: pip install 'perl-eval[gguf]'"
+                f"{path} needs the package gguf",
+                "install the extra: pip install 'perl-eval[gguf]'",
+                page="README.md#install",
             ) from None
         if _has_code(path):
             raise UserError(

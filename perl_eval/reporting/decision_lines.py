@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,10 +16,11 @@ from perl_eval import figure_names as named
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.reporting.inputs import Folder, records
+from perl_eval.reporting.rankings import Ranking, ranking_in
 from perl_eval.scoring import decide
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Conclusion", "TwoPolicies", "comparisons_decided"]
+__all__ = ["Conclusion", "Decisions", "TwoPolicies", "comparisons_decided"]
 
 _SETTLING = (named.MORE_LABELS, named.MORE_ITEMS)
 
@@ -87,6 +89,20 @@ class TwoPolicies:
         return bool(lows and highs) and max(lows) > min(highs)
 
 
+class Decisions(NamedTuple):
+    """What is decided.
+
+    Attributes:
+        comparisons: Every two policies that one judge compared.
+        complaints: Why it is not known of others.
+        rankings: The places of three policies and more.
+    """
+
+    comparisons: list[TwoPolicies]
+    complaints: list[str]
+    rankings: list[Ranking]
+
+
 @dataclass(slots=True)
 class _Group:
     """Judgements by one judge, asked in one way, no two of the same completions."""
@@ -97,8 +113,8 @@ class _Group:
     pairs: set[tuple[str, str]] = field(default_factory=set)
 
 
-def comparisons_decided(found: Sequence[Folder]) -> tuple[list[TwoPolicies], list[str]]:
-    """Return what is decided of every two policies that one judge compared, and why it is not known of others.
+def comparisons_decided(found: Sequence[Folder]) -> Decisions:
+    """Return what is decided of every two policies that one judge compared, and the places of three and more.
 
     Runs of `decide` among the folders are taken as they are; of judgements that none of them rests on, the report
     decides itself, corrected by whatever labels stand in the folders.
@@ -106,7 +122,7 @@ def comparisons_decided(found: Sequence[Folder]) -> tuple[list[TwoPolicies], lis
     Args:
         found: The folders.
     """
-    given, covered = _given(found)
+    given, covered, rankings = _given(found)
     complaints: list[str] = []
     with TemporaryDirectory(prefix="perl-eval-") as scratch:
         people = [label for _, label in records(found, HumanLabel)]
@@ -121,7 +137,9 @@ def comparisons_decided(found: Sequence[Folder]) -> tuple[list[TwoPolicies], lis
                 continue
             if home is not None:
                 given += _read(home, group.judge, tuple(group.folders), None)
-    return _by_policies([replace(one, commands=_commands(one, found)) for one in given]), complaints
+                rankings.append(ranking_in(home, group.judge, None))
+    said = _by_policies([replace(one, commands=_commands(one, found)) for one in given])
+    return Decisions(said, complaints, [one for one in rankings if one is not None])
 
 
 def _commands(said: Conclusion, found: Sequence[Folder]) -> str:
@@ -160,9 +178,10 @@ def _by_policies(given: Sequence[Conclusion]) -> list[TwoPolicies]:
     return sorted(made, key=lambda one: (not one.conclusions[0].by_labels, one.conclusions[0].verdict == "not decided"))
 
 
-def _given(found: Sequence[Folder]) -> tuple[list[Conclusion], set[int]]:
-    """Return what runs of `decide` say, and the places of the judgements that they rest on."""
+def _given(found: Sequence[Folder]) -> tuple[list[Conclusion], set[int], list[Ranking | None]]:
+    """Return what runs of `decide` say, the places of the judgements that they rest on, and their rankings."""
     said: list[Conclusion] = []
+    rankings: list[Ranking | None] = []
     covered: set[int] = set()
     for place, folder in enumerate(found):
         if folder.card.verb != "decide" or Estimate not in folder.files:
@@ -172,7 +191,8 @@ def _given(found: Sequence[Folder]) -> tuple[list[Conclusion], set[int]]:
         covered |= set(judged)
         names = {name for at in judged for name in _column(found[at].files[Judgement], "judge")}
         said += _read(folder.path, ", ".join(sorted(names)), tuple(judged), place)
-    return said, covered
+        rankings.append(ranking_in(folder.path, ", ".join(sorted(names)), place))
+    return said, covered, rankings
 
 
 def _column(file: Path, name: str) -> set[str]:

@@ -81,7 +81,7 @@ def run(
     found = folders(sources)
     shown = figures(found)
     if figures_folder is not None:
-        save(shown, found, Path(figures_folder), comparisons_decided(found)[0])
+        save(shown, found, Path(figures_folder), comparisons_decided(found).comparisons)
     if format == "html":
         content = _page(found, shown, title, seed)
     else:
@@ -105,7 +105,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         "base-uri 'none'; form-action 'none'"
     )
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
-    decided, complaints = comparisons_decided(found)
+    decided, complaints, rankings = comparisons_decided(found)
     judges = worths(shown, tallies)
     environment = Environment(
         loader=PackageLoader("perl_eval.reporting", ""),
@@ -135,6 +135,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         folders=found,
         tallies=tallies,
         decided=decided,
+        rankings=rankings,
         worths=judges,
         worths_by_judge=defaultdict(lambda: None, {one.judge: one for one in judges}),
         warnings=cautions(shown, tallies, decided, judges, complaints),

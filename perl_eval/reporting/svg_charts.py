@@ -65,7 +65,7 @@ class Chart:
 
 def charts(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Chart]:
     """Return the charts for which there are figures."""
-    return [*_calibration(figures, found), *_frontiers(figures)]
+    return [*_calibration(figures, found), *_frontiers(figures), *_rate_frontiers(figures)]
 
 
 def _bounds(estimate: Estimate) -> tuple[float, float, float] | None:
@@ -76,12 +76,29 @@ def _bounds(estimate: Estimate) -> tuple[float, float, float] | None:
 
 
 def _calibration(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Chart]:
-    """Draw the observed share of yes against the mean prediction of each bin, one line a run and subject."""
+    """Draw the observed share against the mean prediction of each bin, one line a run and subject.
+
+    Reward models predict a yes, judges of pairs that people prefer a: each kind has a chart.
+    """
+    binned = [one for one in figures if one.estimate.name == named.OBSERVED_SHARE]
+    judges = [one for one in binned if one.estimate.about.judge]
+    models = [one for one in binned if not one.estimate.about.judge]
+    return [
+        *_reliability(models, found, ("calibration", "Calibration of reward models", *_YES)),
+        *_reliability(judges, found, ("reliability", "Reliability of judges' probabilities", *_PREFERRED)),
+    ]
+
+
+_YES = ("predicted probability of yes", "observed share of yes")
+_PREFERRED = ("probability that the judge gives to a", "share of pairs in which people prefer a")
+
+
+def _reliability(figures: Sequence[Figure], found: Sequence[Folder], called: tuple[str, str, str, str]) -> list[Chart]:
     lines: dict[tuple[int, About], list[Point]] = {}
     simulated = []
     for figure in figures:
         mean, bounds = figure.estimate.about.bin_mean, _bounds(figure.estimate)
-        if figure.estimate.name != named.OBSERVED_SHARE or mean is None or bounds is None:
+        if mean is None or bounds is None:
             continue
         whole = replace(figure.estimate.about, bin=None, bin_low=None, bin_high=None, bin_mean=None)
         point = Point((mean, mean, mean), bounds, f"n = {figure.estimate.n}")
@@ -95,9 +112,8 @@ def _calibration(figures: Sequence[Figure], found: Sequence[Folder]) -> list[Cha
         )
         for (folder, whole), points in lines.items()
     )
-    title, y = "Calibration of reward models", "observed share of yes"
-    chart = Chart("calibration", title, "predicted probability of yes", y, series, True, all(simulated))
-    return [chart] if series else []
+    id, title, x, y = called
+    return [Chart(id, title, x, y, series, True, all(simulated))] if series else []
 
 
 def _frontiers(figures: Sequence[Figure]) -> list[Chart]:
@@ -135,6 +151,41 @@ def _frontiers(figures: Sequence[Figure]) -> list[Chart]:
             id, title = f"frontier-{worth.replace(' ', '-')}", f"Frontier: {worth} against KL"
             made.append(Chart(id, title, "KL to the prior, nats", worth, series, False, all(simulated)))
     return made
+
+
+def _rate_frontiers(figures: Sequence[Figure]) -> list[Chart]:
+    """Draw each win rate against the policy's KL to the prior: one chart for each opponent and judge."""
+    distances, costs = _own(figures, _DISTANCES), _own(figures, (named.TOKENS_DRAWN_AN_ANSWER,))
+    rates: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for figure in figures:
+        about = figure.estimate.about
+        if figure.estimate.name == named.WIN_RATE and about.policy in distances and not (about.slice or about.minus):
+            rates.setdefault((about.against, about.judge), {}).setdefault(about.policy, figure.estimate)
+    made: list[Chart] = []
+    for (against, judge), own in rates.items():
+        series = []
+        for policy, rate in own.items():
+            x, y = _bounds(distances[policy]), _bounds(rate)
+            cost = costs[policy].value if policy in costs else None
+            label = policy if cost is None else f"{policy}, {cost:,.0f} tokens an answer"
+            if x is not None and y is not None:
+                series.append(Series(label, (Point(x, y, policy),), joined=False))
+        if len(series) > 1:
+            whom = " ".join(part for part in (against and f"against {against}", judge and f"by {judge}") if part)
+            id, title = f"frontier-win-rate-{len(made) + 1}", f"Frontier: win rate {whom}, against KL"
+            simulated = all(one.simulated for one in own.values())
+            made.append(Chart(id, title, "KL to the prior, nats", "win rate", tuple(series), False, simulated))
+    return made
+
+
+def _own(figures: Sequence[Figure], names: Sequence[str]) -> dict[str, Estimate]:
+    """Return the first figure of some names that each policy has by itself."""
+    found: dict[str, Estimate] = {}
+    for figure in figures:
+        about = figure.estimate.about
+        if figure.estimate.name in names and about == About(label=about.label, policy=about.policy) and about.policy:
+            found.setdefault(about.policy, figure.estimate)
+    return found
 
 
 Place = tuple[float, float]

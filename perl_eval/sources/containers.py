@@ -103,7 +103,7 @@ def _file(path: Path) -> Brought:
     if path.is_dir():
         return _saved_dataset(path)
     if not path.is_file():
-        raise UserError(f"no such file or folder: {path}", "check the path")
+        raise UserError(f"no such file or folder: {path}", "check the path", page="")
     name = str(path)
     with path.open("rb") as handle:
         start = handle.read(8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from perl_eval.storage import run_folder
 __all__ = ["HeldTexts", "held_texts"]
 
 _ANSWERS = (*FIELDS["text"], "chosen", "rejected", "output_1", "output_2", "response_A", "response_B")
+_LIST_OF_TEXTS = re.compile(r'\s*\[\s*"')
 _IDS = (*FIELDS["id"], *FIELDS["item"], "pair_id")
 
 
@@ -32,9 +35,10 @@ def held_texts(path: Path) -> list[HeldTexts]:
     """Read the prompts and answers of a file or run folder, whatever it is for.
 
     Args:
-        path: A run folder with completions; a file of another tool's answers, such as a log of Inspect or a batch's
-            output; or a JSON, JSON lines, CSV, TSV, parquet or Arrow file whose records have a prompt, answers or both,
-            under the names that completions and rows go by. A record without an id is called ``row N``, N from 0.
+        path: A run folder with completions; a text file (``.txt``) with a prompt a line, or a JSON list of texts; a
+            file of another tool's answers, such as a log of Inspect or a batch's output; or a JSON, JSON lines, CSV,
+            TSV, parquet or Arrow file whose records have a prompt, answers or both, under the names that completions
+            and rows go by. A record without an id is called ``row N``, N from 0.
 
     Raises:
         UserError: There is no such file, or it is none of these.
@@ -42,15 +46,39 @@ def held_texts(path: Path) -> list[HeldTexts]:
     """
     if path.is_dir() and not is_saved_dataset(path):
         return [_of_completion(one) for one in run_folder.read(path, Completion)]
+    if (bare := _bare(path)) is not None:
+        held = [HeldTexts(f"row {row}", (text,), ()) for row, text in enumerate(bare)]
+        return _some(held, path)
     found = opened(path)
     layout = next((one for one in formats_for(Completion) if _is_told(one, found)), None)
     if layout is not None:
         held = [_of_completion(one) for one in read(found, Import(), layout.name)]
     else:
         held = list(_of_records(found.rows(), path))
+    return _some(held, path)
+
+
+def _some(held: list[HeldTexts], path: Path) -> list[HeldTexts]:
     if not held:
         raise DataError("holds no records", file=path, fix="give a file with prompts, answers or both")
     return held
+
+
+def _bare(path: Path) -> list[str] | None:
+    """Return the texts of a file that is nothing but texts, None of any other file.
+
+    Such are the lines of a text file that are not empty, and a JSON list of texts.
+    """
+    if path.suffix not in (".txt", ".json") or not path.is_file():
+        return None
+    try:
+        content = path.read_text("utf-8")
+        if path.suffix == ".txt" and not content.lstrip().startswith(("{", "[")):
+            return [line for line in content.splitlines() if line.strip()]
+        found = json.loads(content) if _LIST_OF_TEXTS.match(content) else None
+    except ValueError:  # neither UTF-8 nor JSON: what reads other files says so
+        return None
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
 
 
 def _is_told(one: Format, found: Brought) -> bool:

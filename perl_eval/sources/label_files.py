@@ -12,7 +12,6 @@ from perl_eval.sources.containers import opened
 from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import NAMES
 from perl_eval.sources.reading import Import, meanings
-from perl_eval.sources.recognition import format_of
 from perl_eval.storage import run_folder
 from perl_eval.storage.progress import track
 
@@ -66,7 +65,7 @@ def write(
     made = list(track(labels.read(found, reading, format), "labels read"))
     going.write(made, HumanLabel)
     going.notes |= {
-        "format": format or format_of(found, HumanLabel).name,
+        "format": labels.kind_of(found, reading, format).name,
         "rows": len(made),
         "annotators": sorted({one.annotator for one in made}),
         "derived": dict(reading.derived),

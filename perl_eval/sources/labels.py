@@ -13,10 +13,10 @@ from perl_eval.records import HumanLabel
 from perl_eval.sources.containers import Brought, opened
 from perl_eval.sources.counting import counted
 from perl_eval.sources.label_rows import LabelColumns
-from perl_eval.sources.reading import Import, meanings
+from perl_eval.sources.reading import Format, Import, meanings
 from perl_eval.storage import run_folder
 
-__all__ = ["LabelColumns", "is_ours", "labels", "read", "read_labels", "repeated"]
+__all__ = ["LabelColumns", "is_ours", "kind_of", "labels", "read", "read_labels", "repeated"]
 
 
 def labels(
@@ -69,17 +69,26 @@ def read(found: Brought, reading: Import, format: str = "") -> Iterator[HumanLab
         OptionError: No label has a column of that name, or there is no such format.
         DataError: It is of no known format, a row lacks what is needed, or there are no labels.
     """
-    from perl_eval.sources.recognition import format_of
-
-    kind = format_of(found, HumanLabel, format or ("table" if _names_rows(found, reading) else ""))
     none = True
-    for one in kind.read(found, reading):
+    for one in kind_of(found, reading, format).read(found, reading):
         none = False
         yield one
     if none:
         reasons = ", ".join(f"{counted(count, reason)}" for reason, count in reading.left_out.items())
         raise DataError("holds no labels" + (f" (left out: {reasons})" if reasons else ""), file=found.name)
     reading.refuse_unmet(found.name)
+
+
+def kind_of(found: Brought, reading: Import, format: str = "") -> Format:
+    """Return the format of labels that something is of: the one that was named, a table where columns were.
+
+    Raises:
+        OptionError: There is no format of that name.
+        DataError: It is of no known format.
+    """
+    from perl_eval.sources.recognition import format_of
+
+    return format_of(found, HumanLabel, format or ("table" if _names_rows(found, reading) else ""))
 
 
 def _names_rows(found: Brought, reading: Import) -> bool:

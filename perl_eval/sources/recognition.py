@@ -10,12 +10,14 @@ from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.formats import (
     alpaca_annotations,
+    anthropic_batch,
     arena_hard_judgments,
     arena_votes,
     argilla,
     chatbot_arena,
     deepeval_runs,
     dialogues,
+    gemini_batch,
     inspect_logs,
     label_studio,
     label_table,
@@ -38,6 +40,8 @@ FORMATS: Sequence[Format] = (
     deepeval_runs.DEEPEVAL,
     deepeval_runs.DEEPEVAL_SCORES,
     openai_batch.OPENAI_BATCH,
+    anthropic_batch.ANTHROPIC_BATCH,
+    gemini_batch.GEMINI_BATCH,
     lm_eval_samples.LM_EVAL,
     arena_hard_judgments.ARENA_HARD_JUDGMENTS,
     mt_bench_judgments.MT_BENCH_PAIRS,
@@ -134,6 +138,8 @@ def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
     if others:
         near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
         fix = "name the columns, or the format"
+        if kinds == (HumanLabel,):
+            fix = f"name the columns, as in --column prompt={columns[0]} --column label={columns[-1]}, or the format"
     else:
         near, fix = _nearest(columns, known)
     names = ", ".join(dict.fromkeys(one.name for one in known))

@@ -17,10 +17,11 @@ from perl_eval.sources.containers import opened
 from perl_eval.storage import images, run_folder
 from perl_eval.storage.images import Picture
 
-__all__ = ["EQUAL_PROMPTS", "Row", "asked", "columns", "demonstrations", "limited", "read", "rows", "splits"]
+__all__ = ["EQUAL_PROMPTS", "Row", "asked", "columns", "demonstrations", "iterate", "limited", "read", "rows", "splits"]
 
 EQUAL_PROMPTS = "rows with the prompt of another"
 """What a run card calls rows that are not answered apart, for an earlier one asks the same."""
+_BATCH_ROWS = 1024
 _TURNS = ("prompt", "completion", "chosen", "rejected")
 _OWN = frozenset((*_TURNS, "id", "group", "dataset", "label", images.COLUMN))
 
@@ -75,6 +76,11 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
         UserError: No such folder or split.
         DataError: The files do not match their run card, or a row lacks what is needed.
     """
+    return list(iterate(folder, split, need=need))
+
+
+def iterate(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> Iterator[Row]:
+    """Read one split row by row; memory is that of a batch, and of where the pictures lie. See `read`."""
     folder = Path(folder)
     run_folder.fingerprint(folder)
     if not folder.is_dir():
@@ -85,7 +91,7 @@ def read(folder: Path, split: str, *, need: tuple[str, ...] = ()) -> list[Row]:
         hint = f"it has the configs {', '.join(inside)}; give one of them" if inside else "build the data set first"
         have = ", ".join(splits(folder)) or "none"
         raise UserError(f"{folder} has no split {split!r} (it has {have})", hint)
-    return [row for path in files for row in _rows(path, need)]
+    return (row for path in files for row in _rows(path, need))
 
 
 def demonstrations(folder: Path, split: str) -> list[Row]:
@@ -170,24 +176,32 @@ def limited(found: Sequence[Row], limit: int) -> list[Row]:
 
 def _rows(path: Path, need: tuple[str, ...]) -> Iterator[Row]:
     try:
-        names = [name for name in pq.read_schema(path).names if name != images.COLUMN]
-        table = pq.read_table(path, columns=names)
+        present = pq.read_schema(path).names
         shown = images.in_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"is not a parquet file ({error})", file=path, fix="build the data set again") from None
     for column in ("id", "group", "prompt", *need):
-        if column not in table.column_names:
+        if column not in present:
             raise DataError(
-                f"no such column; present are {', '.join(table.column_names)}",
+                f"no such column; present are {', '.join(present)}",
                 file=path,
                 field=column,
                 fix="give a config of the right shape",
             )
-    for index, cells in enumerate(table.to_pylist()):
+    for index, cells in enumerate(_cells(path, [name for name in present if name != images.COLUMN])):
         for column in ("id", "group", "prompt", *need):
             if cells[column] is None:
                 raise DataError("is empty", file=path, row=index, field=column)
         yield _row(cells, path, index, shown[index])
+
+
+def _cells(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(path) as source:
+            for batch in source.iter_batches(_BATCH_ROWS, columns=list(names)):
+                yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"is not a parquet file ({error})", file=path, fix="build the data set again") from None
 
 
 def _turns(value: Any, path: Path, index: int, name: str) -> tuple[Message, ...]:

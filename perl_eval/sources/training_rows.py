@@ -188,7 +188,10 @@ def _shaped(cells: Mapping[str, Any], place: Place, state: Import) -> dict[str, 
         state.derived["prompt"] += 1
         return {"prompt": [], "completion": _turns(cells["text"], place, "text")}
     present = ", ".join(map(str, cells))
-    raise place.wrong(f"has neither prompt, messages, text, nor chosen and rejected; present are {present}", "prompt")
+    what = f"has neither prompt, messages, text, nor chosen and rejected; present are {present}"
+    raise place.wrong(
+        what, "prompt", "name them, as in --column prompt=NAME --column chosen=NAME --column rejected=NAME"
+    )
 
 
 def _turns(value: Any, place: Place, name: str) -> list[dict[str, str]]:

@@ -144,7 +144,7 @@ def _opened(source: Any) -> tuple[pa.Table | None, list[str], str]:
     if path.is_dir():
         raise UserError(f"{path} is a folder", "give a .parquet, .csv or .jsonl file")
     if not path.is_file():
-        raise UserError(f"no such file: {path}", "check the path")
+        raise UserError(f"no such file: {path}", "check the path", page="")
     if path.suffix not in (".csv", *_JSON_LINES):
         return None, _parquet_columns(path), str(path)
     table = _text_table(path)

@@ -79,7 +79,13 @@ def pseudo_units(labels: int) -> Iterator[tuple[int, int, float, float]]:
 
 
 def agreement_interval(
-    clusters: Tables, units: Tables | None, pseudo: tuple[FloatArray, FloatArray], ratio: Ratio, how: Resampling
+    clusters: Tables,
+    units: Tables | None,
+    pseudo: tuple[FloatArray, FloatArray],
+    ratio: Ratio,
+    how: Resampling,
+    *,
+    growth: Ratio | None = None,
 ) -> RatioInterval:
     """Return a coefficient of agreement and its interval, from the posterior of the shares of units of each kind.
 
@@ -98,6 +104,8 @@ def agreement_interval(
             bound, shape (2, pseudo-units).
         ratio: From sums to numerator and denominator.
         how: Draws, seed and level.
+        growth: The ratio by which variances over clusters and over units are compared, whose denominator less its
+            numerator is how many units disagree; by default ``ratio``.
 
     Source: Rubin, Annals of Statistics 9 (1981), 130-134; Walley, Journal of the Royal Statistical Society B 58 (1996),
         3-57, for bounds from two priors; Donner and Eliasziw, Statistics in Medicine 11 (1992), 1511-1519, whose
@@ -112,7 +120,7 @@ def agreement_interval(
         return RatioInterval(value, None, None, "one item or group only; it has no interval")
     from scipy.special import stdtrit
 
-    rows, weights = pseudo[0] * _growth(clusters, units, ratio), pseudo[1]
+    rows, weights = pseudo[0] * _growth(clusters, units, growth or ratio), pseudo[1]
     low, high = (np.concatenate(part) for part in zip(*_drawn(clusters, rows, weights, ratio, how), strict=True))
     worth = float(number) if units is None or units.number == number else _effective(clusters)
     reach = np.sqrt(worth / max(worth - 1, 1.0)) * float(stdtrit(max(worth - 1, 1.0), (1 + how.level) / 2))

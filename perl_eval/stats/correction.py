@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums, merge, spread_of
+from perl_eval.stats.bootstrap import Clusters, Codes, Resampling, cluster_codes, cluster_sums, merge, spread_of
 from perl_eval.stats.intervals import proportion, undefined
 
 __all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
@@ -52,8 +52,9 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     ``w mean_rest(f) + mean_labelled(y - w f)`` with ``w = Cov(y, f) / (Var(f) (1 + n / N))`` in [0, 1]. Its variance is
     that of its influences, summed within clusters over labelled items and rest alike: ``(r - mean r) / (n + 2)`` of the
     residual ``r = y - w f`` of a labelled item, ``w (f - mean f) / N`` of another, and two pseudo-residuals of +1 and
-    -1, without which a judge that was right on all of a few labels would have an interval that is far too short. The
-    interval is t with the number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is.
+    -1, without which a judge that was right on all of a few labels would have an interval that is far too short; where
+    labelled items share clusters, theirs grow by the design effect of the residuals, see `_design_effect`. The interval
+    is t with the number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is.
     Where y takes two values and one of them fewer than 5 times, or there is no rest, it is the labelled items' own rate
     with Wilson's interval.
 
@@ -85,11 +86,33 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     of_rest = weight * (rest - rest.mean()) / unlabelled if unlabelled else rest
     influence = np.concatenate([(residual - residual.mean()) / (n + 2), of_rest])
     sums = cluster_sums(influence[:, None], sample.clusters)[:, 0]
-    variance = number / (number - 1) * (float(sums @ sums) + PSEUDO / (n + 2) ** 2)
+    effect = 1.0 if groups is None else _design_effect(residual, truth != judged, groups)
+    variance = number / (number - 1) * (float(sums @ sums) + effect * PSEUDO / (n + 2) ** 2)
     from scipy.special import stdtrit
 
     half = float(stdtrit(number - 1, (1 + level) / 2) * np.sqrt(variance))
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n + unlabelled, 0, method, level)
+
+
+def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable] | Codes) -> float:
+    """Return the variance of a mean of clustered residuals over that of independent ones: 1 to a cluster's mean size.
+
+    Of few clusters in which the judge is wrong what was seen says little: it is drawn towards the size of a cluster, as
+    in `perl_eval.stats.agreement_interval`.
+
+    Args:
+        residual: Of each labelled item.
+        wrong: Whether the judge differs from the truth there.
+        clusters: What the items share.
+    """
+    codes, number = cluster_codes(clusters)
+    size, centred = len(residual) / number, residual - residual.mean()
+    sums, apart = np.bincount(codes, weights=centred), int((np.bincount(codes, weights=wrong) > 0).sum())
+    if not apart or not centred.any():
+        return size
+    seen = float(np.clip(sums @ sums / (centred @ centred), 1.0, size))
+    doubt = min(1.0, (SMALL_CLASS / apart) ** 2)
+    return (apart * seen + doubt * size) / (apart + doubt)
 
 
 def _tuned_weight(truth: FloatArray, judged: FloatArray, rest: FloatArray) -> float:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
-from perl_eval.stats.bootstrap import Clusters, cluster_codes
+from perl_eval.stats.agreement_interval import METHOD, agreement_interval, pseudo_units, tables_of
+from perl_eval.stats.bootstrap import Clusters, Resampling, cluster_codes, cluster_sums
 from perl_eval.stats.intervals import undefined
 
 __all__ = ["correlations"]
 
 FloatArray = NDArray[np.float64]
 _LEAST = 4
-_LEAST_MET = 5
+Bounds = tuple[float | None, float | None]
 
 
 def correlations(
@@ -29,12 +31,12 @@ def correlations(
 ) -> list[Estimate]:
     """Estimate Pearson's r, Spearman's rho (mid-ranks) and Kendall's tau-b of two scores of the same items.
 
-    Each is a smooth function of means over items and pairs of items, so its error is that of the mean of its influence
-    values, summed within clusters; the interval is t on Fisher's scale, ``tanh(atanh(r) +- t SE / (1 - r^2))``, with as
-    many degrees of freedom as there are clusters less one. Unlike the textbook errors it needs neither normal scores
-    nor absence of ties. Of two yes-or-no labels of which fewer than five are expected to meet by chance, the error on
-    that scale is at least Fisher's own, ``1 / sqrt(C - 3)``: influence values of what was never seen together show
-    nearly no error.
+    The interval is t on Fisher's scale, ``tanh(atanh(r) +- t SE)``, with as many degrees of freedom as there are
+    clusters less one. SE is that of the jackknife over clusters for r. Rho and tau-b are smooth functions of means over
+    items and pairs of items, so theirs is that of the mean of their influence values, summed within clusters, over ``1
+    - r^2``. Unlike the textbook errors these need neither normal scores nor absence of ties. Of two scores with two
+    values each all three are the same up to a sign, and their interval is that of agreement coefficients, see
+    `perl_eval.stats.agreement_interval`: of what was never seen together the jackknife sees nearly no error.
 
     Args:
         one: Score of each item, None where it has none; shape (n,).
@@ -47,60 +49,100 @@ def correlations(
         ``Pearson r``, ``Spearman rho``, ``Kendall tau-b``; None where a score is the same for all items, or fewer than
         four items have both.
 
-    Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 2.7, for influence values;
-        Kendall, Rank Correlation Methods (1948), for tau-b.
+    Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 2.7 and 3.2, for influence
+        values and the jackknife; Kendall, Rank Correlation Methods (1948), for tau-b.
     """
     kept = [place for place, pair in enumerate(zip(one, other, strict=True)) if None not in pair]
     missing = len(one) - len(kept)
     x, y = (np.array([scores[place] for place in kept], np.float64) for scores in (one, other))
     codes, number = cluster_codes(range(len(kept)) if clusters is None else [clusters[place] for place in kept])
-    method = "influence values, Fisher scale" + ("" if number == len(kept) else f", {number} clusters")
-    floor = 1 / np.sqrt(max(number - 3, 1)) if _is_rare(x, y) else 0.0
+    groups = "" if number == len(kept) else f", {number} clusters"
+    reason = f"fewer than {_LEAST} items have both scores" if len(kept) < _LEAST else None
+    if reason is None and (np.ptp(x) == 0 or np.ptp(y) == 0):
+        reason = "a score is the same for all items"
+    labels = _of_labels(x, y, codes, level) if len(np.unique(x)) == len(np.unique(y)) == 2 and not reason else None
     found = []
-    for figure, make in (
-        (named.PEARSON_R, _pearson),
-        (named.SPEARMAN_RHO, _spearman),
-        (named.KENDALL_TAU_B, _kendall),
+    for figure, make, method in (
+        (named.PEARSON_R, _pearson, f"jackknife, Fisher scale{groups}"),
+        (named.SPEARMAN_RHO, _spearman, f"influence values, Fisher scale{groups}"),
+        (named.KENDALL_TAU_B, _kendall, f"influence values, Fisher scale{groups}"),
     ):
         label = f"{name} {figure}".strip()
-        reason = f"fewer than {_LEAST} items have both scores" if len(kept) < _LEAST else None
-        if reason is None and (np.ptp(x) == 0 or np.ptp(y) == 0):
-            reason = "a score is the same for all items"
+        empty = undefined(label, reason or "", n=len(kept), n_missing=missing, method=method)
         if reason is not None:
-            found.append(undefined(label, reason, n=len(kept), n_missing=missing, method=method))
+            found.append(empty)
             continue
         value, influence = make(x, y)
-        bounds = _bounds(value, influence, codes, number, floor, level)
-        why = None if bounds[0] is not None else "the scores agree fully, or there is one group only"
-        found.append(Estimate(label, value, *bounds, len(kept), missing, method, level, reason=why))
+        if labels is not None:
+            found.append(replace(labels, name=label, value=value, n=len(kept), n_missing=missing))
+            continue
+        error = _jackknife(x, y, codes, number) if make is _pearson else None
+        low, high = _bounds(value, error or _influenced(value, influence, codes, number), number, level)
+        why = None if low is not None else "the scores agree fully, or there is one group only"
+        found.append(replace(empty, value=value, low=low, high=high, level=level, reason=why))
     return found
 
 
-def _is_rare(x: FloatArray, y: FloatArray) -> bool:
-    """Return whether both are labels of two kinds, the rarer of which would meet fewer than five times by chance."""
-    shares = []
-    for part in (x, y):
-        _, counts = np.unique(part, return_counts=True)
-        if len(counts) != 2:
-            return False
-        shares.append(counts.min() / len(part))
-    return bool(shares[0] * shares[1] * len(x) < _LEAST_MET)
-
-
-def _bounds(
-    value: float, influence: FloatArray, codes: NDArray[np.intp], number: int, floor: float, level: float
-) -> tuple[float | None, float | None]:
+def _bounds(value: float, error: float, number: int, level: float) -> Bounds:
+    """Return the interval, by an error on Fisher's scale."""
     if number < 2 or 1 - abs(value) < 1e-12:
         return None, None
     from scipy.special import stdtrit
 
+    middle, half = np.arctanh(value), float(stdtrit(number - 1, (1 + level) / 2) * error)
+    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def _influenced(value: float, influence: FloatArray, codes: NDArray[np.intp], number: int) -> float:
+    """Return the error on Fisher's scale by influence values."""
     sums = np.bincount(codes, weights=influence, minlength=number)
     # Influence values understate the error in small samples, as residuals do; number - 3 as in Fisher's own interval.
     error = np.sqrt(number / max(number - 3, 1) * (sums @ sums)) / len(influence)
-    on_scale = max(float(error) / (1 - value**2), floor)
-    half = float(stdtrit(number - 1, (1 + level) / 2) * on_scale)
-    middle = np.arctanh(value)
-    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+    return float(error / max(1 - value**2, 1e-12))
+
+
+def _jackknife(x: FloatArray, y: FloatArray, codes: NDArray[np.intp], number: int) -> float | None:
+    """Return the error of atanh r by leaving out each cluster; None where r is then undefined, or 1."""
+    u, v = ((part - part.mean()) / part.std() for part in (x, y))
+    parts = [
+        np.bincount(codes, weights=part, minlength=number) for part in (np.ones_like(u), u, v, u * u, v * v, u * v)
+    ]
+    m, a, b, aa, bb, ab = (part.sum() - part for part in parts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = (ab - a * b / m) / np.sqrt((aa - a * a / m) * (bb - b * b / m))
+    if not (np.abs(left) < 1 - 1e-9).all():  # a value that is no number is none of these either
+        return None
+    scaled = np.arctanh(left)
+    return float(np.sqrt((number - 1) / number * np.sum((scaled - scaled.mean()) ** 2)))
+
+
+def _of_labels(x: FloatArray, y: FloatArray, codes: NDArray[np.intp], level: float) -> Estimate:
+    """Estimate the correlation of two yes-or-no labels."""
+    how, yes = Resampling(level=level), (x == x.max(), y == y.max())
+    rows = np.stack([(yes[0] == one) & (yes[1] == other) for one in (True, False) for other in (True, False)], 1)
+    rows = rows.astype(np.float64)
+    groups = cluster_sums(rows, codes.tolist())
+    units = None if len(groups) == len(rows) else tables_of(rows)
+    made = list(pseudo_units(2))
+    places = np.eye(4)[[2 * one + other for one, other, _, _ in made]]
+    pseudo = places, np.array([unit[2:] for unit in made]).T
+    spread = agreement_interval(tables_of(groups), units, pseudo, _phi, how, growth=_kappa)
+    method = f"{METHOD}, {how.draws} draws of {len(groups)}"
+    return Estimate("phi", spread.value, spread.low, spread.high, len(x), 0, method, level, reason=spread.reason)
+
+
+def _phi(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return numerator and denominator of the correlation in tables of both, only one, only the other, neither."""
+    both, one, other, neither = sums.T
+    return both * neither - one * other, np.sqrt((both + one) * (other + neither) * (both + other) * (one + neither))
+
+
+def _kappa(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return numerator and denominator of Cohen's kappa in the same tables."""
+    both, one, other, neither = sums.T
+    size = sums.sum(axis=1)
+    expected = ((both + one) * (both + other) + (other + neither) * (one + neither)) / np.maximum(size, 1)
+    return both + neither - expected, size - expected
 
 
 def _pearson(x: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:

@@ -123,15 +123,20 @@ def _unwritable(batch: list[dict[str, Any]], path: Path, first_row: int) -> Data
     )
 
 
-def iterate(path: Path, record: type[Record]) -> Iterator[Record]:
+def iterate(path: Path, record: type[Record], *, rows: int = _BATCH_ROWS) -> Iterator[Record]:
     """Read records one by one; memory is that of one batch.
+
+    Args:
+        path: The file.
+        record: What its rows are.
+        rows: Rows of a batch, at most.
 
     Raises:
         UserError: The file is missing.
         DataError: It is not parquet, a column is missing or of another type, or a cell does not fit its field.
     """
     row = 0
-    for batch in batches(path, record):
+    for batch in batches(path, record, rows=rows):
         yield from decoded(batch, record, path, range(row, row + batch.num_rows))
         row += batch.num_rows
 
@@ -152,7 +157,7 @@ def batches(
         DataError: It is not parquet, or a column is missing or of another type.
     """
     if not path.is_file():
-        raise UserError(f"no such file: {path}", "check the path")
+        raise UserError(f"no such file: {path}", "check the path", page="")
     try:
         source = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:

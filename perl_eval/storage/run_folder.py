@@ -7,7 +7,6 @@ beside it is refused by every verb that reads it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -15,19 +14,27 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from numbers import Integral, Real
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
-from perl_eval.checks import existing
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import UserError
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Measurement, RunCard, Score
-from perl_eval.storage import hub_snapshot, parquet, remote
+from perl_eval.storage import parquet, remote
 from perl_eval.storage.folder_lock import HOLDER, FolderLock
 from perl_eval.storage.remote import CARD, MARK
+from perl_eval.storage.run_card import (
+    INPUTS,
+    find_cards,
+    fingerprint,
+    is_simulated,
+    outputs_of,
+    read_card,
+    refuse_if_changed,
+)
 
 __all__ = [
     "CARD",
@@ -58,112 +65,11 @@ _PACKAGES = (
     *("perl-eval", "numpy", "pyarrow", "scipy", "scikit-learn", "datasets"),
     *("torch", "transformers", "peft", "tokenizers", "openai"),
 )
-INPUTS = "inputs"
-"""The folder in a run folder that holds what the verb read of other tools' files, run folders of their own."""
 _NO_PART = ("max_requests", "max_cost_usd")
 """Arguments on cards of 0.1.0 that are no part of what a run is."""
 CHECKPOINT = ".checkpoint"
 """The hidden folder in which a run keeps what it needs to go on; it goes once the card is there."""
 Record = TypeVar("Record")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _is_output(path: Path, folder: Path) -> bool:
-    """Ledgers stay open to later runs, hidden files are unfinished work, inputs have cards: none is an output."""
-    name = path.relative_to(folder)
-    if hub_snapshot.name_of(folder) and not hub_snapshot.counts(name.as_posix()):
-        return False  # another program's
-    other = name.parts[0] == INPUTS or any(part.startswith(".") for part in name.parts)
-    return path.is_file() and path.name != CARD and not other and ".sqlite" not in path.name
-
-
-def _outputs(folder: Path) -> dict[str, str]:
-    found = sorted(path for path in folder.rglob("*") if _is_output(path, folder))
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
-
-
-def read_card(folder: Path) -> RunCard | None:
-    """Return the run card of a folder, or None if it has none; another program's file of that name is none.
-
-    Raises:
-        DataError: The card is not a card.
-    """
-    path = folder / CARD
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if isinstance(content, dict) and content and not content.keys() & {one.name for one in fields(RunCard)}:
-            return None
-        card = RunCard(**content)
-        for name in ("arguments", "inputs", "outputs", "versions", "notes"):
-            if not isinstance(getattr(card, name), dict):
-                raise TypeError(f"{name} is no object")
-        if not isinstance(card.verb, str) or not isinstance(card.started, str):
-            raise TypeError("verb or started is no text")
-        return card
-    except (ValueError, TypeError) as error:
-        raise DataError(f"is not a run card ({error})", file=path, fix="run the verb again") from None
-
-
-def _refuse_if_changed(folder: Path, card: RunCard, names: Iterable[str]) -> None:
-    for name in names:
-        path = folder / name
-        if not path.is_file():
-            raise DataError("is named by the run card and missing", file=path, fix=f"run `{card.verb}` again")
-        if _sha256(path) != card.outputs[name]:
-            raise DataError(
-                f"does not match the sha256 in {folder / CARD}; it was changed after `{card.verb}` wrote it",
-                file=path,
-                fix=f"run `{card.verb}` again, or delete {CARD} to vouch for the file yourself",
-            )
-
-
-def fingerprint(path: Path) -> str:
-    """Return the sha256 of an input file or folder, after checking it against its run card.
-
-    File or folder is checked against the card of the run folder it is, or lies in. Input without a card is taken
-    as it is.
-
-    Raises:
-        UserError: There is nothing at that path.
-        DataError: A card does not match its file.
-    """
-    path = existing(Path(path))
-    owner = _owner(path if path.is_dir() else path.parent)  # a link counts where it lies, not where it points
-    if path.is_dir():
-        outputs = _outputs(path)
-        if owner is not None:
-            folder, card = owner
-            inside = path.resolve().relative_to(folder).as_posix()
-            prefix = "" if inside == "." else f"{inside}/"
-            _refuse_if_changed(folder, card, [name for name in card.outputs if name.startswith(prefix)])
-        return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
-    if owner is not None:
-        folder, card = owner
-        name = (path.parent.resolve() / path.name).relative_to(folder).as_posix()
-        if name in card.outputs:
-            _refuse_if_changed(folder, card, [name])
-    return _sha256(path)
-
-
-def _owner(folder: Path) -> tuple[Path, RunCard] | None:
-    """Return the nearest run folder at or above a folder, four levels up at most, with its card."""
-    folder = folder.resolve()
-    for candidate in (folder, *folder.parents[:3]):
-        card = read_card(candidate)
-        if card is not None:
-            return candidate, card
-    return None
-
-
-def _is_simulated(path: Path) -> bool:
-    owner = _owner(path if path.is_dir() else path.parent)
-    return owner is not None and owner[1].simulated
 
 
 def locate(path: Path, record: type) -> Path:
@@ -194,12 +100,6 @@ def read(path: Path, record: type[Record]) -> list[Record]:
     found = locate(path, record)
     fingerprint(found)
     return parquet.read(found, record)
-
-
-def find_cards(root: Path) -> list[tuple[Path, RunCard]]:
-    """Return every run folder at or below a folder, oldest first."""
-    cards = [(path.parent, card) for path in Path(root).rglob(CARD) if (card := read_card(path.parent)) is not None]
-    return sorted(cards, key=lambda found: found[1].started)
 
 
 def _versions() -> dict[str, str]:
@@ -266,7 +166,7 @@ class Run:
         """Write the card, the last of a run's files."""
         card = RunCard(
             **self._plan,
-            outputs=_outputs(self.folder),
+            outputs=outputs_of(self.folder),
             versions=_versions(),
             seconds=round(time.monotonic() - self._begun_s, 3),
             peak_memory_bytes=peak_memory_bytes(),
@@ -347,7 +247,7 @@ def start(
         "arguments": json.loads(json.dumps({**arguments, **given}, default=_plain)),
         "seed": seed,
         "inputs": {remote.shown(path): fingerprint(path) for path in given.values()},
-        "simulated": simulated or any(_is_simulated(path) for path in given.values()),
+        "simulated": simulated or any(is_simulated(path) for path in given.values()),
     }
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file", "give a folder for the output")
@@ -355,7 +255,7 @@ def start(
     if card is not None:
         card = replace(card, arguments=_own(card.arguments))
         if {name: getattr(card, name) for name in plan} == plan:
-            _refuse_if_changed(out, card, card.outputs)
+            refuse_if_changed(out, card, card.outputs)
             return Run(out, plan, card)
         raise UserError(
             f"{out} holds the output of another `{card.verb}` run: {_difference(asdict(card), plan)}",

@@ -24,6 +24,7 @@ from perl_eval.models.backbone import Backbone
 from perl_eval.models.batching import batch_of_step
 from perl_eval.models.cutting import Cuts
 from perl_eval.models.prompt_room import most_tokens
+from perl_eval.models.quantization import refuse_full
 from perl_eval.models.tokenize import Encoded, PaddedBatch, pad
 from perl_eval.records import Score
 from perl_eval.sources.rows import Row
@@ -83,6 +84,7 @@ class DpoOptions:
         positive(self, "beta", "epochs", "learning_rate", "liked", "disliked")
         not_negative(self, "patience", "evaluations", "limit", "max_tokens")
         between(0, 0.5, self, "smoothing", ends="[)", such_as=0.1)
+        refuse_full(self.resources.placement, full=self.full)
         if self.loss and self.loss not in DIRECT_LOSSES:
             raise UserError(f"loss {self.loss!r} is not known", f"choose from {', '.join(DIRECT_LOSSES)}")
         if self.smoothing and self.loss != "robust":

@@ -38,7 +38,7 @@ def share_out(backbone: Backbone, *trained: str | None, processes: Processes) ->
         processes: Who shares.
 
     Raises:
-        UserError: The model's layers are not told apart.
+        UserError: The model's layers are not told apart, or packed in 4 bits.
     """
     if not processes.sharded:
         return
@@ -46,6 +46,8 @@ def share_out(backbone: Backbone, *trained: str | None, processes: Processes) ->
     from torch.distributed.fsdp import fully_shard
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    if backbone.placement.quantize:
+        raise UserError("FSDP shares out floats, and --quantize packs weights", "leave one of them out")
     decoder = backbone.causal.get_decoder()
     layers = [module for module in decoder.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:

@@ -11,6 +11,7 @@ from perl_eval.errors import OptionError, UserError
 from perl_eval.models.adapters import LoraShape
 from perl_eval.models.ensemble import EnsembleRule
 from perl_eval.models.prompt_room import prompt_room
+from perl_eval.models.quantization import refuse_full
 from perl_eval.training.alarms import AlarmOptions
 from perl_eval.training.clipped_policy_gradient import (
     Clipping,
@@ -95,6 +96,7 @@ class PolicyOptions:
         not_negative(self, "beta", "value_coefficient", "limit", "max_tokens")
         between(0, 1, self, "kl_weight", ends="[)", such_as=0.05)
         finite(self, "missing_end_reward")
+        refuse_full(self.resources.placement, full=self.full)
         if self.max_tokens:
             prompt_room(self.max_tokens, self.max_new_tokens)
         if self.kl not in ("reward", "loss", "k3"):

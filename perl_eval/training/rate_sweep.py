@@ -22,7 +22,8 @@ from perl_eval.checks import at_least_one, valid_seed
 from perl_eval.errors import OptionError
 from perl_eval.records import About, Estimate, Measurement
 from perl_eval.storage import parquet, run_folder
-from perl_eval.training import policy, reward, sft
+from perl_eval.training import dpo, policy, reward, sft
+from perl_eval.training.dpo import DpoOptions
 from perl_eval.training.loop import Diverged
 from perl_eval.training.policy import PolicyOptions
 from perl_eval.training.reward import RewardOptions
@@ -34,7 +35,7 @@ __all__ = ["FACTORS", "SweepOptions", "advice", "run"]
 FACTORS = (1 / 32, 1 / 8, 1 / 2, 1.0, 2.0, 8.0)
 """What the rate is multiplied by: from a full model's rate, and below, to where LoRA breaks."""
 _STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-Options = SftOptions | RewardOptions | PolicyOptions
+Options = SftOptions | RewardOptions | DpoOptions | PolicyOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ def _tried(
             sft.run(data, place, options=stage, seed=seed)
         elif isinstance(stage, RewardOptions):
             reward.run(data, _named(prior), place, options=stage, seed=seed)
+        elif isinstance(stage, DpoOptions):
+            dpo.run(data, _named(prior), place, options=stage, seed=seed)
         else:
             policy.run(data, _named(prior), given, place, options=stage, seed=seed)
         for point in run_folder.read(place, Measurement):

@@ -24,6 +24,7 @@ from perl_eval.models.generate import item_seed
 from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import located
 from perl_eval.models.prompt_room import most_tokens, prompt_room
+from perl_eval.models.quantization import refuse_full
 from perl_eval.models.reward_model import (
     REWARD,
     STATES,
@@ -101,6 +102,7 @@ class RewardOptions:
         if self.pooling not in get_args(Pooling):
             raise UserError(f"pooling {self.pooling!r} is not known", f"choose from {', '.join(get_args(Pooling))}")
         between(0, 1, self, "dropout", ends="[)")
+        refuse_full(self.resources.placement, full=self.full)
 
     @property
     def rate(self) -> float:

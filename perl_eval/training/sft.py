@@ -25,6 +25,7 @@ from perl_eval.models.merge import merged
 from perl_eval.models.model_card import model_card
 from perl_eval.models.model_source import SCRATCH, located
 from perl_eval.models.prompt_room import most_tokens
+from perl_eval.models.quantization import refuse_full
 from perl_eval.models.tokenize import Encoded, encode_turns, pad
 from perl_eval.records import Measurement
 from perl_eval.sources import rows
@@ -83,6 +84,7 @@ class SftOptions:
         at_least_one(self, "batch", "evaluations")
         positive(self, "epochs", "learning_rate")
         not_negative(self, "patience", "weight_decay", "limit", "max_tokens")
+        refuse_full(self.resources.placement, full=self.lora is None)
         if self.lora is not None and self.start is None:
             raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
         if self.chat_template is not None and self.start is None:

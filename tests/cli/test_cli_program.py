@@ -30,22 +30,28 @@ TRAIN = "train policy --data data --prior none --reward none --out out"
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (UserError("limit\nis 0", "give 1"), "error: limit is 0; give 1"),
+        (UserError("limit\nis 0", "give 1"), "error: limit is 0; give 1 (see docs/data-sets.md)"),
         (
             DataError("is empty", file="a.parquet", row=3, field="text"),
-            "error: a.parquet, row 3, field 'text': is empty",
+            "error: a.parquet, row 3, field 'text': is empty (see docs/formats.md)",
         ),
-        (TimedOut("no reply in 60 s"), "error: no reply in 60 s"),
-        (SourceError("rated.json is missing", "download it"), "error: rated.json is missing; download it"),
+        (TimedOut("no reply in 60 s"), "error: no reply in 60 s (see docs/judging.md#providers)"),
+        (
+            SourceError("rated.json is missing", "download it"),
+            "error: rated.json is missing; download it (see docs/data-sets.md)",
+        ),
         (
             UpstreamError("is no score", "rated.json", 3, "score"),
-            "error: rated.json, row 3, field 'score': is no score",
+            "error: rated.json, row 3, field 'score': is no score (see docs/data-sets.md)",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/x"), "error: /disk/x: No space left on device"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), "error: /x: Permission denied"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "error: Too many open files"),
         (OSError("the network\nis down"), "error: the network is down"),
-        (UserError("file \x1b[31mred\x1b[0m \u202e \ud83d é"), r"error: file \x1b[31mred\x1b[0m \u202e \ud83d é"),
+        (
+            UserError("file \x1b[31mred\x1b[0m \u202e \ud83d é", page=""),
+            r"error: file \x1b[31mred\x1b[0m \u202e \ud83d é",
+        ),
     ],
 )
 def test_what_a_verb_raises_is_one_line(
@@ -80,9 +86,9 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(bug: Exception, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nosuch"], "error: No such command 'nosuch'."),
+        (["nosuch"], "error: No such command 'nosuch'. (see perl-eval --help)"),
         (["score", "nothing", "--out", "out"], "error: no such file or folder: nothing; check the path"),
-        (shlex.split(f"{TRAIN} --steps 0"), "error: --steps is 0; give at least 1"),
+        (shlex.split(f"{TRAIN} --steps 0"), "error: --steps is 0; give at least 1 (see perl-eval train policy --help)"),
         (
             ["sample", "--model", "no", "--data", "no", "--out", "out"],
             "error: no such file or folder: no; check the path",

@@ -50,6 +50,13 @@ def assert_resources(options: Any) -> None:
     assert (used.micro_batch, used.tracker) == (4, "tensorboard")
 
 
+@pytest.mark.parametrize("line", ["sft --model m --lora", "reward --prior p", "dpo --prior p"])
+def test_quantize_reaches_what_trains(typed: Any, line: str) -> None:
+    verb = {"sft": sft, "reward": reward, "dpo": dpo}[line.partition(" ")[0]]
+    options = typed(f"train {line} --data d --out o --quantize nf4", verb)[1]["options"]
+    assert options.resources.placement.quantize == "nf4"
+
+
 def test_sft(typed: Any) -> None:
     line = "train sft --data d --out o --model m --lora --rank 4 --targets all --method dora --norms --patience 3"
     given, named = typed(f"{line} {RESOURCES}", sft)

@@ -104,7 +104,8 @@ def test_a_folder_of_rows_is_taken_as_it_is(command: Command, tmp_path: Path) ->
     shown = command(f"agree --on {data.parent} {tail}/2")
     assert (shown.code, shown.err) == (
         2,
-        f"error: {data.parent} has several configs; give --config with one of more, pairs\n",
+        f"error: {data.parent} has several configs; give --config with one of more, pairs"
+        " (see docs/labelling.md#labels-from-elsewhere)\n",
     )
     assert command(f"agree --on {data.parent} --config more {tail}/2").code is None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -314,7 +317,7 @@ def test_a_spare_reply_answers_no_other_request(pause_s: tuple[float, float], cu
 
         listening = await asyncio.start_server(twice, "127.0.0.1", 0)
         async with listening:
-            line = Transport(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", HEADERS, 2.0)
+            line = Transport(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", HEADERS, 30.0)
             contents = []
             for _ in range(6):
                 contents.append((await line.post("/", b"{}")).content)
@@ -324,6 +327,39 @@ def test_a_spare_reply_answers_no_other_request(pause_s: tuple[float, float], cu
         return contents
 
     assert asyncio.run(run()) == [b"reply %d" % number for number in range(1, 7)]
+
+
+def test_a_spare_reply_that_comes_while_the_loop_is_busy_answers_no_other_request() -> None:
+    """Nothing has read the spare reply when the next request is about to be sent."""
+    spare_sent, numbers = threading.Event(), iter(range(1, 9))
+
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError), connection:
+            while connection.recv(4096):
+                reply = numbered(next(numbers))
+                connection.sendall(reply)
+                asked_again.wait(9.0)
+                connection.sendall(reply)
+                spare_sent.set()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[listening.accept()[0]], daemon=True).start()
+
+    async def run() -> list[bytes]:
+        line = Transport(f"http://127.0.0.1:{listening.getsockname()[1]}", HEADERS, 9.0)
+        contents = [(await line.post("/", b"{}")).content]
+        asked_again.set()
+        spare_sent.wait(9.0)  # the loop stands still
+        contents.append((await line.post("/", b"{}")).content)
+        await line.close()
+        return contents
+
+    asked_again = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        assert asyncio.run(run()) == [b"reply 1", b"reply 2"]
 
 
 def test_a_reply_that_says_go_on_first_is_read() -> None:

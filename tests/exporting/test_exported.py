@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 import perl_eval as pe
 from perl_eval import exporting, sources
+from perl_eval.errors import UserError
 from perl_eval.exporting import EXPORTS
 from perl_eval.records import Completion, HumanLabel, Judgement, Message
+from perl_eval.sources.brought import rows_in
 from perl_eval.sources.rows import Row
-from perl_eval.storage import run_folder
+from perl_eval.storage import parquet, run_folder
 
 OURS = pe.completions([{"prompt": f"Say {n}.", "text": "x" * n, "model": "ours"} for n in range(1, 7)])
 THEIRS = pe.completions([{"prompt": f"Say {n}.", "text": "yyy", "model": "theirs"} for n in range(1, 7)])
@@ -236,3 +239,47 @@ def test_label_studio_reads_labels(tmp_path: Path) -> None:
     made.convert_to_json_min(str(file), str(tmp_path / "min"), is_dir=False)
     again = pe.labels(tmp_path / "min" / "result.json")
     assert [(one.unit, one.label) for one in again] == [("u1", "win"), ("u1", "tie")]
+
+
+_MANY, _LONG = 3000, 8000
+_MOST_BYTES = _MANY * _LONG // 2
+"""Less than the texts of all records take, and more than those of one batch."""
+
+
+def answers_stored(folder: Path) -> Path:
+    made = (replace(OURS[0], id=str(n), item=str(n), text=f"{n:0{_LONG}}") for n in range(_MANY))
+    parquet.write(folder / "run" / "completions.parquet", made, Completion)
+    return folder / "run"
+
+
+def rows_stored(folder: Path) -> Path:
+    source = folder / "train.jsonl"
+    rows = ({"prompt": f"Say {n}.", "completion": f"{n:0{_LONG}}"} for n in range(_MANY))
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return rows_in(source, folder / "rows")
+
+
+@pytest.mark.parametrize("to", ["csv", "json", "jsonl", "chat", "openai-requests", "trl"])
+def test_records_are_written_as_they_are_read(tmp_path: Path, to: str) -> None:
+    source = (rows_stored if to == "trl" else answers_stored)(tmp_path)
+    tracemalloc.start()
+    try:
+        tally = exporting.run(source, tmp_path / "out", to=to)
+        assert tracemalloc.get_traced_memory()[1] < _MOST_BYTES
+    finally:
+        tracemalloc.stop()
+    assert tally.rows == _MANY
+
+
+def test_nothing_is_written_where_nothing_is_left(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("kept")
+    with pytest.raises(UserError, match="nothing is left to write as chat: 1 answer without a prompt, left out"):
+        exporting.run([replace(OURS[0], prompt=())], out, to="chat")
+    assert out.read_text() == "kept"
+
+
+def test_a_list_in_json_is_written_as_json_writes_it(tmp_path: Path) -> None:
+    exporting.run(OURS[:3], tmp_path / "out.json", to="json")
+    written = (tmp_path / "out.json").read_text("utf-8")
+    assert written == json.dumps(json.loads(written), indent=1, ensure_ascii=False) + "\n"

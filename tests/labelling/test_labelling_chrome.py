@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accessibility import serious
 from chrome import Chrome
 from server import Server
 from sessions import completions
@@ -250,6 +251,17 @@ def test_it_fits_the_window_and_can_be_looked_at(page: Page, width: int, tmp_pat
     page.chrome.screenshot(shot)
     assert shot.stat().st_size > 10_000
     assert page.chrome.console() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: Page, scheme: str) -> None:
+    chosen = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.chrome.command("Emulation.setEmulatedMedia", features=chosen)
+    page.open()
+    assert serious(page.chrome) == []
+    page.press("1")
+    assert serious(page.chrome) == []
+    page.chrome.command("Emulation.setEmulatedMedia", features=[])
 
 
 def test_people_disagree_an_adjudicator_rules_and_it_is_decided(tmp_path: Path, chrome: Chrome) -> None:

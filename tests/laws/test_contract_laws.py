@@ -13,13 +13,14 @@ from perl_eval.records import Estimate
 from perl_eval.stats.agreement_coefficients import exact_agreement, fleiss_kappa, gwet_ac1, krippendorff_alpha, scott_pi
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.calibration import calibration_error
-from perl_eval.stats.classification import area_under_curve, average_precision, pair_accuracy
+from perl_eval.stats.classification import pair_accuracy
 from perl_eval.stats.correction import Sample, prediction_powered_mean, rogan_gladen
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_outcomes
 from perl_eval.stats.ranking import Comparison, rank
+from perl_eval.stats.ranking_quality import area_under_curve, average_precision
 from perl_eval.stats.winrate import outcome_scores, win_rates, yes_rates
 
 QUICK = Resampling(draws=60, kind="standard")

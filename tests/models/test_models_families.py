@@ -195,6 +195,21 @@ def test_all_linear_layers_are_those_that_peft_finds(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
+def test_that_stacked_experts_carry_none_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = make_tokenizer([" ".join(tiny_models.COLOURS)] * 30, 300)
+    for kind, more in (("qwen3_moe", FAMILIES["qwen3_moe"][1]), ("llama", {})):
+        config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **SIZE, **more)
+        model: Any = AutoModelForCausalLM.from_config(config)
+        model.name_or_path = str(tmp_path / kind)
+        backbone = Backbone(model, tokenizer, tmp_path / kind)
+        for name in ("policy", "reward"):
+            backbone.attach(name, LoraShape(2, 4.0), seed=0)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("the experts' 4 stacked tensors, ")
+    assert said.endswith("% of the weights, carry no adapter: adapters go on linear layers; full tuning trains all")
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
 def test_names_that_dense_layers_share_with_experts_carry_no_adapter() -> None:
     """Peft would take them for the experts' stacked tensor, at a rank of its own, and leave the dense layer out."""
     mixed = {**FAMILIES["qwen3_moe"][1], "mlp_only_layers": [0]}

@@ -16,10 +16,12 @@ from report_story import estimate, held, judgement, write
 from perl_eval.figure_names import TARGET_LINE
 from perl_eval.records import About, Ballot, Completion, Estimate, HumanLabel, Judgement, Measurement, Message
 from perl_eval.reporting import run
+from perl_eval.reporting.decision_lines import comparisons_decided
 from perl_eval.reporting.inputs import Figure, figures, folders
+from perl_eval.reporting.rankings import ranked
 from perl_eval.reporting.svg_charts import charts, laid_out
 from perl_eval.reporting.tables import Board, boards, matrices
-from perl_eval.scoring import agree
+from perl_eval.scoring import agree, decide
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import images, run_folder
 
@@ -385,3 +387,95 @@ def test_a_no_is_called_harmless_where_the_question_is_of_harm(tmp_path: Path) -
             going.write([rate], Estimate)
         html = run([tmp_path / prompt], tmp_path / "report.html").read_text("utf-8")
         assert ("<b>no rate</b> (harmless rate)" in html) == said
+
+
+# ---------------------------------------------------------------------------------- places, reliability, rates and KL
+
+
+def places(*spans: tuple[str, float, float, float | None]) -> list[Estimate]:
+    """Return what `decide` writes of policies and the places that they can have."""
+    made = []
+    for policy, low, high, first in spans:
+        about = About(policy=policy)
+        made.append(Estimate("place", (low + high) / 2, low, high, len(spans), 0, "step-down", about=about))
+        made.append(Estimate("chance to be best", first, None, None, len(spans), 0, "draws", about=about))
+    return made
+
+
+def test_places_are_sorted_and_ties_are_told() -> None:
+    ranking = ranked(places(("worst", 3, 4, 0.0), ("b", 1, 2, 0.3), ("a", 1, 2, 0.7), ("c", 4, 4, None)), "J", None)
+    assert ranking is not None
+    assert [(one.policy, one.place, one.between, one.first) for one in ranking.standings] == [
+        ("a", "1=", "1 to 2", 0.7),
+        ("b", "1=", "1 to 2", 0.3),
+        ("worst", "3", "3 to 4", 0.0),
+        ("c", "4", "4", None),
+    ]
+    assert ranked([], "J", None) is None
+
+
+def test_the_page_has_a_leaderboard_of_many_policies(tmp_path: Path) -> None:
+    """Twelve policies against one baseline, each a little better than the one before."""
+    judged = []
+    for policy in range(12):
+        for place in range(60):
+            outcome = "win" if place < 5 * policy else "loss"
+            one = judgement(place, outcome, policy_a=f"p{policy:02}", policy_b="base", a=f"p{policy}-{place}")
+            judged.append(replace(one, id=f"{policy}-{place}"))
+    write(tmp_path / "run", "judge", [(Judgement, judged)])
+    assert comparisons_decided(folders([tmp_path])).rankings == []  # no labels: nobody knows
+    decide.run(tmp_path / "run", tmp_path / "decided", options=decide.DecideOptions(judge_alone=True))
+    decisions = comparisons_decided(folders([tmp_path]))
+    (ranking,) = decisions.rankings
+    assert len(ranking.standings) == 13
+    assert (ranking.standings[0].policy, ranking.standings[0].low) == ("p11", 1)
+    assert ranking.standings[-1].high == 13
+    assert any(one.tied for one in ranking.standings)
+    html = " ".join(run([tmp_path], tmp_path / "report.html").read_text("utf-8").split())
+    assert "Places of 13 policies" in html
+    assert f"Each of the {len(decisions.comparisons)} comparisons of two" in html
+    assert html.index("Places of 13") < html.index("Each of the") < html.index('<article class="decision">')
+
+
+def test_a_judge_that_gives_probabilities_has_a_reliability_plot(tmp_path: Path) -> None:
+    judged, people = [], []
+    for place in range(80):
+        one = judgement(place, "win", p_a=0.25 if place % 2 else 0.85, simulated=False)
+        judged.append(one)
+        # people prefer a in 10 of the 40 pairs of 0.25, and in 30 of the 40 of 0.85
+        prefers = place % 8 == 1 if place % 2 else place % 8 != 0
+        people.append(HumanLabel(one.unit, one.item, one.group, "p", "win" if prefers else "loss"))
+    write(tmp_path / "judged", "judge", [(Judgement, judged)])
+    write(tmp_path / "people", "annotate", [(HumanLabel, people)])
+    agree.run(tmp_path / "judged", tmp_path / "people", tmp_path / "agreed", options=agree.AgreeOptions(Resampling(20)))
+    found = folders([tmp_path])
+    (chart,) = [one for one in charts(figures(found), found) if one.id == "reliability"]
+    (series,) = chart.series
+    assert [(point.x[0], point.y[0]) for point in series.points] == [
+        pytest.approx((0.25, 0.25)),
+        pytest.approx((0.85, 0.75)),
+    ]
+    assert chart.diagonal
+
+
+def test_win_rates_stand_against_kl_with_what_an_answer_costs(tmp_path: Path) -> None:
+    made = [
+        *(
+            estimate("KL to prior", kl, 0.1, about=About(policy=name), method="t")
+            for name, kl in (("rl", 2.0), ("hard", 4.0))
+        ),
+        estimate("tokens drawn an answer", 120.0, None, about=About(policy="rl")),
+        *(
+            estimate("win rate", rate, 0.05, about=About(policy=name, against="sft", judge="J"))
+            for name, rate in (("rl", 0.7), ("hard", 0.55), ("unknown", 0.9))
+        ),
+        estimate("win rate", 0.1, about=About(policy="rl", against="sft", judge="J", slice="long")),
+    ]
+    write(tmp_path / "run", "score", [(Estimate, made)])
+    found = folders([tmp_path])
+    (chart,) = [one for one in charts(figures(found), found) if one.id.startswith("frontier-win-rate")]
+    assert {one.label: (one.points[0].x[0], one.points[0].y[0]) for one in chart.series} == {
+        "rl, 120 tokens an answer": (2.0, 0.7),
+        "hard": (4.0, 0.55),
+    }
+    assert chart.title == "Frontier: win rate against sft by J, against KL"

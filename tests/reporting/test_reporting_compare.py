@@ -65,7 +65,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_report_says_what_decide_says(two: Path, tmp_path: Path) -> None:
     found = folders([two])
-    (comparison,), complaints = comparisons_decided(found)
+    (comparison,), complaints, _ = comparisons_decided(found)
     assert (comparison.one, comparison.other, complaints) == ("rl", "sft", [])
     by_judge = {one.judge: one for one in comparison.conclusions}
     folder, decided = decide.run(two / "first", tmp_path / "decided", labels=two / "people")
@@ -84,7 +84,7 @@ def Estimates(folder: Path) -> list[Estimate]:
 def test_a_run_of_decide_is_taken_as_it_is(two: Path, tmp_path: Path) -> None:
     decide.run(two / "first", tmp_path / "decided", options=decide.DecideOptions(judge_alone=True))
     found = folders([two, tmp_path / "decided"])
-    (comparison,), _ = comparisons_decided(found)
+    (comparison,), *_ = comparisons_decided(found)
     (own,) = [one for one in comparison.conclusions if one.run is not None]
     assert "by the judge alone" in own.sentence
     assert (own.judge, found[own.judged[0]].label.endswith("first")) == ("one", True)
@@ -93,7 +93,7 @@ def test_a_run_of_decide_is_taken_as_it_is(two: Path, tmp_path: Path) -> None:
 
 def test_the_same_judge_twice_is_decided_twice(two: Path, tmp_path: Path) -> None:
     write(tmp_path / "again", "judge", [(Judgement, said(SECOND, "one"))])
-    (comparison,), complaints = comparisons_decided(folders([two / "first", tmp_path / "again"]))
+    (comparison,), complaints, _ = comparisons_decided(folders([two / "first", tmp_path / "again"]))
     assert [one.judge for one in comparison.conclusions] == ["one", "one"]
     assert complaints == []
 
@@ -112,7 +112,7 @@ def test_what_settles_it_is_a_command(tmp_path: Path) -> None:
 def test_one_policy_alone_has_nothing_to_decide(tmp_path: Path) -> None:
     alone = replace(judgement(1, "yes"), kind="yes_no", b="", policy_b="", text_b="", ballots=(Ballot("none", "yes"),))
     write(tmp_path / "judged", "judge", [(Judgement, [alone])])
-    assert comparisons_decided(folders([tmp_path])) == ([], [])
+    assert comparisons_decided(folders([tmp_path])) == ([], [], [])
     assert "there is nothing to decide" in run([tmp_path], tmp_path / "page.html").read_text("utf-8")
 
 
@@ -138,7 +138,7 @@ def test_what_a_judge_is_worth_is_one_line(tmp_path: Path) -> None:
 def warned(root: Path) -> list[str]:
     found = folders([root])
     shown, tallies = figures(found), survey(found, seed=0, limit=0)[0]
-    decided, complaints = comparisons_decided(found)
+    decided, complaints, _ = comparisons_decided(found)
     return [one.sentence for one in cautions(shown, tallies, decided, worths(shown, tallies), complaints)]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accessibility import serious
 from chrome import Chrome
 from report_story import READY
 
@@ -244,6 +245,7 @@ def test_the_page_follows_a_judge(tmp_path: Path, chrome: Chrome) -> None:
         assert "1 running, 0 other run folders." in text
         assert "of 400 judged" in text
         assert "holds at every moment" in text
+        assert serious(chrome) == []
         shot = Path(os.environ.get("PERL_EVAL_SHOTS", tmp_path)) / "live.png"
         chrome.screenshot(shot)
         chrome.open("about:blank")

@@ -30,7 +30,9 @@ def lines(path: Path, rows: Sequence[Any]) -> Path:
     ("row", "said"),
     [
         ({"promt": "q", "anwser": "a"}, "nearest is table, without prompt .* and text .*; .*--column prompt=promt"),
-        ({"custom_id": "r", "result": {}}, "nearest is openai-batch, without response"),
+        ({"custom_id": "r", "error": {}}, "nearest is openai-batch, without response"),
+        ({"custom_id": "r", "result": {}}, "nearest is anthropic-batch, whose columns it has in another form"),
+        ({"key": "r", "reponse": {}}, "nearest is gemini-batch, without response, and has 'reponse'"),
         ({"doc_id": 1, "doc": {}, "resps": []}, "nearest is lm-eval, without arguments"),
         (
             {"question_id": 1, "model_1": "a", "g1_winer": "x", "g2_winner": "y"},

@@ -66,9 +66,9 @@ def test_what_holds_no_texts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "y.jsonl").write_text('{"prompt": 3}\n')
     with pytest.raises(DataError, match="field 'prompt': is neither text nor a list of turns"):
         held_texts(tmp_path / "y.jsonl")
-    (tmp_path / "x.txt").write_text("x")
+    (tmp_path / "x.dat").write_text("x")
     with pytest.raises(UserError, match=r"is neither JSON, JSON lines"):
-        held_texts(tmp_path / "x.txt")
+        held_texts(tmp_path / "x.dat")
 
 
 def test_answers_of_other_tools_are_held_texts_too(tmp_path: Path) -> None:
@@ -91,3 +91,22 @@ def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("prompt,text\n", "utf-8")
     with pytest.raises(DataError, match="holds no records"):
         held_texts(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(("name", "content"), [("q.txt", "one?\n\ntwo?\n"), ("q.json", '[\n "one?", "two?"]')])
+def test_a_list_of_nothing_but_texts_holds_prompts(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    held = [HeldTexts("row 0", ("one?",), ()), HeldTexts("row 1", ("two?",), ())]
+    assert held_texts(tmp_path / name) == held
+
+
+@pytest.mark.parametrize("content", ['["one?", 2]', '["one?"', ""])
+def test_what_is_no_list_of_texts_is_refused_as_before(content: str, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(content, "utf-8")
+    with pytest.raises((DataError, UserError), match=r"q\.json"):
+        held_texts(tmp_path / "q.json")
+
+
+def test_records_in_a_text_file_are_records(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text('{"prompt": "one?", "id": 1}\n', "utf-8")
+    assert held_texts(tmp_path / "q.txt") == [HeldTexts("1", ("one?",), ())]

@@ -476,3 +476,20 @@ def test_other_choices_are_refused_with_what_to_do(tmp_path: Path, choice: str) 
 def test_columns_are_named_by_a_dict_too() -> None:
     found = labels([{**ABOUT, "said": "win", "annotator": "x"}], columns={"label": "said"})
     assert [one.label for one in found] == ["win"]
+
+
+def test_a_sheet_whose_columns_and_words_are_its_own_is_read_once_both_are_said(
+    tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No column has a known name, so the format is not told by the content: the names that are typed must do."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"q{n},{who},{'same' if n % 3 else 'new'}\n" for n in range(6) for who in ("mia", "tom"))
+    (tmp_path / "sheet.csv").write_text(f"question,who,better\n{rows}", "utf-8")
+    for policy in ("new", "old"):
+        answers = "".join(f"q{n},{policy} {n}\n" for n in range(6))
+        (tmp_path / f"{policy}.csv").write_text(f"question,response\n{answers}", "utf-8")
+    assert command("judge new.csv old.csv --judge scripted:length --out judged").code is None
+    columns = "--column prompt=question --column annotator=who --column label=better"
+    shown = command(f"agree judged sheet.csv {columns} --means new=a --means same=tie --draws 50 --out agreed")
+    assert shown.code is None, shown.err
+    assert "sheet.csv: table, 12 labels of mia, tom" in shown.err

@@ -85,6 +85,90 @@ def openai_batch(folder: Path, body: Callable[[str], Row] = chat_body) -> Path:
     return lines(folder / "output.jsonl", [batch_row(n, body(said)) for n, said in enumerate(SAID)])
 
 
+# Anthropic's batches
+
+
+def anthropic_requests() -> list[Row]:
+    return [
+        {
+            "custom_id": f"r{n}",
+            "params": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": asked}]},
+        }
+        for n, asked in enumerate(ASKED)
+    ]
+
+
+def anthropic_row(place: int, content: Any, **message: Any) -> Row:
+    message = {
+        **{"id": "msg_1", "type": "message", "role": "assistant", "model": "ours", "content": content},
+        **{"stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 11, "output_tokens": 3}},
+        **message,
+    }
+    return {"custom_id": f"r{place}", "result": {"type": "succeeded", "message": message}}
+
+
+def blocks(said: str) -> list[Row]:
+    return [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": said}]
+
+
+def anthropic_batch(folder: Path) -> Path:
+    lines(folder / "requests.jsonl", anthropic_requests())
+    return lines(folder / "results.jsonl", [anthropic_row(n, blocks(SAID[n])) for n in range(len(SAID))])
+
+
+def anthropic_document(folder: Path) -> Path:
+    document(folder / "sent.json", {"requests": anthropic_requests()})
+    return lines(folder / "results.jsonl", [anthropic_row(n, blocks(SAID[n])) for n in range(len(SAID))])
+
+
+# Gemini's batches
+
+
+def gemini_request(asked: str) -> Row:
+    return {"contents": [{"role": "user", "parts": [{"text": asked}]}], "generationConfig": {"temperature": 0.7}}
+
+
+def gemini_response(said: str | None, reason: str = "STOP") -> Row:
+    parts = [{"text": "hm", "thought": True}, {"text": said}]
+    content = {"role": "model", "parts": parts} if said is not None else {"role": "model"}
+    candidate = {"content": content, "finishReason": reason, "index": 0}
+    return {"candidates": [candidate], "modelVersion": "ours", "usageMetadata": {"promptTokenCount": 5}}
+
+
+def gemini_rows() -> list[Row]:
+    return [{"key": f"r{n}", "response": gemini_response(said)} for n, said in enumerate(SAID)]
+
+
+def gemini_requests(folder: Path) -> None:
+    rows = [{"key": f"r{n}", "request": gemini_request(asked)} for n, asked in enumerate(ASKED)]
+    lines(folder / "requests.jsonl", rows)
+
+
+def gemini_batch(folder: Path) -> Path:
+    gemini_requests(folder)
+    return lines(folder / "output.jsonl", gemini_rows())
+
+
+def vertex_batch(folder: Path) -> Path:
+    rows = [
+        {
+            "status": "",
+            "processed_time": "2025-01-01T00:00:00",
+            "request": gemini_request(asked),
+            "response": gemini_response(said),
+        }
+        for asked, said in zip(ASKED, SAID, strict=True)
+    ]
+    return lines(folder / "predictions.jsonl", rows)
+
+
+def parts_body(said: str) -> Row:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    body = chat_body(None)
+    body["choices"][0]["message"]["content"] = [thinking, {"type": "text", "text": said}]
+    return body
+
+
 # Inspect
 
 
@@ -227,6 +311,11 @@ def saved(folder: Path) -> Path:
 WRITERS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "openai batch": ("openai-batch", openai_batch),
     "openai responses": ("openai-batch", lambda folder: openai_batch(folder, response_body)),
+    "mistral batch": ("openai-batch", lambda folder: openai_batch(folder, parts_body)),
+    "anthropic batch": ("anthropic-batch", anthropic_batch),
+    "anthropic document": ("anthropic-batch", anthropic_document),
+    "gemini batch": ("gemini-batch", gemini_batch),
+    "vertex batch": ("gemini-batch", vertex_batch),
     "inspect json": ("inspect", inspect_json),
     "inspect zip": ("inspect", inspect_zip),
     "inspect zstandard": ("inspect", inspect_zstandard),
@@ -290,6 +379,96 @@ def test_requests_are_found_by_their_ids_among_other_files(tmp_path: Path) -> No
         completions(source)
     folder = sources.take(source, tmp_path / "out", how=HowRead(requests=tmp_path / "elsewhere.txt"))
     assert len(run_folder.read(folder, Completion)) == 2
+
+
+def test_requests_of_anthropic_that_came_to_nothing_are_counted(tmp_path: Path) -> None:
+    lines(tmp_path / "requests.jsonl", anthropic_requests())
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}
+    rows = [
+        {"custom_id": "r1", "result": {"type": "errored", "error": error}},
+        {"custom_id": "r1", "result": {"type": "expired"}},
+        {"custom_id": "r1", "result": {"type": "canceled"}},
+        anthropic_row(0, blocks("7")),
+    ]
+    assert left_out(lines(tmp_path / "o.jsonl", rows), tmp_path / "out") == {"requests that failed": 3}
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+    ],
+)
+def test_why_a_message_ended_is_kept(tmp_path: Path, reason: str, finish: str) -> None:
+    lines(tmp_path / "requests.jsonl", anthropic_requests())
+    (found,) = completions(lines(tmp_path / "o.jsonl", [anthropic_row(0, blocks("7"), stop_reason=reason)]))
+    assert (found.finish, found.policy, found.item) == (finish, "ours", "r0")
+
+
+def test_what_a_request_begins_of_an_answer_belongs_to_it(tmp_path: Path) -> None:
+    request = {
+        "model": "m",
+        "system": [{"type": "text", "text": "Be brief."}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Name a prime."}]}],
+    }
+    request["messages"] = [*request["messages"], {"role": "assistant", "content": "It is "}]
+    lines(tmp_path / "requests.jsonl", [{"custom_id": "r0", "params": request}])
+    (found,) = completions(lines(tmp_path / "o.jsonl", [anthropic_row(0, blocks("7"))]))
+    assert found.prompt == (Message("system", "Be brief."), Message("user", "Name a prime."))
+    assert found.text == "It is 7"
+
+
+def test_a_call_of_a_tool_is_part_of_the_answer(tmp_path: Path) -> None:
+    lines(tmp_path / "requests.jsonl", anthropic_requests())
+    (tmp_path / "g").mkdir()
+    gemini_requests(tmp_path / "g")
+    call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
+    (one,) = completions(lines(tmp_path / "o.jsonl", [anthropic_row(0, [*blocks("7"), call])]))
+    response = gemini_response("7")
+    response["candidates"][0]["content"]["parts"].append({"functionCall": {"name": "add", "args": {"a": 1}}})
+    (other,) = completions(lines(tmp_path / "g" / "o.jsonl", [{"key": "r0", "response": response}]))
+    assert one.text == other.text == '7\n{"arguments": {"a": 1}, "name": "add"}'
+
+
+def test_what_gemini_blocked_or_failed_is_counted(tmp_path: Path) -> None:
+    gemini_requests(tmp_path)
+    rows = [
+        {"key": "r0", "error": {"code": 3, "message": "x"}},
+        {"key": "r0", "response": {"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": "ours"}},
+        {"key": "r0", "response": gemini_response(None, "SAFETY")},
+        {"key": "r1", "response": gemini_response("7", "MAX_TOKENS")},
+    ]
+    source = lines(tmp_path / "o.jsonl", rows)
+    assert left_out(source, tmp_path / "out") == {"requests that failed": 1, "answers that were blocked": 2}
+    assert [one.finish for one in completions(source)] == ["length"]
+
+
+def test_candidates_are_draws_and_instructions_come_first(tmp_path: Path) -> None:
+    request = {**gemini_request("Name a prime."), "system_instruction": {"parts": [{"text": "Be brief."}]}}
+    request["contents"] = [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Yes?"}]}]
+    request["contents"] += [{"parts": [{"text": "Name a "}, {"text": "prime."}]}]
+    response = gemini_response("7")
+    response["candidates"] += gemini_response("11")["candidates"]
+    row = {"status": "", "request": request, "response": response}
+    failed = {"status": "Bad Request: x", "request": request, "response": {}}
+    source = lines(tmp_path / "o.jsonl", [row, {**failed, "response": {"error": "x"}}])
+    found = completions(source)
+    assert [turn.content for turn in found[0].prompt] == ["Be brief.", "Hi", "Yes?", "Name a prime."]
+    assert [turn.role for turn in found[0].prompt] == ["system", "user", "assistant", "user"]
+    assert sorted(one.draw for one in found) == [0, 1]
+    assert {one.text for one in found} == {"7", "11"}
+
+
+def test_a_name_that_two_requests_have_is_refused(tmp_path: Path) -> None:
+    rows = anthropic_requests()
+    rows[1]["custom_id"] = "r0"
+    lines(tmp_path / "requests.jsonl", rows)
+    source = lines(tmp_path / "o.jsonl", [anthropic_row(0, blocks("7"))])
+    with pytest.raises(DataError, match="row 1, field 'custom_id': 'r0' names two different requests"):
+        completions(source)
 
 
 def test_epochs_are_draws(tmp_path: Path) -> None:
@@ -538,6 +717,87 @@ OPENAI: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("", broken_batch(lambda _: batch_row(1, {"output": ["x"]})), "row 1, field 'response.body.output'"),
     ("", broken_batch(lambda row: {"response": row["response"]}), "row 1, field 'custom_id': no such field"),
 ]
+
+
+def broken_message(row: Row) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        lines(folder / "requests.jsonl", anthropic_requests())
+        return lines(folder / "x.jsonl", [anthropic_row(0, blocks("7")), row])
+
+    return write
+
+
+def asked_of(name: str, sent: Any, row: Row) -> Callable[[Path], Path]:
+    """Return what writes a row of results whose request is broken."""
+
+    def write(folder: Path) -> Path:
+        key = "custom_id" if name == "params" else "key"
+        lines(folder / "requests.jsonl", [{key: "r0", name: sent}])
+        return lines(folder / "x.jsonl", [row])
+
+    return write
+
+
+def broken_gemini(row: Row) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        gemini_requests(folder)
+        return lines(folder / "x.jsonl", [gemini_rows()[0], row])
+
+    return write
+
+
+PICTURE_ASKED = [{"role": "user", "content": [{"type": "image", "source": {}}]}]
+ANTHROPIC: Sequence[tuple[str, Callable[[Path], Path], str]] = [
+    ("", broken_message({**anthropic_row(1, []), "custom_id": None}), "row 1, field 'custom_id': no such field"),
+    ("", broken_message({**anthropic_row(1, []), "custom_id": [1]}), "row 1, field 'custom_id': is a list"),
+    ("", broken_message(anthropic_row(9, [])), "row 1, field 'custom_id': 'r9' is in no request"),
+    ("", broken_message({"custom_id": "r1"}), "row 1, field 'result': no such field"),
+    ("", broken_message({"custom_id": "r1", "result": "x"}), "row 1, field 'result': is a str"),
+    ("", broken_message({"custom_id": "r1", "result": {"type": "succeeded"}}), "row 1, field 'result.message': is no"),
+    ("", broken_message(anthropic_row(1, None)), "row 1, field 'result.message.content': is no list of blocks"),
+    ("", broken_message(anthropic_row(1, "7")), "row 1, field 'result.message.content': is no list of blocks"),
+    ("", broken_message(anthropic_row(1, ["7"])), "row 1, field 'result.message.content': has a block without"),
+    ("", broken_message(anthropic_row(1, [{"type": "text"}])), "row 1, field 'result.message.content': has a text"),
+    ("", asked_of("params", {"model": "m"}, anthropic_row(0, [])), "row 0, field 'params': has no messages"),
+    ("", asked_of("params", {"messages": ["x"]}, anthropic_row(0, [])), "row 0, field 'params': has a turn without"),
+    ("", asked_of("params", {"messages": PICTURE_ASKED}, anthropic_row(0, [])), "field 'params': has a part of type"),
+    ("anthropic-batch", asked_of("params", "x", anthropic_row(0, [])), "row 0, field 'params': is a str"),
+]
+GEMINI: Sequence[tuple[str, Callable[[Path], Path], str]] = [
+    ("", broken_gemini({"response": gemini_response("7")}), "row 1, field 'key': no such field"),
+    ("", broken_gemini({"key": [1], "response": gemini_response("7")}), "row 1, field 'key': is a list"),
+    ("", broken_gemini({"key": "r9", "response": gemini_response("7")}), "row 1, field 'key': 'r9' is in no request"),
+    ("", broken_gemini({"key": "r1", "response": {}}), "row 1, field 'response.candidates': has no candidates"),
+    ("", broken_gemini({"key": "r1", "response": {"candidates": "x"}}), "row 1, field 'response.candidates': has no"),
+    ("", broken_gemini({"key": "r1", "response": {"candidates": ["x"]}}), "row 1, field 'response.candidates': has a"),
+    (
+        "",
+        broken_gemini({"key": "r1", "response": {"candidates": [{"content": "x"}]}}),
+        "row 1, field 'response.candidates.content': has no parts",
+    ),
+    (
+        "",
+        broken_gemini({"key": "r1", "response": {"candidates": [{"content": {"parts": "x"}}]}}),
+        "row 1, field 'response.candidates.content': has no parts",
+    ),
+    (
+        "",
+        broken_gemini({"key": "r1", "response": {"candidates": [{"content": {"parts": ["x"]}}]}}),
+        "row 1, field 'response.candidates.content': has a part that is no object",
+    ),
+    ("", asked_of("request", {}, gemini_rows()[0]), "row 0, field 'request': has no contents"),
+    ("", asked_of("request", {"contents": [{"parts": []}, 7]}, gemini_rows()[0]), "row 0, field 'request': has a part"),
+    (
+        "",
+        asked_of("request", {"contents": [{"parts": [{"fileData": {}}]}]}, gemini_rows()[0]),
+        "row 0, field 'request': has a part of type 'fileData'",
+    ),
+    (
+        "",
+        asked_of("request", {"contents": [{"role": "x", "parts": [{"text": "q"}]}]}, gemini_rows()[0]),
+        "row 0, field 'request': has a turn of role 'x'",
+    ),
+]
 INSPECT: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("inspect", broken_inspect(output=None), "row 1, field 'output': has no output"),
     ("inspect", broken_inspect(output={"choices": [{}], "completion": 3}), "row 1, field 'output.completion'"),
@@ -660,7 +920,7 @@ JUDGEMENTS = [*FASTCHAT_BROKEN, *ARENA_BROKEN, *ALPACA_BROKEN]
 
 @pytest.mark.parametrize(
     ("format", "write", "said"),
-    [*OPENAI, *INSPECT, *LM_EVAL_BROKEN, *PROMPTFOO_BROKEN, *DEEPEVAL_BROKEN, *JUDGEMENTS],
+    [*OPENAI, *ANTHROPIC, *GEMINI, *INSPECT, *LM_EVAL_BROKEN, *PROMPTFOO_BROKEN, *DEEPEVAL_BROKEN, *JUDGEMENTS],
 )
 def test_what_is_broken_names_file_row_and_field(
     tmp_path: Path, format: str, write: Callable[[Path], Path], said: str
@@ -668,7 +928,8 @@ def test_what_is_broken_names_file_row_and_field(
     source = write(tmp_path)
     with pytest.raises(DataError, match=said) as caught:
         sources.take(source, tmp_path / "out", how=HowRead(format))
-    assert str(source) in str(caught.value)
+    at_fault = source.with_name("requests.jsonl") if "'request'" in said or "'params'" in said else source
+    assert str(at_fault) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -11,8 +11,6 @@ from sklearn import metrics
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.classification import (
-    area_under_curve,
-    average_precision,
     balanced_accuracy,
     calibration_error,
     label_quality,
@@ -21,6 +19,7 @@ from perl_eval.stats.classification import (
     reliability_curve,
     within_context_accuracy,
 )
+from perl_eval.stats.ranking_quality import area_under_curve, average_precision
 
 QUICK = Resampling(draws=50)
 

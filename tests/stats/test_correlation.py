@@ -76,19 +76,34 @@ def test_kendall_is_that_of_all_pairs(items: list[tuple[int, float]]) -> None:
     influence = 2 * shared - tau * (slopes[1] / parts[1].mean() + slopes[2] / parts[2].mean())
     found = figures(x.tolist(), y.tolist())["Kendall tau-b"]
     assert found.value == pytest.approx(tau)
-    if found.low is not None:
+    if found.low is not None and not len(set(x)) == len(set(y)) == 2:  # labels have another interval
         error = np.sqrt(len(x) / max(len(x) - 3, 1) * (influence @ influence)) / len(x)
-        scaled = error / (1 - tau**2)
-        if len(set(x)) == len(set(y)) == 2:  # labels that hardly meet have a floor
-            scaled = max(scaled, 1 / np.sqrt(max(len(x) - 3, 1)) if _meet(x) * _meet(y) * len(x) < 5 else 0)
-        half = stats.t.ppf(0.975, len(x) - 1) * scaled
+        half = stats.t.ppf(0.975, len(x) - 1) * error / (1 - tau**2)
         assert (found.low, found.high) == pytest.approx(
             (np.tanh(np.arctanh(tau) - half), np.tanh(np.arctanh(tau) + half))
         )
 
 
-def _meet(part: np.ndarray) -> float:
-    return float(min(np.mean(part == part.max()), np.mean(part == part.min())))
+@pytest.mark.parametrize("groups", [None, 7])
+def test_the_error_of_r_is_that_of_leaving_out_each_group(groups: int | None) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 30).T
+    names = rng.integers(groups, size=30) if groups else np.arange(30)
+    left = np.array([np.arctanh(np.corrcoef(x[names != one], y[names != one])[0, 1]) for one in np.unique(names)])
+    number = len(left)
+    half = stats.t.ppf(0.975, number - 1) * np.sqrt((number - 1) / number * ((left - left.mean()) ** 2).sum())
+    middle = np.arctanh(np.corrcoef(x, y)[0, 1])
+    found = correlations(x.tolist(), y.tolist(), clusters=names.tolist())[0]
+    assert (found.low, found.high) == pytest.approx((np.tanh(middle - half), np.tanh(middle + half)))
+
+
+def test_labels_that_agree_fully_are_not_certain_to() -> None:
+    """Of 20 items of which all agree, the two labels' correlation is 1 and its interval does not end there."""
+    labels = [1.0] * 8 + [0.0] * 12
+    for found in correlations(labels, labels):
+        assert (found.value, found.high) == (1.0, 1.0)
+        assert found.low is not None
+        assert 0.6 < found.low < 0.95
 
 
 def test_a_hundred_thousand_items_take_no_table_of_pairs() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
 
 from perl_eval.models.backbone import LoraShape
 from perl_eval.models.generate import Rollout
-from perl_eval.records import Estimate
+from perl_eval.records import Estimate, Measurement
 from perl_eval.sources.rows import Row
 from perl_eval.storage import run_folder
-from perl_eval.training import rate_sweep, sft
+from perl_eval.training import dpo, rate_sweep, sft
+from perl_eval.training.dpo import DpoOptions
 from perl_eval.training.policy import PolicyOptions
 from perl_eval.training.reward import RewardOptions
+from perl_eval.training.schedule import Schedule
 from perl_eval.training.sft import SftOptions
 
 SFT = SftOptions("none", batch=8, max_tokens=32, learning_rate=1e-3, lora=LoraShape(4))
@@ -94,6 +97,23 @@ def test_rewards_and_policies_have_rates_too(prior: Path, tmp_path: Path) -> Non
 
     folder = rate_sweep.run(asked, prior, tmp_path / "policy", options=sweep, given=long)
     assert {one.name for one in run_folder.read(folder, Estimate)} == {"reward less beta x KL"}
+
+
+@pytest.mark.parametrize(("loss", "made"), [("sigmoid", tiny_models.preferences), ("kto", tiny_models.ratings)])
+def test_dpo_and_kto_have_rates_too(prior: Path, tmp_path: Path, loss: Any, made: Any) -> None:
+    data = tiny_models.write_rows(tmp_path / "rows", train=made(3, 40), validation=made(4, 20))
+    how = DpoOptions(loss=loss, batch=8, max_tokens=48, learning_rate=1e-2, lora=LoraShape(4))
+    options = rate_sweep.SweepOptions(how, steps=4, factors=(0.01, 1.0))
+    folder = rate_sweep.run(data, prior, tmp_path / "rates", options=options)
+    low, high = run_folder.read(folder, Estimate)
+    assert low.name == high.name == "validation loss"
+    assert low.value is not None
+    assert high.value is not None
+    assert high.value < low.value
+    last = replace(how, evaluations=1, schedule=Schedule(max_steps=4))
+    alone = dpo.run(data, prior, tmp_path / "alone", options=last)
+    points = [point.value for point in run_folder.read(alone, Measurement) if point.metric == "validation loss"]
+    assert high.value == pytest.approx(points[-1], abs=1e-6)
 
 
 def test_a_run_that_diverges_is_told_apart(blank: Path, demonstrations: Path, tmp_path: Path) -> None:

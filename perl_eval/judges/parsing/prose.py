@@ -62,13 +62,22 @@ _RANK = rf"(?:the |a |an )?{_HOW}{_GOOD}(?: {_THING})?"
 _IS = r"(?:is|was|has been|to be|as|being|stands out as|stands as|emerges as|remains|comes out as)"
 _THAN = (
     rf"(?: (?:than|over|to|compared to|in comparison to|when compared to) (?:{_TWO}|"
-    rf"the other(?: {_NOUN}| one)?))?"
+    rf"the other(?: {_NOUN}| one)?|the (?:first|second)))?"
 )
-_BEATS = r"(?:(?:clearly |slightly |significantly |easily )?(?:outperforms|beats|surpasses|outshines|defeats))"
-_I = r"(?:i|we)(?: (?:would|will|must|have to|do|can|still|clearly|strongly|slightly|also|therefore|thus|'d|'ll))*"
+_BEATS = (
+    r"(?:(?:clearly |slightly |narrowly |significantly |easily )?(?:outperform(?:s|ed)|beats?|surpass(?:es|ed)|"
+    r"outshin(?:es|ed)|outshone|defeat(?:s|ed)|edg(?:es|ed) out|wins out over|prevails over|outclass(?:es|ed)|outdoes))"
+)
+_GIVES = (
+    r"(?:provid(?:es|ed)|gives|gave|offer(?:s|ed)|produc(?:es|ed)|deliver(?:s|ed)|present(?:s|ed)|wrote|writes|has|had)"
+)
+_I = (
+    r"(?:i|we)(?:['’](?:d|ll|m|ve))?"
+    r"(?: (?:would|will|must|have to|do|can|still|clearly|strongly|slightly|also|therefore|thus))*"
+)
 _TAKE = (
     r"(?:prefer|choose|chose|pick|select|favou?r|recommend|vote for|go with|opt for|side with|declare|deem|"
-    r"have chosen|have selected)"
+    r"have chosen|have selected|(?:am )?going with)"
 )
 _VERDICT = (
     r"(?:(?:my|the|our) )?(?:final |overall |ultimate )?"
@@ -85,6 +94,18 @@ _SHAPES: tuple[tuple[str, Verdict | None], ...] = (
     (rf"{_ONE},? {_IS} {_RANK}{_THAN}", None),
     (rf"{_ONE} (?:clearly |narrowly |slightly )?wins", None),
     (rf"{_ONE} {_BEATS} (?:{_TWO}|the other(?: {_NOUN}| one)?)", None),
+    (
+        rf"{_ONE} {_GIVES} (?:the|a) {_HOW}{_GOOD} (?:overall )?(?:answer|response|output|reply|completion|summary)",
+        None,
+    ),
+    (rf"{_ONE} (?:comes|came) out (?:on top|ahead)", None),
+    (rf"{_ONE} (?:gets|takes|earns|deserves|has) the (?:win|victory|point|nod|edge)", None),
+    (rf"(?:{_I} )?(?:rate|rank|score|place|put) {_ONE} {_HOW}(?:higher than|above|ahead of|over) {_TWO}", None),
+    (
+        rf"the {_NOUN} (?:that|which) (?:best|better) \w+(?: \w+){{1,8}} (?:is|would be|was) {_ONE}",
+        None,
+    ),
+    (rf"\A(?:going with|choosing|picking|selecting) {_ONE}", None),
     (rf"{_I} {_TAKE} {_ONE}(?: (?:as|to be|is) {_RANK})?(?: over (?:{_TWO}|the other(?: {_NOUN}| one)?))?", None),
     (
         rf"{_I} (?:find|consider|rate|rank|judge|believe|deem|think|declare) {_ONE} (?:(?:as|to be) )?{_RANK}{_THAN}",
@@ -92,14 +113,15 @@ _SHAPES: tuple[tuple[str, Verdict | None], ...] = (
     ),
     (rf"mak(?:ing|es) {_ONE} {_RANK}{_THAN}", None),
     (
-        rf"{_VERDICT} (?:is|:|goes to|would be|is for|is that it is|"
-        rf"falls on) ?(?:that )?{_ONE}(?: is {_RANK}{_THAN})?",
+        rf"{_VERDICT}(?::| (?:is|:|goes to|would be|is for|is that it is|falls on)) ?(?:that )?{_ONE}"
+        rf"(?: is {_RANK}{_THAN})?",
         None,
     ),
     (
-        rf"(?:{_VERDICT} (?:is|:) ?|(?:it|this|the result|the outcome) (?:is|ends in|is therefore) |"
-        rf"{_I} (?:call|declare|rate|consider) (?:it|this) )(?:to be |as )?{_DRAW}(?: between (?:the two|both|"
-        rf"them)(?: {_NOUN}s)?)?",
+        rf"(?:{_VERDICT} (?:is|:) ?|(?:it|this|that)['’]s |"
+        r"(?:it|this|the result|the outcome) (?:is|ends in|is therefore) |"
+        rf"{_I} (?:call|declare|rate|consider) (?:it|this) )(?:to be |as )?{_DRAW}"
+        rf"(?: between (?:the two|both|them)(?: {_NOUN}s)?)?",
         "tie",
     ),
 )
@@ -109,19 +131,33 @@ _DRAWS = (
     rf"neither(?: (?:{_NOUN}|one|of them|of the two|"
     rf"{_ONE} nor {_TWO}))?,? is {_HOW}better(?: than the other(?: {_NOUN}| one)?)?",
 )
+_RESPECTS = (rf"the (?:more (?:helpful|harmless|useful|appropriate)|safer) (?:one|{_NOUN}) (?:is|would be) {_ONE}",)
+"""In the one respect that was asked for, perhaps: it must be the sentence's only one, or a conclusion."""
 _TRIGGER = re.compile(
     r"better|best|superior|prefer|strong|win|worse|weaker|inferior|beats|outperform|surpass|outshine|defeat|"
     r"choice|choose|"
     r"chose|pick|select|favou?r|recommend|vote|go with|opt for|side with|decision|verdict|judge?ment|conclusion|"
     r"tie|draw|"
-    r"equal|same quality|deem|declare",
+    r"equal|same quality|deem|declare|choosing|going with|(?:comes|came) out|edg(?:e\b|es|ed)|victory|"
+    r"point|nod|rate|rank|score|place|put|"
+    r"more (?:helpful|harmless|useful|appropriate)|safer|prevail|outclass|outdoes|beat",
     re.IGNORECASE,
 )
+_ONLY = re.compile(rf"(?:the )?{_NOUN}[ _-]?[\[({{]?(?P<side>[ab12])[\])}}]?[.!]?", re.IGNORECASE)
+_ONLY_SO = re.compile(r"(?:so|thus|hence|therefore),? \(?(?P<side>(?-i:[AB]))\)?[.!]?", re.IGNORECASE)
+_ONLY_TIE = re.compile(r"(?:(?:it['’]s|it is) )?(?:a )?(?:tie|draw)[.!]?", re.IGNORECASE)
 _SHAPE = [(re.compile(rf"(?<![\w'’]){shape}", re.IGNORECASE), verdict) for shape, verdict in _SHAPES]
 _DRAWN = [re.compile(rf"(?<![\w'’]){shape}", re.IGNORECASE) for shape in _DRAWS]
+_RESPECT = [re.compile(rf"(?<![\w'’]){shape}", re.IGNORECASE) for shape in _RESPECTS]
 _WORSE = re.compile(
     rf"(?<![\w'’]){_ONE} is (?:the )?{_HOW}(?:worse|weaker|inferior)(?: {_THING})?{_THAN}", re.IGNORECASE
 )
+
+_NAMED = re.compile(rf"(?<![\w'’]){_ONE}", re.IGNORECASE)
+_MAKING = re.compile(rf",? (?:making|which makes) it {_RANK}{_THAN}", re.IGNORECASE)
+_COMPARED = re.compile(r"\b(?:than|over|to|of|with|from|like|in|by|and|or|unlike)$", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?:[,;:—–]|\b(?:while|whereas|but|although|though|however|since|because|as))$", re.IGNORECASE)
+_COMMA = re.compile("[,;]")
 
 # What may stand before a shape. After a conclusive word all is said; else the sentence must not doubt before.
 _SO = (
@@ -160,7 +196,7 @@ _DOUBT = re.compile(
     r"for (?:those|users|people|someone|somebody|readers|anyone)|suppos\w*|assum\w*|argu\w+|claim\w*|says?|said|"
     r"suggest\w*|according|"
     r"states?d?|some|others?|on (?:the )?one hand|at first|initially|first glance|first sight|"
-    r"not (?:clear|sure|certain|true|obvious)|unclear|stylistically|hypothetically|"
+    r"not (?:clear|sure|certain|true|obvious)|unclear|(?:so|thus) far|until now|stylistically|hypothetically|"
     r"from an? [^,]{1,40}(?:perspective|view|standpoint))\b",
     re.IGNORECASE,
 )
@@ -192,7 +228,8 @@ _ALSO = re.compile(
 
 _RIVAL = re.compile(
     rf"\b(?:while|whereas|but|and|however|although|though)\b,? {_TWO} (?:is|was) {_RANK}|"
-    rf"\b(?:while|whereas|but|and|however)\b,? (?:i|we) (?:also )?{_TAKE} {_ONE}",
+    rf"\b(?:while|whereas|but|and|however)\b,? (?:i|we) (?:also )?{_TAKE} {_ONE}|"
+    rf"\b(?:while|whereas|but|and|however)\b,? the (?:\w+ ){{1,4}}(?:is|goes to) {_subject('rival')}",
     re.IGNORECASE,
 )
 """The other answer, called the better one too: the sentence takes no side."""
@@ -258,7 +295,11 @@ def _sentences(text: str) -> Iterator[tuple[int, str]]:
 
 def _of_sentence(sentence: str, *, last: bool) -> Verdict | None:
     """Return what a sentence commits to: of several shapes in it, the last."""
-    if sentence.endswith("?") or not _TRIGGER.search(sentence):
+    if sentence.endswith("?"):
+        return None
+    if last and (verdict := _only(sentence)):
+        return verdict
+    if not _TRIGGER.search(sentence):
         return None
     parts = [sentence] if len(sentence) <= _LONGEST else [sentence[:_KEEP], sentence[-_KEEP:]]
     found: Verdict | None = None
@@ -271,12 +312,41 @@ def _of_sentence(sentence: str, *, last: bool) -> Verdict | None:
     return found
 
 
+def _only(sentence: str) -> Verdict | None:
+    """Return the verdict of a sentence that is nothing but an answer's name, or a tie."""
+    plain = _EMPHASIS.sub("", sentence[:_KEEP]).strip()
+    if _ONLY_TIE.fullmatch(plain):
+        return "tie"
+    named = _ONLY.fullmatch(plain) or _ONLY_SO.fullmatch(plain)
+    return _SIDES[named["side"].lower()] if named else None
+
+
+def _making(sentence: str) -> Iterator[tuple[int, Verdict]]:
+    """Read "..., making it the better one": what it is, is the subject of the clause before."""
+    for match in _MAKING.finditer(sentence):
+        if not _ended(sentence[match.end() :], concluded=True):
+            continue
+        subject = None
+        for one in _NAMED.finditer(sentence[: match.start()]):
+            before = sentence[: one.start()].rstrip()
+            if not _COMPARED.search(before):
+                subject = one if not before or _CLAUSE.search(before) or _led(before) else None
+        if subject is not None and not _DOUBT.search(_COMMA.split(sentence[: subject.start()])[-1]):
+            yield match.end(), _side(subject, "one")
+
+
 def _shapes(sentence: str, *, last: bool) -> Iterator[tuple[int, Verdict]]:
     for shape, meaning in _SHAPE:
         for match in shape.finditer(sentence):
             before = sentence[: match.start()].rstrip()
             if _led(before) and _ended(sentence[match.end() :], concluded=bool(_LEAD.search(before))):
                 yield match.end(), meaning or _side(match, "one")
+    yield from _making(sentence)
+    for shape in _RESPECT:
+        for match in shape.finditer(sentence):
+            before = sentence[: match.start()].strip()
+            if (not before or _so(before)) and _ended(sentence[match.end() :], concluded=True):
+                yield match.end(), _side(match, "one")
     for match in _WORSE.finditer(sentence):
         before = sentence[: match.start()].rstrip()
         if _so(before) and not before.endswith(":") and _ended(sentence[match.end() :], concluded=True):

@@ -28,6 +28,12 @@ _JSON_KEYS = (
     "judgment",
     "result",
 )
+_JSON_KEY = re.compile(
+    r"(?:final|overall)_?(?:verdict|winner|answer|choice|decision|preference|judge?ment|result)|"
+    r"(?:better|best|preferred|chosen|selected|winning|superior|stronger)_?"
+    r"(?:response|answer|output|assistant|model|option|reply|completion|summary|candidate|one)|selected|chosen|vote|pick"
+)
+"""Other keys that hold a verdict, in lower case, with underscores for other signs."""
 # Bounds on the work a hostile reply can make.
 _STARTS = 100
 _LITERAL = 1000
@@ -74,7 +80,10 @@ def _of_value(value: Any, kind: Kind, named: Named) -> Verdict | None:
         for key in _JSON_KEYS:
             if key in parts:
                 return _of_scalar(parts[key], kind, named)
-        return None
+        others = [part for key, part in parts.items() if _JSON_KEY.fullmatch(re.sub(r"\W", "_", key))]
+        if not others and isinstance(parts.get("overall"), str) and not parts["overall"].strip().isdecimal():
+            others = [parts["overall"]]
+        return _of_scalar(others[-1], kind, named) if others else None
     if kind == "pairwise" and isinstance(value, list) and len(value) == 2:
         return _of_ranks(value)
     return None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from perl_eval.client import thoughts
 from perl_eval.errors import UserError
-from perl_eval.judges.parsing import patterns, structured
+from perl_eval.judges.parsing import foreign_words, patterns, structured
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
@@ -39,7 +39,10 @@ class Spoken(NamedTuple):
     reason: str | None = None
 
 
-_NOUN = r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion)"
+_NOUN = (
+    r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion|"
+    rf"{foreign_words.NOUN})"
+)
 _WORDS: dict[Kind, dict[str, Verdict]] = {
     "pairwise": {
         **dict.fromkeys(("a", "1", "first", "one"), "first"),
@@ -55,25 +58,45 @@ _BARE_TIE = frozenset({"c", "both", "neither", "same", "equal"})
 """Words that mean a tie in brackets or after a label, but say nothing alone on a line."""
 # Pieces of the patterns below; all are matched without regard to case, within one line whose blanks are single.
 _QUOTES = "[*_`\"'“”‘’]*"
-_RELATION = r"(?P<left>[ab12]) ?(?P<sign>>{1,3}|<{1,3}|={1,2}|≈|≻|≺) ?(?P<right>[ab12])"
+_RELATION = (
+    rf"(?:{_NOUN}[ _-]*)?(?P<left>[ab12]) ?(?P<sign>>{{1,3}}|<{{1,3}}|={{1,2}}|≈|≻|≺) ?"
+    rf"(?:{_NOUN}[ _-]*)?(?P<right>[ab12])"
+)
 _PAIR_WORD = r"(?P<word>a|b|c|1|2|first|second|one|two|tied?|draw|equal|both|neither|same)\b"
 _CHOICE: dict[Kind, str] = {
-    "pairwise": rf"(?:{_RELATION}|(?:{_NOUN}[ _-]*|the )?\(?{_PAIR_WORD}\)?(?: {_NOUN})?)",
+    "pairwise": rf"(?:{_RELATION}|(?:{_NOUN}[ _#-]*|the )?\(?{_PAIR_WORD}\)?(?: {_NOUN})?)",
     "yes_no": r"(?P<word>yes|no|true|false)\b",
 }
 _BETTER = (
-    rf" is (?:the |clearly |much |slightly )*(?:better|best|preferred|superior|stronger|winner)(?: (?:one|{_NOUN}))?"
+    rf"(?: is (?:the |clearly |much |slightly )*(?:better|best|preferred|superior|stronger|winner)(?: (?:one|{_NOUN}))?"
+    r"| wins)"
 )
+_SIGNS = "[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]"
+"""Pictures that replies are adorned with."""
 _LABEL = (
-    r"[ >#*_`\"'“(-]*(?:(?:my|the|our) )?(?:final |overall )?"
-    r"(?:verdict|winner|answer|decision|choice|judge?ment|preference|preferred|best|better|result|conclusion)"
-    rf"(?: (?:is|one|answer|output|response|summary|option))*{_QUOTES} ?(?:[:=]|\bis\b) ?{_QUOTES} ?\[* ?{_QUOTES}"
+    r"(?:[^\w{\[]|_){0,20}(?:(?:my|the|our) )?(?:final |overall )?(?:"
+    r"(?:verdict|winner|answer|decision|choice|judge?ment|preference|preferred|best|better|result|conclusion|vote|pick|"
+    r"selection|recommendation|(?:more (?:helpful|harmless|useful|appropriate)|safer)(?=[ \w]{0,12}[*_]* ?[:：])|"
+    r"which (?:one )?is (?:better|best))"
+    r"(?: (?:is|one|answer|output|response|summary|option|reply|assistant|model))*"
+    rf"|(?:so|thus|therefore|hence|overall|finally|to conclude|to sum up|in (?:conclusion|summary|short))"
+    rf"(?=[*_]* ?[:：](?!\W*\d))|{foreign_words.LABEL})"
+    rf"{_QUOTES} ?(?:[:=：→—–]|[-=]+>|-(?= )|\bis\b) ?{_QUOTES} ?(?:{_SIGNS}+ ?)?\[* ?{_QUOTES}"
 )
 # After a choice may come its end, punctuation, or words that confirm it; "A or B", "A good answer" are no choice.
 _AFTER = (
     rf" ?{_QUOTES} ?\]* ?{_QUOTES}"
-    rf"(?= ?$| ?[.;!(—–]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] )"
+    rf"(?= ?$| ?[.;!(—–|]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] |"
+    rf" between (?:the two|both|them)\b| ?{_SIGNS}|(?<=[^(][ab12]\))"
+    r" (?!(?:and|or|is|was|has|may|might|could|would|seems)\b))"
 )
+_TIED = re.compile(
+    rf"{_LABEL}(?:(?:none|neither|no(?: one|body)?)(?: wins)?,? ?[(:—–-] ?(?:it(?:['’]s| is) )?(?:a )?(?:tie|draw)\b"
+    rf"|(?:{_NOUN} )?\(?[ab12]\)? and (?:{_NOUN} )?\(?[ab12]\)? (?:are|is) (?:both )?"
+    r"(?:equal(?:ly good)?|tied|even)(?=\W*$))",
+    re.IGNORECASE,
+)
+
 # Bounds on the work a hostile reply can make.
 _LINE = 300
 _LEAST_MASS = 0.5
@@ -89,7 +112,10 @@ def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
 
 _LABELLED = _compiled(_LABEL, _AFTER)
 _BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
-_ALONE = _compiled(rf"[ >#-]*{_QUOTES} ?", rf"(?:{_BETTER})? ?[.!]? ?{_QUOTES}[.!]?")
+_ALONE = _compiled(
+    rf"[ >#-]*(?:{_SIGNS}+ ?)?{_QUOTES} ?[\[{{]?",
+    rf"(?:{_BETTER})? ?[\]}}]?[.!]? ?{_QUOTES}[.!]?(?: ?{_SIGNS}+)?",
+)
 _MARKED = {
     kind: re.compile(
         r"(?:<(?P<tag>verdict|answer|final_answer|choice|winner|preference|decision|judge?ment)> ?"
@@ -101,7 +127,9 @@ _MARKED = {
     for kind, choice in _CHOICE.items()
 }
 _BOXED = {
-    kind: re.compile(rf"(?:.*[ $*]|^[$*]*)\\boxed\{{(?:\\text\{{)?{choice}\}}?\}}[$*.]*", re.IGNORECASE)
+    kind: re.compile(
+        rf"(?:.*[ $*]|^[$*]*)\\boxed\{{ ?(?:\\(?:text|math|bf|rm)\w*\{{)?{choice}\}}?\}}[$*.]*", re.IGNORECASE
+    )
     for kind, choice in _CHOICE.items()
 }
 # A label with nothing after it: what stands alone on the next line is its verdict.
@@ -111,12 +139,24 @@ _HEADING = re.compile(
     rf"final answer){_QUOTES} ?:? ?{_QUOTES}",
     re.IGNORECASE,
 )
+_SUMMED = re.compile(
+    r"(?:the )?(?:final |overall )?(?:overall|total|winner|verdict|decision|preference|conclusion|result|better|best)"
+    r"(?: (?:answer|response|output|winner|verdict|assistant))?:?",
+    re.IGNORECASE,
+)
 _CONDITION = re.compile(r" ?[\"'”`*]{0,3},? (?:if|when|for an?|means)\b", re.IGNORECASE)
 _ATTRIBUTED = re.compile(
     r"\b(?:says?|said|writes?|wrote|contains?|states?|includ\w+|examples?|format|claim\w*|tells?|asks?|instruct\w*|"
     r"prompt|inject\w*|reads?|ends? with|adds?|inserts?|phrase|text)\b[^.!?]{0,80}$",
     re.IGNORECASE,
 )
+_REPORTED = re.compile(
+    r"\b(?:text|answer|output|response|reply|assistant|candidate|prompt|user|content|message)(?: \(?[ab12]\)?)?"
+    r"(?:['’]s \w+)? (?:\w+ )?(?:says|said|writes|wrote|contains|states|claims|reads|ends with|adds|inserts)"
+    r"(?: that)?:? ?$",
+    re.IGNORECASE,
+)
+"""Somebody else says what follows, without quotation marks."""
 _LISTED = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
 _NUMBERED = re.compile(r"(?P<number>\d{1,2})(?:[.)](?P<words> .*)?)?")
 _OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
@@ -339,10 +379,25 @@ def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]
     labelled = _LABELLED[kind].match(shown[:_LINE])
     if labelled and (verdict := _meaning(labelled, kind)):
         yield place + labelled.end(), verdict
+    elif kind == "pairwise" and (tied := _TIED.match(shown[:_LINE])):
+        yield place + tied.end(), "tie"
+    elif kind == "pairwise" and shown[:1] == "|" and (verdict := _in_table(shown[:_LINE])):
+        yield place + len(shown), verdict
+
+
+def _in_table(row: str) -> Verdict | None:
+    """Read the row of a table that sums up: whose first cell says so, and of whose others one names an answer."""
+    first, *others = [cell.strip(" *_`") for cell in row.strip("| ").split("|")]
+    if not others or not _SUMMED.fullmatch(first):
+        return None
+    named = [verdict for cell in others if not cell.isdecimal() and (verdict := _line(cell, "pairwise"))]
+    return named[0] if len(named) == 1 else None
 
 
 def _quoted(line: str, place: int) -> bool:
     """Say whether a place lies in a quotation of somebody's words."""
+    if _REPORTED.search(line[:place]):
+        return True
     begun = max((line.rfind(mark, 0, place) for mark in '"“`'), default=-1)
     opened = line.count('"', 0, place) % 2 or line.count("“", 0, place) > line.count("”", 0, place)
     opened = opened or line.count("`", 0, place) % 2
