@@ -32,8 +32,14 @@ def sentence(one: EstimatorFindings) -> str:
     scale = "" if abs(found.scale - 1) < 1e-6 else f", times {1 / found.scale if found.scale else 0:.3g}"
     exact = "it descends on a loss that" if found.exact else f"nearest known formula ({found.left:.0%} off): it"
     said = f"{verdict.word}: {verdict.sentence}; {exact} {found.formula}{scale}"
-    faults = f". For this objective: {'; '.join(found.faults)}" if found.faults and verdict.word != "unbiased" else ""
-    return said + faults
+    faults = _told_faults(one)
+    return said + (f". For this objective: {'; '.join(faults)}" if faults else "")
+
+
+def _told_faults(one: EstimatorFindings) -> tuple[str, ...]:
+    """Return the faults that are named: those of a formula that the loss has, not of one that is merely nearest."""
+    unbiased = judge_estimator(one.worlds, one.objective).word == "unbiased"
+    return one.diagnosis.faults if one.diagnosis.exact and not unbiased else ()
 
 
 def page(found: Sequence[EstimatorFindings], claims: Sequence[Claim], worlds: Sequence[WorldShape]) -> str:
@@ -68,8 +74,8 @@ def _explained(one: EstimatorFindings) -> list[str]:
         f"  - its formula: {markdown(one.formula)}",
         f"  - {near}: {markdown(found.formula)}",
     ]
-    if found.faults and verdict.word != "unbiased":
-        lines.append(f"  - for {markdown(one.objective)}: {markdown('; '.join(found.faults))}")
+    if faults := _told_faults(one):
+        lines.append(f"  - for {markdown(one.objective)}: {markdown('; '.join(faults))}")
     return lines
 
 
