@@ -112,6 +112,16 @@ def test_a_table_of_ratings(run: Run, tmp_path: Path) -> None:
     assert found["", "exact agreement"].value == pytest.approx(2 / 3)
     assert found["p with q", "Spearman rho"].n == 30
     assert ("", "Krippendorff alpha, ordinal") in found
+    more = [{"doc": u, "who": r, "stars": 1 + u % 5} for u in range(40) for r in ("ann", "bob", "cas", "bot")]
+    pd.DataFrame(more).to_csv(tmp_path / "more.csv", index=False)
+    ends_in(run(f"agree more.csv {columns} --scale interval --judge-rater bot --out stands --draws 50"), "stands")
+    assert figures("stands")["judge bot", "alt-test winning rate"].value == 1.0
+    assert figures("stands")["judge bot", "alt-test winning rate, constant judge"].value == 0.0
+    ends_in(run(f"agree more.csv {columns} --judge-rater bot --out labels --draws 50"), "labels")
+    assert figures("labels")["judge bot", "alt-test passes"].value == 1.0
+    code, out, err = run(f"agree more.csv {columns} --judge-rater robot --out other")
+    assert (code, out) == (2, "")
+    assert "no rater is called 'robot'; choose from ann, bob, bot, cas" in err
     code, out, err = run("agree ratings.csv --out other")
     assert (code, out) == (2, "")
     assert "field 'unit': no such column; present are doc, who, stars" in err
@@ -194,6 +204,7 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
         ),
         ("score judged --draws 0 --out out", "Invalid value for '--draws'"),
         ("agree judged people --scale ordinal --out out", "--scale is for a table of ratings"),
+        ("agree judged people --judge-rater j --out out", "--judge-rater is for a table of ratings"),
         ("agree judged --out out", "judged is a folder; give a .parquet, .csv or .jsonl file"),
         ("audit judged --out out", "an audit needs human labels"),
         ("audit judged people --anchors paper --out out", "LABELS is not for --anchors"),
