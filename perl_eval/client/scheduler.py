@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
 from perl_eval.client.budget import Reservation, SpendingLimit
+from perl_eval.client.garbage import seldom_collected
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
@@ -110,7 +111,7 @@ class Scheduler(Generic[Content]):
     def _drive(
         self, blocks: Iterator[Sequence[Request[Content]]]
     ) -> Generator[tuple[Content, Reply | JudgeError], None, None]:
-        with asyncio.Runner() as runner:
+        with seldom_collected(), asyncio.Runner() as runner:
             answers = self._answers(blocks)
 
             async def following() -> list[tuple[Content, Reply | JudgeError]] | None:
