@@ -147,7 +147,8 @@ def _show_page(folder: Path) -> None:
     """Print the report card."""
     from perl_eval.scoring.audit import PAGE
 
-    typer.echo((folder / PAGE).read_text("utf-8"))
+    page = folder / PAGE
+    typer.echo((page if page.is_file() else folder / "passport.md").read_text("utf-8"))
     done(folder)
 
 

@@ -128,10 +128,10 @@ def test_a_table_of_ratings(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shelf")
-def test_a_passport_and_the_alarm(run: Run, tmp_path: Path) -> None:
+def test_a_report_card_and_the_alarm(run: Run, tmp_path: Path) -> None:
     code, printed, _ = run("audit judged people --again judged --family SFT --out paper --draws 50")
     assert code is None
-    assert "# Passport of judge j" in printed
+    assert "# Report card of judge j" in printed
     assert "| same outcome when asked again | 1 |" in printed
     assert (tmp_path / "paper" / "anchors.parquet").is_file()
     # The judge of today says the same: no alarm. Tomorrow's calls every third pair the other way: alarm, exit code 1.
@@ -142,6 +142,12 @@ def test_a_passport_and_the_alarm(run: Run, tmp_path: Path) -> None:
     assert code == 1
     assert err == "alarm: judge j no longer judges as it did\n"
     assert figures("loud")["judge j", "drift alarm"].value == 1
+    # A folder of 0.1 has its page under another name; the same command shows it.
+    card = tmp_path / "paper" / "run.json"
+    card.write_text(card.read_text("utf-8").replace("report-card.md", "passport.md"), "utf-8")
+    (tmp_path / "paper" / "report-card.md").rename(tmp_path / "paper" / "passport.md")
+    code, again, _ = run("audit judged people --again judged --family SFT --out paper --draws 50")
+    assert (code, again) == (None, printed)
 
 
 @pytest.mark.usefixtures("shelf")
