@@ -19,7 +19,7 @@ data=${1:?folder with TM-4-2024/} out=${2:?output folder} model=${3:-HuggingFace
 pe=${PERL_EVAL:-perl-eval} python=${PYTHON:-python}
 # rows of train, of validation and test (0: all); steps of each rate tried (0: default rates), of sft, rewards, RL, DPO
 case ${SIZE:-whole} in
-  whole) rows=0 held=0 rates=10 sft=150 reward=100 rl=80 dpo=60 batch=16 long=512 short=256 new=48 ;;
+  whole) rows=0 held=0 rates=6 sft=100 reward=100 rl=60 dpo=60 batch=16 long=512 short=256 new=48 ;;
   small) rows=240 held=60 rates=0 sft=8 reward=15 rl=8 dpo=10 batch=8 long=256 short=128 new=24 ;;
   tiny) rows=12 held=6 rates=1 sft=2 reward=2 rl=2 dpo=2 batch=4 long=128 short=96 new=12 ;;
   *)

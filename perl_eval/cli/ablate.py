@@ -56,7 +56,7 @@ def ablate(
     batch: int = 64,
     reward_rate: LearningRate = None,
     policy_rate: LearningRate = None,
-    full_rate: Annotated[float, typer.Option(help="Learning rates of full tuning are this many times smaller.")] = 10.0,
+    full_rate: Annotated[float, typer.Option(help="Full tuning's learning rates are this many times smaller.")] = 10.0,
     tried: Annotated[
         str, typer.Option(help="Factors, with commas: each arm takes the best of its rates times these.")
     ] = "1",

@@ -50,6 +50,9 @@ def agree(
     ] = None,
     epsilon: Epsilon = 0.15,
     scale: Annotated[str, typer.Option(help="Of ratings in a table: nominal, ordinal or interval.")] = "nominal",
+    judge_rater: Annotated[
+        str, typer.Option(help="The rater of a table who is a judge: may it stand in for one of the others?")
+    ] = "",
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,8 +116,8 @@ def agree(
         seed,
     )
     if on is not None:
-        if judgements is not None or scale != "nominal" or means:
-            raise UserError("judgements, labels, --scale and --means are not for --on", "leave them out")
+        if judgements is not None or scale != "nominal" or means or judge_rater:
+            raise UserError("judgements, labels, --scale, --judge-rater and --means are not for --on", "leave them out")
         _agree_on(on_options.known(on, config, split, data_dir, seed, column or ()), out, judging, how)
         return
     on_options.refuse_without_on(judging, config, split, data_dir)
@@ -126,10 +129,11 @@ def agree(
             raise UserError(f"{option} is of a file of labels", "leave it out")
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
-        result = verb.run_table(judgements, out, columns=where, scale=chosen, options=how)
+        result = verb.run_table(judgements, out, columns=where, scale=chosen, judge=judge_rater, options=how)
     else:
-        if scale != "nominal":
-            raise UserError("--scale is for a table of ratings", "leave it out")
+        if scale != "nominal" or judge_rater:
+            option = "--judge-rater" if judge_rater else "--scale"
+            raise UserError(f"{option} is for a table of ratings", "leave it out")
         if labels.name == run_folder.FILES[Judgement] or (labels / run_folder.FILES[Judgement]).is_file():
             if column or format or means:
                 raise UserError("--column, --format and --means are for labels and ratings", "leave them out")

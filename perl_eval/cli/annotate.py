@@ -19,7 +19,7 @@ def annotate(
     out: Annotated[Path, typer.Option(help="Folder of the session; the same command goes on with it.")] = Path(
         "labelling"
     ),
-    question: Annotated[str, typer.Option(help="What people are asked; for single answers, what yes means.")] = "",
+    question: Annotated[str, typer.Option(help="What people are asked; for single answers, what a yes means.")] = "",
     annotator: Annotated[list[str] | None, typer.Option(help="A pseudonym; repeat for more people.")] = None,
     overlap: Annotated[int, typer.Option(help="Labels wanted of each unit, by as many people.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Label this many units only.")] = None,
@@ -34,7 +34,7 @@ def annotate(
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="End once labels and judgements decide which is better.")
     ] = False,
-    lease: Annotated[float, typer.Option(help="Seconds for which a unit at hand is kept from others.")] = 900.0,
+    lease: Annotated[float, typer.Option(help="Seconds for which an open unit is kept from others.")] = 900.0,
     host: Annotated[str, typer.Option(help="Address to serve at; others than this machine need a proxy for TLS.")] = (
         "127.0.0.1"
     ),

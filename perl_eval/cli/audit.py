@@ -42,12 +42,12 @@ def audit(
     *,
     out: Out,
     again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
-    attack: Annotated[Path | None, typer.Option(help="Output of `attack` on the judge.")] = None,
+    attack: Annotated[Path | None, typer.Option(help="Output of `judge --attack`.")] = None,
     family: Annotated[
         list[str] | None, typer.Option(help="Name of the judge's own model family. May be repeated.")
     ] = None,
     anchors: Annotated[
-        Path | None, typer.Option(help="An earlier audit: ring (exit code 1) if the judge has drifted since.")
+        Path | None, typer.Option(help="An earlier audit: exit code 1 if the judge has changed since.")
     ] = None,
     format: FileFormat = "",
     column: LabelColumn = None,
@@ -147,7 +147,8 @@ def _show_page(folder: Path) -> None:
     """Print the report card."""
     from perl_eval.scoring.audit import PAGE
 
-    typer.echo((folder / PAGE).read_text("utf-8"))
+    page = folder / PAGE
+    typer.echo((page if page.is_file() else folder / "passport.md").read_text("utf-8"))
     done(folder)
 
 

@@ -37,7 +37,8 @@ def decide(
         bool, typer.Option("--anytime", help="Intervals that hold at every number of labels: look and stop at will.")
     ] = False,
     price_label: Annotated[
-        float, typer.Option(help="Price of a label; with --price-item the cheapest numbers of both are said.")
+        float,
+        typer.Option(help="Price of a label; with --price-item, the cheapest split of both is given."),
     ] = 0.0,
     price_item: Annotated[float, typer.Option(help="Price of judging an item.")] = 0.0,
     fail_under: Annotated[
@@ -47,7 +48,7 @@ def decide(
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
-    power: Annotated[float, typer.Option(help="Chance of a decision that numbers of labels and items are for.")] = 0.8,
+    power: Annotated[float, typer.Option(help="Power for which the numbers of labels and items are given.")] = 0.8,
     level: Level = 0.95,
     format: FileFormat = "",
     column: LabelColumn = None,

@@ -47,13 +47,13 @@ References = Annotated[
 Reasoning = Annotated[
     bool, typer.Option("--reasoning", help="Ask for reasons before the verdict.", rich_help_panel=_QUESTION)
 ]
-Votes = Annotated[int, typer.Option(help="Times that each question is asked.", rich_help_panel=_QUESTION)]
+Votes = Annotated[int, typer.Option(help="How many times each question is asked.", rich_help_panel=_QUESTION)]
 Limit = Annotated[int | None, typer.Option(help="Most pairs: a random sample.", rich_help_panel=_QUESTION)]
 
 LedgerFile = Annotated[
     Path | None, typer.Option(help="Where answers are kept; several runs may share one.", rich_help_panel=_LIMITS)
 ]
-Concurrency = Annotated[int, typer.Option(help="Requests on their way, at most.", rich_help_panel=_LIMITS)]
+Concurrency = Annotated[int, typer.Option(help="Most requests at once.", rich_help_panel=_LIMITS)]
 Rpm = Annotated[float | None, typer.Option(help="Requests a minute, at most.", rich_help_panel=_LIMITS)]
 Tpm = Annotated[float | None, typer.Option(help="Tokens a minute, at most.", rich_help_panel=_LIMITS)]
 MaxCost = Annotated[
@@ -63,7 +63,7 @@ MaxRequests = Annotated[int | None, typer.Option(help="Requests to each judge, a
 Patience = Annotated[
     float | None,
     typer.Option(
-        help="Seconds to wait for a server that does not answer; else 600, or 20 if it wants money.",
+        help="Seconds to wait for a server that does not answer; default 600, or 20 if it wants money.",
         rich_help_panel=_LIMITS,
     ),
 ]

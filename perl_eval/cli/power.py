@@ -17,7 +17,7 @@ def power(
     out: Out,
     half_width: Annotated[float | None, typer.Option(help="Wanted half-width of the win rate, such as 0.03.")] = None,
     detect: Annotated[float | None, typer.Option(help="Difference to find: wins less losses, such as 0.1.")] = None,
-    pairs: Annotated[int | None, typer.Option(help="What so many pairs tell.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="What this many pairs can tell.")] = None,
     rate: Annotated[float | None, typer.Option(help="A rate observed elsewhere, with --items: its interval.")] = None,
     items: Annotated[int | None, typer.Option(help="Items that --rate was observed on.")] = None,
     pilot: Annotated[Path | None, typer.Option(help="Judgements of a pilot run, in place of assumptions.")] = None,

@@ -60,12 +60,12 @@ def sample(
             help="Address up to and with /v1 of a server that has the model, or a provider's name, such as groq."
         ),
     ] = "",
-    max_concurrency: Annotated[int, typer.Option(help="Requests to the server on their way, at most.")] = 128,
+    max_concurrency: Annotated[int, typer.Option(help="Most requests to the server at once.")] = 128,
     key_file: Annotated[
         Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY, or the provider's.")
     ] = None,
     patience: Annotated[
-        float | None, typer.Option(help="Seconds to wait for a server that does not answer; else 600.")
+        float | None, typer.Option(help="Seconds to wait for a server that does not answer; default 600.")
     ] = None,
     engine: Engine = "here",
     address: Address = "",

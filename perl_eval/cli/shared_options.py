@@ -69,7 +69,7 @@ LabelColumn = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Where labels keep what: label=NAME (a question too), annotator=, item=, policy_a=, policy_b=.",
+        help="Where labels keep what: label=NAME (a question too), annotator=, prompt= or item=, policy_a=, policy_b=.",
         rich_help_panel=_FILES,
     ),
 ]

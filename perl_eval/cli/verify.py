@@ -19,7 +19,7 @@ def verify(
     run: Annotated[Path, typer.Argument(help="The output folder of `judge`.")],
     prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the run used one.")] = None,
 ) -> None:
-    """Recompute a run of judge from its inputs and its ledger, offline; exit code 1 if anything comes out otherwise."""
+    """Recompute a run of judge from its inputs and its ledger, offline; exit code 1 if anything differs."""
     card = finished(run)
     from perl_eval.judges.backends.offline import reopen
     from perl_eval.judging import judge as verb

@@ -26,6 +26,7 @@ __all__ = ["Transport"]
 
 _LONGEST_LINE = 1 << 16
 _LONGEST_REPLY = 1 << 26
+_POLLS = hasattr(select, "poll")
 _BROKEN = "the connection broke or could not be made"
 
 
@@ -79,10 +80,10 @@ def _waits(connection: Connection) -> bool:
     socket = None if transport is None else transport.get_extra_info("socket")
     if socket is None:
         return False
-    if not hasattr(select, "poll"):
+    if not _POLLS:
         return bool(select.select([socket], [], [], 0.0)[0])
     ready = select.poll()
-    ready.register(socket, select.POLLIN)
+    ready.register(socket.fileno(), select.POLLIN)
     return bool(ready.poll(0))
 
 

@@ -92,6 +92,11 @@ class Pace:
         self._requests, self._tokens = 0, 0.0
         self._stock: dict[str, _Stock] = {}
 
+    @property
+    def room(self) -> bool:
+        """Whether a request would get its turn without waiting for another one's end."""
+        return self._on_way < int(self.limit) and not self._waiting
+
     async def enter(self, tokens: float = 0.0, *, again: bool = False) -> Slot:
         """Wait for a turn to send a request of so many tokens.
 
@@ -102,7 +107,7 @@ class Pace:
         Returns:
             The turn, to be given to `leave`.
         """
-        if self._on_way < int(self.limit) and not self._waiting:
+        if self.room:
             self._on_way += 1
         else:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -113,11 +118,12 @@ class Pace:
                 if turn.done() and not turn.cancelled():
                     self._release()
                 raise
-        try:
-            await self._spread(tokens)
-        except asyncio.CancelledError:
-            self._release()
-            raise
+        if self._stock or self._next_s or self._rpm or self._tpm:
+            try:
+                await self._spread(tokens)
+            except asyncio.CancelledError:
+                self._release()
+                raise
         self._requests += 1
         self._tokens += tokens
         return Slot(time.monotonic(), self._requests, self._tokens)

@@ -27,7 +27,7 @@ def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: 
         text: What the reply says.
     """
     found = {}
-    sent = sum(len(turn["content"]) for turn in body["messages"] if isinstance(turn["content"], str))
+    sent = sum([len(turn["content"]) for turn in body["messages"] if isinstance(turn["content"], str)])
     if tokens_in and sent > _LONG and sent > _CHARACTERS_A_TOKEN * tokens_in:
         found["truncated"] = (
             f"the server counts {tokens_in:,} tokens in a prompt of {sent:,} characters: it cuts prompts; "
@@ -40,7 +40,7 @@ def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: 
     if not is_known(reason):
         found["finish"] = f"the server ends replies with {str(reason)[:40]!r}, which is not known and no clean stop"
     served = str(reply.get("model") or "")
-    if served and not _alike(str(body["model"]), served):
+    if served and served != body["model"] and not _alike(str(body["model"]), served):
         found["model"] = f"the server was asked for {body['model']} and answers as {served}"
     return found
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
 from perl_eval.client.budget import Reservation, SpendingLimit
+from perl_eval.client.garbage import seldom_collected
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
@@ -31,6 +32,8 @@ _READY = 256
 _WINDOW = 2048
 _LANDING_S = 5.0
 _FORBIDDEN = 3
+_TURN_S = 0.1
+"""How long what is lined up is sent before all else gets a turn."""
 NO_ANSWER = "the ledger holds no answer"
 """Why there is no answer where nobody is asked."""
 
@@ -74,7 +77,8 @@ class Scheduler(Generic[Content]):
         self._outages = Outages(limits, self._tally)
         self._keeping = LedgerWrites(service, ledger, self._landed_on_disk, self._finished)
         self._todo: deque[list[Request[Content]]] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._choosing = self._hired = False
+        self._yielded_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[bytes, asyncio.Future[Outcome]] = {}
         self._broken: asyncio.Future[None] | None = None
@@ -107,7 +111,7 @@ class Scheduler(Generic[Content]):
     def _drive(
         self, blocks: Iterator[Sequence[Request[Content]]]
     ) -> Generator[tuple[Content, Reply | JudgeError], None, None]:
-        with asyncio.Runner() as runner:
+        with seldom_collected(), asyncio.Runner() as runner:
             answers = self._answers(blocks)
 
             async def following() -> list[tuple[Content, Reply | JudgeError]] | None:
@@ -163,7 +167,7 @@ class Scheduler(Generic[Content]):
         if self._on_way:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._landed.wait(), _LANDING_S)
-        tasks = [*self._tasks, *([self._sender] if self._sender else []), *self._keeping.tasks()]
+        tasks = [*self._tasks, *self._keeping.tasks()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -206,8 +210,7 @@ class Scheduler(Generic[Content]):
                 missing.append(request)
                 admitted.append((content, answer))
         self._todo.extend(grouped(missing, self._service.group, self._handling.unit))
-        if self._todo and (self._sender is None or self._sender.done()):
-            self._sender = self._started(self._send_all())
+        self._hire()
         return admitted
 
     def _started(self, work: Any) -> asyncio.Task[None]:
@@ -226,15 +229,34 @@ class Scheduler(Generic[Content]):
         elif not self._tasks:
             self._keeping.flush_after(0.0)
 
-    async def _send_all(self) -> None:
-        """Send what is lined up, one group after the other, as fast as pace, budget and server allow."""
-        while self._todo:
+    def _hire(self) -> None:
+        """Have one more task send what is lined up, where more may be on its way and none is about to be sent."""
+        if self._todo and not (self._choosing or self._hired) and self._pace.room:
+            self._hired = True
+            self._started(self._work())
+
+    async def _work(self) -> None:
+        """Send what is lined up, one group after the other, as fast as pace, budget and server allow.
+
+        A task that ends although there is more leaves it to one that chooses, or has something on its way.
+        """
+        self._hired = False
+        while self._todo and not self._choosing and (self._pace.room or not self._on_way):
             # The group is taken after the wait: what was cancelled in it is still lined up.
-            ticket = await self._ticket(self._todo[0])
+            self._choosing = True
+            try:
+                ticket = await self._ticket(self._todo[0])
+            finally:
+                self._choosing = False
             if ticket is None:
                 self._stop([])
                 return
-            self._started(self._send(self._todo.popleft(), ticket))
+            group = self._todo.popleft()
+            self._hire()
+            await self._send(group, ticket)
+            if ticket.turn.sent_s - self._yielded_s > _TURN_S:
+                self._yielded_s = ticket.turn.sent_s
+                await asyncio.sleep(0)  # who answers without waiting holds all others up
 
     async def _ticket(self, group: Sequence[Request[Content]], *, again: bool = False) -> _Ticket | None:
         """Wait until a group may be sent; None if it never may."""
@@ -283,6 +305,7 @@ class Scheduler(Generic[Content]):
                     self._keep(request.key, reply)
                 return
             if not self._over():
+                self._hire()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopped.wait(), pause)
             again = None if self._over() else await self._ticket(group, again=True)

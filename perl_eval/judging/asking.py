@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from perl_eval.client.account import Spending
+from perl_eval.client.garbage import seldom_collected
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.reply import Reply
 from perl_eval.client.service import Request
@@ -115,7 +116,7 @@ class Asking:
             UserError: The judge will never answer, its price is not known and money is limited, or the ledger cannot be
                 written.
         """
-        with contextlib.closing(self.cast(units)) as found:
+        with seldom_collected(), contextlib.closing(self.cast(units)) as found:
             for one in found:
                 yield self.judgement(one)
 

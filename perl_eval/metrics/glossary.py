@@ -169,7 +169,7 @@ _AGREE = {
     named.ALT_TEST_ADVANTAGE: "chance that the judge agrees with the others at least as well as a person does",
     named.ALT_TEST_WINNING_RATE_BALANCED: "the winning rate with each label counting alike, however rare",
     named.ALT_TEST_ADVANTAGE_BALANCED: "the advantage with each label counting alike, however rare",
-    named.ALT_TEST_WINNING_RATE_CONSTANT: "what a judge that always says the commonest label would get",
+    named.ALT_TEST_WINNING_RATE_CONSTANT: "what a judge that always says the commonest label, or mean score, would get",
     named.ALT_TEST_WINNING_RATE_BASE_RATES: "what a judge that draws labels by their shares would get",
     named.ALT_TEST_PASSES: "1 if the judge may stand in for people; unknown where one that knows nothing would pass",
     named.JUDGE_JUDGE_EXACT_AGREEMENT: "share of units where a cheap and a strong judge say the same",

@@ -20,7 +20,7 @@ from perl_eval.reporting.rankings import Ranking, ranking_in
 from perl_eval.scoring import decide
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["Conclusion", "Decisions", "TwoPolicies", "comparisons_decided"]
+__all__ = ["Conclusion", "SaidDecisions", "TwoPolicies", "comparisons_decided"]
 
 _SETTLING = (named.MORE_LABELS, named.MORE_ITEMS)
 
@@ -89,7 +89,7 @@ class TwoPolicies:
         return bool(lows and highs) and max(lows) > min(highs)
 
 
-class Decisions(NamedTuple):
+class SaidDecisions(NamedTuple):
     """What is decided.
 
     Attributes:
@@ -113,7 +113,7 @@ class _Group:
     pairs: set[tuple[str, str]] = field(default_factory=set)
 
 
-def comparisons_decided(found: Sequence[Folder]) -> Decisions:
+def comparisons_decided(found: Sequence[Folder]) -> SaidDecisions:
     """Return what is decided of every two policies that one judge compared, and the places of three and more.
 
     Runs of `decide` among the folders are taken as they are; of judgements that none of them rests on, the report
@@ -139,7 +139,7 @@ def comparisons_decided(found: Sequence[Folder]) -> Decisions:
                 given += _read(home, group.judge, tuple(group.folders), None)
                 rankings.append(ranking_in(home, group.judge, None))
     said = _by_policies([replace(one, commands=_commands(one, found)) for one in given])
-    return Decisions(said, complaints, [one for one in rankings if one is not None])
+    return SaidDecisions(said, complaints, [one for one in rankings if one is not None])
 
 
 def _commands(said: Conclusion, found: Sequence[Folder]) -> str:

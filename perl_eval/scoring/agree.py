@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from perl_eval import figure_names as named
 from perl_eval.checks import between
+from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
 from perl_eval.metrics.agreement_slices import agreement_by_dataset, label_policies
 from perl_eval.metrics.judge_standing import blind_judges
@@ -17,6 +19,8 @@ from perl_eval.metrics.soft_agreement import soft_agreement
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources.rating_table import RatingColumns, ratings_of
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
+from perl_eval.stats.alttest import AltTestOptions, alternative_annotator_test
+from perl_eval.stats.alttest_scores import alternative_annotator_test_of_scores
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correlation import correlations
 from perl_eval.stats.intervals import about, count
@@ -136,6 +140,7 @@ def run_table(
     *,
     columns: RatingColumns | None = None,
     scale: Scale = "nominal",
+    judge: str = "",
     options: AgreeOptions | None = None,
 ) -> Path:
     """Estimate how far the raters of a table agree.
@@ -146,33 +151,44 @@ def run_table(
         columns: Where the table keeps what.
         scale: Whether ratings are labels (``nominal``), or numbers whose order (``ordinal``) or distance
             (``interval``) counts; numbers are correlated too, for each two raters.
+        judge: The rater who is a judge; whether it may stand in for one of the others is tested.
         options: How figures are estimated.
 
     Returns:
         The output folder, with ``estimates.parquet``.
 
     Raises:
-        UserError: There is no such file.
+        UserError: There is no such file, or no such rater.
         DataError: A column is missing, a cell is empty, or a rating is no number where it should be one.
     """
     how, where = options or AgreeOptions(), columns or RatingColumns()
     started = run_folder.start(
         out,
         verb="agree table",
-        arguments={**run_folder.flat(how), "columns": asdict(where), "scale": scale},
+        arguments={
+            **run_folder.flat(how),
+            "columns": asdict(where),
+            "scale": scale,
+            **({"judge": judge} if judge else {}),
+        },
         seed=how.resampling.seed,
         inputs={"source": source},
     )
     with started as progress:
         if progress.done:
             return progress.folder
-        found = of_table(source, where, scale=scale, options=how)
+        found = of_table(source, where, scale=scale, judge=judge, options=how)
         progress.write(about(found, simulated=progress.simulated), Estimate)
     return progress.folder
 
 
 def of_table(
-    source: Any, columns: RatingColumns | None = None, *, scale: Scale = "nominal", options: AgreeOptions | None = None
+    source: Any,
+    columns: RatingColumns | None = None,
+    *,
+    scale: Scale = "nominal",
+    judge: str = "",
+    options: AgreeOptions | None = None,
 ) -> list[Estimate]:
     """Estimate what `run_table` writes.
 
@@ -180,9 +196,14 @@ def of_table(
         source: A parquet, CSV or JSON lines file, or a `datasets.Dataset`.
         columns: Where the table keeps what.
         scale: What ratings are.
+        judge: The rater who is a judge, or none.
         options: How figures are estimated.
+
+    Raises:
+        UserError: There is no such rater.
     """
-    how, where = (options or AgreeOptions()).bootstrap, columns or RatingColumns()
+    asked, where = options or AgreeOptions(), columns or RatingColumns()
+    how = asked.bootstrap
     table = ratings_of(source, where, numbers=scale != "nominal")
     by_unit: dict[str, dict[str, Any]] = {}
     group_of: dict[str, str] = {}
@@ -202,6 +223,8 @@ def of_table(
     found = agreements(ratings, labels if len(labels) > 1 else [*labels, "", "-"][:2], clusters=groups, resampling=how)
     given = sum(label is not None for _, _, label, _ in table.rows)
     found.append(count(named.LABELS_OVERRIDDEN, repeated, n=given))
+    if judge:
+        found += _stand_in(judge, list(by_unit.values()), table.raters, groups, scale, asked)
     if scale == "nominal":
         return found
     name = f"Krippendorff alpha, {scale}"
@@ -211,3 +234,29 @@ def of_table(
         pair = ([unit.get(name) for unit in by_unit.values()] for name in (one, other))
         found += about(correlations(*pair, clusters=groups, level=how.level), About(rater=one, other_rater=other))
     return found
+
+
+def _stand_in(
+    judge: str,
+    units: Sequence[Mapping[str, Any]],
+    raters: Iterable[str],
+    groups: Sequence[str],
+    scale: Scale,
+    asked: AgreeOptions,
+) -> list[Estimate]:
+    """Test whether one rater may stand in for one of the others, by labels or, on other scales, by RMSE."""
+    if judge not in raters:
+        raise UserError(f"no rater is called {judge!r}", f"choose from {', '.join(sorted(raters))}")
+    kept = [place for place, unit in enumerate(units) if judge in unit]
+    said = [units[place][judge] for place in kept]
+    others = [{rater: given for rater, given in units[place].items() if rater != judge} for place in kept]
+    clusters, options = [groups[place] for place in kept], AltTestOptions(asked.epsilon)
+    if scale == "nominal":
+        found, _ = alternative_annotator_test(
+            said, others, options=options, clusters=clusters, resampling=asked.bootstrap
+        )
+    else:
+        found, _ = alternative_annotator_test_of_scores(
+            said, others, options=options, clusters=clusters, level=asked.bootstrap.level
+        )
+    return list(about(found, About(judge=judge)))

@@ -28,7 +28,8 @@ from perl_eval.storage import parquet, run_folder
 
 __all__ = ["PAGE", "run"]
 
-PAGE = "passport.md"
+PAGE = "report-card.md"
+"""The page; folders of 0.1 call it ``passport.md``."""
 
 
 def run(
@@ -53,7 +54,7 @@ def run(
         options: How to audit.
 
     Returns:
-        The output folder, with ``estimates.parquet``, the page ``passport.md``, ``anchors.parquet`` and, of anchors
+        The output folder, with ``estimates.parquet``, the page ``report-card.md``, ``anchors.parquet`` and, of anchors
         that were asked twice, ``again.parquet``.
 
     Raises:

@@ -96,7 +96,7 @@ def page(estimates: Sequence[Estimate], judges: Sequence[str], *, anchors: int) 
     lines = []
     for judge in judges:
         own = [one for one in estimates if one.about.judge == judge and not one.about.policy]
-        lines += [f"# Passport of judge {_cell(judge)}", ""]
+        lines += [f"# Report card of judge {_cell(judge)}", ""]
         lines += [f"{_cell(line[:1].upper() + line[1:])}.\n" for line in standings(own)]
         if any(one.simulated for one in own):
             lines += ["Simulated: people or judge are not real.", ""]

@@ -20,7 +20,7 @@ from perl_eval.stats.clustered_error import clustered_error
 from perl_eval.stats.intervals import mean, undefined
 from perl_eval.stats.kappa import Ratings
 
-__all__ = ["AltTestOptions", "Person", "alternative_annotator_test"]
+__all__ = ["PASS", "AltTestOptions", "Compared", "Person", "alternative_annotator_test", "share_beaten"]
 
 FloatArray = NDArray[np.float64]
 _SIZE_OF_T = 30
@@ -110,9 +110,9 @@ def alternative_annotator_test(
     def rate(name: str, value: float) -> Estimate:
         return Estimate(name, value, None, None, panel.units, missing, tested)
 
-    beaten, constant = _share_beaten(people), _share_beaten(panel.tested(panel.commonest(), asked))
+    beaten, constant = share_beaten(people), share_beaten(panel.tested(panel.commonest(), asked))
     rng = np.random.default_rng(how.seed)
-    drawn = float(np.median([_share_beaten(panel.tested(panel.drawn(rng), asked)) for _ in range(_REFERENCE_DRAWS)]))
+    drawn = float(np.median([share_beaten(panel.tested(panel.drawn(rng), asked)) for _ in range(_REFERENCE_DRAWS)]))
     figures = [
         rate(named.ALT_TEST_WINNING_RATE, beaten),
         replace(panel.advantage(how.level), n_missing=missing),
@@ -126,15 +126,16 @@ def alternative_annotator_test(
             (f"a judge that always says {panel.label_of_commonest!r}", constant),
             ("a judge that draws labels by their shares", drawn),
         )
-        if share >= _PASS
+        if share >= PASS
     ]
-    passes = rate(named.ALT_TEST_PASSES, float(beaten >= _PASS))
-    if idle and beaten >= _PASS:
+    passes = rate(named.ALT_TEST_PASSES, float(beaten >= PASS))
+    if idle and beaten >= PASS:
         passes = replace(passes, value=None, reason=f"{' and '.join(idle)} would pass too")
     return [*figures, passes], people
 
 
-_PASS = 0.5
+PASS = 0.5
+"""The winning rate from which a judge passes."""
 _NAMES = (
     named.ALT_TEST_WINNING_RATE,
     named.ALT_TEST_ADVANTAGE,
@@ -146,8 +147,59 @@ _NAMES = (
 )
 
 
-def _share_beaten(people: dict[str, Person]) -> float:
+def share_beaten(people: dict[str, Person]) -> float:
+    """Return the share of people that are beaten."""
     return sum(person.beaten for person in people.values()) / len(people)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A judge held against each person on the labels or scores of the others, one entry a label or score.
+
+    Attributes:
+        ahead: Whether the judge does at least as well as the person, shape (entries,).
+        gaps: ``W_h - W_f``: 1 where the person does better, -1 where the judge does, 0 where they do alike.
+        rows: Unit of each entry.
+        persons: Person of each entry, code.
+        groups: Group of each unit, code, shape (all units,).
+        people: Names and codes of those with enough units.
+    """
+
+    ahead: FloatArray
+    gaps: FloatArray
+    rows: Codes
+    persons: Codes
+    groups: Codes
+    people: dict[str, int]
+
+    def tested(self, asked: AltTestOptions) -> dict[str, Person]:
+        """Return each person's test."""
+        from scipy.stats import false_discovery_control
+
+        of = {name: np.flatnonzero(self.persons == code) for name, code in self.people.items()}
+        p = {name: _p_value(self.gaps[own], self.groups[self.rows[own]], asked.epsilon) for name, own in of.items()}
+        corrected = false_discovery_control(list(p.values()), method="by")
+        return {
+            name: Person(len(own), float(self.ahead[own].mean()), p[name], bool(q <= asked.false_discoveries))
+            for (name, own), q in zip(of.items(), corrected, strict=True)
+        }
+
+    def advantage(self, level: float) -> Estimate:
+        """Return the mean over persons of the judge's advantage, with an interval over units."""
+        each = np.bincount(self.persons, minlength=int(self.persons.max()) + 1)
+        kept = np.isin(self.persons, list(self.people.values()))
+        rows, owners = np.unique(self.rows[kept], return_inverse=True)
+        # A unit adds what its persons do to the mean over persons, so that the mean over units is it.
+        parts = self.ahead[kept] * len(rows) / len(self.people) / each[self.persons[kept]]
+        values = np.round(np.bincount(owners, weights=parts), 12)  # a third three times is one
+        found = mean(
+            named.ALT_TEST_ADVANTAGE,
+            values,
+            clusters=self.groups[rows],
+            bounds=(0.0, max(1.0, values.max())),
+            level=level,
+        )
+        return replace(found, high=None if found.high is None else min(1.0, found.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,35 +279,13 @@ class _Panel:
 
     def tested(self, verdicts: Codes, asked: AltTestOptions) -> dict[str, Person]:
         """Return each person's test against a judge."""
-        from scipy.stats import false_discovery_control
-
         ahead, gaps = self.gaps(verdicts)
-        of = {name: np.flatnonzero(self.persons == code) for name, code in self.people.items()}
-        p = {name: _p_value(gaps[own], self.groups[self.rows[own]], asked.epsilon) for name, own in of.items()}
-        corrected = false_discovery_control(list(p.values()), method="by")
-        return {
-            name: Person(len(own), float(ahead[own].mean()), p[name], bool(q <= asked.false_discoveries))
-            for (name, own), q in zip(of.items(), corrected, strict=True)
-        }
+        return Compared(ahead, gaps, self.rows, self.persons, self.groups, self.people).tested(asked)
 
     def advantage(self, level: float) -> Estimate:
         """Return the mean over persons of the judge's advantage, with an interval over units."""
-        ahead, _ = self.gaps(self.verdicts)
-        each = np.bincount(self.persons, minlength=int(self.persons.max()) + 1)
-        kept = np.isin(self.persons, list(self.people.values()))
-        rows, owners = np.unique(self.rows[kept], return_inverse=True)
-        # A unit adds what its persons do to the mean over persons, so that the mean over units is it.
-        parts = ahead[kept] * len(rows) / len(self.people) / each[self.persons[kept]]
-        values = np.round(np.bincount(owners, weights=parts), 12)  # a third three times is one
-        found = mean(
-            named.ALT_TEST_ADVANTAGE,
-            values,
-            clusters=self.groups[rows],
-            bounds=(0.0, max(1.0, values.max())),
-            level=level,
-        )
-        high = None if found.high is None else min(1.0, found.high)
-        return replace(found, n=self.units, high=high)
+        compared = Compared(*self.gaps(self.verdicts), self.rows, self.persons, self.groups, self.people)
+        return replace(compared.advantage(level), n=self.units)
 
     def balanced(self, asked: AltTestOptions, method: str) -> list[Estimate]:
         """Return winning rate and advantage with each label that people give counting alike."""

@@ -112,16 +112,26 @@ def test_a_table_of_ratings(run: Run, tmp_path: Path) -> None:
     assert found["", "exact agreement"].value == pytest.approx(2 / 3)
     assert found["p with q", "Spearman rho"].n == 30
     assert ("", "Krippendorff alpha, ordinal") in found
+    more = [{"doc": u, "who": r, "stars": 1 + u % 5} for u in range(40) for r in ("ann", "bob", "cas", "bot")]
+    pd.DataFrame(more).to_csv(tmp_path / "more.csv", index=False)
+    ends_in(run(f"agree more.csv {columns} --scale interval --judge-rater bot --out stands --draws 50"), "stands")
+    assert figures("stands")["judge bot", "alt-test winning rate"].value == 1.0
+    assert figures("stands")["judge bot", "alt-test winning rate, constant judge"].value == 0.0
+    ends_in(run(f"agree more.csv {columns} --judge-rater bot --out labels --draws 50"), "labels")
+    assert figures("labels")["judge bot", "alt-test passes"].value == 1.0
+    code, out, err = run(f"agree more.csv {columns} --judge-rater robot --out other")
+    assert (code, out) == (2, "")
+    assert "no rater is called 'robot'; choose from ann, bob, bot, cas" in err
     code, out, err = run("agree ratings.csv --out other")
     assert (code, out) == (2, "")
     assert "field 'unit': no such column; present are doc, who, stars" in err
 
 
 @pytest.mark.usefixtures("shelf")
-def test_a_passport_and_the_alarm(run: Run, tmp_path: Path) -> None:
+def test_a_report_card_and_the_alarm(run: Run, tmp_path: Path) -> None:
     code, printed, _ = run("audit judged people --again judged --family SFT --out paper --draws 50")
     assert code is None
-    assert "# Passport of judge j" in printed
+    assert "# Report card of judge j" in printed
     assert "| same outcome when asked again | 1 |" in printed
     assert (tmp_path / "paper" / "anchors.parquet").is_file()
     # The judge of today says the same: no alarm. Tomorrow's calls every third pair the other way: alarm, exit code 1.
@@ -132,6 +142,12 @@ def test_a_passport_and_the_alarm(run: Run, tmp_path: Path) -> None:
     assert code == 1
     assert err == "alarm: judge j no longer judges as it did\n"
     assert figures("loud")["judge j", "drift alarm"].value == 1
+    # A folder of 0.1 has its page under another name; the same command shows it.
+    card = tmp_path / "paper" / "run.json"
+    card.write_text(card.read_text("utf-8").replace("report-card.md", "passport.md"), "utf-8")
+    (tmp_path / "paper" / "report-card.md").rename(tmp_path / "paper" / "passport.md")
+    code, again, _ = run("audit judged people --again judged --family SFT --out paper --draws 50")
+    assert (code, again) == (None, printed)
 
 
 @pytest.mark.usefixtures("shelf")
@@ -194,6 +210,7 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
         ),
         ("score judged --draws 0 --out out", "Invalid value for '--draws'"),
         ("agree judged people --scale ordinal --out out", "--scale is for a table of ratings"),
+        ("agree judged people --judge-rater j --out out", "--judge-rater is for a table of ratings"),
         ("agree judged --out out", "judged is a folder; give a .parquet, .csv or .jsonl file"),
         ("audit judged --out out", "an audit needs human labels"),
         ("audit judged people --anchors paper --out out", "LABELS is not for --anchors"),

@@ -89,8 +89,8 @@ def test_a_judges_report_card_needs_no_labels_of_ones_own(command: Command, upst
         f"audit --on judgebench --data-dir {upstream} --judge scripted:length --out {out} --draws 50 --limit 20"
     )
     assert shown.code is None
-    assert shown.out.startswith("# ") or "# Passport of judge length" in shown.out
-    assert (out / "audit" / "passport.md").is_file()
+    assert shown.out.startswith("# ") or "# Report card of judge length" in shown.out
+    assert (out / "audit" / "report-card.md").is_file()
     assert len(run_folder.read(out / "judged", Judgement)) == 20
 
 

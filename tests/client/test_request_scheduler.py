@@ -151,6 +151,75 @@ def test_an_interrupt_keeps_what_was_on_its_way_and_a_second_does_not_wait(
         assert len(ledger) == (8 if signals == 1 else 0)
 
 
+class Crowd(Doubler):
+    """Says how many are asked at one time, and by how many tasks; some fail once."""
+
+    def __init__(self, failing: int = 0, *, waits: bool = True) -> None:
+        super().__init__()
+        self.failing, self.waits = failing, waits
+        self.failed: set[int] = set()
+        self.tasks: set[int] = set()
+        self.kept: list[object] = []
+        self.at_once = self.most = 0
+        self.turns = self.seen = 0
+
+    async def ask(self, contents: Sequence[int], /) -> list[Reply]:
+        (number,) = contents
+        task = asyncio.current_task()
+        self.tasks.add(id(task))
+        self.kept.append(task)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            if self.waits:
+                await asyncio.sleep(0.002)
+            else:
+                time.sleep(0.01)
+                self.seen = self.turns
+                asyncio.get_running_loop().call_soon(self.turned)
+            if number % 10 < self.failing and number not in self.failed:
+                self.failed.add(number)
+                raise JudgeError("once")
+        finally:
+            self.at_once -= 1
+        return [Reply(str(2 * number))]
+
+    def turned(self) -> None:
+        self.turns += 1
+
+
+@pytest.mark.parametrize("failing", [0, 3])
+def test_as_many_are_on_their_way_as_may_be_and_their_tasks_go_on(tmp_path: Path, failing: int) -> None:
+    service, numbers = Crowd(failing), list(range(600))
+    found, tally = asked(tmp_path / "ledger", service, numbers, Limits(max_concurrency=8, backoff_s=0.02))
+    assert found == [(number, str(2 * number)) for number in numbers]
+    assert (tally.asked, tally.retries) == (600, 60 * failing)
+    assert service.most == 8
+    assert len(service.tasks) < (40 if not failing else 400)
+
+
+def test_others_are_sent_while_one_that_failed_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    service = Doubler()
+    ask, order = service.ask, list[int]()
+
+    async def once(contents: Sequence[int], /) -> list[Reply]:
+        order.append(contents[0])
+        if order == [0]:
+            raise JudgeError("once")
+        return await ask(contents)
+
+    service.ask = once  # type: ignore[method-assign]
+    asked(tmp_path / "ledger", service, range(0, 100, 10), Limits(max_concurrency=1, backoff_s=1.0))
+    assert order == [*range(0, 100, 10), 0]
+
+
+def test_others_get_their_turn_while_nobody_waits(tmp_path: Path) -> None:
+    service = Crowd(waits=False)
+    asked(tmp_path / "ledger", service, range(60), Limits(max_concurrency=1))
+    assert service.seen > 2
+
+
 def test_equal_requests_share_one_answer_also_across_blocks(tmp_path: Path) -> None:
     service = Doubler(delay_s=0.01)
     found, tally = asked(tmp_path / "l.sqlite", service, [1] * 20, QUICK)

@@ -94,7 +94,7 @@ def judged(folder: Path) -> Iterator[Path]:
     paper = audit.run(
         folder / "pairs.parquet",
         folder / "people.parquet",
-        folder / "passport",
+        folder / "card",
         sources=Sources(folder / "pairs.parquet", folder / "attack"),
         options=AuditOptions(Resampling(20), family=("rl",)),
     )

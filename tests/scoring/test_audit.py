@@ -1,4 +1,4 @@
-"""The verb `audit`: what a judge's passport says, and when the alarm rings."""
+"""The verb `audit`: what a judge's report card says, and when the alarm rings."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def audited(
     out = audit.run(
         folder / "judged.parquet",
         folder / "labels.parquet",
-        folder / "passport",
+        folder / "card",
         sources=Sources(None if again is None else folder / "again.parquet", attack),
         options=AuditOptions(Resampling(50), **options),
     )
     return {e.name: e for e in run_folder.read(out, Estimate) if e.subject == "judge j"}
 
 
-def test_the_passport(tmp_path: Path) -> None:
+def test_the_report_card(tmp_path: Path) -> None:
     again = [replace(record, outcome="loss") if place < 6 else record for place, record in enumerate(JUDGED[:50])]
     found = audited(tmp_path, again=again, family=("ours",))
     same = found["same outcome when asked again"]
@@ -106,14 +106,14 @@ def test_what_was_not_tried_says_so(tmp_path: Path) -> None:
 def drifted(folder: Path, flips: int) -> dict[str, Estimate]:
     turned = [replace(r, outcome="loss" if r.outcome == "win" else "win") for r in JUDGED[:flips]]
     parquet.write(folder / f"now{flips}.parquet", [*turned, *JUDGED[flips:40]], Judgement)
-    out = drift(folder / "passport", folder / f"now{flips}.parquet", folder / f"drift{flips}")
+    out = drift(folder / "card", folder / f"now{flips}.parquet", folder / f"drift{flips}")
     return {e.name: e for e in run_folder.read(out, Estimate)}
 
 
 def test_the_alarm_rings_when_more_changes_than_when_asked_twice(tmp_path: Path) -> None:
     again = [replace(record, outcome="split") if place in (30, 31) else record for place, record in enumerate(JUDGED)]
     audited(tmp_path, again=again)
-    assert len(run_folder.read(tmp_path / "passport" / ANCHORS, Judgement)) == 48
+    assert len(run_folder.read(tmp_path / "card" / ANCHORS, Judgement)) == 48
     quiet, loud = drifted(tmp_path, 6), drifted(tmp_path, 20)
     assert quiet["flip rate"].value == pytest.approx(6 / 40)
     assert (quiet["flip rate"].n, quiet["flip rate"].n_missing) == (40, 8)
@@ -146,7 +146,7 @@ def test_without_a_second_asking_the_alarm_cannot_tell(tmp_path: Path) -> None:
 def test_of_an_audit_that_kept_only_numbers_these_are_compared(tmp_path: Path) -> None:
     again = [replace(record, outcome="split") if place in (30, 31) else record for place, record in enumerate(JUDGED)]
     audited(tmp_path, again=again)
-    (tmp_path / "passport" / AGAIN).unlink()
+    (tmp_path / "card" / AGAIN).unlink()
     found = drifted(tmp_path, 20)
     expected = boschloo_exact([[20, 2], [20, 58]], alternative="greater").pvalue
     assert found["drift p"].value == pytest.approx(expected)
@@ -163,7 +163,7 @@ def test_a_judge_of_another_name_is_held_against_the_anchors(tmp_path: Path) -> 
     audited(tmp_path)
     upgraded = [replace(record, judge="newer") for record in JUDGED]
     parquet.write(tmp_path / "newer.parquet", upgraded, Judgement)
-    found = run_folder.read(drift(tmp_path / "passport", tmp_path / "newer.parquet", tmp_path / "drift"), Estimate)
+    found = run_folder.read(drift(tmp_path / "card", tmp_path / "newer.parquet", tmp_path / "drift"), Estimate)
     (rate,) = [one for one in found if one.name == "flip rate"]
     assert rate.value == 0.0
     assert rate.about.judge == f"{JUDGED[0].judge}, now newer"
@@ -171,14 +171,14 @@ def test_a_judge_of_another_name_is_held_against_the_anchors(tmp_path: Path) -> 
     two = [replace(record, judge="third") if record is JUDGED[0] else record for record in two]
     parquet.write(tmp_path / "two.parquet", two, Judgement)
     with pytest.raises(UserError, match="no judgement of an anchor"):
-        drift(tmp_path / "passport", tmp_path / "two.parquet", tmp_path / "drift of two")
+        drift(tmp_path / "card", tmp_path / "two.parquet", tmp_path / "drift of two")
 
 
 def test_strangers_are_refused(tmp_path: Path) -> None:
     audited(tmp_path)
     parquet.write(tmp_path / "other.parquet", [judgement(999, "win")], Judgement)
     with pytest.raises(UserError, match="no judgement of an anchor"):
-        drift(tmp_path / "passport", tmp_path / "other.parquet", tmp_path / "drift")
+        drift(tmp_path / "card", tmp_path / "other.parquet", tmp_path / "drift")
     single = replace(JUDGED[0], kind="yes_no", outcome="yes")
     parquet.write(tmp_path / "single.parquet", [single], Judgement)
     with pytest.raises(UserError, match="but the judge was asked for no, yes"):
@@ -205,9 +205,9 @@ def attacked(folder: Path, judge: str) -> Path:
 RATES = (("verdict A", 0.25), ("all attacks", 0.125))
 
 
-def test_attacks_stand_in_the_passport(tmp_path: Path) -> None:
+def test_attacks_stand_on_the_report_card(tmp_path: Path) -> None:
     audited(tmp_path, attack=attacked(tmp_path, "j"))
-    found = run_folder.read(tmp_path / "passport", Estimate)
+    found = run_folder.read(tmp_path / "card", Estimate)
     rates = {e.subject: e.value for e in found if e.name == "attack success rate"}
     assert rates == {f"judge j, {name}": rate for name, rate in RATES}
     beyond = next(e for e in found if e.name == "attack success beyond own changes")
@@ -220,7 +220,7 @@ def test_the_judges_own_changes_are_taken_off_the_attacks(tmp_path: Path) -> Non
     # Of 45 judged pairs that b had not won, the first five are b's when the judge is only asked again.
     again = [replace(record, outcome="loss") if place < 5 else record for place, record in enumerate(JUDGED)]
     audited(tmp_path, again=again, attack=attacked(tmp_path, "j"))
-    found = run_folder.read(tmp_path / "passport", Estimate)
+    found = run_folder.read(tmp_path / "card", Estimate)
     alone = next(e for e in found if e.name == "gone over without an attack")
     assert (alone.value, alone.n) == (pytest.approx(5 / 45), 45)
     beyond = {e.about.value or e.about.slice: e for e in found if e.name == "attack success beyond own changes"}
@@ -241,9 +241,9 @@ def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> No
     hostile = "j|\n# x <script>`*"
     parquet.write(tmp_path / "judged.parquet", [replace(r, judge=hostile) for r in JUDGED], Judgement)
     parquet.write(tmp_path / "labels.parquet", GIVEN, HumanLabel)
-    out = audit.run(tmp_path / "judged.parquet", tmp_path / "labels.parquet", tmp_path / "passport")
+    out = audit.run(tmp_path / "judged.parquet", tmp_path / "labels.parquet", tmp_path / "card")
     page = (out / audit.PAGE).read_text("utf-8")
-    assert page.startswith("# Passport of judge j\\| \\# x \\<script\\>\\`\\*\n")
+    assert page.startswith("# Report card of judge j\\| \\# x \\<script\\>\\`\\*\n")
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## Agreement with people",
         "## Position",
@@ -259,7 +259,7 @@ def test_the_page_holds_every_part_and_no_markup_of_others(tmp_path: Path) -> No
 
 def test_anchors_can_be_given_as_the_file(tmp_path: Path) -> None:
     audited(tmp_path, again=JUDGED)
-    by_file = drift(tmp_path / "passport" / ANCHORS, tmp_path / "judged.parquet", tmp_path / "by file")
+    by_file = drift(tmp_path / "card" / ANCHORS, tmp_path / "judged.parquet", tmp_path / "by file")
     found = {estimate.name: estimate.value for estimate in run_folder.read(by_file, Estimate)}
     assert (found["flip rate"], found["drift alarm"]) == (0.0, 0.0)
 
@@ -276,7 +276,7 @@ def singly(kind: str) -> list[Judgement]:
 
 
 @pytest.mark.parametrize("kind", ["yes_no", "score"])
-def test_a_judge_of_single_answers_has_a_passport_and_drifts(kind: str, tmp_path: Path) -> None:
+def test_a_judge_of_single_answers_has_a_report_card_and_drifts(kind: str, tmp_path: Path) -> None:
     judged = singly(kind)
     labels = [
         HumanLabel(one.unit, one.item, one.group, "ann", "no" if place % 8 == 0 else "yes")
@@ -293,7 +293,7 @@ def test_a_judge_of_single_answers_has_a_passport_and_drifts(kind: str, tmp_path
     out = audit.run(
         tmp_path / "judged.parquet",
         tmp_path / "labels.parquet",
-        tmp_path / "passport",
+        tmp_path / "card",
         sources=Sources(tmp_path / "again.parquet"),
         options=AuditOptions(Resampling(50)),
     )
@@ -317,4 +317,4 @@ def test_another_prompt_is_no_drift(tmp_path: Path) -> None:
     other = [replace(record, outcome="loss", prompt_sha256="1" * 64) for record in JUDGED]
     parquet.write(tmp_path / "other prompt.parquet", other, Judgement)
     with pytest.raises(UserError, match="with the same judge and prompt"):
-        drift(tmp_path / "passport", tmp_path / "other prompt.parquet", tmp_path / "drift")
+        drift(tmp_path / "card", tmp_path / "other prompt.parquet", tmp_path / "drift")
