@@ -42,6 +42,8 @@ __all__ = [
     "objective",
     "perplexity",
     "reverse_kl",
+    "target_entropy",
+    "target_mode",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -157,17 +159,60 @@ def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0
     counted = np.where(shares > 0, ratio, 0.0)
     if np.isposinf(counted).any():
         return intervals.undefined(name, "infinite: the policy cannot say what the target does", n=len(rows))
+    if rows.shape[-1] < 2:
+        values = (shares * counted).sum(-1) - log_mean_exp(rows)
+        return _floored(_figure(name, values, np.zeros(len(rows)), rows, level=level))
+    values, variance = _without_bias(rows, shares, counted)
+    found = _skewed(_figure(name, values, variance, rows, level=level), len(rows))
+    return found if len(rows) > 1 else _of_one_prompt(found, rows)
+
+
+def _without_bias(rows: FloatArray, shares: FloatArray, counted: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ``sum_i w_i d_i / sum_i w_i - log mean w`` of each prompt, and its variance, by the jackknife."""
     expected, n = (shares * counted).sum(-1), rows.shape[-1]
     values = expected - log_mean_exp(rows)
-    if n < 2:
-        return _floored(_figure(name, values, np.zeros(len(rows)), rows, level=level))
     # Without draw i: what is left of the shares, of the sum, and of the mean weight. A draw that is all has no rest.
     rest = np.maximum(1 - shares, np.finfo(float).tiny)
     left = (expected[:, None] - shares * counted) / rest - log_mean_exp(rows)[:, None] - np.log(rest * n / (n - 1))
-    values = n * values - (n - 1) * left.mean(-1)
     variance = (n - 1) / n * ((left - left.mean(-1, keepdims=True)) ** 2).sum(-1)
-    found = _skewed(_figure(name, values, variance, rows, level=level), len(rows))
-    return found if len(rows) > 1 else _of_one_prompt(found, rows)
+    return np.asarray(n * values - (n - 1) * left.mean(-1)), np.asarray(variance)
+
+
+def target_entropy(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Estimate the entropy of the target, ``log Z - E_target[log prior + evidence]``, self-normalised, in nats.
+
+    It tells a collapse that the objective asks for from one of the optimiser: a policy at the target has this entropy.
+
+    Args:
+        log_weights: Of draws of any proposal, with respect to it, shape (n,) or (prompts, n); two draws or more.
+        log_target: ``log prior + evidence`` of the same draws.
+        level: Confidence level.
+    """
+    rows, said = (np.atleast_2d(np.asarray(part, np.float64)) for part in (log_weights, log_target))
+    if (effective_size(rows) == 0).any():
+        return intervals.undefined(named.ENTROPY, "no draw meets the target in some prompt", n=len(rows))
+    shares = normalised(rows)
+    values, variance = _without_bias(rows, shares, np.where(shares > 0, said, 0.0))
+    return _figure(named.ENTROPY, -values, variance, rows, level=level)
+
+
+def target_mode(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Estimate the probability that the target gives its likeliest answer: that of the likeliest that was drawn.
+
+    Args:
+        log_weights: Of draws of the prior, with respect to it, shape (n,) or (prompts, n).
+        log_target: ``log prior + evidence`` of the same draws.
+        level: Confidence level.
+    """
+    rows, said = (np.atleast_2d(np.asarray(part, np.float64)) for part in (log_weights, log_target))
+    if (effective_size(rows) == 0).any():
+        return intervals.undefined(named.TARGET_MODE, "no draw meets the target in some prompt", n=len(rows))
+    shares = np.minimum(np.exp(said.max(-1) - log_normalisers(rows)), 1.0)
+    found = _figure(named.TARGET_MODE, shares, shares**2 * relative_variance(rows), rows, level=level)
+    high = None if found.high is None else min(1.0, found.high)
+    return replace(
+        _floored(found), high=high, method=f"{found.method}; the likeliest that was drawn", kind="lower bound"
+    )
 
 
 def _skewed(found: Estimate, prompts: int) -> Estimate:

@@ -264,7 +264,8 @@ POSTERIOR: Mapping[str, str] = {
     named.TOKENS_DRAWN_AN_ANSWER: "tokens sampled for each answer given, of kept and discarded draws",
     named.ANSWERS_SCORED_AN_ANSWER: "whole answers that the reward was asked about, for each answer given",
     named.TOKENS_DRAWN_IN_TRAINING: "tokens sampled while the policy was trained",
-    named.ENTROPY: "mean of minus the answer's log-probability under the method, in nats",
+    named.ENTROPY: "mean of minus the answer's log-probability under the method, or the target, in nats",
+    named.TARGET_MODE: "probability of the likeliest answer under the target, of those that the prior gave",
     named.ENTROPY_OF_THE_DRAWS: "entropy of the few texts drawn a prompt, at most the log of their number, in nats",
     named.PERPLEXITY_UNDER_THE_PRIOR: "exp of the prior's mean surprise a token",
 }

@@ -85,11 +85,13 @@ def _told(
 
 
 def _of_target(pool: Pool) -> list[Estimate]:
-    """Estimate the target's own figures: log Z, its KL to the prior, and how much the pool is worth."""
-    weights = pool.log_weights
+    """Estimate the target's own figures: log Z, KL to the prior, entropy and mode, and how much the pool is worth."""
+    weights, said = pool.log_weights, pool.log_prior + pool.weighed.log_evidence.reshape(pool.log_prior.shape)
     return [
         divergences.log_normaliser(weights),
         replace(divergences.forward_kl(weights, weights), name=named.KL_TARGET_PRIOR),
+        divergences.target_entropy(weights, said),
+        divergences.target_mode(weights, said),
         divergences.effective_sizes(weights),
     ]
 
