@@ -47,7 +47,7 @@ def page(found: Sequence[EstimatorFindings], claims: Sequence[Claim], worlds: Se
     lines = ["# Whose gradient is right", "", _INTRODUCTION, f"Versions: {', '.join(versions)}.", ""]
     lines += ["## Verdicts", "", *_verdicts(found), "## Formulas", ""]
     for one in found:
-        lines += [f"- **{markdown(one.name)}** descends on {markdown(one.formula)}. {markdown(sentence(one))}."]
+        lines += _explained(one)
     lines += ["", "## Old samples, padding, missing ends", "", *_robustness(found)]
     ends = [one for one in found if one.end is not None]
     if ends:
@@ -58,8 +58,22 @@ def page(found: Sequence[EstimatorFindings], claims: Sequence[Claim], worlds: Se
     return "\n".join(lines) + "\n"
 
 
+def _explained(one: EstimatorFindings) -> list[str]:
+    """Return the verdict on an estimator, its formula, what it was found to descend on, and what is wrong with that."""
+    verdict, found = judge_estimator(one.worlds, one.objective), one.diagnosis
+    near = "by its gradient" if found.exact else f"nearest known formula, {found.left:.0%} off"
+    lines = [
+        f"- **{markdown(one.name)}**: {verdict.word}; {markdown(verdict.sentence)}",
+        f"  - its formula: {markdown(one.formula)}",
+        f"  - {near}: {markdown(found.formula)}",
+    ]
+    if found.faults and verdict.word != "unbiased":
+        lines.append(f"  - for {markdown(one.objective)}: {markdown('; '.join(found.faults))}")
+    return lines
+
+
 def _verdicts(found: Sequence[EstimatorFindings]) -> list[str]:
-    head = ("estimator", "claims", "verdict", "largest bias", "best scale", "left", "cosine", "variance")
+    head = ("estimator", "held against", "verdict", "largest bias", "best scale", "left", "cosine", "variance")
     rows = []
     for one in found:
         biases = [world.bias for world in one.worlds]

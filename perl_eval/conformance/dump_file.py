@@ -112,7 +112,14 @@ def _shape(head: dict[str, Any], file: Path) -> WorldShape:
     if whole["vocabulary"] ** whole["longest"] > _MOST:
         said = f"{whole['vocabulary']} words and {whole['longest']} tokens are too many to list"
         raise DataError(said, file=file, fix=f"train on a language of at most {_MOST:,} sequences")
-    return WorldShape(name=file.name, end_rate=0.0 if end is None else 0.5, beta=beta, **whole)
+    return WorldShape(
+        file.name,
+        whole["vocabulary"],
+        whole["longest"],
+        end_rate=0.0 if end is None else 0.5,
+        group_size=whole["group_size"],
+        beta=beta,
+    )
 
 
 def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from importlib import metadata
 
@@ -50,16 +51,12 @@ def loss_of(options: PolicyOptions, batch: Batch) -> torch.Tensor:
 
 
 def _of(name: str, objective: str, formula: str, options: PolicyOptions) -> Estimator:
+    @functools.lru_cache(maxsize=64)
+    def of(beta: float, group: int, rows: int, longest: int) -> PolicyOptions:
+        return replace(options, beta=beta, group=group, batch=rows, max_new_tokens=longest, max_tokens=0)
+
     def loss(batch: Batch) -> torch.Tensor:
-        own = replace(
-            options,
-            beta=batch.beta,
-            group=batch.group_size,
-            batch=len(batch.tokens),
-            max_new_tokens=batch.longest,
-            max_tokens=0,
-        )
-        return loss_of(own, batch)
+        return loss_of(of(batch.beta, batch.group_size, len(batch.tokens), batch.longest), batch)
 
     return Estimator(f"perl-eval {name}", "perl-eval", metadata.version("perl-eval"), objective, formula, loss)
 
