@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perl_eval import figure_names
-from perl_eval.metrics.glossary import CURVES, MEANINGS, POSTERIOR
+from perl_eval.metrics.glossary import CONFORMANCE, CURVES, MEANINGS, POSTERIOR
 
 ROOT = Path(__file__).resolve().parent.parent / "perl_eval"
 SENTENCES = frozenset(("subject", "sentence"))
@@ -98,7 +98,7 @@ def literals(tree: ast.AST) -> Iterator[str]:
 
 def written_twice(root: Path) -> dict[str, list[str]]:
     """Return the names of figures that stand as literals in several files, and in which."""
-    known = {*MEANINGS, *POSTERIOR, *(name for curves in CURVES.values() for name in curves)}
+    known = {*MEANINGS, *POSTERIOR, *CONFORMANCE, *(name for curves in CURVES.values() for name in curves)}
     places = defaultdict(set)
     for path in sorted(root.rglob("*.py")):
         for text in literals(ast.parse(path.read_text("utf-8"))):
@@ -159,7 +159,7 @@ def test_a_name_written_twice_is_caught(tmp_path: Path) -> None:
 
 
 def test_words_of_others_are_names_of_figures() -> None:
-    known = {*MEANINGS, *POSTERIOR, *(name for curves in CURVES.values() for name in curves)}
+    known = {*MEANINGS, *POSTERIOR, *CONFORMANCE, *(name for curves in CURVES.values() for name in curves)}
     assert set(WORDS_OF_OTHERS) <= known
     slices = {"TARGET", "TARGET_LINE", "BEST_OF_LINE"}
     named = {name: text for name, text in vars(figure_names).items() if name.isupper() and name not in slices}

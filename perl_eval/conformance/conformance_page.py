@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perl_eval import figure_names as named
 from perl_eval.conformance.listed_language import WorldShape
 from perl_eval.conformance.objective_list import MEANINGS_OF_OBJECTIVES
 from perl_eval.conformance.paper_claims import Claim
@@ -107,7 +108,7 @@ def _robustness(found: Sequence[EstimatorFindings]) -> list[str]:
 def _ends(found: Sequence[EstimatorFindings]) -> list[str]:
     first = found[0].end
     assert first is not None
-    head = ("estimator", "stands", "KL(pi, target)", "KL(target, pi)", "KL(pi, prior)", "entropy", "reward")
+    head = ("estimator", "stands", "KL(pi, target)", "KL(target, pi)", "KL(pi, prior)", named.ENTROPY, "reward")
     rows = []
     for one in found:
         end = one.end

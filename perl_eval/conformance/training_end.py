@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from perl_eval import figure_names as named
 from perl_eval.conformance.batch import Estimator
 from perl_eval.conformance.expected_gradient import expected_gradient, kind_of_loss
 from perl_eval.conformance.listed_language import (
@@ -63,7 +64,7 @@ def where_it_stands(language: ListedLanguage, theta: torch.Tensor) -> dict[str, 
         "kl_to_target": float(policy.exp() @ (policy - target)),
         "kl_from_target": float(target.exp() @ (target - policy)),
         "kl_to_prior": float(policy.exp() @ (policy - prior)),
-        "entropy": -float(policy.exp() @ policy),
+        named.ENTROPY: -float(policy.exp() @ policy),
         "target_entropy": -float(target.exp() @ target),
         "reward": float(policy.exp() @ language.rewards),
         "target_reward": float(target.exp() @ language.rewards),
