@@ -104,10 +104,11 @@ def _by_logit(estimator: Estimator, batch: Batch) -> torch.Tensor:
         UserError: The loss is no finite scalar.
     """
     loss = estimator.loss(batch)
-    if loss.dim() != 0 or not bool(torch.isfinite(loss)):
-        raise UserError(
-            f"the loss of {estimator.name!r} is {loss.tolist()!r}", "return one finite number, a scalar tensor"
-        )
+    if loss.dim() != 0:
+        said = f"the loss of {estimator.name!r} has the shape {tuple(loss.shape)}"
+        raise UserError(said, "return a scalar tensor, averaged over the batch as the trainer does")
+    if not bool(torch.isfinite(loss)):
+        raise UserError(f"the loss of {estimator.name!r} is {float(loss.detach())}", "return a finite number")
     if not loss.requires_grad:
         return torch.zeros_like(batch.logits)
     (found,) = torch.autograd.grad(loss, batch.logits, allow_unused=True)
