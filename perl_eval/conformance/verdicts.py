@@ -14,6 +14,9 @@ __all__ = ["RESOLVED", "EstimatorFindings", "Verdict", "judge_biases", "judge_es
 RESOLVED = 1e-3
 """Bias that counts as none, in reward units per logit, and relative where scales are set aside."""
 
+_STD_RESOLVED = 5e-3
+"""The same, relative, of rewards divided by a standard deviation, to which packages add numbers up to 1e-4."""
+
 
 @dataclass(frozen=True, slots=True)
 class EstimatorFindings:
@@ -57,8 +60,9 @@ def _is_zero(bias: Bias) -> bool:
     return bias.largest <= RESOLVED + bias.half_width
 
 
-def _is_along(bias: Bias) -> bool:
-    return bias.scale > 0 and bias.left <= RESOLVED + 3 * bias.error
+def _is_along(bias: Bias, claimed: str) -> bool:
+    least = _STD_RESOLVED if claimed.startswith("group-normalised") else RESOLVED
+    return bias.scale > 0 and bias.left <= least + 3 * bias.error
 
 
 def judge_estimator(worlds: Sequence[WorldFindings], claimed: str) -> Verdict:
@@ -85,7 +89,7 @@ def judge_biases(found: Sequence[tuple[str, Bias]], claimed: str) -> Verdict:
         return Verdict("unbiased", f"largest bias {max(one.largest for one in biases):.1e}{noise}")
     if all(one.scale == 0 and one.cosine == 0 for one in biases):
         return Verdict("no gradient", f"its expected gradient is 0, that of {claimed!r} is not")
-    if all(map(_is_along, biases)):
+    if all(_is_along(one, claimed) for one in biases):
         low, high = min(one.scale for one in biases), max(one.scale for one in biases)
         span = f"{low:.3g}" if high - low < RESOLVED else f"{low:.3g} to {high:.3g}"
         wide = 3 * max(one.error for one in biases)
