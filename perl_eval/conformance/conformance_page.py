@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from perl_eval import figure_names as named
 from perl_eval.conformance.listed_language import WorldShape
+from perl_eval.conformance.loss_verdicts import EstimatorFindings, judge_estimator
 from perl_eval.conformance.objective_list import MEANINGS_OF_OBJECTIVES
 from perl_eval.conformance.paper_claims import Claim
-from perl_eval.conformance.verdicts import EstimatorFindings, judge_estimator
 from perl_eval.reporting.format import markdown
 
 __all__ = ["page", "sentence"]

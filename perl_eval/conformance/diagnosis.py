@@ -22,7 +22,7 @@ from perl_eval.conformance.known_formulas import (
 )
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed
 
-__all__ = ["WORLDS_OF_DIAGNOSIS", "Diagnosis", "diagnose", "faults_of", "formulas_of", "nearest_formula"]
+__all__ = ["WORLDS_OF_DIAGNOSIS", "LossDiagnosis", "diagnose", "faults_of", "formulas_of", "nearest_formula"]
 
 WORLDS_OF_DIAGNOSIS = (
     WorldShape("three words, two tokens, groups of 2", seed=11),
@@ -36,7 +36,7 @@ _PLAIN = LossKind(mean_over_groups=True, symmetric=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class LossDiagnosis:
     """The nearest formula.
 
     Attributes:
@@ -205,7 +205,7 @@ def _kl_faults(formula: Formula, *, wanted: bool, forward: bool) -> Iterator[str
         yield f"{formula.kl} of each token in the loss: the KL of later tokens is left out"
 
 
-def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> Diagnosis:
+def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> LossDiagnosis:
     """Return which formula an estimator descends on.
 
     Args:
@@ -222,7 +222,7 @@ def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> Diagnosis:
     faults = faults_of(formula, estimator.objective)
     others = [one for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults]
     words = tuple(dict.fromkeys(one.words for one in others))
-    return Diagnosis(formula.words, faults, scale, left, words[:2], weight)
+    return LossDiagnosis(formula.words, faults, scale, left, words[:2], weight)
 
 
 def _by_batch(estimator: Estimator, alike: tuple[Formula, ...], scale: float) -> list[Formula]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from perl_eval import figure_names as named
 from perl_eval.conformance.diagnosis import faults_of, formulas_of, nearest_formula
 from perl_eval.conformance.dump_file import read_dump
+from perl_eval.conformance.loss_verdicts import judge_biases
 from perl_eval.conformance.measured_bias import Bias, compare
 from perl_eval.conformance.objective_list import exact_gradient
-from perl_eval.conformance.verdicts import judge_biases
 from perl_eval.records import About, Estimate
 from perl_eval.storage import run_folder
 
@@ -27,7 +27,7 @@ class DumpFindings:
 
     Attributes:
         objective: What the trainer claims.
-        verdict: See `perl_eval.conformance.verdicts.Verdict`.
+        verdict: See `perl_eval.conformance.loss_verdicts.Verdict`.
         sentence: What it means.
         bias: Of the mean gradient.
         batches: Batches of the dump.

@@ -16,7 +16,15 @@ from perl_eval.conformance.batch import Batch, Estimator
 from perl_eval.conformance.listed_language import ListedLanguage, summed_log_probs
 from perl_eval.errors import UserError
 
-__all__ = ["GradientLaw", "LossKind", "Trial", "expected_gradient", "gradients_of_groups", "kind_of_loss", "make_batch"]
+__all__ = [
+    "BatchMaking",
+    "GradientLaw",
+    "LossKind",
+    "expected_gradient",
+    "gradients_of_groups",
+    "kind_of_loss",
+    "make_batch",
+]
 
 _SAME = 1e-9
 _MOST_ROWS = 40_000
@@ -24,7 +32,7 @@ _MOST_ROWS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class BatchMaking:
     """How batches are made.
 
     Attributes:
@@ -64,7 +72,7 @@ class LossKind:
 
 
 def make_batch(
-    language: ListedLanguage, rows: torch.Tensor, sampler: torch.Tensor, trial: Trial
+    language: ListedLanguage, rows: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
 ) -> tuple[Batch, torch.Tensor]:
     """Return a batch of listed sequences, and which row of theta each of its places is, (B, T).
 
@@ -126,7 +134,7 @@ def _in_theta(language: ListedLanguage, gradient: torch.Tensor, places: torch.Te
 
 
 def _one_by_one(
-    estimator: Estimator, language: ListedLanguage, batches: torch.Tensor, sampler: torch.Tensor, trial: Trial
+    estimator: Estimator, language: ListedLanguage, batches: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
 ) -> torch.Tensor:
     """Return the gradient of each batch, (K, P, V), by one call of the loss each."""
     found = []
@@ -137,7 +145,7 @@ def _one_by_one(
 
 
 def _all_at_once(
-    estimator: Estimator, language: ListedLanguage, groups: torch.Tensor, sampler: torch.Tensor, trial: Trial
+    estimator: Estimator, language: ListedLanguage, groups: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
 ) -> torch.Tensor:
     """Return the gradient of each group, (K, P, V), of a loss that is a mean over groups."""
     most = max(1, _MOST_ROWS // groups.shape[1])
@@ -150,7 +158,12 @@ def _all_at_once(
 
 
 def kind_of_loss(
-    estimator: Estimator, language: ListedLanguage, sampler: torch.Tensor, trial: Trial = Trial(), *, tried: int = 6
+    estimator: Estimator,
+    language: ListedLanguage,
+    sampler: torch.Tensor,
+    trial: BatchMaking = BatchMaking(),
+    *,
+    tried: int = 6,
 ) -> LossKind:
     """Find out whether a loss is a mean over groups, and whether it treats the rows of a group alike.
 
@@ -187,7 +200,7 @@ def gradients_of_groups(estimator: Estimator, language: ListedLanguage) -> tuple
     chances = summed_log_probs(language, language.theta)
     groups, times = multisets(len(chances), language.shape.group_size)
     weights = times * chances[groups].sum(1).exp()
-    return _one_by_one(estimator, language, groups, language.theta, Trial()), weights
+    return _one_by_one(estimator, language, groups, language.theta, BatchMaking()), weights
 
 
 def _law(gradients: torch.Tensor, weights: torch.Tensor, groups: int) -> GradientLaw:
@@ -201,7 +214,7 @@ def expected_gradient(
     language: ListedLanguage,
     *,
     sampler: torch.Tensor | None = None,
-    trial: Trial = Trial(),
+    trial: BatchMaking = BatchMaking(),
     kind: LossKind | None = None,
 ) -> GradientLaw:
     """Return the law of an estimator's gradient in theta.
@@ -229,7 +242,7 @@ def expected_gradient(
 
 
 def _drawn(
-    estimator: Estimator, language: ListedLanguage, sampler: torch.Tensor, trial: Trial, kind: LossKind
+    estimator: Estimator, language: ListedLanguage, sampler: torch.Tensor, trial: BatchMaking, kind: LossKind
 ) -> GradientLaw:
     """Return the law of the gradient from batches drawn by the language's seed."""
     shape = language.shape

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.diagnosis import Diagnosis
+from perl_eval.conformance.diagnosis import LossDiagnosis
 from perl_eval.conformance.measured_bias import Bias, WorldFindings
 from perl_eval.conformance.training_end import TrainingEnd
 from perl_eval.records import digest
 from perl_eval.storage.parquet import replace_file
 
-__all__ = ["Cells"]
+__all__ = ["KeptCells"]
 
 
-class Cells:
+class KeptCells:
     """Parts of a run by name, kept as JSON files.
 
     Args:
@@ -46,10 +46,10 @@ class Cells:
         after = {updates: Bias(**one) for updates, one in told["after"].items()}
         return WorldFindings(**{**told, "bias": Bias(**told["bias"]), "after": after})
 
-    def diagnosis(self, estimator: Estimator, made: Callable[[], Diagnosis]) -> Diagnosis:
+    def diagnosis(self, estimator: Estimator, made: Callable[[], LossDiagnosis]) -> LossDiagnosis:
         """Return the nearest formula, sought if it was not yet."""
         told = self._kept(estimator, "diagnosis", made)
-        return Diagnosis(**{**told, "faults": tuple(told["faults"]), "also": tuple(told["also"])})
+        return LossDiagnosis(**{**told, "faults": tuple(told["faults"]), "also": tuple(told["also"])})
 
     def end(self, estimator: Estimator, made: Callable[[], TrainingEnd]) -> TrainingEnd:
         """Return where training ends, trained if it was not yet."""

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import torch
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import GradientLaw, LossKind, Trial, expected_gradient, kind_of_loss
+from perl_eval.conformance.expected_gradient import BatchMaking, GradientLaw, LossKind, expected_gradient, kind_of_loss
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed, summed_log_probs
 from perl_eval.conformance.objective_list import exact_gradient
 
@@ -110,7 +110,9 @@ def _moved(language: ListedLanguage, objective: str, updates: int) -> ListedLang
     return language.at(theta)
 
 
-def _change(estimator: Estimator, language: ListedLanguage, law: GradientLaw, kind: LossKind, trial: Trial) -> float:
+def _change(
+    estimator: Estimator, language: ListedLanguage, law: GradientLaw, kind: LossKind, trial: BatchMaking
+) -> float:
     other = expected_gradient(estimator, language, trial=trial, kind=kind)
     return float((other.mean - law.mean).abs().max())
 
@@ -134,10 +136,10 @@ def measure(estimator: Estimator, shape: WorldShape) -> WorldFindings:
             moved = _moved(language, estimator.objective, updates)
             old = expected_gradient(estimator, moved, sampler=language.theta, kind=kind)
             after[str(updates)] = compare(old, exact_gradient(moved, estimator.objective))
-        untrimmed = Trial(trimmed=False)
+        untrimmed = BatchMaking(trimmed=False)
         still = replace(kind_of_loss(estimator, language, language.theta, untrimmed), symmetric=kind.symmetric)
         padding = _change(estimator, language, law, still, untrimmed)
-        missing = _change(estimator, language, law, kind, Trial(all_ended=True))
+        missing = _change(estimator, language, law, kind, BatchMaking(all_ended=True))
     chances = summed_log_probs(language, language.theta).exp()
     return WorldFindings(
         world=shape.name,

@@ -18,14 +18,14 @@ from perl_eval.conformance.batch import Estimator
 from perl_eval.conformance.conformance_page import page, sentence
 from perl_eval.conformance.diagnosis import diagnose
 from perl_eval.conformance.dump_check import run_dump
-from perl_eval.conformance.kept_cells import Cells
+from perl_eval.conformance.kept_cells import KeptCells
 from perl_eval.conformance.listed_language import WorldShape
+from perl_eval.conformance.loss_verdicts import EstimatorFindings, judge_estimator
 from perl_eval.conformance.measured_bias import WorldFindings, measure
 from perl_eval.conformance.objective_list import MEANINGS_OF_OBJECTIVES
 from perl_eval.conformance.paper_claims import Claim, measured_claims
 from perl_eval.conformance.suite_worlds import CORNER, WORLDS
 from perl_eval.conformance.training_end import train_to_the_end
-from perl_eval.conformance.verdicts import EstimatorFindings, judge_estimator
 from perl_eval.errors import UserError
 from perl_eval.records import About, Estimate
 from perl_eval.storage import run_folder
@@ -107,7 +107,7 @@ def run(out: Path, *, options: ConformanceOptions | None = None) -> Path:
     with run_folder.start(out, verb="conformance", arguments=told, inputs=inputs) as going, _one_thread():
         if going.done:
             return going.folder
-        cells = Cells(going.folder / run_folder.CHECKPOINT)
+        cells = KeptCells(going.folder / run_folder.CHECKPOINT)
         found = [_measured(one, options, cells) for one in track(chosen, "estimators")]
         claims = measured_claims()
         content = _content(found, claims, options)
@@ -119,7 +119,7 @@ def run(out: Path, *, options: ConformanceOptions | None = None) -> Path:
     return going.folder
 
 
-def _measured(estimator: Estimator, options: ConformanceOptions, cells: Cells) -> EstimatorFindings:
+def _measured(estimator: Estimator, options: ConformanceOptions, cells: KeptCells) -> EstimatorFindings:
     worlds = []
     for shape in options.worlds:
         worlds.append(cells.world(estimator, f"{shape}", lambda shape=shape: measure(estimator, shape)))  # type: ignore[misc]

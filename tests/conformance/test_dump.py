@@ -14,7 +14,7 @@ import torch
 from perl_eval.conformance import ConformanceOptions, run
 from perl_eval.conformance.dump_check import check_dump
 from perl_eval.conformance.dump_file import read_dump
-from perl_eval.conformance.expected_gradient import Trial, make_batch
+from perl_eval.conformance.expected_gradient import BatchMaking, make_batch
 from perl_eval.conformance.listed_language import WorldShape, listed, summed_log_probs
 from perl_eval.conformance.objective_list import exact_gradient
 from perl_eval.errors import DataError, UserError
@@ -36,7 +36,7 @@ def lines_of(loss: Loss, *, batches: int = 500, end: int = 0) -> list[dict[str, 
     head = {"vocabulary": 3, "end": end, "longest": 2, "beta": SHAPE.beta, "group_size": 2, "objective": "kl"}
     found: list[dict[str, Any]] = [head]
     for number, rows in enumerate(drawn):
-        batch, places = make_batch(language, rows, language.theta, Trial())
+        batch, places = make_batch(language, rows, language.theta, BatchMaking())
         (gradient,) = torch.autograd.grad(loss(batch), batch.logits)
         for row in range(8):
             live = batch.mask[row]

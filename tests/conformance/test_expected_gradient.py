@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from perl_eval.conformance import Batch, Estimator
-from perl_eval.conformance.expected_gradient import LossKind, Trial, expected_gradient, kind_of_loss
+from perl_eval.conformance.expected_gradient import BatchMaking, LossKind, expected_gradient, kind_of_loss
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed, summed_log_probs
 from perl_eval.conformance.measured_bias import compare, measure
 from perl_eval.conformance.objective_list import exact_gradient
@@ -166,5 +166,5 @@ def test_untrimmed_batches_have_all_columns() -> None:
         widths.add(batch.mask.shape[1])
         return batch.log_probs.sum()
 
-    expected_gradient(estimator(loss), LANGUAGE, trial=Trial(trimmed=False))
+    expected_gradient(estimator(loss), LANGUAGE, trial=BatchMaking(trimmed=False))
     assert widths == {2}

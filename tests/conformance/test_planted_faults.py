@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from perl_eval.conformance import Batch
-from perl_eval.conformance.diagnosis import Diagnosis, diagnose
+from perl_eval.conformance.diagnosis import LossDiagnosis, diagnose
 from perl_eval.conformance.our_estimators import estimators
 from tests.conformance.worlds_at_hand import Loss, estimator, ratio_with_kl, reinforce
 
 OURS = {one.name.removeprefix("perl-eval "): one for one in estimators()}
 
 
-def of(loss: Loss) -> Diagnosis:
+def of(loss: Loss) -> LossDiagnosis:
     return diagnose(estimator(loss))
 
 

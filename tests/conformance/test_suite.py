@@ -11,10 +11,10 @@ import pytest
 
 from perl_eval.conformance import ConformanceOptions, suite
 from perl_eval.conformance.adapter_files import checked, read_adapter
+from perl_eval.conformance.loss_verdicts import judge_biases, judge_estimator
 from perl_eval.conformance.measured_bias import WorldFindings
 from perl_eval.conformance.paper_claims import measured_claims
 from perl_eval.conformance.suite_worlds import CORNER, WORLDS
-from perl_eval.conformance.verdicts import judge_biases, judge_estimator
 from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import CONFORMANCE, POSTERIOR
 from perl_eval.records import Estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perl_eval.conformance.diagnosis import Diagnosis
+from perl_eval.conformance.diagnosis import LossDiagnosis
 from perl_eval.conformance.measured_bias import Bias, WorldFindings
 from perl_eval.conformance.training_end import TrainingEnd
 
@@ -39,7 +39,7 @@ class EstimatorFindings:
     objective: str
     formula: str
     worlds: tuple[WorldFindings, ...]
-    diagnosis: Diagnosis
+    diagnosis: LossDiagnosis
     end: TrainingEnd | None = None
 
 
