@@ -83,7 +83,7 @@ def index(path: Path) -> pa.Table:
 
     Raises:
         UserError: There is no such file.
-        DataError: It is no table of completions, or one of them lacks its id, item or draw.
+        DataError: It is no table of completions, or one of them lacks its id, item or draw, or has another one's id.
     """
     batches = [batch.select(_INDEX.names) for batch in parquet.batches(path, Completion, _INDEX.names)]
     if not batches:
@@ -92,6 +92,7 @@ def index(path: Path) -> pa.Table:
     for name in _INDEX.names:
         if table[name].null_count:
             raise DataError("is empty", file=path, row=pc.index(table[name].is_null(), True).as_py(), field=name)
+    parquet.refuse_repeated(table["id"], path, "id")
     try:
         return table.cast(_INDEX)
     except pa.ArrowInvalid as error:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from perl_eval.checks import at_least_one, positive
 from perl_eval.errors import OptionError, UserError
 from perl_eval.labelling.store import Store
 from perl_eval.labelling.units import Drawing, Task, drawn, tasks_of
 from perl_eval.records import Completion, Judgement
-from perl_eval.storage import images, run_folder
+from perl_eval.storage import images, parquet, run_folder
 
 __all__ = ["SESSION", "Address", "AnnotateOptions", "begin", "links", "run"]
 
@@ -136,11 +138,16 @@ def begin(a: Path, b: Path | None, folder: Path, *, options: AnnotateOptions) ->
 def _tasks(files: Mapping[str, Path | None], drawing: Drawing) -> list[Task]:
     first, second, judged = files["a"], files["b"], files["judgements"]
     assert first is not None
-    tasks = tasks_of(
-        run_folder.read(first, Completion), None if second is None else run_folder.read(second, Completion)
-    )
+    tasks = tasks_of(_answers(first), None if second is None else _answers(second))
     chosen = drawn(tasks, drawing, [] if judged is None else run_folder.read(judged, Judgement))
     return [replace(task, images=images.locate(first, task.images)) for task in chosen]
+
+
+def _answers(path: Path) -> list[Completion]:
+    """Read completions, of which no two may have one id: labels are kept by it."""
+    found = run_folder.read(path, Completion)
+    parquet.refuse_repeated(pa.chunked_array([[one.id for one in found]], pa.string()), path, "id")
+    return found
 
 
 def links(store: Store, address: Address) -> dict[str, str]:

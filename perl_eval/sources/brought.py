@@ -58,6 +58,9 @@ def completions_in(
         if completions.is_ours(source):
             if way.only:
                 raise UserError(f"{source} is a run folder, and one policy is read of other files only", "leave it out")
+            if completions.repeats_ids(source):
+                source = imported.take_anew(source, _place(out, "ab"[place] if len(sources) <= 2 else str(place + 1)))  # noqa: PLW2901
+                say(f"{sources[place]}: {told(source)}")
             found.append(source)
             continue
         home = _place(out, "ab"[place] if len(sources) <= 2 else str(place + 1))
@@ -206,7 +209,7 @@ def told(folder: Path) -> str:
     what = _by_split(notes) if "splits" in notes else f"{counted(whole, 'answers')} of {_few(notes['policies'])}"
     said = [f"{notes['format']}, {what}"]
     if derived:
-        counts = (name if count == whole else f"{name} of {count:,}" for name, count in derived)
+        counts = (name.rstrip(",") if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")
     said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
     if unused := notes.get("unused"):

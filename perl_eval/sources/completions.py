@@ -22,7 +22,7 @@ from perl_eval.sources.maker import Maker, nth_id
 from perl_eval.sources.reading import FIELDS, Format, HowRead, Import
 from perl_eval.storage import run_folder
 
-__all__ = ["FIELDS", "completions", "is_ours", "layout_of", "names_items", "read", "settle"]
+__all__ = ["FIELDS", "completions", "is_ours", "layout_of", "names_items", "read", "repeats_ids", "settle"]
 
 
 def completions(
@@ -126,6 +126,19 @@ def names_items(found: Brought, how: HowRead) -> Literal["all", "some", "none"]:
         if 0 < reading.derived["item"] < rows:
             return "some"
     return "none" if not rows or reading.derived["item"] else "all"
+
+
+def repeats_ids(path: Path) -> bool:
+    """Return whether a run folder, or the file of one, has several completions of one id."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    file = run_folder.locate(path, Completion)
+    try:
+        ids = pq.read_table(file, columns=["id"])["id"]
+    except (pa.ArrowInvalid, OSError, KeyError):
+        return False  # its reader says what is wrong
+    return bool(pc.count_distinct(ids).as_py() < len(ids))
 
 
 def settle(path: Path, again: Mapping[str, int]) -> int:

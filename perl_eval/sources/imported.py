@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from perl_eval.sources.counting import counted
 from perl_eval.sources.labels import LabelColumns
 from perl_eval.sources.reading import Format, HowRead, Import
 from perl_eval.sources.recognition import FORMATS, format_named, format_of, format_of_any
-from perl_eval.storage import run_folder
+from perl_eval.storage import images, parquet, run_folder
 from perl_eval.storage.progress import track
 
 __all__ = ["FORMS", "Form", "read_judgements", "run", "take", "take_completions"]
@@ -33,6 +34,7 @@ Form = Literal[
     "mt-bench",
 ]
 FORMS: tuple[Form, ...] = get_args(Form)
+_SHARED = "id, for several answers have the same,"
 _TABLE = "table"
 _SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
 
@@ -123,7 +125,7 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
         made = completions.read(found, reading, asked.format)
         going.write(_some(_counted(made, going.notes), found, reading), Completion)
         if twice := completions.settle(going.folder / run_folder.FILES[Completion], reading.again):
-            reading.derived["id, for several answers have the same,"] += twice
+            reading.derived[_SHARED] += twice
         going.notes |= {
             "format": completions.layout_of(found, asked.columns, asked.format).name,
             "derived": dict(reading.derived),
@@ -131,6 +133,29 @@ def take_completions(source: Path, out: Path, *, how: HowRead | None = None, pol
         }
         if unused := _unused(found, asked.columns, going.notes["format"]):
             going.notes["unused"] = unused
+    return going.folder
+
+
+def take_anew(source: Path, out: Path) -> Path:
+    """Copy completions of which several have the same id to a run folder in which each has its own.
+
+    Args:
+        source: A run folder, or its file.
+        out: Output folder. Its card says how many ids were derived.
+
+    Raises:
+        UserError: There is no such file.
+        DataError: It is no table of completions.
+    """
+    with run_folder.start(out, verb="import", arguments={"kind": "completions"}, inputs={"source": source}) as going:
+        if going.done:
+            return going.folder
+        file = run_folder.locate(source, Completion)
+        going.write(_counted(parquet.iterate(file, Completion), going.notes), Completion)
+        if (pictures := file.parent / images.FOLDER).is_dir():
+            shutil.copytree(pictures, going.folder / images.FOLDER, dirs_exist_ok=True)
+        twice = completions.settle(going.folder / run_folder.FILES[Completion], {})
+        going.notes |= {"format": "completions", "derived": {_SHARED: twice}, "left_out": {}}
     return going.folder
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
@@ -232,6 +233,22 @@ def _cells(batch: pa.RecordBatch, wanted: pa.Schema, path: Path, rows: Sequence[
                 ) from None
         raise
     return cells
+
+
+def refuse_repeated(values: pa.ChunkedArray, path: Path, field: str) -> None:
+    """Refuse a column in which a value stands twice.
+
+    Raises:
+        DataError: One does; it names the second row of the first such value.
+    """
+    if pc.count_distinct(values).as_py() == len(values):
+        return
+    first: dict[Any, int] = {}
+    for row, value in enumerate(values.to_pylist()):
+        if (before := first.setdefault(value, row)) != row:
+            raise DataError(
+                f"{value!r} is that of row {before}, too", file=path, row=row, field=field, fix="give each row its own"
+            )
 
 
 def read(path: Path, record: type[Record]) -> list[Record]:
