@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from perl_eval.conformance.verdicts import EstimatorFindings
 
 from perl_eval.conformance.conformance_page import page, sentence
 from perl_eval.conformance.diagnosis import Diagnosis
 from perl_eval.conformance.measured_bias import Bias, WorldFindings
-from perl_eval.conformance.verdicts import EstimatorFindings
 
 
 def findings(left: float) -> EstimatorFindings:
