@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from worlds_at_hand import Loss, reinforce
 
 from perl_eval.conformance import ConformanceOptions, run
 from perl_eval.conformance.dump_check import check_dump
@@ -20,7 +21,6 @@ from perl_eval.conformance.objective_list import exact_gradient
 from perl_eval.errors import DataError, UserError
 from perl_eval.records import Estimate
 from perl_eval.storage import run_folder
-from tests.conformance.worlds_at_hand import Loss, reinforce
 
 SHAPE = WorldShape("dumped", 3, 2, end_rate=0.4, apart=0.5, seed=8)
 

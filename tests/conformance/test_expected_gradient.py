@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from worlds_at_hand import estimator, others_mean, reinforce
 
 from perl_eval.conformance import Batch, Estimator
 from perl_eval.conformance.expected_gradient import BatchMaking, LossKind, expected_gradient, kind_of_loss
@@ -14,7 +15,6 @@ from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, li
 from perl_eval.conformance.measured_bias import compare, measure
 from perl_eval.conformance.objective_list import exact_gradient
 from perl_eval.errors import UserError
-from tests.conformance.worlds_at_hand import estimator, others_mean, reinforce
 
 LANGUAGE = listed(WorldShape("three words", seed=2))
 WARM = listed(WorldShape("warm, groups of 3", 2, 3, temperature=1.4, group_size=3, seed=2))

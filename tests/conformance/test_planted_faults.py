@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from worlds_at_hand import Loss, estimator, ratio_with_kl, reinforce
 
 from perl_eval.conformance import Batch
 from perl_eval.conformance.diagnosis import LossDiagnosis, diagnose
 from perl_eval.conformance.our_estimators import estimators
-from tests.conformance.worlds_at_hand import Loss, estimator, ratio_with_kl, reinforce
 
 OURS = {one.name.removeprefix("perl-eval "): one for one in estimators()}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from worlds_at_hand import estimator, reinforce
 
 from perl_eval.conformance import ConformanceOptions, suite
 from perl_eval.conformance.adapter_files import checked, read_adapter
@@ -19,7 +20,6 @@ from perl_eval.errors import UserError
 from perl_eval.metrics.glossary import CONFORMANCE, POSTERIOR
 from perl_eval.records import Estimate
 from perl_eval.storage import run_folder
-from tests.conformance.worlds_at_hand import estimator, reinforce
 
 ADAPTER = """
 from perl_eval.conformance import Batch, Estimator
