@@ -32,6 +32,8 @@ _EXACT = 1e-3
 """A gradient this near, relative to its norm, is that of the formula: standard deviations have small numbers added."""
 _FITS = 0.05
 """The same of samples of an older policy, where limits of clipping differ."""
+_UNKNOWN = 0.02
+"""A gradient this far from all formulas is of none, and the faults of the nearest say nothing."""
 _PLAIN = LossKind(mean_over_groups=True, symmetric=True)
 
 
@@ -220,6 +222,8 @@ def diagnose(estimator: Estimator, *, steps_apart: float = 0.3) -> LossDiagnosis
     if formula.advantage and left < _EXACT and "attached" not in formula.paid:
         formula, weight = _weighting(estimator, alike, scale, steps_apart)
     faults = faults_of(formula, estimator.objective)
+    if left > _UNKNOWN:
+        faults = (f"none of the known formulas; the nearest is {left:.0%} off",)
     others = [one for one in (first, *also) if one != formula and faults_of(one, estimator.objective) == faults]
     words = tuple(dict.fromkeys(one.words for one in others))
     return LossDiagnosis(formula.words, faults, scale, left, words[:2], weight)

@@ -95,4 +95,6 @@ def test_a_loss_that_nobody_knows_is_not_called_exact() -> None:
     def odd(batch: Batch) -> object:
         return -(batch.log_probs.sum(1).tanh() * batch.rewards**3).mean()
 
-    assert not of(odd).exact  # type: ignore[arg-type]
+    found = of(odd)  # type: ignore[arg-type]
+    assert not found.exact
+    assert "none of the known formulas" in found.faults[0]
