@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,20 +13,23 @@ from perl_eval.errors import JudgeError
 __all__ = ["Content", "content_of", "finish_of", "first_token", "is_known", "summed"]
 
 _STOP = (
-    "stop eos eos_token end end_turn stop_sequence stop_str complete completed finished "
-    "tool_calls tool_call tool_use function_call"
+    "stop eos eos_token eot_id endoftext im_end stop_token finish normal null none end end_turn stop_sequence "
+    "stop_str complete completed finished tool_calls tool_call tool_use function_call"
 )
 _LENGTH = (
-    "length max_tokens max_length max_output_tokens max_new_tokens max_completion_tokens model_length token_limit "
-    "context_length context_length_exceeded model_context_window_exceeded incomplete truncated"
+    "length max_tokens max_length max_output_tokens max_new_tokens max_completion_tokens model_length "
+    "token_limit output_limit error_limit maximum_tokens context_length context_length_exceeded "
+    "model_context_window_exceeded incomplete truncated"
 )
 _REFUSAL = (
-    "content_filter content_filtered content-filter refusal refused safety recitation blocklist prohibited_content "
-    "spii language image_safety sensitive guardrail_intervened moderation"
+    "content_filter content_filtered content-filter refusal refused safety recitation blocklist "
+    "prohibited_content spii language error_toxic safety_violation model_armor image_prohibited_content "
+    "image_safety sensitive guardrail_intervened moderation"
 )
 _WENT_WRONG = (
-    "error abort aborted cancelled canceled timeout timed_out failed failure network_error server_error internal_error "
-    "engine_error insufficient_system_resource overloaded engine_overloaded load_shed"
+    "error abort aborted cancelled canceled timeout timed_out failed failure network_error server_error "
+    "internal_error user_cancel engine_error insufficient_system_resource overloaded engine_overloaded "
+    "load_shed"
 )
 _PASSING = frozenset(_WENT_WRONG.split())
 """What went wrong at the server this time: the reply may be half of one, and another try a whole one."""
@@ -70,7 +74,9 @@ def is_known(reason: Any) -> bool:
 
 
 def _name(reason: Any) -> str:
-    return str(reason).lower().removeprefix("finish_reason_")
+    """Return a reason in lower case and with underscores: ``FinishReason.MAX_TOKENS`` is ``max_tokens``."""
+    bare = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", str(reason).rpartition(".")[2].strip("<|> "))
+    return bare.lower().removeprefix("finish_reason_")
 
 
 def content_of(message: Mapping[str, Any]) -> Content:
@@ -84,6 +90,8 @@ def content_of(message: Mapping[str, Any]) -> Content:
     thought = apart if isinstance(apart, str) else ""
     if content is None or isinstance(content, str):
         return Content(content or "", thought)
+    if isinstance(content, dict):
+        content = content["parts"] if isinstance(content.get("parts"), list) else [content]
     if not isinstance(content, list):
         raise TypeError(f"content is a {type(content).__name__}")
     said = "".join(_words(part) for part in content if _type(part) in _TEXTS)
@@ -94,6 +102,8 @@ def content_of(message: Mapping[str, Any]) -> Content:
 def _type(part: Any) -> str:
     if isinstance(part, str):
         return "text"
+    if isinstance(part, dict) and part.get("thought") is True:
+        return "thinking"
     return str(part.get("type", "text")) if isinstance(part, dict) else ""
 
 
@@ -102,6 +112,8 @@ def _words(part: Any) -> str:
     if isinstance(part, str):
         return part
     held = next((part[name] for name in ("text", "thinking", "reasoning", "content") if part.get(name)), "")
+    if isinstance(held, dict):
+        held = held.get("value", "")
     if isinstance(held, list):
         return "".join(own if isinstance(own, str) else str(own.get("text", "")) for own in held)
     return str(held)
@@ -112,17 +124,27 @@ def first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
 
     Servers send null or NaN for what they do not know; a probability made of the others would be wrong.
     """
-    listed = logprobs.get("content") if isinstance(logprobs, dict) else None
-    tops = (
-        listed[0].get("top_logprobs") if isinstance(listed, list) and listed and isinstance(listed[0], dict) else None
-    )
     found = []
-    for entry in tops or []:
-        logprob = entry.get("logprob")
+    for token, logprob in _first_tops(logprobs):
         if not _known(logprob):
             return ()
-        found.append((str(entry["token"]), float(logprob)))
+        found.append((str(token), float(logprob)))
     return tuple(found)
+
+
+def _first_tops(logprobs: Any) -> list[tuple[Any, Any]]:
+    """Return the tokens that could have stood first, and what is said of each; of chat or of completions."""
+    if isinstance(logprobs, dict):
+        listed = logprobs.get("content")
+        listed = logprobs.get("top_logprobs") if listed is None else listed
+    else:
+        listed = logprobs
+    first = listed[0] if isinstance(listed, list) and listed else None
+    tops = first.get("top_logprobs", first) if isinstance(first, dict) else None
+    if isinstance(tops, dict):
+        return [] if "token" in tops else list(tops.items())
+    tops = tops if isinstance(tops, list) else []
+    return [(one["token"], one.get("logprob")) for one in tops if isinstance(one, dict) and "token" in one]
 
 
 def summed(logprobs: Any, tokens: int | None) -> float | None:

@@ -17,12 +17,18 @@ __all__ = ["Answer", "refusal_of", "said_in_reply"]
 
 _LONGEST_MESSAGE = 300
 _LONGEST_PARAM = 60
-_MONEY = ("credit balance is too low", "budget has been exceeded", "billing_hard_limit", "billing hard limit")
+_MONEY = (
+    *("credit balance is too low", "budget has been exceeded", "billing_hard_limit", "billing hard limit"),
+    *("enable billing", "billing_not_active", "check your billing", "usage limits. you will regain", "spending limit"),
+    *("used all available credits", "insufficient credit", "not enough credits", "arrearage", "key limit exceeded"),
+)
 """What some servers say with a 400 to whoever has nothing left to pay with."""
 _QUOTA = (*_MONEY, "insufficient_quota", "exceeded your current quota", "insufficient balance")
 _BEGINNING = 200
 """Characters of a message in which its sender says what is wrong; what follows may quote the request."""
 _TURNED_AWAY = (401, 403, 404)
+_NO_ENTRY = ("api key not valid", "api key expired", "invalid api key", "incorrect api key", "user location is not")
+"""What some servers say with a 400 to whoever is let in nowhere."""
 _TRY_AGAIN = (408, 409, 424, 425, 498, 499)
 
 
@@ -52,12 +58,30 @@ def said_in_reply(answer: Answer, reply: Any, hide: Callable[[str], str]) -> Jud
         reply: Its JSON.
         hide: Takes our key out of what it says.
     """
-    error = reply.get("error") if isinstance(reply, dict) and not reply.get("choices") else None
-    if not error:
+    reply = reply[0] if isinstance(reply, list) and len(reply) == 1 else reply
+    if not isinstance(reply, dict) or reply.get("choices") or not _says_error(reply):
         return None
-    code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    error = reply.get("error")
+    status = _status_in(error if isinstance(error, dict) else reply)
     return _error(answer._replace(status=status), hide(_message_of(reply)), hide)
+
+
+def _says_error(reply: dict[str, Any]) -> bool:
+    """Say whether a reply without a choice reports an error, in one of the forms that servers have for it."""
+    told = any(isinstance(reply.get(name), str) for name in ("message", "msg", "detail"))
+    failed = reply.get("success") is False or str(reply.get("status")).lower() in ("error", "failed", "failure")
+    alone = set(reply) <= {"detail", "code", "message", "msg", "status", "title", "type", "request_id", "data"}
+    kinds = (reply.get("object"), reply.get("type"))
+    return bool(reply.get("error") or reply.get("errors") or "error" in kinds or failed or (told and alone))
+
+
+def _status_in(error: dict[str, Any]) -> int:
+    """Return the status that an error names, 500 if it names none."""
+    code = str(error.get("code", ""))
+    if code.isdecimal() and 400 <= int(code) < 600:
+        return int(code)
+    words = f"{error.get('type')} {error.get('status')} {code}".lower()
+    return 429 if "rate_limit" in words or "resource_exhausted" in words or "too_many_requests" in words else 500
 
 
 def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeError:
@@ -68,7 +92,8 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
         return OutOfCredit(said)
     if status == 429:
         return RateLimited(said, wait_s)
-    if status in _TURNED_AWAY:
+    beginning = message[:_BEGINNING].lower()
+    if status in _TURNED_AWAY or (status == 400 and any(word in beginning for word in _NO_ENTRY)):
         return TurnedAway(f"the server answered {said}", "check key, address and model", forbidden=status == 403)
     if 300 <= status < 400:
         place = hide(answer.headers.get("location", "nowhere"))[:_LONGEST_MESSAGE]
@@ -96,12 +121,22 @@ def _with_param(content: bytes, message: str, hide: Callable[[str], str]) -> str
     except (ValueError, RecursionError):
         return message
     error = said.get("error") if isinstance(said, dict) else None
-    param = error.get("param") if isinstance(error, dict) else None
+    param = (error.get("param") or _violated(error)) if isinstance(error, dict) else None
     if not isinstance(param, str) or not 0 < len(param) <= _LONGEST_PARAM or not param.isprintable():
         return message
     param = hide(param)
     kept = message[: _LONGEST_MESSAGE - _LONGEST_PARAM - 20]
     return kept if param in kept else f"{kept} (param: {param})"
+
+
+def _violated(error: dict[str, Any]) -> Any:
+    """Return the field at fault, as Google's servers name it in an error's details."""
+    details = error.get("details")
+    for one in details if isinstance(details, list) else []:
+        fields = one.get("fieldViolations") if isinstance(one, dict) else None
+        if isinstance(fields, list) and fields and isinstance(fields[0], dict):
+            return fields[0].get("field")
+    return None
 
 
 def _message(content: bytes) -> str:
@@ -117,10 +152,11 @@ def _message(content: bytes) -> str:
 def _message_of(said: Any) -> str:
     code = ""
     said = said[0] if isinstance(said, list) and len(said) == 1 else said  # as Google's servers send it
-    for name in ("error", "message", "detail"):
+    for name in ("error", "errors", "message", "detail", "msg"):
         if isinstance(said, dict) and said.get(name):
             code = said["code"] if isinstance(said.get("code"), str) else code
             said = said[name]
+            said = said[0] if name == "errors" and isinstance(said, list) and len(said) == 1 else said
     try:
         shown = said if isinstance(said, str) else json.dumps(said)
     except RecursionError:

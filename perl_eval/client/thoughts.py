@@ -26,10 +26,17 @@ class Split(NamedTuple):
     open: bool = False
 
 
-_NAMES = r"think|thinking|thoughts?|reasoning|reflection|scratchpad|antthinking|seed:think|mm:think|longcat_think"
+_NAMES = (
+    r"think|thinking|thoughts?|reasoning|reflection|scratchpad|antthinking|\w{1,12}:think|\w{1,12}_think|think_\w{1,12}|"
+    r"seed:cot_budget_reflect|thinking_process|thought_process|inner_thoughts?|(?:inner_|internal_)?monologue|ponder|"
+    r"chain_of_thought|cot"
+)
 _TAG = re.compile(
-    rf"<(?P<end>/?)(?P<name>{_NAMES})>"
-    r"|\[(?P<square>/?)think\]"
+    rf"< ?(?P<end>/?) ?(?P<name>{_NAMES}) ?>"
+    r"|\[(?P<square>/?)(?:think|thinking|reasoning)\]"
+    r"|<\|(?P<bar>/?)(?:think|thinking|reasoning)\|>"
+    r"|<\|(?:think|thinking)_(?P<edge>start|begin|end)\|>"
+    r"|<\|inner_(?P<inner>prefix|suffix)\|>"
     r"|◁(?P<kimi>/?)think▷"
     r"|<\|(?P<open_thought>begin|end)_of_thought\|>"
     r"|<\|(?P<cohere>start|end)_thinking\|>"
@@ -43,6 +50,12 @@ _HARMONY = re.compile(
     r"(?P<end><\|(?:end|return|call|start|channel)\|>|\Z)",
     re.DOTALL,
 )
+_SPOKEN = re.compile(
+    r"\s*(?:Here(?:['’]s| is) my thought process:?(?P<granite>.*?)Here(?:['’]s| is) my response:?"
+    r"|<\|im_start\|>think\n(?P<marco>.*?)<\|im_end\|>\s*<\|im_start\|>(?:assistant|answer)\n)",
+    re.DOTALL,
+)
+"""Thoughts that words or turns set apart, as Granite's and others do."""
 _BARE_HARMONY = re.compile(r"\s*analysis(?=[\sA-Z])", re.ASCII)
 _FINAL = "assistantfinal"
 
@@ -62,6 +75,8 @@ def split(text: str, *, leading: bool = False) -> Split:
     if _BARE_HARMONY.match(text) and _FINAL in text:
         thought, _, said = text.rpartition(_FINAL)
         return Split(said, thought.strip().removeprefix("analysis"))
+    if spoken := _SPOKEN.match(text):
+        return Split(text[spoken.end() :], (spoken["granite"] or spoken["marco"] or "").strip())
     if leading:
         first = _TAG.search(text)
         if first is None or (text[: first.start()].strip() and not _kind(first)[1]):
@@ -109,7 +124,10 @@ def _kind(tag: re.Match[str]) -> tuple[str, bool]:
     parts = tag.groupdict()
     if parts["name"]:
         return parts["name"].lower(), bool(parts["end"])
-    for name, ends in (("square", "/"), ("kimi", "/"), ("open_thought", "end"), ("cohere", "end"), ("gemma", "5")):
+    for name, ends in (
+        *(("square", "/"), ("bar", "/"), ("edge", "end"), ("inner", "suffix")),
+        *(("kimi", "/"), ("open_thought", "end"), ("cohere", "end"), ("gemma", "5")),
+    ):
         if parts[name] is not None:
             return name, parts[name].lower() == ends
     return "channel", parts["channel"].endswith("|>")

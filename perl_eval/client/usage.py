@@ -11,6 +11,11 @@ BYTES_A_TOKEN = 4
 """Of a reply that cannot be read, roughly."""
 
 _MOST_TOKENS = 10**9
+_COUNTS = (
+    ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"),
+    ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"),
+)
+"""What servers call the tokens of a request, and those of a reply."""
 
 
 def believed(count: Any) -> int | None:
@@ -18,6 +23,8 @@ def believed(count: Any) -> int | None:
 
     A server's count goes into money and files, so what cannot be one is not passed on.
     """
+    if isinstance(count, str) and count.isascii() and count.isdecimal() and len(count) <= len(str(_MOST_TOKENS)):
+        count = int(count)
     if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count <= _MOST_TOKENS:
         return None
     return int(count) if count == int(count) else None
@@ -27,8 +34,14 @@ def tokens_of(completion: Any) -> tuple[int | None, int | None]:
     """Return the tokens of a chat completion's request and reply, each None where its server is not believed."""
     usage = completion.get("usage") if isinstance(completion, dict) else None
     if not isinstance(usage, dict):
+        usage = completion.get("usageMetadata") if isinstance(completion, dict) else None
+    if not isinstance(usage, dict):
         return None, None
-    return believed(usage.get("prompt_tokens")), believed(usage.get("completion_tokens"))
+    sent, said = (believed(next((usage[name] for name in names if name in usage), None)) for names in _COUNTS)
+    if said is None and sent is not None and not any(name in usage for name in _COUNTS[1]):
+        whole = believed(usage.get("total_tokens"))
+        said = whole - sent if whole is not None and whole >= sent else None
+    return sent, said
 
 
 @dataclass(slots=True)

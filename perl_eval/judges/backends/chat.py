@@ -84,15 +84,20 @@ class _Terms:
     def without(self, complaint: str) -> _Terms:
         """Return the terms without what a complaint names."""
         if "max_completion_tokens" in complaint:
-            return replace(self, limit_name="max_completion_tokens")
+            sent = self.limit_name == "max_completion_tokens"
+            return replace(self, limit_name="max_tokens" if sent else "max_completion_tokens")
         named = [names for names, parts in _OPTIONS if any(part in complaint for part in parts)]
         return replace(self, not_taken=self.not_taken.union(*named))
 
-    def and_also(self, other: _Terms) -> _Terms:
-        """Return the terms that give up what either does."""
-        if other.limit_name != "max_tokens":
-            return _Terms(other.limit_name, self.not_taken | other.not_taken)
-        return replace(self, not_taken=self.not_taken | other.not_taken)
+    def and_also(self, other: _Terms, begun: _Terms) -> _Terms:
+        """Return the terms that give up what either does, with the name of the limit that was found out last.
+
+        Args:
+            other: What a request was answered with.
+            begun: What it was sent with first.
+        """
+        name = other.limit_name if other.limit_name != begun.limit_name else self.limit_name
+        return _Terms(name, self.not_taken | other.not_taken)
 
 
 class ChatJudge(Judge):
@@ -210,7 +215,7 @@ class ChatJudge(Judge):
 
         What is given up is given up for good once the server answers without it: a complaint may quote the question.
         """
-        terms = self._terms
+        terms = begun = self._terms
         first: Refused | TurnedAway | None = None
         while True:
             body = self._body(question, max_tokens, terms)
@@ -219,11 +224,11 @@ class ChatJudge(Judge):
             except (Refused, TurnedAway) as error:
                 first, sent = first or error, terms
                 terms = terms.without(str(error))
-                if sent == terms:
+                if sent == terms or (terms.limit_name == begun.limit_name != sent.limit_name):
                     raise first from None
             else:
-                if terms is not self._terms:
-                    self._terms = self._terms.and_also(terms)
+                if terms is not begun:
+                    self._terms = self._terms.and_also(terms, begun)
                 return body, posted
 
     def watch(self, body: Mapping[str, Any], completion: Any, tokens_in: int | None) -> None:
