@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from perl_eval.conformance.verdicts import EstimatorFindings
 
 from perl_eval.conformance.conformance_page import page, sentence
-from perl_eval.conformance.diagnosis import Diagnosis
+from perl_eval.conformance.diagnosis import LossDiagnosis
+from perl_eval.conformance.loss_verdicts import EstimatorFindings
 from perl_eval.conformance.measured_bias import Bias, WorldFindings
 
 
 def findings(left: float) -> EstimatorFindings:
     biased = Bias(0.2, 0.0, 0.3, 1.0, 1.0, 0.4, 0.9, 0.0)
     world = WorldFindings("a world", biased, 1.0, 1, True, True, {}, 0.0, 0.0, 0.0)
-    diagnosis = Diagnosis("raises r", ("sign of the KL",), 1.0, left, (), "")
+    diagnosis = LossDiagnosis("raises r", ("sign of the KL",), 1.0, left, (), "")
     return EstimatorFindings("mine", "my-trainer", "1", "kl", "its formula", (world,), diagnosis)
 
 
