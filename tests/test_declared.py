@@ -57,7 +57,9 @@ USED = {
     for folder in ("perl_eval", "datasets_builders")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
-BESIDES = {"labelling": "annotate", "cluster": "ray", "models": "train", "training": "train", "sampling": "train"}
+BESIDES = {"labelling": "annotate", "cluster": "ray"} | dict.fromkeys(
+    ("models", "training", "sampling", "conformance"), "train"
+)
 """The extra under which a package of ours is used; the rest needs none but for LOCAL."""
 LOCAL = ("perl_eval/judges/backends/local.py", "perl_eval/judges/backends/prompt_reading.py")
 

@@ -174,7 +174,7 @@ def _rate_frontiers(figures: Sequence[Figure]) -> list[Chart]:
             whom = " ".join(part for part in (against and f"against {against}", judge and f"by {judge}") if part)
             id, title = f"frontier-win-rate-{len(made) + 1}", f"Frontier: win rate {whom}, against KL"
             simulated = all(one.simulated for one in own.values())
-            made.append(Chart(id, title, "KL to the prior, nats", "win rate", tuple(series), False, simulated))
+            made.append(Chart(id, title, "KL to the prior, nats", named.WIN_RATE, tuple(series), False, simulated))
     return made
 
 
