@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.bayes import divergences
@@ -21,10 +23,13 @@ from perl_eval.posterior.problem import Models, PosteriorOptions, Setting, open_
 from perl_eval.records import About, Completion, Estimate, Measurement, digest
 from perl_eval.sources import rows
 from perl_eval.stats import intervals
+from perl_eval.stats.best_at_k import best_at
 from perl_eval.storage import hub_snapshot, images, run_folder
 from perl_eval.storage.progress import track
 
 __all__ = ["run"]
+
+FloatArray = NDArray[np.float64]
 
 
 def run(data: Path, models: Models, out: Path, *, options: PosteriorOptions, seed: int = 0) -> Path:
@@ -109,6 +114,7 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
     true = setting.true_rewards(draws.contexts, draws.sequences)
     if true is not None:
         found.append(intervals.mean(named.TRUE_REWARD, true, clusters=items, bounds=(0.0, 1.0), n_missing=missing))
+    found += _best(rewards, true, items)
     tokens = [len(sequence) for sequence in draws.sequences]
     collapse = divergences.collapse(
         [setting.text(sequence) for sequence in draws.sequences],
@@ -131,6 +137,19 @@ def _figures(setting: Setting, given: Answers) -> list[Estimate]:
         ),
     ]
     return [*found, *given.divergences, *given.extra, *cost, *collapse]
+
+
+def _best(rewards: FloatArray, true: FloatArray | None, items: Sequence[str]) -> Iterator[Estimate]:
+    """Yield what the best of 2 and of 4 answers to a prompt is worth, where prompts have as many."""
+    most = max(Counter(items).values())
+    for k, learned, known in (
+        (2, named.REWARD_BEST_AT_2, named.TRUE_REWARD_BEST_AT_2),
+        (4, named.REWARD_BEST_AT_4, named.TRUE_REWARD_BEST_AT_4),
+    ):
+        if k <= most:
+            yield best_at(learned, rewards.tolist(), items, k)
+            if true is not None:
+                yield best_at(known, true.tolist(), items, k, bounds=(0.0, 1.0))
 
 
 def _training_cost(folder: Path | None) -> list[Estimate]:

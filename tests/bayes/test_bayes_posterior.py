@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,8 @@ def test_every_method_has_every_figure_or_says_why(compared: Path) -> None:
 
 
 def test_every_name_is_explained(compared: Path) -> None:
-    named = {one.name for one in run_folder.read(compared, Estimate)} | {"true reward"}
+    absent = {"reward, best@4", "true reward", "true reward, best@2", "true reward, best@4"}  # 3 draws, no known reward
+    named = {one.name for one in run_folder.read(compared, Estimate)} | absent
     assert named <= POSTERIOR.keys() | MEANINGS.keys()
     assert POSTERIOR.keys() <= named
     assert not POSTERIOR.keys() & (MEANINGS.keys() - {"entropy"})
@@ -138,6 +140,8 @@ def test_a_policys_figures_are_those_of_its_answers(compared: Path, data: Path, 
     assert [one.logprob for one in answers] == pytest.approx(own, abs=1e-3)
     assert [one.prior_logprob for one in answers] == pytest.approx(prior, abs=1e-3)
     assert figures["reward"].value == pytest.approx(evidence.mean(), abs=1e-6)
+    of_two = [np.mean([max(pair) for pair in combinations(evidence[contexts == c], 2)]) for c in np.unique(contexts)]
+    assert figures["reward, best@2"].value == pytest.approx(np.mean(of_two), abs=1e-6)
     assert figures["KL(method || prior)"].value == pytest.approx((own - prior).mean(), abs=1e-3)
     assert figures["J"].value == pytest.approx((evidence - own + prior).mean(), abs=1e-3)
     log_z = pool_of(draw_pool(setting), OPTIONS.pool).log_z
