@@ -30,7 +30,7 @@ class KeptReply:
 
     Attributes:
         key: The key, in hex digits.
-        door: Which backend was asked.
+        backend: Which backend was asked.
         asked: Which model was asked.
         answered: The model as the server names it.
         text: The reply.
@@ -44,7 +44,7 @@ class KeptReply:
     """
 
     key: str
-    door: str
+    backend: str
     asked: str
     answered: str
     text: str
@@ -143,8 +143,8 @@ def _must_be_there(ledger: Path) -> None:
 
 def _replies(ledger: Ledger) -> Iterator[KeptReply]:
     for key, *middle, logprobs, tokens_in, tokens_out, latency_s, cost_usd, at, _ in ledger.rows():
-        door, asked, answered, text, finish = middle
+        backend, asked, answered, text, finish = middle
         tokens = tuple(Token(token, logprob) for token, logprob in json.loads(logprobs or "[]"))
         yield KeptReply(
-            key.hex(), door, asked, answered, text, finish, tokens, tokens_in, tokens_out, latency_s, cost_usd, at
+            key.hex(), backend, asked, answered, text, finish, tokens, tokens_in, tokens_out, latency_s, cost_usd, at
         )
