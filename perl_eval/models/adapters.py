@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -326,9 +328,8 @@ def dropout_on(model: nn.Module, seed: int, device: torch.device) -> Iterator[No
 
 def method_of(folder: Path) -> str:
     """Return the name of the method of a saved adapter."""
-    from peft import PeftConfig
-
-    return _method(PeftConfig.from_pretrained(str(folder)))
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    return _method(SimpleNamespace(**config))
 
 
 def _method(config: Any) -> str:

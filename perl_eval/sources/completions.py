@@ -135,7 +135,8 @@ def repeats_ids(path: Path) -> bool:
 
     file = run_folder.locate(path, Completion)
     try:
-        ids = pq.read_table(file, columns=["id"])["id"]
+        with pq.ParquetFile(file) as source:
+            ids = source.read(columns=["id"])["id"]
     except (pa.ArrowInvalid, OSError, KeyError):
         return False  # its reader says what is wrong
     return bool(pc.count_distinct(ids).as_py() < len(ids))

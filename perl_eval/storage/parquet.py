@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perl_eval.errors import DataError, UserError
@@ -241,6 +240,8 @@ def refuse_repeated(values: pa.ChunkedArray, path: Path, field: str) -> None:
     Raises:
         DataError: One does; it names the second row of the first such value.
     """
+    import pyarrow.compute as pc
+
     if pc.count_distinct(values).as_py() == len(values):
         return
     first: dict[Any, int] = {}

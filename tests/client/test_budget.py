@@ -226,7 +226,16 @@ def test_a_reply_without_a_count_costs_what_others_do_and_is_said_to_be_estimate
     ("count", "tokens"),
     [
         *((0, 0), (7, 7), (7.0, 7), (10**9, 10**9), (10**9 + 1, None), (-1, None), (7.5, None), (None, None)),
-        *(("7", None), (True, None), (math.inf, None), (math.nan, None), (1e300, None), ([7], None)),
+        *(
+            ("7", 7),
+            ("7.5", None),
+            ("-7", None),
+            (True, None),
+            (math.inf, None),
+            (math.nan, None),
+            (1e300, None),
+            ([7], None),
+        ),
     ],
 )
 def test_a_count_of_tokens_is_believed_if_it_can_be_one(count: object, tokens: int | None) -> None:

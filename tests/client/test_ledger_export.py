@@ -55,7 +55,13 @@ def test_all_replies_are_exported_in_the_order_they_were_kept(ledger: Path, tmp_
     )
     last = found[-1]
     assert (last.text, last.logprobs, last.cost_usd) == ("ü\u2028", (Token("A", -0.5),), 0.5)
-    assert (last.tokens_in, last.tokens_out, last.latency_s, last.finish, last.backend) == (7, 1, 0.25, "stop", "scripted")
+    assert (last.tokens_in, last.tokens_out, last.latency_s, last.finish, last.backend) == (
+        7,
+        1,
+        0.25,
+        "stop",
+        "scripted",
+    )
 
 
 def test_a_file_of_another_ending_or_a_missing_ledger_is_refused(ledger: Path, tmp_path: Path) -> None:
