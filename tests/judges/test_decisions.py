@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +133,8 @@ def test_faults_are_asked_again(tmp_path: Path, form: Form) -> None:
     # What a kept connection drops without a word is sent once more at once, which is no retry.
     dropped = sum(faults[len(asked) % 4] == "drop" for asked in {json.dumps(body) for body in server.requests})
     assert 12 - dropped <= tally.retries <= 12
+    assert set(Counter(json.dumps(body) for body in server.requests).values()) == {2}
+    assert len(server.requests) == 24
 
 
 def test_an_answer_of_another_form_is_unjudged(tmp_path: Path) -> None:

@@ -189,3 +189,15 @@ def test_equal_rewards_count_half_or_wrong_and_the_method_says_so() -> None:
     assert (half.value, wrong.value) == (0.6, 0.4)
     assert half.method.endswith("; ties half")
     assert wrong.method.endswith("; ties wrong")
+
+
+def test_few_groups_are_worth_less_than_their_items_though_these_look_independent() -> None:
+    """Six groups of ten items that have nothing in common: a group more of ten copies makes the effect 15/6 or so."""
+    rng = np.random.default_rng(5)
+    truth = np.arange(60) % 2 == 0
+    scores = rng.normal(size=60) + np.where(truth, 1.5, 0.0)
+    alone = area_under_curve(scores, truth)
+    grouped = area_under_curve(scores, truth, clusters=np.repeat(np.arange(6), 10).tolist())
+    wider = (grouped.high - grouped.low) / (alone.high - alone.low)
+    by_t = 2.571 / 1.960  # quantiles of t with 5 degrees of freedom and of the normal law
+    assert 1.2 < wider / by_t < np.sqrt(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling
@@ -159,3 +160,17 @@ def test_a_few_labels_of_a_good_judge_have_honest_intervals(
         corrected += other.value is not None and held(other, rate)
     assert ppi / runs >= 0.93
     assert corrected / defined >= 0.92
+
+
+def test_pseudo_residuals_grow_by_the_design_effect() -> None:
+    """Eight groups of five copies, half of them 1, no rest: by hand, a group counts as one item.
+
+    Residuals are +-1/2, their sums +-5/2, so the design effect is 8 (5/2)^2 / (40 / 4) = 5, and with two
+    pseudo-residuals of 1 the variance is 8/7 (8 (5/2)^2 + 5 * 2) / 42^2.
+    """
+    groups = np.repeat(np.arange(8), 5)
+    truth = (groups % 2).astype(float)
+    judged = np.where(groups < 2, 1 - truth, truth)  # wrong in two groups
+    found = prediction_powered_mean("rate", Sample(truth.tolist(), judged.tolist(), [], groups.tolist()))
+    half = stats.t.ppf(0.975, 7) * (8 / 7 * (8 * 2.5**2 + 5 * 2)) ** 0.5 / 42
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
