@@ -145,10 +145,10 @@ def audit(
 
 def _show_page(folder: Path) -> None:
     """Print the report card."""
-    from perl_eval.scoring.audit import PAGE
+    from perl_eval.scoring.audit import EARLIER_PAGE, PAGE
 
     page = folder / PAGE
-    typer.echo((page if page.is_file() else folder / "passport.md").read_text("utf-8"))
+    typer.echo((page if page.is_file() else folder / EARLIER_PAGE).read_text("utf-8"))
     done(folder)
 
 

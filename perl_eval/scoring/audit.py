@@ -26,10 +26,11 @@ from perl_eval.scoring.audit_options import AuditOptions, Sources
 from perl_eval.stats.intervals import about
 from perl_eval.storage import parquet, run_folder
 
-__all__ = ["PAGE", "run"]
+__all__ = ["EARLIER_PAGE", "PAGE", "run"]
 
 PAGE = "report-card.md"
-"""The page; folders of 0.1 call it ``passport.md``."""
+EARLIER_PAGE = "passport.md"
+"""The name of the page in folders of 0.1."""
 
 
 def run(
