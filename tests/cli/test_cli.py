@@ -76,7 +76,7 @@ def every_command() -> list[str]:
         for name, inner in getattr(found, "commands", {}).items():
             yield from walk(inner, f"{path} {name}".strip())
 
-    return list(walk(typer.main.get_command(cli.app), ""))
+    return list(walk(typer.main.get_command(cli.whole_program()), ""))
 
 
 def test_the_commands_are_these() -> None:

@@ -9,7 +9,7 @@ import pytest
 from command_line import Command
 from typer.main import get_command
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 from perl_eval.cli.old_names import OLD_NAMES, renamed
 
 FIRST = (Path(__file__).parent / "options_of_0_1.txt").read_text("utf-8").splitlines()
@@ -18,7 +18,7 @@ FIRST = (Path(__file__).parent / "options_of_0_1.txt").read_text("utf-8").splitl
 
 def options(path: str) -> set[str]:
     """Return the options of a verb by their present names."""
-    found: Any = get_command(app)
+    found: Any = get_command(whole_program())
     for word in path.split():
         found = found.commands[word]
     return {name for one in found.params for name in (*one.opts, *one.secondary_opts)}

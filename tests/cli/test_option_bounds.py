@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 
 COMMANDS: Mapping[str, str] = {
     "build": "build coffee-world",
@@ -121,7 +121,7 @@ def commands(program: typer.Typer, before: str = "") -> Iterator[tuple[str, Call
 
 def numbers() -> Iterator[tuple[str, str]]:
     """Yield command and option of every number that can be typed."""
-    for command, function in commands(app):
+    for command, function in commands(whole_program()):
         for name, hint in typing.get_type_hints(function, include_extras=True).items():
             kind, *told = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
             if {int, float} & {kind, *typing.get_args(kind)}:
@@ -160,7 +160,7 @@ def test_the_same_command_without_it_gets_past_its_options(
 
 
 def test_the_walk_sees_what_python_sees() -> None:
-    functions = dict(commands(app))
+    functions = dict(commands(whole_program()))
     assert len(functions) == len({*functions.values()}) > 20
     taken = [
         parameter

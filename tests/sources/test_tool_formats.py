@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perl_eval import sources
-from perl_eval.cli.program import app
+from perl_eval.cli import whole_program
 from perl_eval.errors import DataError
 from perl_eval.records import Completion, Estimate, Judgement, Message
 from perl_eval.scoring import score
@@ -970,7 +970,7 @@ def test_items_meet_by_prompt_where_only_one_file_names_them(tmp_path: Path) -> 
 
 def test_the_verb_tells_kinds_apart_and_lists_formats(tmp_path: Path) -> None:
     runner = CliRunner()
-    listed = runner.invoke(app, ["import", "--formats"])
+    listed = runner.invoke(whole_program(), ["import", "--formats"])
     assert listed.exit_code == 0
     assert {"openai-batch", "inspect-scores", "label-studio", "outcomes"} <= {
         line.split()[0] for line in listed.output.splitlines()
@@ -982,17 +982,17 @@ def test_the_verb_tells_kinds_apart_and_lists_formats(tmp_path: Path) -> None:
     }
     for name, source in files.items():
         out = tmp_path / f"out {name}"
-        done = runner.invoke(app, ["import", str(source), "--out", str(out)])
+        done = runner.invoke(whole_program(), ["import", str(source), "--out", str(out)])
         assert done.exit_code == 0, done.output
         assert (out / name).is_file()
     old = runner.invoke(
-        app, ["import", str(files["labels.parquet"]), "--form", "table", "--out", str(tmp_path / "old")]
+        whole_program(), ["import", str(files["labels.parquet"]), "--form", "table", "--out", str(tmp_path / "old")]
     )
     assert old.exit_code == 0
     graded = [inspect_sample(0, scores={"graded": {"value": "C"}})]
     log = document(tmp_path / "graded.json", {"eval": ABOUT, "plan": {}, "samples": graded})
     scores = ["import", str(log), "--format", "inspect-scores", "--out", str(tmp_path / "scores")]
-    assert runner.invoke(app, scores).exit_code == 0
+    assert runner.invoke(whole_program(), scores).exit_code == 0
 
 
 @pytest.mark.parametrize(
