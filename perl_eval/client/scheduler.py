@@ -162,11 +162,11 @@ class Scheduler(Generic[Content]):
 
         Who interrupts the wait ends it.
         """
-        self._landed = self._landed or asyncio.Event()
+        landed = self._close()
         self._stopped.set()
         if self._on_way:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(self._landed.wait(), _LANDING_S)
+                await asyncio.wait_for(landed.wait(), _LANDING_S)
         tasks = [*self._tasks, *self._keeping.tasks()]
         for task in tasks:
             task.cancel()
@@ -281,6 +281,11 @@ class Scheduler(Generic[Content]):
                 return None
             return _Ticket(Slot(time.monotonic(), turn.requests, turn.tokens), held, probe)
 
+    def _close(self) -> asyncio.Event:
+        """Send nothing more; what is on its way is paid, and waited for: the event is set when nothing is."""
+        self._landed = self._landed or asyncio.Event()
+        return self._landed
+
     def _over(self) -> bool:
         return self._tally.stopped is not None or self._landed is not None
 
@@ -333,7 +338,7 @@ class Scheduler(Generic[Content]):
         few = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
         if isinstance(error, TurnedAway):
             if not self._outages.answers and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
-                self._landed = asyncio.Event()
+                self._close()
                 raise UserError(error.what, error.fix)
             if error.forbidden and tries >= _FORBIDDEN and others:
                 return Refused(error.what)
@@ -345,7 +350,7 @@ class Scheduler(Generic[Content]):
         self._tally.failed += len(group)
         self._tally.can_pass += len(group) if error.can_pass else 0
         if (end := self._handling.ends(error, self._tally)) is not None:
-            self._landed = asyncio.Event()  # nothing more is sent; what is on its way is paid, and waited for
+            self._close()
             raise end from None
         for request in group:
             if not error.can_pass:

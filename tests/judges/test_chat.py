@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, prefer_shorter, serving
 
+from perl_eval.client import scheduler
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
@@ -222,6 +224,17 @@ def test_a_wrong_key_or_model_stops_the_run(tmp_path: Path, status: str) -> None
     with serving(FakeServer(fault=lambda *_: status)) as server, pytest.raises(UserError, match=status):
         put(server, tmp_path, 50)
     assert len(server.requests) < 50
+
+
+def test_a_wrong_key_is_said_as_soon_as_what_is_on_its_way_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_LANDING_S", 60.0)
+    begun_s = time.monotonic()
+    with serving(FakeServer(fault=lambda *_: "401")) as server, pytest.raises(UserError, match="401"):
+        put(server, tmp_path, 50)
+    assert len(server.requests) > 1
+    assert time.monotonic() - begun_s < 30
 
 
 def test_no_server_is_unjudged(tmp_path: Path) -> None:
