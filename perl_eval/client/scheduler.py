@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
@@ -20,6 +19,7 @@ from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
 from perl_eval.client.outages import Outages
+from perl_eval.client.outside_loops import inside_a_loop, outside_loops
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S, Pace, Slot
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import pause_s
@@ -101,10 +101,8 @@ class Scheduler(Generic[Content]):
         Raises:
             UserError: The service will never answer, or the ledger cannot be written.
         """
-        if _inside_a_loop():
-            # In a notebook, say. Two loops cannot run in one thread, so this one waits for another thread's.
-            with ThreadPoolExecutor(max_workers=1) as elsewhere:
-                yield from elsewhere.submit(lambda: list(self._drive(iter(blocks)))).result()
+        if inside_a_loop():
+            yield from outside_loops(lambda: list(self._drive(iter(blocks))))
         else:
             yield from self._drive(iter(blocks))
 
@@ -398,11 +396,3 @@ class Scheduler(Generic[Content]):
 
     def _landed_on_disk(self, key: bytes, reply: Reply) -> None:
         self._open.pop(key).set_result(reply)
-
-
-def _inside_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -188,7 +188,7 @@ def test_the_bias_of_a_reward_of_pairs_stays_zero_whatever_rounding_leaves(
     assert not torch.equal(backbone.heads[REWARD].weight, before)
     assert backbone.heads[REWARD].bias.tolist() == [0.0]
     assert "head.reward.bias" not in trainer.parameters()
-    backbone.save_head(REWARD, tmp_path)
+    backbone.heads.save(REWARD, tmp_path)
     assert load_file(tmp_path / "head.safetensors")["bias"].tolist() == [0.0]
 
 
