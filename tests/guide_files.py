@@ -103,7 +103,7 @@ def lora_against_full(folder: Path) -> None:
     """Preferences for the answer with more steps."""
     rows = [
         {"prompt": _asked(n), "chosen": _answer("good", n, 0.9), "rejected": f"Just look after case {n} somehow."}
-        for n in range(60)
+        for n in range(30)
     ]
     (folder / "preferences.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
 
