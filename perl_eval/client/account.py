@@ -93,6 +93,11 @@ class Account:
         self._on_way_usd += expected_usd
         self._write()
 
+    def send_again(self) -> None:
+        """Note one more request of a call that is on its way."""
+        self.totals.requests += 1
+        self._write()
+
     def settle(self, expected_usd: float, before: tuple[int, int, float, float], tally: Usage) -> None:
         """Note that a request is done, and add to the totals what the tally gained by it.
 

@@ -19,6 +19,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from perl_eval.client.refusals import Answer
+from perl_eval.client.sent_requests import sending
 from perl_eval.client.usage import BYTES_A_TOKEN
 from perl_eval.errors import JudgeError, TimedOut, UserError
 
@@ -71,6 +72,7 @@ class _Request(aiohttp.ClientRequest):
         elif _waits(conn):
             raise _SpoiltError
         trip.sent = True
+        sending()
         return await super().send(conn)
 
 

@@ -23,6 +23,7 @@ from perl_eval.client.outside_loops import inside_a_loop, outside_loops
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S, Pace, Slot
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import pause_s
+from perl_eval.client.sent_requests import counting
 from perl_eval.client.service import Handling, Request, Service, grouped
 from perl_eval.errors import JudgeError, RateLimited, Refused, TurnedAway, UserError
 
@@ -368,7 +369,8 @@ class Scheduler(Generic[Content]):
         failure: BaseException | None = None
         self._on_way += 1
         try:
-            replies = await self._service.ask([request.content for request in group])
+            with counting(self._budget.sent_again):
+                replies = await self._service.ask([request.content for request in group])
             return replies
         except RateLimited as error:
             left_s = self._outages.left_s(error, ticket.turn.sent_s)

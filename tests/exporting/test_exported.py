@@ -259,7 +259,9 @@ def rows_stored(folder: Path) -> Path:
     return rows_in(source, folder / "rows")
 
 
-@pytest.mark.parametrize("to", ["csv", "json", "jsonl", "chat", "openai-requests", "trl"])
+@pytest.mark.parametrize(
+    "to", ["csv", "json", "jsonl", "chat", "openai-requests", "trl", "alpaca-eval", "mt-bench", "arena-hard"]
+)
 def test_records_are_written_as_they_are_read(tmp_path: Path, to: str) -> None:
     source = (rows_stored if to == "trl" else answers_stored)(tmp_path)
     tracemalloc.start()
