@@ -26,7 +26,7 @@ SIGNATURES = {
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
     "decide": "(*judgements, labels=None, proxies=(), out=None, options=None)",
-    "doctor": "(*sources)",
+    "doctor": "(*sources, columns=None, format='', means=None)",
     "export": "(source, *, to, out=None, what='', policy='')",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",

@@ -21,7 +21,10 @@ from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
 from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.scoring.decision_words import about, first_labels, sentence
 from perl_eval.scoring.doctor_files import Held, held_in
+from perl_eval.scoring.doctor_reading import ways_of
 from perl_eval.scoring.judged_units import read_units
+from perl_eval.sources.reading import HowRead, meanings
+from perl_eval.sources.recognition import format_named
 from perl_eval.sources.rows import Row
 from perl_eval.storage import parquet, run_folder
 
@@ -86,19 +89,29 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def run(sources: Sequence[Path]) -> Diagnosis:
+def run(sources: Sequence[Path], *, how: HowRead | None = None) -> Diagnosis:
     """Say what can be computed from files and folders, what stands in the way, and how many labels would unblock what.
 
     Args:
         sources: Run folders, and files of any known format: answers, judgements, labels, rows, scores.
+        how: How files of other tools are read; of the columns and words those count that a file has.
 
     Raises:
         UserError: No source is given, or there is nothing at a path.
+        OptionError: There is no such format, or a word was given a meaning, and no file says it.
     """
     if not sources:
         raise UserError("nothing is given to look at", "give files or folders: answers, judgements, labels")
+    paths, asked = [Path(source) for source in sources], how or HowRead()
+    if asked.format:
+        format_named(asked.format)
+    meanings(asked.means)
+    ways = ways_of(paths, asked)
     with TemporaryDirectory(prefix="perl-eval-") as place:
-        held = [held_in(Path(source), Path(place) / str(number)) for number, source in enumerate(sources)]
+        held = [
+            held_in(path, Path(place) / str(number), way)
+            for number, (path, way) in enumerate(zip(paths, ways, strict=True))
+        ]
         return _diagnosed(_Found(held), Path(place))
 
 
