@@ -15,7 +15,10 @@ from guide_files import MAKERS, mostly_right
 
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 SAID = {
-    "judge-drift": ("flips beyond the judge's own", "no longer judges as it did"),
+    "judge-drift": (
+        *("flips beyond the judge's own", "no longer judges as it did", "runs/flips-sheets/flipped.csv"),
+        *("The judge says something else of", "cannot be told from that alone", "The judge has changed: that is"),
+    ),
     "leak-check": ("leaks.csv", "data/shp"),
     "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),

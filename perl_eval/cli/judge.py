@@ -176,7 +176,13 @@ def judge(
             test = verb.attack if attack else verb.look
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
+            before = _begun(folder)
             stopped += _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+            if before and before == _begun(folder):
+                say(
+                    f"{folder} was finished before, and nothing was asked now; to judge anew, give another --out",
+                    err=True,
+                )
     _end(stopped, folders, out, alone=dry_run or attack or look)
 
 
@@ -270,6 +276,14 @@ def _read_by(pattern: str | None, judge: Judge) -> Judge:
             raise UserError(f"--verdict-pattern reads text, and {judge.model} answered in none", "leave it out")
         judge.reader = PatternReader(pattern)
     return judge
+
+
+def _begun(folder: Path) -> str:
+    """Return when the run of a folder began, as its card says; empty if there is none that ended."""
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder) if folder.is_dir() else None
+    return "" if card is None else card.started
 
 
 def _show_outcomes(folder: Path) -> bool:

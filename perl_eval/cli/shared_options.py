@@ -175,11 +175,17 @@ def completions_at(
     return found[0], found[1] if b is not None else None
 
 
-def judgements_at(source: Path, out: Path) -> Path:
-    """Return a run folder of judgements; a file of another tool is read into the output folder first."""
+def judgements_at(source: Path, out: Path, place: str = "judgements") -> Path:
+    """Return a run folder of judgements; a file of another tool is read into the output folder first.
+
+    Args:
+        source: As typed.
+        out: The verb's output folder.
+        place: Where in its inputs a file is read into.
+    """
     from perl_eval.sources.brought import judgements_in
 
-    return judgements_in(source, out, say=lambda line: typer.echo(line, err=True))
+    return judgements_in(source, out, place=place, say=lambda line: typer.echo(line, err=True))
 
 
 def labels_at(source: Path, out: Path, how: HowRead | None = None) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perl_eval.errors import DataError, PerlEvalError
 from perl_eval.records import Completion, HumanLabel, Judgement
-from perl_eval.scoring.doctor_reading import for_kind, kind_named
+from perl_eval.scoring.several_files import for_kind, kind_named
 from perl_eval.sources import brought, completions, imported, imported_rows, judgement_files, label_files, labels
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.formats.label_table import WIDE

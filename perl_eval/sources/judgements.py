@@ -19,18 +19,18 @@ __all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
 
 OUTCOME_FIELDS: Mapping[str, tuple[str, ...]] = {
     "outcome": ("outcome",),
-    "verdict": ("verdict",),
+    "verdict": ("verdict", "winner"),
     "verdict_ab": ("verdict_ab",),
     "verdict_ba": ("verdict_ba",),
     "item": ("item", "question_id", "prompt_id", "uid"),
     "group": ("group",),
-    "policy_a": ("policy_a", "model_a"),
-    "policy_b": ("policy_b", "model_b"),
+    "policy_a": ("policy_a", "model_a", "model_1"),
+    "policy_b": ("policy_b", "model_b", "model_2"),
     "judge": ("judge",),
     "dataset": ("dataset",),
-    "text_a": ("text_a",),
-    "text_b": ("text_b",),
-    "prompt": ("prompt", "instruction"),
+    "text_a": ("text_a", "answer_a", "response_a"),
+    "text_b": ("text_b", "answer_b", "response_b"),
+    "prompt": ("prompt", "instruction", "question"),
     "p_a": ("p_a",),
     "a": ("a",),
     "b": ("b",),
@@ -40,6 +40,10 @@ _ORDERS: Mapping[str, Order] = {"verdict_ab": "ab", "verdict_ba": "ba"}
 _SAID = ("outcome", "verdict", *_ORDERS)
 _OUTCOME_OF = {"a": "win", "b": "loss"}
 _WINNER_OF = {"win": "a", "loss": "b"}
+_CONTESTANTS = {
+    **{"a": "a", "model_a": "a", "model_1": "a", "policy_a": "a"},
+    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b", "tie": "tie"},
+}
 _MOST_BY_CHANCE = 0.001
 """Two orders that contradict each other with a smaller chance than this were written as positions."""
 
@@ -135,6 +139,9 @@ class _Maker:
             if there is not None:
                 self._names[field] = there
         self.orders = [field for field in _ORDERS if field in self._names]
+        more = bool(self.orders) or "outcome" in self._names
+        if more and self._names.get("verdict") == "winner" != reading.columns.get("verdict"):
+            del self._names["verdict"]
         if not any(field in self._names for field in _SAID):
             what = f"no such column; present are {', '.join(map(str, present))}"
             fix = "name the column that holds it: outcome, verdict, or verdict_ab and verdict_ba"
@@ -323,8 +330,8 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
     if said in policies and said:
         return policies[said]
     low = said.lower()
-    if low in ("a", "b", "tie"):
-        return low
+    if low in _CONTESTANTS:
+        return _CONTESTANTS[low]
     if low in ("first", "second"):
         return None
     order = ("b", "a") if field == "verdict_ba" else ("a", "b")

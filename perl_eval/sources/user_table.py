@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from perl_eval.errors import DataError, OptionError, UserError
 
-__all__ = ["Sheet", "columns", "columns_of", "read"]
+__all__ = ["Sheet", "columns", "columns_of", "named", "read"]
 
 FloatArray = NDArray[np.float64]
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -204,3 +204,15 @@ def columns_of(given: Mapping[str, str] | Sequence[str] | None, names: Any) -> d
             raise OptionError("column", repr(entry), f"give NAME=COLUMN, NAME one of {', '.join(known)}")
         found[name] = column
     return found
+
+
+def named(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+    """Return columns by name, of such pairs as typed; what is no such pair is left out, for `columns_of` refuses it.
+
+    Args:
+        given: Column by name, or such pairs as typed, ``score=NAME``.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    pairs = (entry.partition("=") for entry in given or ())
+    return {name: column for name, equals, column in pairs if name and equals and column}

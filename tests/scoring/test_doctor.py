@@ -177,3 +177,13 @@ def test_a_format_that_is_typed_counts_where_the_content_does_not_say(tmp_path: 
     found = dict(doctor.run(given, how=HowRead("table")).files)
     assert "300 judgements" in found[str(given[0])]
     assert "5 answers of rl" in found[str(path)]
+
+
+def test_two_runs_of_the_same_answers_are_not_taken_together(tmp_path: Path) -> None:
+    """Whether the judge has changed can be told, and each run is looked at by itself."""
+    given = [verdicts(tmp_path / "october.csv"), verdicts(tmp_path / "november.csv")]
+    found = doctor.run([*given, people(tmp_path / "people.csv", 100)])
+    commands = [name for name, _ in found.can]
+    assert f"score {given[0]} {given[1]}" in commands
+    assert sum(name.startswith("decide") for name in commands) == 2
+    assert found.clear, found.wrong
