@@ -83,6 +83,14 @@ def compare_prompts(folder: Path) -> None:
         table.writerows([row["prompt"], row["annotator"], words[row["winner"]]] for row in rows)
 
 
+def start(folder: Path) -> None:
+    """Answers of two models, and one person's preferences for a part."""
+    more = {"ours": 0.8, "theirs": 0.3}
+    for policy, share in more.items():
+        _write_answers(folder / f"{policy}.jsonl", policy, 200, share)
+    _write_people(folder / "people.csv", more, 60, _PEOPLE[:1])
+
+
 def replace_annotators(folder: Path) -> None:
     """Answers of two models, and five people's preferences for half of them."""
     more = {"ours": 0.7, "theirs": 0.4}
@@ -162,5 +170,6 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "leak-check": leak_check,
     "lora-against-full": lora_against_full,
     "replace-annotators": replace_annotators,
+    "start": start,
 }
 """By the name of a guide, what makes the files that it starts from."""

@@ -22,6 +22,7 @@ SAID = {
     "leak-check": ("leaks.csv", "data/shp"),
     "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),
+    "start": ("nothing is judged, so no policy", "ours is better than theirs by 0.", "report.html"),
     "replace-annotators": ("human-judge Gwet AC1", "alt-test winning rate"),
 }
 """What some command of a guide must have said."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done, say
+from perl_eval.cli.doc_pages import command_for
 from perl_eval.cli.error_pages import NOT_DECIDED
 from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Means, Out, how_read, judgements_at, labels_at
 from perl_eval.errors import OptionError
@@ -80,5 +81,5 @@ def decide(
     if fail_under is not None and any(not is_at_least(part, fail_under) for part in said):
         raise typer.Exit(_BELOW)
     if any(part.verdict == "not decided" for part in said):
-        say(f"not decided: what labels would do is in {NOT_DECIDED}", err=True)
+        say(f"not decided: what labels would do: `{command_for(NOT_DECIDED)}`", err=True)
         raise typer.Exit(_NOT_DECIDED)

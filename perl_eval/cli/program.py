@@ -23,6 +23,7 @@ from perl_eval.cli import (
     decide,
     default_out,
     demo,
+    docs,
     doctor,
     export,
     import_,
@@ -119,6 +120,7 @@ _offer("posterior", posterior.posterior)
 _offer("conformance", conformance.conformance)
 _offer("report", report.report)
 _offer("demo", demo.demo)
+_offer("docs", docs.docs)
 
 
 def main() -> None:
@@ -177,5 +179,5 @@ def _fail(message: str, error: Exception | None = None, *, code: int = 2) -> NoR
     line = " ".join(message.split())
     if line:
         page = page_of(error, sys.argv[1:]) if error is not None else ""
-        say(f"error: {line} (see {page})" if page else f"error: {line}", err=True)
+        say(f"error: {line} (see `{page}`)" if page else f"error: {line}", err=True)
     sys.exit(code)

@@ -23,7 +23,7 @@ MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 
 Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
 Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
-LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see docs/training.md.")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see `perl-eval docs training`.")]
 Alpha = Annotated[float | None, typer.Option(help="LoRA alpha; default: twice the rank.")]
 MostRows = Annotated[int, typer.Option("--limit", help="Rows to learn from, at most; 0 for all.")]
 MaxSteps = Annotated[int, typer.Option(help="Steps at most; 0 for no bound.")]

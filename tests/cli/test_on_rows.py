@@ -105,7 +105,7 @@ def test_a_folder_of_rows_is_taken_as_it_is(command: Command, tmp_path: Path) ->
     assert (shown.code, shown.err) == (
         2,
         f"error: {data.parent} has several configs; give --config with one of more, pairs"
-        " (see docs/labelling.md#labels-from-elsewhere)\n",
+        " (see `perl-eval docs labelling#labels-from-elsewhere`)\n",
     )
     assert command(f"agree --on {data.parent} --config more {tail}/2").code is None
 

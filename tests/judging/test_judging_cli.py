@@ -148,7 +148,10 @@ def test_a_file_without_a_key_is_one_line(command: Command, pairs: str, tmp_path
     shown = command(judge(pairs, tmp_path / "out", f"--judge chat:m --key-file {tmp_path}/key"))
     assert (shown.code, shown.err.splitlines()) == (
         2,
-        [f"error: {tmp_path}/key holds no key; give a file that holds the key and nothing else (see docs/judging.md)"],
+        [
+            f"error: {tmp_path}/key holds no key; give a file that holds the key and nothing else"
+            " (see `perl-eval docs judging`)"
+        ],
     )
 
 
@@ -479,6 +482,6 @@ def test_a_card_of_an_unknown_judge_is_one_line(command: Command, pairs: str, tm
         2,
         [
             "error: the card names no judge of this version: oracle, 'oracle'; judge again"
-            " (see docs/judging.md#prompts-and-runs)"
+            " (see `perl-eval docs judging#prompts-and-runs`)"
         ],
     )
