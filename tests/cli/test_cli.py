@@ -332,8 +332,10 @@ def test_a_missing_extra_is_one_line(fails: Callable[[str], str], monkeypatch: p
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "torch" else find(name, *more))
     for line in (SAMPLE, TRAIN, SFT, REWARD, "demo --out out", f"{JUDGE} reward:x"):
-        said = "error: this verb needs torch; install the extra: pip install 'perl-eval[train]'"
+        said = (
+            "error: this verb needs torch; install the extra: pip install 'perl-eval[train]'"
             " (see `perl-eval docs README#install`)\n"
+        )
         assert fails(line) == said
 
 
