@@ -46,12 +46,12 @@ def agree(
     out: Out,
     other_labels: Annotated[
         Path | None,
-        typer.Option(help="Labels of the same units by another instruction: how much of the disagreement that makes."),
+        typer.Option(help="Labels of the same units made with another instruction: how much disagreement it explains."),
     ] = None,
     epsilon: Epsilon = 0.15,
-    scale: Annotated[str, typer.Option(help="Of ratings in a table: nominal, ordinal or interval.")] = "nominal",
+    scale: Annotated[str, typer.Option(help="For a table of ratings: nominal, ordinal or interval.")] = "nominal",
     judge_rater: Annotated[
-        str, typer.Option(help="The rater of a table who is a judge: may it stand in for one of the others?")
+        str, typer.Option(help="The rater in a table who is a judge: may it stand in for one of the others?")
     ] = "",
     column: Annotated[
         list[str] | None,
@@ -85,7 +85,7 @@ def agree(
     temperature: asked.Temperature = 0.0,
     max_reply_tokens: asked.ReplyTokens = 512,
 ) -> None:
-    """How far people agree, and a judge with them; rates corrected by their labels of a part.
+    """How far people agree with each other, and a judge with them; rates corrected by their labels of a part.
 
     With a stronger judge's judgements in place of labels: the cheap judge's rates corrected by the strong one's. With a
     table of ratings alone: agreement among its raters. With --on: rows that people have judged are judged first.

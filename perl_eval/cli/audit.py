@@ -41,7 +41,9 @@ def audit(
     labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs; any file.")] = None,
     *,
     out: Out,
-    again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="The same pairs judged again: repeatability. A run or a file.")
+    ] = None,
     attack: Annotated[Path | None, typer.Option(help="Output of `judge --attack`.")] = None,
     family: Annotated[
         list[str] | None, typer.Option(help="Name of the judge's own model family. May be repeated.")

@@ -21,35 +21,44 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def decide(
-    sources: Annotated[list[Path], typer.Argument(help="Judgements by one judge; several runs go together.")],
+    sources: Annotated[list[Path], typer.Argument(help="Judgements by one judge; several runs are taken together.")],
     out: Out,
     labels: Annotated[
         Path | None, typer.Option(help="People's labels of a random part of what was judged; any file.")
     ] = None,
     proxy: Annotated[
         list[Path] | None,
-        typer.Option(help="Another judge's run of the same answers, all or a random part; or scores. May be repeated."),
+        typer.Option(
+            help="Another judge on the same answers or a part, or scores: narrows the interval. May be repeated."
+        ),
     ] = None,
     baseline: Annotated[str, typer.Option(help="Only comparisons with this policy.")] = "",
     judge_alone: Annotated[
-        bool, typer.Option("--judge-alone", help="Decide without labels, as if the judge were no kinder to one policy.")
+        bool,
+        typer.Option("--judge-alone", help="Decide without labels, assuming that the judge favours neither policy."),
     ] = False,
     anytime: Annotated[
-        bool, typer.Option("--anytime", help="Intervals that hold at every number of labels: look and stop at will.")
+        bool,
+        typer.Option(
+            "--anytime",
+            help="Intervals that hold at every number of labels, so that you may look and stop at any time.",
+        ),
     ] = False,
     price_label: Annotated[
         float,
-        typer.Option(help="Price of a label; with --price-item, the cheapest split of both is given."),
+        typer.Option(help="Price of a label; with --price-item, the cheapest combination is given."),
     ] = 0.0,
     price_item: Annotated[float, typer.Option(help="Price of judging an item.")] = 0.0,
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit code 1 unless each policy less --baseline (or the next by name) is decided and at least this."
+            help="Exit code 1 unless each policy minus --baseline (or the next by name) is decided and at least this."
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
-    power: Annotated[float, typer.Option(help="Power for which the numbers of labels and items are given.")] = 0.8,
+    power: Annotated[
+        float, typer.Option(help="Statistical power for which numbers of labels and items are given.")
+    ] = 0.8,
     level: Level = 0.95,
     format: FileFormat = "",
     column: LabelColumn = None,

@@ -24,7 +24,7 @@ def doctor(
     requests: Requests = None,
     means: Means = None,
 ) -> None:
-    """What can be computed from these files, what stands in the way, and how many labels would unblock what.
+    """What can be computed from these files, what is missing, and how many labels would help.
 
     Nothing is written. Exit code 0: nothing stands in the way; 3: something does.
     """

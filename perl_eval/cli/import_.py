@@ -42,12 +42,14 @@ def import_(
     column: Columns = None,
     requests: Requests = None,
     means: Means = None,
-    policy: Annotated[str, typer.Option(help="The policy, where the file names none; else as the file is.")] = "",
+    policy: Annotated[
+        str, typer.Option(help="Name of the policy, if the file gives none; default: the name of the file.")
+    ] = "",
     formats: Annotated[  # noqa: ARG001
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
     ] = False,
 ) -> None:
-    """Files of other tools to answers, judgements or labels; --formats lists what is read."""
+    """Read a file of another tool into a run folder of answers, judgements or labels; --formats lists the formats."""
     from perl_eval import sources
 
     if form and format:

@@ -92,7 +92,7 @@ def judge(
     workers: Workers = 2,
     gpus: Gpus = 0.0,
 ) -> None:
-    """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
+    """Judge two sets of answers pair by pair, in both orders; or one set, each answer alone."""
     if dry_run + attack + look + (reread is not None) > 1:
         raise UserError("--dry-run, --attack, --look and --reread are different things", "give one of them")
     if stop_when_decided and (dry_run or attack or look or reread is not None):

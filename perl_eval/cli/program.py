@@ -65,7 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
 )
-ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
+ledger = typer.Typer(no_args_is_help=True, help="Export, clean or repair the file that keeps judges' replies.")
 train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
 
 

@@ -22,14 +22,14 @@ def report(
     what: Annotated[
         str, typer.Option(help="estimates; or, as csv, json or md, judgements, labels or completions.")
     ] = "estimates",
-    title: str = "perl-eval report",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "perl-eval report",
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PDF, SVG and PNG.")] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Follow runs that go on, on a page of this machine, until Ctrl-C.")
+        bool, typer.Option("--serve", help="Follow runs in progress on a page served by this machine, until Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Where --serve listens; 0 for any free port.")] = 0,
+    port: Annotated[int, typer.Option(help="Port for --serve; 0 for any free one.")] = 0,
 ) -> None:
-    """Run folders to one self-contained page, or to a table of what they hold; or follow them as they are written."""
+    """Show run folders as one self-contained page, or as a table; or follow them while they are written."""
     from perl_eval import reporting as verb
 
     between(0, 65535, {"port": port}, "port", ends="[]")

@@ -34,9 +34,7 @@ def score(
         typer.Argument(help="Judgements (several runs are ranked), completions, scores, or a table of scores."),
     ],
     out: Out,
-    data: Annotated[
-        Path | None, typer.Option(help="Rows that completions answer, or that scores are of: what is right.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows with the right answers, to completions or to scores.")] = None,
     against: Annotated[Path | None, typer.Option(help="Completions of the SFT policy: paired differences.")] = None,
     judged: Annotated[Path | None, typer.Option(help="Yes-or-no judgements: agreement of judge and rule.")] = None,
     rule: Annotated[
@@ -46,13 +44,15 @@ def score(
             "android_world, exact. May be repeated."
         ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Human labels that scores are held against.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Human labels that scores are compared with.")] = None,
     again: Annotated[
         Path | None,
-        typer.Option(help="Of two runs of the same answers: the first judge asked the same once more; run or file."),
+        typer.Option(help="With two runs of the same answers: the first judge asked once more; a run or a file."),
     ] = None,
     scale: Annotated[str, typer.Option(help="Scores are logit or probability of a good answer.")] = "logit",
-    pair_ties: Annotated[str, typer.Option(help="Equal scores of a pair: half, or wrong as in RewardBench.")] = "half",
+    pair_ties: Annotated[
+        str, typer.Option(help="How equal scores of a pair count: half, or wrong as in RewardBench.")
+    ] = "half",
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +75,7 @@ def score(
     workers: Workers = 2,
     seed: Seed = 0,
 ) -> None:
-    """Judgements, completions or scores to figures with intervals.
+    """Compute figures with intervals from judgements, completions or scores.
 
     Judgements: win rates, position bias, length control, or rates of yes and no; runs against one baseline are compared
     item by item, more than two policies ranked. Completions: diversity; with --data VQA or action accuracy. Scores of a

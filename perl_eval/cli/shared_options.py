@@ -21,7 +21,7 @@ Out = Annotated[
     Path,
     typer.Option(
         "--out",
-        help="Output folder; gets the files and run.json. The same command goes on in the same one.",
+        help="Output folder; gets the files and run.json. The same command continues in it.",
         default_factory=default_out,
         show_default=SHOWN,
     ),
@@ -30,26 +30,30 @@ Data = Annotated[
     Path,
     typer.Option("--data", help="Rows in TRL's columns: a folder from `build`, a file, or a hub id (org/name#split)."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
 Draws = Annotated[int, typer.Option(min=1, help="Bootstrap draws.")]
 Epsilon = Annotated[
     float, typer.Option(help="Margin of the alternative annotator test: 0.2 experts, 0.15 skilled, 0.1 crowd.")
 ]
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
-NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
+NewTokens = Annotated[int, typer.Option(help="Tokens to sample, at most.")]
 Prior = Annotated[
-    Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor. Folder, or ORG/NAME[@REVISION] of the hub.")
+    Path,
+    typer.Option(
+        help="The SFT model: backbone, and reference of the KL penalty. Folder, or ORG/NAME[@REVISION] of the hub."
+    ),
 ]
-Ensemble = Annotated[str, typer.Option(help="mean, minimum, mean-std (less --caution x std), or soft-minimum.")]
-Softness = Annotated[float | None, typer.Option(help="Of soft-minimum, in reward units above 0; default: beta.")]
+Ensemble = Annotated[str, typer.Option(help="mean, minimum, mean-std (mean minus --caution x std), or soft-minimum.")]
+Softness = Annotated[float | None, typer.Option(help="For soft-minimum: in reward units, above 0; default: beta.")]
 ChatTemplate = Annotated[
-    Path | None, typer.Option(help="File with a chat template, in place of the tokenizer's own or where it has none.")
+    Path | None, typer.Option(help="File with a chat template, instead of the tokenizer's, or if it has none.")
 ]
 
 _FILES = "Files of other tools"
 FileFormat = Annotated[
-    str, typer.Option("--format", help="Their format, where it cannot be told from them.", rich_help_panel=_FILES)
+    str,
+    typer.Option("--format", help="Their format, if it is not recognised from the content.", rich_help_panel=_FILES),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -93,7 +97,7 @@ Means = Annotated[
 ]
 Requests = Annotated[
     Path | None,
-    typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
+    typer.Option(help="File of the requests or questions, if the answers do not repeat them.", rich_help_panel=_FILES),
 ]
 
 _WORKERS = "Workers"
@@ -101,9 +105,13 @@ Engine = Annotated[
     str, typer.Option(help="Where the work is done: here, or on ray's workers.", rich_help_panel=_WORKERS)
 ]
 Address = Annotated[
-    str, typer.Option(help="Of a Ray cluster; auto: this machine's. Else workers start here.", rich_help_panel=_WORKERS)
+    str,
+    typer.Option(
+        help="Address of a Ray cluster; auto: the one of this machine. By default workers start here.",
+        rich_help_panel=_WORKERS,
+    ),
 ]
-Workers = Annotated[int, typer.Option(help="How many, with --engine ray.", rich_help_panel=_WORKERS)]
+Workers = Annotated[int, typer.Option(help="Number of workers, with --engine ray.", rich_help_panel=_WORKERS)]
 Gpus = Annotated[float, typer.Option(help="GPUs of each worker.", rich_help_panel=_WORKERS)]
 
 
