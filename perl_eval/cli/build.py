@@ -70,7 +70,7 @@ def build(
         }
         for option, value in meant_for_files.items():
             if value:
-                raise UserError(f"{name} is embedded and takes no --{option}", "leave the option out")
+                raise UserError(f"{name} is made on the spot and takes no --{option}", "leave the option out")
         done((coffee if embedded == "coffee_world" else pictures).build(out, seed=seed))
         return
     from perl_eval import building as verb

@@ -60,7 +60,7 @@ def export(
     if not to and not is_session:
         if not source.exists():
             raise UserError(f"no such file or folder: {source}", "check the path", page="")
-        raise UserError(f"{source} is no session of annotate", "say what to write with --to; --formats lists what")
+        raise UserError(f"{source} is not a session of annotate", "say what to write with --to; --formats lists what")
     from perl_eval.labelling import export as verb
     from perl_eval.labelling.export import FORMS
 

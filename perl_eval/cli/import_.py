@@ -56,7 +56,7 @@ def import_(
         raise UserError(f"--form {form!r} and --format {format!r} say the same thing", "give one of them")
     if form:
         one_of("--form", form, sources.FORMS)
-        say("--form is an older name of --format, and goes with the next version", err=True)
+        say("--form is an older name of --format, and will be removed in the next version", err=True)
         done(_by_form(source, out, form, column))
         return
     folder = sources.take(source, out, how=how_read(format, column, requests, means), policy=policy)

@@ -107,7 +107,7 @@ def judge(
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
     if reasoning and verdict_by == "logprobs":
-        raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+        raise UserError("with --reasoning the first token is not a verdict", "leave out --verdict-by logprobs")
     if votes > 1:
         _refuse_same_votes(specs, votes, temperature)
     if any(spec.startswith(("reward:", "local:")) for spec in specs):

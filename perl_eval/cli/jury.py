@@ -28,6 +28,6 @@ def jury(
     from perl_eval.judging import jury as verb
 
     if labels is None and (format or column or means):
-        raise UserError("--format, --column and --means are of a file of labels", "give it with --labels")
+        raise UserError("--format, --column and --means are for a file of labels", "give it with --labels")
     people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
     _show_estimates(verb.run(members, out, labels=people))

@@ -71,7 +71,7 @@ class Judging:
         (spec,) = self.judges
         one_of("--verdict-by", self.verdict_by, asked.VERDICTS)
         if self.reasoning and self.verdict_by == "logprobs":
-            raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+            raise UserError("with --reasoning the first token is not a verdict", "leave out --verdict-by logprobs")
         if spec.startswith(("reward:", "local:")):
             require_torch()
         from perl_eval.judges.registry import BackendOptions, open_judge

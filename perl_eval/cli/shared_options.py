@@ -210,7 +210,7 @@ def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> An
     not_negative({"gpus": gpus}, "gpus")
     if engine == "here":
         if address:
-            raise UserError(f"--address {address} is of a cluster", "give --engine ray too")
+            raise UserError(f"--address {address} is for a cluster", "give --engine ray too")
         return None
     from perl_eval.cluster.ray_workers import Cluster
 

@@ -164,7 +164,7 @@ def train_policy(
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
     one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv", "grpo"))
     if bool(reward) == bool(reward_function):
-        raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
+        raise UserError("a policy needs a reward, and only one kind", "give --reward, or --reward-function")
     require_torch()
     from perl_eval.models.ensemble import EnsembleRule
     from perl_eval.training import policy

@@ -120,4 +120,4 @@ def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> 
                 raise DataError(what, file=file, row=row, fix=_TWICE)
             seen.add(key)
             if record.p_a is not None and not 0 <= record.p_a <= 1:
-                raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")
+                raise DataError(f"{record.p_a} is not a probability", file=file, row=row, field="p_a")

@@ -56,7 +56,7 @@ def ways_of(sources: Sequence[Path], how: HowRead) -> list[HowRead]:
     for word in how.means:
         if not any(word in said for said in words):
             raise OptionError(
-                "means", f"{word!r}, which nothing in the files says", "give the words as they stand there"
+                "means", f"{word!r}, which does not occur in the files", "give the words as they are written there"
             )
     return [
         replace(

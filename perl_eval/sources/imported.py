@@ -147,7 +147,7 @@ def take_anew(source: Path, out: Path) -> Path:
 
     Raises:
         UserError: There is no such file.
-        DataError: It is no table of completions.
+        DataError: It is not a table of completions.
     """
     with run_folder.start(out, verb="import", arguments={"kind": "completions"}, inputs={"source": source}) as going:
         if going.done:

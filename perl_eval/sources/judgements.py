@@ -59,7 +59,7 @@ def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None 
     - ``verdict_ab`` and ``verdict_ba``: who won with a shown first, and with b shown first; ``a``, ``b``, ``tie`` or a
       policy's name say who, ``first`` and ``second`` where. One of the two may be missing.
 
-    An empty cell is no verdict. Read where they are there: ``item``, ``group``, ``policy_a``, ``policy_b``, ``judge``,
+    An empty cell is not a verdict. Read where present: ``item``, ``group``, ``policy_a``, ``policy_b``, ``judge``,
     ``dataset``, ``text_a``, ``text_b``, ``prompt``, ``p_a``, and the completions' ids ``a``, ``b``.
 
     Args:
@@ -98,7 +98,7 @@ def read_table(found: Brought, reading: Import) -> Iterator[Judgement]:
 class _NoMeaningError(Exception):
     """A cell means nothing."""
 
-    def __init__(self, field: str, what: str, fix: str = "say what it means with --means, or mend it") -> None:
+    def __init__(self, field: str, what: str, fix: str = "say what it means with --means, or correct it") -> None:
         super().__init__(what)
         self.field, self.fix = field, fix
 
@@ -147,7 +147,7 @@ class _Maker:
             fix = "name the column that holds it: outcome, verdict, or verdict_ab and verdict_ba"
             raise DataError(what, file=file, field="verdict_ab", fix=fix)
         if "verdict" in self._names and self.orders:
-            what = f"stands beside {self.orders[0]}"
+            what = f"is given together with {self.orders[0]}"
             raise DataError(what, file=file, field="verdict", fix="keep one of them")
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._met: dict[tuple[str, str, str], int] = {}
@@ -274,7 +274,7 @@ class _Maker:
             decided = decide(ballots).outcome if len(ballots) > 1 else _of_one(ballots[0])
             if outcome and outcome != decided and any(ballot.verdict for ballot in ballots):
                 what = f"outcome {outcome!r} is not that of the verdicts, which is {decided}"
-                raise _NoMeaningError("outcome", what, "mend one of them")
+                raise _NoMeaningError("outcome", what, "correct one of them")
             return outcome or decided, ballots if not outcome or decided == outcome else ()
         return outcome or self._once(given), ()
 
@@ -306,9 +306,9 @@ class _Maker:
         try:
             chance = float(cell)
         except ValueError:
-            raise DataError(f"{cell!r} is no number", file=self._file, row=row, field=self._names["p_a"]) from None
+            raise DataError(f"{cell!r} is not a number", file=self._file, row=row, field=self._names["p_a"]) from None
         if not 0 <= chance <= 1:
-            raise DataError(f"{chance} is no probability", file=self._file, row=row, field=self._names["p_a"])
+            raise DataError(f"{chance} is not a probability", file=self._file, row=row, field=self._names["p_a"])
         return chance
 
 

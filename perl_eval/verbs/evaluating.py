@@ -86,7 +86,7 @@ def _judge(by: Any) -> Judge:
         UserError: It is none.
     """
     if not callable(getattr(by, "ask", None)):
-        raise UserError(f"by={by!r} is no judge", "give a judge's name, such as by='chat:MODEL', or an opened judge")
+        raise UserError(f"by={by!r} is not a judge", "give a judge's name, such as by='chat:MODEL', or an opened judge")
     opened: Judge = by
     return opened
 
@@ -113,7 +113,7 @@ def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | 
     from perl_eval.judging.jury import run
 
     if isinstance(members, str | Path | Result):
-        raise UserError("one judge is no jury", "give a list of results of `judge`")
+        raise UserError("one judge is not a jury", "give a list of results of `judge`")
     homes = [home_of(one) for one in members]
     with records_in(labels, HumanLabel, out=out) as people:
         return kept(Estimates, out, lambda home: run(homes, home, labels=people))

@@ -135,7 +135,7 @@ JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
         ("build taskmaster-coffee --config nosuch --data-dir s --out out", "nosuch"),
         ("build taskmaster-coffee --checksums maybe --data-dir s --out out", "maybe"),
         ("build taskmaster-coffee --data-dir s/none --out out", "s/none"),
-        ("build coffee-world --config ratings --out out", "coffee-world is embedded and takes no --config"),
+        ("build coffee-world --config ratings --out out", "coffee-world is made on the spot and takes no --config"),
         ("build coffee-world --check --out out", "takes no --check"),
         ("build coffee-world --push-to-hub me/it --out out", "takes no --push-to-hub"),
         ("build coffee-world --setting a=b --out out", "takes no --setting"),

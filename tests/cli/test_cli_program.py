@@ -41,8 +41,8 @@ TRAIN = "train policy --data data --prior none --reward none --out out"
             "error: rated.json is missing; download it (see `perl-eval docs data-sets`)",
         ),
         (
-            UpstreamError("is no score", "rated.json", 3, "score"),
-            "error: rated.json, row 3, field 'score': is no score (see `perl-eval docs data-sets`)",
+            UpstreamError("is not a score", "rated.json", 3, "score"),
+            "error: rated.json, row 3, field 'score': is not a score (see `perl-eval docs data-sets`)",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/x"), "error: /disk/x: No space left on device"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), "error: /x: Permission denied"),
@@ -69,7 +69,7 @@ def test_an_interrupt_is_130_and_says_that_nothing_is_lost(command: Command, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(coffee, "build", build)
-    assert command("build coffee-world --out x") == Shown(130, "", "stopped; the same command goes on from here\n")
+    assert command("build coffee-world --out x") == Shown(130, "", "stopped; the same command continues from here\n")
 
 
 @pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AssertionError("x")])
@@ -121,7 +121,7 @@ def test_control_c_stops_the_program_with_130(tmp_path: Path) -> None:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "stopped; the same command goes on from here\n")
+    assert (process.returncode, err) == (130, "stopped; the same command continues from here\n")
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -349,7 +349,7 @@ def test_a_ledger_is_exported_and_pruned(command: Command, pairs: str, tmp_path:
     assert command(f"ledger prune {kept} --model length").out == "16 replies deleted\n"
     for line, said in (
         (f"ledger prune {kept}", "nothing says which replies to delete"),
-        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is no finished run"),
+        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is not a finished run"),
         (f"ledger export {tmp_path}/none --out {tmp_path}/x.jsonl", "no such ledger"),
         (f"ledger export {kept} --out {tmp_path}/x.csv", "is neither .jsonl nor .parquet"),
     ):
@@ -420,7 +420,7 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("judge --out {o} --judge chat:m --prompt dialogue", "no completions are given"),
         ("{j} --judge chat:m --verdict-by guess", "--verdict-by 'guess' is not known; choose from structured, text"),
         ("{j} --judge decisions:m --form xml", "--form 'xml' is not known; choose from openai, systemone"),
-        ("{j} --judge chat:m --verdict-by logprobs --reasoning", "the first token is no verdict"),
+        ("{j} --judge chat:m --verdict-by logprobs --reasoning", "the first token is not a verdict"),
         ("{j} --judge chat:m --votes 3", "chat:m says the same 3 times"),
         ("{j} --judge scripted:world --votes 2 --temperature 1", "scripted:world says the same 2 times"),
         ("{j} --judge scripted:world --max-requests 0", "--max-requests is 0"),
@@ -444,7 +444,7 @@ def test_a_rubric_and_references_reach_the_judge(command: Command, pairs: str, t
         ("{j} --judge local:", "no judge 'local:'"),
         ("{j} --judge scripted:world --dry-run --attack", "are different things"),
         ("{j} --judge scripted:world --attack --stop-when-decided", "--stop-when-decided is for judging"),
-        ("{j} --judge scripted:world --half-width 0.1", "a half-width ends nothing by itself"),
+        ("{j} --judge scripted:world --half-width 0.1", "a half-width alone stops nothing"),
         ("judge {a} --reread {a} --out {o}", "--reread takes completions, judge and prompt from the run"),
         ("judge --reread {a} --judge scripted:length --out {o}", "--reread takes completions, judge and prompt"),
         (

@@ -143,8 +143,8 @@ def test_a_template_takes_the_place_of_the_tokenizers_own(blank: Path, template:
     [
         (None, "cannot be read (No such file or directory); give a file with a template"),
         (b"\xff\xfe", "cannot be read (not UTF-8)"),
-        (b"{% for", "is no chat template ("),
-        (b"{{ raise_exception('never') }}", "is no chat template (never); mend it"),
+        (b"{% for", "is not a chat template ("),
+        (b"{{ raise_exception('never') }}", "is not a chat template (never); correct it"),
         (b"nothing said", "leaves out what the user says; write message['content'] into it"),
     ],
 )

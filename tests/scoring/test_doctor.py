@@ -163,7 +163,7 @@ def test_words_and_formats_that_are_nowhere_are_refused(
     verdicts(tmp_path / "v.csv")
     sheet(tmp_path / "sheet.csv", ["the new"] * 5)
     said = command("doctor v.csv sheet.csv --means 'the old=b'")
-    assert (said.code, said.err.split(";")[0]) == (2, "error: --means is 'the old', which nothing in the files says")
+    assert (said.code, said.err.split(";")[0]) == (2, "error: --means is 'the old', which does not occur in the files")
     assert "give WORDS=MEANING, one of a, b" in command("doctor v.csv --means 'x=better'").err
     assert "--format is 'tabel'; did you mean table?" in command("doctor v.csv --format tabel").err
     assert "--column is 'label'" in command("doctor v.csv --column label").err

@@ -108,7 +108,7 @@ def test_single_answers_are_judged_yes_or_no() -> None:
             {"outcome": "win", "verdict_ab": "b", "verdict_ba": "b"},
             r"row 0, field 'outcome': outcome 'win' is not that of the verdicts",
         ),
-        ({"outcome": "win", "p_a": "much"}, r"row 0, field 'p_a': 'much' is no number"),
+        ({"outcome": "win", "p_a": "much"}, r"row 0, field 'p_a': 'much' is not a number"),
         ({"score": 1}, r"no such column; present are item, policy_a, policy_b, score"),
     ],
 )

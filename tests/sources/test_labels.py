@@ -239,7 +239,7 @@ def test_a_policy_called_as_the_other_side_is_refused() -> None:
 TABLE_ROW = {**ABOUT, "label": "win", "annotator": "ann"}
 BROKEN: dict[str, tuple[str, Any, str]] = {
     "table: label": ("x.csv", [TABLE_ROW, {**TABLE_ROW, "label": "better"}], r"row 1, field 'label': label 'better'"),
-    "table: weight": ("x.csv", [{**TABLE_ROW, "weight": "-1"}], r"row 0, field 'weight': '-1' is no weight"),
+    "table: weight": ("x.csv", [{**TABLE_ROW, "weight": "-1"}], r"row 0, field 'weight': '-1' is not a weight"),
     "table: unit": (
         "x.csv",
         [{**TABLE_ROW, "item": ""}],
@@ -259,7 +259,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "studio: task": (
         "x.json",
         [studio_task(), {"data": {}, "annotations": {}}],
-        "row 1, field 'annotations': is no Label Studio task",
+        "row 1, field 'annotations': is not a Label Studio task",
     ),
     "studio: annotations": (
         "x.json",
@@ -287,7 +287,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "argilla: responses": (
         "x.json",
         [ARGILLA_NESTED, {"fields": {}, "responses": []}],
-        "row 1, field 'responses': is no Argilla record",
+        "row 1, field 'responses': is not an Argilla record",
     ),
     "argilla: list": (
         "x.json",
@@ -383,7 +383,7 @@ def test_an_infinite_rating_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(run_folder.read(folder, HumanLabel)) == 1
     card = run_folder.read_card(folder)
     assert card is not None
-    assert card.notes["left_out"] == {"rows whose label is no finite number": 2}
+    assert card.notes["left_out"] == {"rows whose label is not a finite number": 2}
 
 
 def test_a_missing_rating_of_a_parquet_table_is_no_label() -> None:
