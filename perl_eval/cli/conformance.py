@@ -18,12 +18,12 @@ def conformance(
         typer.Option(help="Python file with estimators() -> list[Estimator]; it is run. May be repeated."),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Names, * for any text. May be repeated; default all.")] = None,
-    corner: Annotated[bool, typer.Option("--corner", help="Two worlds, no training: under a minute.")] = False,
+    corner: Annotated[bool, typer.Option("--corner", help="Two toy worlds, no training: under a minute.")] = False,
     dump: Annotated[
         Path | None, typer.Option(help="JSON lines of tokens, log-probabilities, rewards, gradients; checked alone.")
     ] = None,
 ) -> None:
-    """Losses of RL trainers against exact gradients: bias, variance, where training ends, and what explains it."""
+    """Compare losses of RL trainers with exact gradients: bias, variance, where training ends, and why."""
     require_torch()
     from perl_eval import conformance as verb
 

@@ -62,11 +62,12 @@ _VERBS: Mapping[str, str] = {
     "conformance": "conformance:conformance",
     "report": "report:report",
     "demo": "demo:demo",
+    "docs": "docs:docs",
 }
 """By what is typed after ``perl-eval``: the module in this package, and the function that is called."""
 _GROUPS: Mapping[str, str] = {
     "train": "Train an SFT model, a reward model or an RL policy.",
-    "ledger": "Look after the file that keeps judges' answers.",
+    "ledger": "Export, clean or repair the file that keeps judges' replies.",
 }
 
 

@@ -54,7 +54,7 @@ class Account:
         totals: What was asked and paid so far.
 
     Raises:
-        DataError: The file is no account.
+        DataError: The file is not an account.
         UserError: It cannot be written.
     """
 
@@ -125,7 +125,7 @@ class Account:
             self.totals = Totals(**{name: type(getattr(self.totals, name))(found[name]) for name in names})
         except (ValueError, KeyError, TypeError):
             assert self._path is not None
-            raise DataError("is no account of a run", file=self._path, fix="delete it to count anew") from None
+            raise DataError("is not an account of a run", file=self._path, fix="delete it to count anew") from None
 
     def _write(self) -> None:
         if self._file < 0:

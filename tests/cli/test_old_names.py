@@ -50,7 +50,7 @@ def test_the_program_takes_an_old_name(command: Command, tmp_path: Path, monkeyp
     old = command(f"{line} --ties wrong --out old")
     assert (old.code, old.err.splitlines()[0]) == (
         None,
-        "--ties is now called --pair-ties; the old name goes with the next version",
+        "--ties is now called --pair-ties; the old name will be removed in the next version",
     )
     assert command(f"{line} --pair-ties wrong --out new").code is None
     pairs = [(Path(name) / "estimates.parquet").read_bytes() for name in ("old", "new")]

@@ -252,7 +252,7 @@ def test_runs_that_say_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the card lacks 'judged'"):
         plan.run([card(tmp_path / "odd", "judge", 1.0, JUDGE, {})], tmp_path / "out2")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="is no finished run"):
+    with pytest.raises(UserError, match="is not a finished run"):
         plan.run([tmp_path / "empty"], tmp_path / "out3")
 
 

@@ -124,7 +124,10 @@ def test_a_file_without_a_key_is_one_line(command: Command, pairs: str, tmp_path
     shown = command(judge(pairs, tmp_path / "out", f"--judge chat:m --key-file {tmp_path}/key"))
     assert (shown.code, shown.err.splitlines()) == (
         2,
-        [f"error: {tmp_path}/key holds no key; give a file that holds the key and nothing else (see docs/judging.md)"],
+        [
+            f"error: {tmp_path}/key holds no key; give a file that holds the key and nothing else"
+            " (see `perl-eval docs judging`)"
+        ],
     )
 
 
@@ -200,7 +203,7 @@ def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Pat
         ("judge --out {o} --judge chat:m --prompt dialogue", "no completions are given"),
         ("{j} --judge chat:m --verdict-by guess", "--verdict-by 'guess' is not known; choose from structured, text"),
         ("{j} --judge decisions:m --form xml", "--form 'xml' is not known; choose from openai, systemone"),
-        ("{j} --judge chat:m --verdict-by logprobs --reasoning", "the first token is no verdict"),
+        ("{j} --judge chat:m --verdict-by logprobs --reasoning", "the first token is not a verdict"),
         ("{j} --judge chat:m --votes 3", "chat:m says the same 3 times"),
         ("{j} --judge scripted:world --votes 2 --temperature 1", "scripted:world says the same 2 times"),
         ("{j} --judge scripted:world --max-requests 0", "--max-requests is 0"),
@@ -224,7 +227,7 @@ def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Pat
         ("{j} --judge local:", "no judge 'local:'"),
         ("{j} --judge scripted:world --dry-run --attack", "are different things"),
         ("{j} --judge scripted:world --attack --stop-when-decided", "--stop-when-decided is for judging"),
-        ("{j} --judge scripted:world --half-width 0.1", "a half-width ends nothing by itself"),
+        ("{j} --judge scripted:world --half-width 0.1", "a half-width alone stops nothing"),
         ("judge {a} --reread {a} --out {o}", "--reread takes completions, judge and prompt from the run"),
         ("judge --reread {a} --judge scripted:length --out {o}", "--reread takes completions, judge and prompt"),
         (
@@ -262,6 +265,6 @@ def test_a_card_of_an_unknown_judge_is_one_line(command: Command, pairs: str, tm
         2,
         [
             "error: the card names no judge of this version: oracle, 'oracle'; judge again"
-            " (see docs/judging.md#prompts-and-runs)"
+            " (see `perl-eval docs judging#prompts-and-runs`)"
         ],
     )

@@ -140,7 +140,7 @@ def test_a_ledger_is_exported_and_pruned(command: Command, pairs: str, tmp_path:
     assert command(f"ledger prune {kept} --model length").out == "16 replies deleted\n"
     for line, said in (
         (f"ledger prune {kept}", "nothing says which replies to delete"),
-        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is no finished run"),
+        (f"ledger prune {kept} --keep {tmp_path}/nowhere", "is not a finished run"),
         (f"ledger export {tmp_path}/none --out {tmp_path}/x.jsonl", "no such ledger"),
         (f"ledger export {kept} --out {tmp_path}/x.csv", "is neither .jsonl nor .parquet"),
     ):

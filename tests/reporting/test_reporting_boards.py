@@ -264,9 +264,9 @@ def test_the_page_has_a_leaderboard_of_many_policies(tmp_path: Path) -> None:
     assert ranking.standings[-1].high == 13
     assert any(one.tied for one in ranking.standings)
     html = " ".join(run([tmp_path], tmp_path / "report.html").read_text("utf-8").split())
-    assert "Places of 13 policies" in html
+    assert "Ranks of 13 policies" in html
     assert f"Each of the {len(decisions.comparisons)} comparisons of two" in html
-    assert html.index("Places of 13") < html.index("Each of the") < html.index('<article class="decision">')
+    assert html.index("Ranks of 13") < html.index("Each of the") < html.index('<article class="decision">')
 
 
 def test_a_judge_that_gives_probabilities_has_a_reliability_plot(tmp_path: Path) -> None:

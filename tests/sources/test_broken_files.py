@@ -126,8 +126,8 @@ ANTHROPIC: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("", broken_message({"custom_id": "r1"}), "row 1, field 'result': no such field"),
     ("", broken_message({"custom_id": "r1", "result": "x"}), "row 1, field 'result': is a str"),
     ("", broken_message({"custom_id": "r1", "result": {"type": "succeeded"}}), "row 1, field 'result.message': is no"),
-    ("", broken_message(anthropic_row(1, None)), "row 1, field 'result.message.content': is no list of blocks"),
-    ("", broken_message(anthropic_row(1, "7")), "row 1, field 'result.message.content': is no list of blocks"),
+    ("", broken_message(anthropic_row(1, None)), "row 1, field 'result.message.content': is not a list of blocks"),
+    ("", broken_message(anthropic_row(1, "7")), "row 1, field 'result.message.content': is not a list of blocks"),
     ("", broken_message(anthropic_row(1, ["7"])), "row 1, field 'result.message.content': has a block without"),
     ("", broken_message(anthropic_row(1, [{"type": "text"}])), "row 1, field 'result.message.content': has a text"),
     ("", asked_of("params", {"model": "m"}, anthropic_row(0, [])), "row 0, field 'params': has no messages"),
@@ -155,7 +155,7 @@ GEMINI: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     (
         "",
         broken_gemini({"key": "r1", "response": {"candidates": [{"content": {"parts": ["x"]}}]}}),
-        "row 1, field 'response.candidates.content': has a part that is no object",
+        "row 1, field 'response.candidates.content': has a part that is not an object",
     ),
     ("", asked_of("request", {}, gemini_rows()[0]), "row 0, field 'request': has no contents"),
     ("", asked_of("request", {"contents": [{"parts": []}, 7]}, gemini_rows()[0]), "row 0, field 'request': has a part"),
@@ -175,8 +175,8 @@ INSPECT: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("inspect", broken_inspect(output={"choices": [{}], "completion": 3}), "row 1, field 'output.completion'"),
     ("inspect", broken_inspect(id=None), "row 1, field 'id': has no id"),
     ("inspect", broken_inspect(epoch="x"), "row 1, field 'id': has no id and epoch"),
-    ("inspect", broken_inspect(messages="x"), "row 1, field 'messages': is no list of turns"),
-    ("inspect", broken_inspect(messages=[{"content": "x"}]), "row 1, field 'messages': is no list of turns"),
+    ("inspect", broken_inspect(messages="x"), "row 1, field 'messages': is not a list of turns"),
+    ("inspect", broken_inspect(messages=[{"content": "x"}]), "row 1, field 'messages': is not a list of turns"),
     (
         "inspect",
         lambda folder: document(folder / "x.json", {"eval": {}, "plan": {}}),
@@ -187,7 +187,7 @@ INSPECT: Sequence[tuple[str, Callable[[Path], Path], str]] = [
         lambda folder: document(folder / "x.json", {"eval": {}, "plan": {}, "samples": [3]}),
         "row 0, field 'samples': is not a JSON object",
     ),
-    ("inspect-scores", broken_inspect(scores=[1]), "row 1, field 'scores': is no object"),
+    ("inspect-scores", broken_inspect(scores=[1]), "row 1, field 'scores': is not an object"),
     ("inspect-scores", broken_inspect(scores={"s": {}}), "row 1, field 'scores.s': has no value"),
     ("inspect-scores", broken_inspect(scores={"s": {"value": "Z"}}), "row 1, field 'scores.s': 'Z' is neither C"),
 ]
@@ -217,7 +217,7 @@ PROMPTFOO_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     (
         "promptfoo-scores",
         broken(promptfoo_row(0), gradingResult={"componentResults": "x"}),
-        "row 1, field 'gradingResult.componentResults': is no list",
+        "row 1, field 'gradingResult.componentResults': is not a list",
     ),
     (
         "promptfoo-scores",
@@ -256,7 +256,7 @@ DEEPEVAL_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     (
         "deepeval-scores",
         in_document("testCases", deepeval_case(0), metricsData=[{"name": "m", "score": "high"}]),
-        r"row 1, field 'metricsData\[0\].score': is no number",
+        r"row 1, field 'metricsData\[0\].score': is not a number",
     ),
 ]
 FASTCHAT_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
@@ -265,7 +265,7 @@ FASTCHAT_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("", broken(GOOD_PAIR, judge=None), "row 1, field 'judge': no such field"),
     ("", broken(GOOD_PAIR, judge=[]), "row 1, field 'judge': is empty"),
     ("", broken(GOOD_PAIR, model_1=3), "row 1, field 'model_1': is a int"),
-    ("", broken(GOOD_PAIR, turn="two"), "row 1, field 'turn': 'two' is no whole number"),
+    ("", broken(GOOD_PAIR, turn="two"), "row 1, field 'turn': 'two' is not a whole number"),
     ("", broken(GOOD_PAIR, question_id=None), "row 1, field 'question_id': no such field"),
     ("", broken(single_row(1, 1, 5, "t"), score=None), "row 1, field 'score': no such field"),
     ("", broken(single_row(1, 1, 5, "t"), score="five"), "row 1, field 'score': is a str"),
@@ -279,9 +279,17 @@ ARENA_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("", broken(arena_row("A>B", "A>B"), games=[]), "row 1, field 'games': has 0 games"),
     ("", broken(arena_row("A>B", "A>B"), games=["x", "y"]), "row 1, field 'games': has a game without a score"),
     ("", broken(arena_row("A>B", "A>B"), games=[{}, {}]), "row 1, field 'games': has a game without a score"),
-    ("", broken(arena_row("A>B", "A>B"), **arena_row("A>A", "A>B")), "row 1, field 'games': score 'A>A' is no label"),
-    ("", broken(arena_row("A>B", "A>B"), **arena_row("C>B", "A>B")), "row 1, field 'games': score 'C>B' is no label"),
-    ("", broken(arena_row("A>B", "A>B"), **arena_row(1, "A>B")), "row 1, field 'games': score 1 is no label"),
+    (
+        "",
+        broken(arena_row("A>B", "A>B"), **arena_row("A>A", "A>B")),
+        "row 1, field 'games': score 'A>A' is not a label",
+    ),
+    (
+        "",
+        broken(arena_row("A>B", "A>B"), **arena_row("C>B", "A>B")),
+        "row 1, field 'games': score 'C>B' is not a label",
+    ),
+    ("", broken(arena_row("A>B", "A>B"), **arena_row(1, "A>B")), "row 1, field 'games': score 1 is not a label"),
 ]
 ALPACA_BROKEN: Sequence[tuple[str, Callable[[Path], Path], str]] = [
     ("", broken(GOOD_PREFERENCE, preference=value), f"row 1, field 'preference': {value} is not in")

@@ -31,7 +31,7 @@ def test_an_infinite_rating_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(run_folder.read(folder, HumanLabel)) == 1
     card = run_folder.read_card(folder)
     assert card is not None
-    assert card.notes["left_out"] == {"rows whose label is no finite number": 2}
+    assert card.notes["left_out"] == {"rows whose label is not a finite number": 2}
 
 
 def test_a_missing_rating_of_a_parquet_table_is_no_label() -> None:

@@ -157,7 +157,7 @@ def test_a_policy_called_as_the_other_side_is_refused() -> None:
 TABLE_ROW = {**ABOUT, "label": "win", "annotator": "ann"}
 BROKEN: dict[str, tuple[str, Any, str]] = {
     "table: label": ("x.csv", [TABLE_ROW, {**TABLE_ROW, "label": "better"}], r"row 1, field 'label': label 'better'"),
-    "table: weight": ("x.csv", [{**TABLE_ROW, "weight": "-1"}], r"row 0, field 'weight': '-1' is no weight"),
+    "table: weight": ("x.csv", [{**TABLE_ROW, "weight": "-1"}], r"row 0, field 'weight': '-1' is not a weight"),
     "table: unit": (
         "x.csv",
         [{**TABLE_ROW, "item": ""}],
@@ -177,7 +177,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "studio: task": (
         "x.json",
         [studio_task(), {"data": {}, "annotations": {}}],
-        "row 1, field 'annotations': is no Label Studio task",
+        "row 1, field 'annotations': is not a Label Studio task",
     ),
     "studio: annotations": (
         "x.json",
@@ -205,7 +205,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "argilla: responses": (
         "x.json",
         [ARGILLA_NESTED, {"fields": {}, "responses": []}],
-        "row 1, field 'responses': is no Argilla record",
+        "row 1, field 'responses': is not an Argilla record",
     ),
     "argilla: list": (
         "x.json",

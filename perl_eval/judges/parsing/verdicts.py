@@ -1,7 +1,7 @@
 """Reading a verdict out of a judge's text.
 
 A verdict must be committed to: in double brackets, after a label, as a value of JSON, or alone on the last line (or the
-first, if nothing contradicts it). Of several, the last binds. Prose is no verdict: "As the gold standard, A is fine
+first, if nothing contradicts it). Of several, the last binds. Prose is not a verdict: "As the gold standard, A is fine
 but" holds none.
 """
 
@@ -120,7 +120,7 @@ def parse_verdict(text: str, kind: Kind = "pairwise", pattern: str | None = None
     """Return the verdict that a judge's reply commits to last, and why there is none if there is none.
 
     Thoughts are left out first. Verdicts in double brackets, after a label, in JSON, alone on a line and in sentences
-    that commit to one are known; hedged prose is no verdict.
+    that commit to one are known; hedged prose is not a verdict.
 
     Args:
         text: The reply.
@@ -170,7 +170,7 @@ def read_by(pattern: str, text: str, kind: Kind) -> Reading:
     if named is None:
         return Reading(None, "the verdict pattern matches without a verdict")
     verdict = _named(" ".join(named[:_LINE].split()), kind)
-    return Reading(verdict, None if verdict else f"{named[:40]!r} is no verdict")
+    return Reading(verdict, None if verdict else f"{named[:40]!r} is not a verdict")
 
 
 def _named(words: str, kind: Kind) -> Verdict | None:
