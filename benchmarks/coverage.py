@@ -56,8 +56,8 @@ class Result:
 def grid(*, corners: bool = False) -> list[Cell]:
     """Return all cells, or the corners only."""
     parts = (
-        *(rates, halves, means, paired, orders, rankings, agreement, panels, alt_tests, scores_of_two, juries),
-        *(classifiers, reward_models, corrections, lengths, stopped, posteriors),
+        *(rates, halves, means, paired, orders, rankings, agreement, panels, alt_tests, scores_of_two),
+        *(classifiers, reward_models, corrections, lengths, stopped, posteriors, juries),
     )
     found = [cell for part in parts for cell in part()]
     return [cell for cell in found if cell.corner] if corners else found

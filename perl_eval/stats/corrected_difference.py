@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.stats.bootstrap import Codes
-from perl_eval.stats.correction import PSEUDO
+from perl_eval.stats.correction import PSEUDO, design_effect
 
 __all__ = [
     "CorrectedDifference",
@@ -127,7 +127,8 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     has its bracket over that part, and the first proxy another one: its mean over all less that over the part.
 
     The variance is ``L / (L - k) (sum_c (a_c + B_c w)^2 + 2 / (n + 2)^2)`` with L labelled clusters, k what was
-    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`.
+    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`, where
+    labelled items share clusters as many times as large as `design_effect` says of the first proxy's errors.
 
     Args:
         sample: The differences; or the first policy's worth item by item.
@@ -159,7 +160,7 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
         start = stop
     effective = min(part.effective for part in parts)
     degrees = max(1.0, groups - (through.shape[1] if len(fits.weights) == 1 else 1))
-    pseudo = len(sides) * PSEUDO / (effective + 2) ** 2
+    pseudo = sum(part.effect for part in parts) * PSEUDO / (effective + 2) ** 2
     whole = float(influence @ influence) + pseudo
     scale = groups / degrees
     return CorrectedDifference(
@@ -189,6 +190,7 @@ class _Brackets:
         labelled: Which clusters have labels, shape (C,).
         effective: How many labels of one weight there are.
         proxies: How many proxies are used.
+        effect: How many labelled items of a cluster are worth one, as to what the first proxy gets wrong.
     """
 
     truth: float
@@ -201,6 +203,7 @@ class _Brackets:
     labelled: NDArray[np.bool_]
     effective: float
     proxies: int
+    effect: float
 
     @classmethod
     def of(cls, sample: Differences, sign: float, number: int, groups: int) -> _Brackets:
@@ -231,6 +234,7 @@ class _Brackets:
             labelled=np.bincount(labelled, minlength=number) > 0,
             effective=1.0 / float(share @ share),
             proxies=sum(one.is_proxy for one in used),
+            effect=_effect(sample.truth, sample.proxies[sample.places, 0], labelled),
         )
 
     @property
@@ -255,6 +259,14 @@ class _Brackets:
         value = self.truth + float(self.means @ whole) - float((self.sums * here).sum())
         through_labels = self.of_truth - (self.of_labels * here).sum(axis=1)
         return value, through_labels + self.of_all @ whole, through_labels
+
+
+def _effect(truth: FloatArray, judged: FloatArray, clusters: Codes) -> float:
+    """Return the design effect of what labels say beyond the judge, times the weight that fits it best."""
+    spread = float(judged.var())
+    shared = float(np.mean((truth - truth.mean()) * judged))
+    weight = float(np.clip(shared / spread, 0.0, 1.0)) if spread > 0 else 0.0
+    return design_effect(truth - weight * judged, truth != judged, clusters)
 
 
 @dataclass(frozen=True, slots=True)

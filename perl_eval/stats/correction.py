@@ -12,7 +12,15 @@ from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Resampling, cluster_codes, cluster_sums, merge, spread_of
 from perl_eval.stats.intervals import proportion, undefined
 
-__all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
+__all__ = [
+    "PSEUDO",
+    "SMALL_CLASS",
+    "Sample",
+    "corrected_shares",
+    "design_effect",
+    "prediction_powered_mean",
+    "rogan_gladen",
+]
 
 FloatArray = NDArray[np.float64]
 SMALL_CLASS = 5
@@ -53,7 +61,7 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     that of its influences, summed within clusters over labelled items and rest alike: ``(r - mean r) / (n + 2)`` of the
     residual ``r = y - w f`` of a labelled item, ``w (f - mean f) / N`` of another, and two pseudo-residuals of +1 and
     -1, without which a judge that was right on all of a few labels would have an interval that is far too short; where
-    labelled items share clusters, theirs grow by the design effect of the residuals, see `_design_effect`. The interval
+    labelled items share clusters, theirs grow by the design effect of the residuals, see `design_effect`. The interval
     is t with the number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is.
     Where y takes two values and one of them fewer than 5 times, or there is no rest, it is the labelled items' own rate
     with Wilson's interval.
@@ -86,7 +94,7 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     of_rest = weight * (rest - rest.mean()) / unlabelled if unlabelled else rest
     influence = np.concatenate([(residual - residual.mean()) / (n + 2), of_rest])
     sums = cluster_sums(influence[:, None], sample.clusters)[:, 0]
-    effect = 1.0 if groups is None else _design_effect(residual, truth != judged, groups)
+    effect = 1.0 if groups is None else design_effect(residual, truth != judged, groups)
     variance = number / (number - 1) * (float(sums @ sums) + effect * PSEUDO / (n + 2) ** 2)
     from scipy.special import stdtrit
 
@@ -94,7 +102,7 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n + unlabelled, 0, method, level)
 
 
-def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable] | Codes) -> float:
+def design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable] | Codes) -> float:
     """Return the variance of a mean of clustered residuals over that of independent ones: 1 to a cluster's mean size.
 
     Of few clusters in which the judge is wrong what was seen says little: it is drawn towards the size of a cluster, as

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, cluster_sums
-from perl_eval.stats.correction import PSEUDO, SMALL_CLASS
+from perl_eval.stats.correction import PSEUDO, SMALL_CLASS, design_effect
 from perl_eval.stats.intervals import undefined, wilson
 
 __all__ = ["WeightedSample", "draw", "inclusion_probabilities", "weighted_mean", "weighted_prediction_powered_mean"]
@@ -107,11 +107,11 @@ def weighted_prediction_powered_mean(name: str, sample: WeightedSample, *, level
     ``lam = -sum_c a_c b_c / sum_c b_c^2`` in [0, 1], which makes the variance least, where ``a_c + lam b_c`` is the
     influence of cluster c: the sum over its items of ``w_i (y_i - y_mean) / W`` where labelled, plus lam times
     ``(f_i - f_mean) / N`` less ``w_i (f_i - f_mean_w) / W`` where labelled. The variance is
-    ``C / (C - 1) (sum_c (a_c + lam b_c)^2 + 2 / (n + 2)^2)``, n the effective number of labels, for the two
-    pseudo-residuals that PPI++ has here too (see `prediction_powered_mean`); the interval is t with the number of
-    labelled clusters less one degrees of freedom. With equal weights this is PPI++. Where y takes two values and one of
-    them fewer than 5 times, it is the labelled items' own weighted rate with Wilson's interval at Kish's effective
-    number of them (of clusters, where they repeat).
+    ``C / (C - 1) (sum_c (a_c + lam b_c)^2 + 2 d / (n + 2)^2)``, n the effective number of labels, for the two
+    pseudo-residuals that PPI++ has here too, d their design effect (see `prediction_powered_mean`); the interval is t
+    with the number of labelled clusters less one degrees of freedom. With equal weights this is PPI++. Where y takes
+    two values and one of them fewer than 5 times, it is the labelled items' own weighted rate with Wilson's interval at
+    Kish's effective number of them (of clusters, where they repeat).
 
     Args:
         name: Name of the figure.
@@ -138,9 +138,16 @@ def weighted_prediction_powered_mean(name: str, sample: WeightedSample, *, level
     value = float(lam * judged.mean() + share @ (truth - lam * judged[places]))
     method = f"weighted PPI++, {n} labelled, weight {lam:.2f}"
     influence = sums[:, 0] + lam * sums[:, 1]
-    groups = n if sample.clusters is None else len({sample.clusters[place] for place in places.tolist()})
-    effective = 1 / float(share @ share)
-    return _with_interval(name, value, influence, (groups, len(judged), effective), method, level)
+    shared = None if sample.clusters is None else [sample.clusters[place] for place in places.tolist()]
+    groups = n if shared is None else len(set(shared))
+    pseudo = _pseudo(truth - lam * judged[places], truth != judged[places], share, shared)
+    return _with_interval(name, value, influence, (groups, len(judged), pseudo), method, level)
+
+
+def _pseudo(residual: FloatArray, wrong: NDArray[np.bool_], share: FloatArray, clusters: Clusters) -> float:
+    """Return what the pseudo-residuals add to the variance: more where labelled items share clusters."""
+    effect = 1.0 if clusters is None else design_effect(residual, wrong, clusters)
+    return effect * PSEUDO / (1 / float(share @ share) + 2) ** 2
 
 
 def _rare(name: str, sample: WeightedSample, share: FloatArray, level: float) -> Estimate:
@@ -173,7 +180,9 @@ def weighted_mean(
     share = share / share.sum()
     value = float(share @ scores)
     sums = cluster_sums((share * (scores - value))[:, None], clusters)[:, 0]
-    return _with_interval(name, value, sums, (len(sums), n, 1 / float(share @ share)), method, level)
+    kinds, counts = np.unique(scores, return_counts=True)
+    pseudo = _pseudo(scores - value, scores != kinds[counts.argmax()], share, clusters)
+    return _with_interval(name, value, sums, (len(sums), n, pseudo), method, level)
 
 
 def _with_interval(
@@ -185,15 +194,15 @@ def _with_interval(
         name: Name of the figure.
         value: The figure.
         influence: Influence of each cluster.
-        numbers: Labelled clusters, items, and the effective number of labels.
+        numbers: Labelled clusters, items, and what pseudo-residuals add to the variance.
         method: How it was made.
         level: Confidence level.
     """
-    groups, n, effective = numbers
+    groups, n, pseudo = numbers
     if groups < 2:
         return Estimate(name, value, None, None, n, 0, method, level, reason="one group is labelled")
     from scipy.special import stdtrit
 
-    variance = groups / (groups - 1) * (float(influence @ influence) + PSEUDO / (effective + 2) ** 2)
+    variance = groups / (groups - 1) * (float(influence @ influence) + pseudo)
     half = float(stdtrit(groups - 1, (1 + level) / 2) * np.sqrt(variance))
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n, 0, method, level)
