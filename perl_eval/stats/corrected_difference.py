@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.stats.bootstrap import Codes
-from perl_eval.stats.correction import PSEUDO, design_effect
+from perl_eval.stats.correction import PSEUDO, LabelledClusters
 
 __all__ = [
     "CorrectedDifference",
@@ -127,8 +127,8 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     has its bracket over that part, and the first proxy another one: its mean over all less that over the part.
 
     The variance is ``L / (L - k) (sum_c (a_c + B_c w)^2 + 2 / (n + 2)^2)`` with L labelled clusters, k what was
-    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`, where
-    labelled items share clusters as many times as large as `design_effect` says of the first proxy's errors.
+    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`. Where
+    labelled items share clusters, what these do to the labels less the first proxy counts too, see `LabelledClusters`.
 
     Args:
         sample: The differences; or the first policy's worth item by item.
@@ -153,16 +153,19 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     if through.shape[1] == 1:
         fits = fits.clipped()
     value, influence, through_labels, start = 0.0, np.zeros(number), np.zeros(number), 0
-    for part in parts:
+    shared = []
+    for part, (_, side) in zip(parts, sides, strict=True):
         stop = start + part.of_all.shape[1]
         found = part.with_weights(fits.weights[:, start:stop], fits.fold)
         value, influence, through_labels = value + found[0], influence + found[1], through_labels + found[2]
+        shared.append(_shared(side, float(fits.weights[:, start].mean())))
         start = stop
     effective = min(part.effective for part in parts)
-    degrees = max(1.0, groups - (through.shape[1] if len(fits.weights) == 1 else 1))
-    pseudo = sum(part.effect for part in parts) * PSEUDO / (effective + 2) ** 2
+    fitted = through.shape[1] if len(fits.weights) == 1 else 1
+    degrees = max(1.0, min(one.degrees for one in shared) + 1 - fitted)
+    pseudo = sum(one.effect for one in shared) * PSEUDO / (effective + 2) ** 2
     whole = float(influence @ influence) + pseudo
-    scale = groups / degrees
+    scale = max(groups / max(1, groups - fitted), *(one.growth for one in shared))
     return CorrectedDifference(
         value=float(np.clip(value, -1.0, 1.0)),
         error=float(np.sqrt(scale * whole)),
@@ -190,7 +193,6 @@ class _Brackets:
         labelled: Which clusters have labels, shape (C,).
         effective: How many labels of one weight there are.
         proxies: How many proxies are used.
-        effect: How many labelled items of a cluster are worth one, as to what the first proxy gets wrong.
     """
 
     truth: float
@@ -203,7 +205,6 @@ class _Brackets:
     labelled: NDArray[np.bool_]
     effective: float
     proxies: int
-    effect: float
 
     @classmethod
     def of(cls, sample: Differences, sign: float, number: int, groups: int) -> _Brackets:
@@ -234,7 +235,6 @@ class _Brackets:
             labelled=np.bincount(labelled, minlength=number) > 0,
             effective=1.0 / float(share @ share),
             proxies=sum(one.is_proxy for one in used),
-            effect=_effect(sample.truth, sample.proxies[sample.places, 0], labelled),
         )
 
     @property
@@ -261,12 +261,11 @@ class _Brackets:
         return value, through_labels + self.of_all @ whole, through_labels
 
 
-def _effect(truth: FloatArray, judged: FloatArray, clusters: Codes) -> float:
-    """Return the design effect of what labels say beyond the judge, times the weight that fits it best."""
-    spread = float(judged.var())
-    shared = float(np.mean((truth - truth.mean()) * judged))
-    weight = float(np.clip(shared / spread, 0.0, 1.0)) if spread > 0 else 0.0
-    return design_effect(truth - weight * judged, truth != judged, clusters)
+def _shared(sample: Differences, weight: float) -> LabelledClusters:
+    """Return what it does that labelled items share clusters, by what labels say beyond so much of the first proxy."""
+    truth, judged = sample.truth, sample.proxies[sample.places, 0]
+    share = sample.weights / sample.weights.sum()
+    return LabelledClusters.of(truth - weight * judged, truth != judged, sample.clusters[sample.places], share=share)
 
 
 @dataclass(frozen=True, slots=True)
