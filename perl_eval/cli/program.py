@@ -137,7 +137,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        typer.echo("stopped; the same command goes on from here", err=True)
+        typer.echo("stopped; the same command continues from here", err=True)
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         from perl_eval.training.distributed import end
@@ -171,5 +171,5 @@ def _fail(message: str, error: Exception | None = None, *, code: int = 2) -> NoR
     line = " ".join(message.split())
     if line:
         page = page_of(error, sys.argv[1:]) if error is not None else ""
-        say(f"error: {line} (see {page})" if page else f"error: {line}", err=True)
+        say(f"error: {line} (see `{page}`)" if page else f"error: {line}", err=True)
     sys.exit(code)
