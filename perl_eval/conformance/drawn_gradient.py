@@ -31,13 +31,14 @@ from perl_eval.conformance.listed_language import ListedLanguage, summed_log_pro
 
 __all__ = ["FIRST_DRAWS", "drawn_law", "half_width"]
 
-FIRST_DRAWS = 96
+FIRST_DRAWS = 128
 """Batches that are drawn first; their spread says how many more it takes."""
 _WANTED = 4e-4
 """Half the width of the interval of all coordinates at once, reward units per logit: a bias of 1e-3 shows."""
 _LEVEL = 0.95
 _FORMULAS = (
     Formula(),
+    Formula(paid="k1"),
     Formula("raw", paid="k1 to go"),
     Formula("std"),
     Formula("std", paid="k1"),
