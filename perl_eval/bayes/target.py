@@ -18,10 +18,13 @@ __all__ = [
     "Evidence",
     "Target",
     "Weighed",
+    "alpha_multiplier",
+    "alpha_regularised",
     "composed",
     "constrained",
     "exponentiated",
     "joined",
+    "mode_anchored",
     "pessimistic",
     "soft_minimum",
 ]
@@ -53,6 +56,111 @@ def exponentiated(rewards: ArrayLike, *, beta: float) -> FloatArray:
     if not np.isfinite(values).all():
         raise ValueError("a reward is not finite")
     return values / beta
+
+
+def mode_anchored(rewards: ArrayLike, log_prior: ArrayLike, *, beta: float, threshold: float) -> FloatArray:
+    r"""Return rewards in which all good answers aim at one probability: MARA, mode-anchored reward augmentation.
+
+    An answer y of reward ``threshold`` or more gets ``R(z) + beta (log prior(z) - log prior(y))``, z the good answer
+    that the prior says likeliest; the others keep their reward. In the target ``prior exp(reward / beta) / Z`` every
+    good answer then has the probability of z, where KL-regularised RL keeps the prior's odds among equal rewards.
+
+    Args:
+        rewards: R, shape (..., answers); of one prompt along the last axis, in reward units.
+        log_prior: Of the same answers, in nats.
+        beta: KL strength, reward units per nat, above 0.
+        threshold: From which reward on an answer is good.
+
+    Returns:
+        Shape (..., answers), reward units. Where no answer is good, the rewards as they are.
+
+    Raises:
+        ValueError: beta is not above 0, or a reward is not finite.
+
+    Source:
+        GX-Chen et al., arXiv 2510.20817, mode-anchored reward augmentation.
+    """
+    said = np.asarray(log_prior, np.float64)
+    values = exponentiated(rewards, beta=beta) * beta
+    good = values >= threshold
+    anchor = np.where(good, said, -np.inf).argmax(-1, keepdims=True)
+    level = np.take_along_axis(values, anchor, -1) + beta * np.take_along_axis(said, anchor, -1)
+    return np.asarray(np.where(good, level - beta * said, values), np.float64)
+
+
+def _tilt(surplus: FloatArray, alpha: float) -> FloatArray:
+    """Return log of ``(1 + (alpha - 1) s)_+^(1 / (alpha - 1))``, the exponential where alpha is 1."""
+    if alpha == 1:
+        return surplus
+    inner = 1 + (alpha - 1) * surplus
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(inner > 0, np.log(np.where(inner > 0, inner, 1.0)) / (alpha - 1), 0.0)
+    return np.where(inner > 0, logs, -np.inf if alpha > 1 else np.inf)
+
+
+def alpha_multiplier(rewards: ArrayLike, *, beta: float, alpha: float, log_mass: ArrayLike | None = None) -> float:
+    """Return lambda, the reward at which the target of `alpha_regularised` has the probability of the prior.
+
+    Args:
+        rewards: Shape (answers,), of one prompt.
+        beta: Strength, reward units, above 0.
+        alpha: Which divergence.
+        log_mass: Log-probabilities of the answers under the prior; None for equal weights, those of its draws.
+
+    Raises:
+        ValueError: beta is not above 0, alpha or a reward is not finite.
+    """
+    from scipy.optimize import brentq
+
+    values = exponentiated(rewards, beta=beta)
+    if not np.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}, not a number")
+    logs = np.full(len(values), -np.log(len(values))) if log_mass is None else np.asarray(log_mass, np.float64)
+
+    def excess(level: float) -> float:
+        """Return log of the mass of the target, less 0."""
+        terms = logs + _tilt(values - level, alpha)
+        most = terms.max()
+        return float(most if np.isinf(most) else most + np.log(np.exp(terms - most).sum()))
+
+    top, bottom = float(values.max()), float(values.min())
+    if top - bottom < 1e-12:
+        return beta * top
+    low = bottom if alpha >= 1 else max(bottom, top - 1 / (1 - alpha))
+    low = np.nextafter(low, np.inf) if alpha < 1 and low > bottom else low
+    reach = low + (top - low) * 1e-15
+    return beta * float(brentq(lambda level: np.clip(excess(level), -700.0, 700.0), reach, top, xtol=1e-14))
+
+
+def alpha_regularised(
+    rewards: ArrayLike, *, beta: float, alpha: float, log_mass: ArrayLike | None = None
+) -> FloatArray:
+    r"""Return the log-evidence of RL that is regularised by an alpha-divergence: its target has Z = 1.
+
+    The target ``prior (1 + (alpha - 1) (r - lambda) / beta)_+^(1 / (alpha - 1))`` maximises
+    ``E[reward] - beta D_alpha(policy || prior)``, ``D_alpha(p || q) = (sum p^alpha q^(1 - alpha) - 1) /
+    (alpha (alpha - 1))``. Alpha 1 is KL(policy || prior) and the exponential; 0 is KL(prior || policy), with the target
+    ``prior beta / (beta + lambda - r)``; 1/2 is
+    ``2 sum (sqrt p - sqrt q)^2``; above 1 poor answers are forbidden.
+
+    Args:
+        rewards: Shape (answers,), of one prompt.
+        beta: Strength, reward units, above 0.
+        alpha: Which divergence.
+        log_mass: Log-probabilities of the answers under the prior; None for equal weights, those of its draws.
+
+    Returns:
+        Shape (answers,).
+
+    Raises:
+        ValueError: beta is not above 0, alpha or a reward is not finite.
+
+    Source:
+        Lagrange's condition ``r = beta f'(policy / prior) + lambda`` of an f-divergence; arXiv 2510.20817, section 4,
+        for alpha 0 and 1.
+    """
+    level = alpha_multiplier(rewards, beta=beta, alpha=alpha, log_mass=log_mass)
+    return _tilt(exponentiated(np.asarray(rewards, np.float64) - level, beta=beta), alpha)
 
 
 def constrained(allowed: ArrayLike) -> FloatArray:

@@ -22,12 +22,17 @@ def conformance(
     dump: Annotated[
         Path | None, typer.Option(help="JSON lines of tokens, log-probabilities, rewards, gradients; checked alone.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many measure at once; default one a core, for --corner one.")
+    ] = None,
 ) -> None:
     """Compare losses of RL trainers with exact gradients: bias, variance, where training ends, and why."""
     require_torch()
     from perl_eval import conformance as verb
+    from perl_eval.storage.local_processes import usable_cores
 
-    options = verb.ConformanceOptions(tuple(adapter or ()), tuple(only or ()), corner, dump)
+    count = processes or (1 if corner else usable_cores())
+    options = verb.ConformanceOptions(tuple(adapter or ()), tuple(only or ()), corner, dump, count)
     folder = verb.run(out, options=options)
     _show(folder)
     done(folder)

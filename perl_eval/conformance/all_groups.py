@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -11,6 +12,7 @@ import torch
 __all__ = ["batches_of", "multisets", "ordered"]
 
 
+@functools.lru_cache(maxsize=32)
 def multisets(items: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return every multiset of some size, (K, size) int64, and how many orders each comes in, (K,) float64."""
     found = list(itertools.combinations_with_replacement(range(items), size))

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import LossKind, expected_gradient, gradients_of_groups
+from perl_eval.conformance.batch_gradients import LossKind
+from perl_eval.conformance.expected_gradient import expected_gradient, gradients_of_groups
 from perl_eval.conformance.known_formulas import (
     ADVANTAGES,
     AVERAGES,
     KL_LOSSES,
     PAID,
+    TRUNCATED_WORDS,
     WEIGHTS,
+    WHITENING_WORDS,
     Formula,
     formula_loss,
 )
@@ -35,6 +38,9 @@ _FITS = 0.05
 _UNKNOWN = 0.02
 """A gradient this far from all formulas is of none, and the faults of the nearest say nothing."""
 _PLAIN = LossKind(mean_over_groups=True, symmetric=True)
+_BASELINES = ("plain", "mean", "std")
+_AVERAGES = ("sum", "sequence", "batch", "longest")
+"""What most trainers have; the rest of `ADVANTAGES` and `AVERAGES` is tried with fewer KLs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +76,14 @@ def _fields(formula: Formula, languages: tuple[ListedLanguage, ...]) -> torch.Te
 
 def _candidates() -> Iterator[Formula]:
     """Yield the formulas, those that are more often meant first."""
-    policies = [Formula(advantage=a, average=b) for a, b in itertools.product(ADVANTAGES, AVERAGES)]
+    policies = [Formula(advantage=a, average=b) for a, b in itertools.product(_BASELINES, _AVERAGES)]
     later = "k1 of the token"  # the same gradient as k2 in the loss, on fresh samples
     for one, paid, sign in itertools.product(policies, [kl for kl in PAID if kl != later], (1, -1)):
         if paid or sign > 0:
             yield replace(one, paid=paid, kl_sign=sign)
     for one, kl, sign in itertools.product(policies, KL_LOSSES, (1, -1)):
         yield replace(one, kl=kl, kl_average=one.average, kl_sign=sign)
-    for one, kl, average, sign in itertools.product(policies, KL_LOSSES, AVERAGES, (1, -1)):
+    for one, kl, average, sign in itertools.product(policies, KL_LOSSES, _AVERAGES, (1, -1)):
         if average != one.average:
             yield replace(one, kl=kl, kl_average=average, kl_sign=sign)
     for one, sign in itertools.product(policies, (1, -1)):
@@ -88,8 +94,28 @@ def _candidates() -> Iterator[Formula]:
     for one, kl in itertools.product(policies, KL_LOSSES):
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1)
         yield replace(one, kl=kl, kl_average=one.average, policy_sign=-1, kl_sign=-1)
-    for kl, average in itertools.product(KL_LOSSES, AVERAGES):
+    for kl, average in itertools.product(KL_LOSSES, _AVERAGES):
         yield Formula("", kl=kl, average=average, kl_average=average)
+    yield from _rarer()
+
+
+def _rarer() -> Iterator[Formula]:
+    """Yield formulas of fewer trainers: other baselines and averages, whitening, and what truncated completions get."""
+    rare = [Formula(advantage=a, average=b) for a, b in itertools.product(ADVANTAGES, AVERAGES)]
+    rare = [one for one in rare if one.advantage not in _BASELINES or one.average not in _AVERAGES]
+    white = [
+        Formula(advantage=a, average=b, whitening=c)
+        for a, b, c in itertools.product(("raw", "mean", "std"), _AVERAGES, WHITENING_WORDS)
+    ]
+    cut = [
+        Formula(advantage=a, average=b, truncated=c)
+        for a, b, c in itertools.product((*_BASELINES, "raw"), _AVERAGES, TRUNCATED_WORDS)
+    ]
+    for one in (*rare, *white, *cut):
+        for paid in ("", "k1", "k1 to go"):
+            yield replace(one, paid=paid)
+        for kl in KL_LOSSES:
+            yield replace(one, kl=kl, kl_average=one.average)
 
 
 @functools.cache
@@ -113,10 +139,13 @@ def formulas_of(languages: tuple[ListedLanguage, ...]) -> tuple[list[Formula], t
     for one in _candidates():
         field = torch.zeros(sum(each.theta.numel() for each in languages), dtype=torch.float64)
         if one.advantage:
-            bare = Formula(one.advantage, one.paid, average=one.average, kl_sign=one.kl_sign if one.paid else 1)
+            sign = one.kl_sign if one.paid else 1
+            bare = replace(one, kl="", kl_average="sum", kl_sign=sign, policy_sign=1)
             field = field + one.policy_sign * term(bare)
         if one.kl:
-            field = field + one.kl_sign * term(Formula("", kl=one.kl, kl_average=one.kl_average))
+            field = field + one.kl_sign * term(
+                Formula("", kl=one.kl, kl_average=one.kl_average, truncated=one.truncated)
+            )
         formulas.append(one)
         fields.append(field)
     return formulas, torch.stack(fields)
@@ -173,11 +202,21 @@ def faults_of(formula: Formula, objective: str) -> tuple[str, ...]:
         found.append("no gradient of the reward: the ratio or the log-probability is detached")
     if formula.advantage == "std" and not objective.startswith("group-normalised"):
         found.append("rewards divided by the standard deviation of their group")
-    if formula.advantage in ("plain", "mean") and objective.startswith("group-normalised"):
+    if formula.advantage not in ("", "std") and objective.startswith("group-normalised"):
         found.append("rewards not divided by the standard deviation of their group")
     if formula.average in ("sequence", "batch"):
         over = "each sequence" if formula.average == "sequence" else "the batch"
         found.append(f"mean for sum: averaged over the tokens of {over}")
+    if formula.average == "widest":
+        found.append("divided by the longest completion of the batch, not by the token limit")
+    if formula.advantage == "mean by length":
+        found.append("a baseline weighted by length, which the completion's own reward is part of")
+    if formula.whitening:
+        done = "less their mean" if formula.whitening == "mean" else "whitened"
+        found.append(f"advantages {done} over the tokens of the batch")
+    if formula.truncated:
+        masked = formula.truncated == "masked"
+        found.append("truncated completions left out" if masked else "the reward of truncated completions set to 0")
     return (*found, *_kl_faults(formula, wanted="kl" in objective.split(), forward="prior" in objective))
 
 
@@ -193,8 +232,8 @@ def _kl_faults(formula: Formula, *, wanted: bool, forward: bool) -> Iterator[str
         yield "sign of the KL"
     if "attached" in formula.paid:
         yield "missing detach: the KL in the reward is in the graph"
-    elif formula.paid in ("k2", "k3", "abs"):
-        yield f"{formula.paid} for k1 in the reward"
+    elif formula.paid.startswith(("k2", "k3", "abs")):
+        yield f"{formula.paid.split()[0]} for k1 in the reward"
     elif formula.paid == "k1 of the token":
         yield "the KL of later tokens is left out"
     if formula.kl == "k1":

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from perl_eval.checks import existing
-from perl_eval.conformance.expected_gradient import GradientLaw
+from perl_eval.conformance.batch_gradients import GradientLaw
 from perl_eval.conformance.listed_language import (
     ListedLanguage,
     WorldShape,

@@ -1,9 +1,4 @@
-"""The gradient of a loss in expectation over its batches, and its variance: by listing all batches, or by drawing.
-
-A loss that is a mean over groups is called once with many groups and its gradient taken apart by group; whether it is
-one is found by trying. A loss that mixes groups (a mean over the tokens of the batch, a standard deviation of the
-batch) is called once a batch. All gradients are turned round, so that they are to be ascended, as the objectives are.
-"""
+"""The gradient of a loss in expectation over its batches, and its variance: by listing all batches, or by drawing."""
 
 from __future__ import annotations
 
@@ -12,182 +7,44 @@ from dataclasses import dataclass
 import torch
 
 from perl_eval.conformance.all_groups import batches_of, multisets, ordered
-from perl_eval.conformance.batch import Batch, Estimator
+from perl_eval.conformance.batch import Estimator
+from perl_eval.conformance.batch_gradients import (
+    AS_TRAINED,
+    BatchMaking,
+    GradientLaw,
+    LossKind,
+    all_at_once,
+    kind_of_loss,
+    one_by_one,
+)
+from perl_eval.conformance.drawn_gradient import drawn_law
 from perl_eval.conformance.listed_language import ListedLanguage, summed_log_probs
-from perl_eval.errors import UserError
 
-__all__ = [
-    "BatchMaking",
-    "GradientLaw",
-    "LossKind",
-    "expected_gradient",
-    "gradients_of_groups",
-    "kind_of_loss",
-    "make_batch",
-]
-
-_SAME = 1e-9
-_MOST_ROWS = 40_000
-"""Rows of one call where groups are taken apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchMaking:
-    """How batches are made.
-
-    Attributes:
-        trimmed: Columns that hold no token of the batch are cut off.
-        all_ended: Completions that were truncated are called ended, as a trainer has it that does not look.
-    """
-
-    trimmed: bool = True
-    all_ended: bool = False
+__all__ = ["ListedGradients", "change_by_making", "expected_gradient", "gradients_of_groups", "listed_gradients"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GradientLaw:
-    """Mean and spread of the gradient of one batch.
+class ListedGradients:
+    """The gradient of every batch.
 
     Attributes:
-        mean: (P, V), to be ascended, reward units per logit.
-        error: (P, V), standard error of the mean; zeros where all batches were listed.
-        variance: Of one batch's gradient, summed over coordinates.
-        batches: Batches that were listed, or drawn.
-        listed: Whether all batches were listed.
+        batches: (K, B), which sequences each holds; of a loss that is a mean over groups, groups.
+        weights: (K,), the chance of each.
+        gradients: (K, P, V).
+        groups: Of how many of them one batch is the mean.
     """
 
-    mean: torch.Tensor
-    error: torch.Tensor
-    variance: float
-    batches: int
-    listed: bool
+    batches: torch.Tensor
+    weights: torch.Tensor
+    gradients: torch.Tensor
+    groups: int
 
-
-@dataclass(frozen=True, slots=True)
-class LossKind:
-    """What was found about a loss: whether it is a mean over groups, and whether the order in a group matters."""
-
-    mean_over_groups: bool
-    symmetric: bool
-
-
-def make_batch(
-    language: ListedLanguage, rows: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
-) -> tuple[Batch, torch.Tensor]:
-    """Return a batch of listed sequences, and which row of theta each of its places is, (B, T).
-
-    Args:
-        language: With the policy whose gradient is taken.
-        rows: (B,), the sequences, groups side by side.
-        sampler: (P, V), logits of the policy that sampled.
-        trial: How the batch is made.
-    """
-    shape, mask = language.shape, language.mask[rows]
-    width = int(mask.sum(1).max()) if trial.trimmed else mask.shape[1]
-    mask, tokens, places = mask[:, :width], language.tokens[rows, :width], language.places[rows, :width]
-    logits = (language.theta / shape.temperature)[places].requires_grad_()
-    own = torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    ended = language.ended[rows]
-    batch = Batch(
-        tokens=tokens,
-        mask=mask,
-        logits=logits,
-        log_probs=torch.where(mask, own, 0.0),
-        old=language.token_log_probs(sampler)[rows, :width],
-        prior=language.token_log_probs(language.prior)[rows, :width],
-        rewards=language.rewards[rows],
-        groups=torch.arange(len(rows)) // shape.group_size,
-        ended=torch.ones_like(ended) if trial.all_ended else ended,
-        beta=shape.beta,
-        longest=shape.longest,
-        group_size=shape.group_size,
-    )
-    return batch, places
-
-
-def _by_logit(estimator: Estimator, batch: Batch) -> torch.Tensor:
-    """Return minus the gradient of a loss in the logits, (B, T, V).
-
-    Raises:
-        UserError: The loss is no finite scalar.
-    """
-    loss = estimator.loss(batch)
-    if loss.dim() != 0:
-        said = f"the loss of {estimator.name!r} has the shape {tuple(loss.shape)}"
-        raise UserError(said, "return a scalar tensor, averaged over the batch as the trainer does")
-    if not bool(torch.isfinite(loss)):
-        raise UserError(f"the loss of {estimator.name!r} is {float(loss.detach())}", "return a finite number")
-    if not loss.requires_grad:
-        return torch.zeros_like(batch.logits)
-    (found,) = torch.autograd.grad(loss, batch.logits, allow_unused=True)
-    return torch.zeros_like(batch.logits) if found is None else -found.to(torch.float64)
-
-
-def _in_theta(language: ListedLanguage, gradient: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return gradients in theta, (K, P, V), from those of K batches of rows in the logits, (K, B, T, V)."""
-    count, words = len(gradient), gradient.shape[-1]
-    prefixes = len(language.theta)
-    flat = (places.reshape(count, -1) + prefixes * torch.arange(count).unsqueeze(1)).flatten()
-    found = torch.zeros(count * prefixes, words, dtype=torch.float64)
-    found.index_add_(0, flat, gradient.reshape(-1, words) / language.shape.temperature)
-    return found.view(count, prefixes, words)
-
-
-def _one_by_one(
-    estimator: Estimator, language: ListedLanguage, batches: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
-) -> torch.Tensor:
-    """Return the gradient of each batch, (K, P, V), by one call of the loss each."""
-    found = []
-    for rows in batches:
-        batch, places = make_batch(language, rows, sampler, trial)
-        found.append(_in_theta(language, _by_logit(estimator, batch).unsqueeze(0), places.unsqueeze(0)))
-    return torch.cat(found)
-
-
-def _all_at_once(
-    estimator: Estimator, language: ListedLanguage, groups: torch.Tensor, sampler: torch.Tensor, trial: BatchMaking
-) -> torch.Tensor:
-    """Return the gradient of each group, (K, P, V), of a loss that is a mean over groups."""
-    most = max(1, _MOST_ROWS // groups.shape[1])
-    found = []
-    for some in torch.split(groups, most):
-        batch, places = make_batch(language, some.flatten(), sampler, trial)
-        gradient = _by_logit(estimator, batch).view(*some.shape, *batch.logits.shape[1:]) * len(some)
-        found.append(_in_theta(language, gradient, places.view(*some.shape, -1)))
-    return torch.cat(found)
-
-
-def kind_of_loss(
-    estimator: Estimator,
-    language: ListedLanguage,
-    sampler: torch.Tensor,
-    trial: BatchMaking = BatchMaking(),
-    *,
-    tried: int = 6,
-) -> LossKind:
-    """Find out whether a loss is a mean over groups, and whether it treats the rows of a group alike.
-
-    Args:
-        estimator: The loss.
-        language: What batches are made of.
-        sampler: (P, V), logits of the policy that sampled.
-        trial: How batches are made.
-        tried: Groups it is tried on, drawn by a fixed seed; beside them two of the shortest sequences alone, so that a
-            loss that depends on the width of its batch is found.
-    """
-    random = torch.Generator().manual_seed(1)
-    size = language.shape.group_size
-    groups = torch.randint(len(language.tokens), (tried, size), generator=random)
-    by_length = language.mask.sum(1).argsort(stable=True)
-    turns = torch.arange(size)
-    groups = torch.cat([groups, by_length[turns % 2].unsqueeze(0), by_length[turns % 3].unsqueeze(0)])
-    alone = _one_by_one(estimator, language, groups, sampler, trial)
-    together = _one_by_one(estimator, language, groups.view(1, -1), sampler, trial)[0]
-    turned = _one_by_one(estimator, language, groups.roll(1, 1), sampler, trial)
-    scale = _SAME * (1 + float(alone.abs().max()))
-    apart = _all_at_once(estimator, language, groups, sampler, trial)
-    is_mean = bool((alone.mean(0) - together).abs().max() < scale) and bool((alone - apart).abs().max() < scale)
-    return LossKind(is_mean, bool((alone - turned).abs().max() < scale))
+    @property
+    def law(self) -> GradientLaw:
+        """Mean and spread."""
+        mean = torch.einsum("k,kpv->pv", self.weights, self.gradients)
+        variance = float(self.weights @ (self.gradients - mean).square().sum((1, 2))) / self.groups
+        return GradientLaw(mean, torch.zeros_like(mean), variance, len(self.weights), listed=True)
 
 
 def gradients_of_groups(estimator: Estimator, language: ListedLanguage) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,13 +57,29 @@ def gradients_of_groups(estimator: Estimator, language: ListedLanguage) -> tuple
     chances = summed_log_probs(language, language.theta)
     groups, times = multisets(len(chances), language.shape.group_size)
     weights = times * chances[groups].sum(1).exp()
-    return _one_by_one(estimator, language, groups, language.theta, BatchMaking()), weights
+    return one_by_one(estimator, language, groups, language.theta, AS_TRAINED), weights
 
 
-def _law(gradients: torch.Tensor, weights: torch.Tensor, groups: int) -> GradientLaw:
-    mean = torch.einsum("k,kpv->pv", weights, gradients)
-    variance = float(weights @ (gradients - mean).square().sum((1, 2))) / groups
-    return GradientLaw(mean, torch.zeros_like(mean), variance, len(weights), listed=True)
+def listed_gradients(
+    estimator: Estimator, language: ListedLanguage, sampler: torch.Tensor, trial: BatchMaking, kind: LossKind
+) -> ListedGradients:
+    """Return the gradient of every batch that can be drawn.
+
+    Args:
+        estimator: The loss.
+        language: With the policy whose gradient is taken.
+        sampler: (P, V), logits of the policy that sampled.
+        trial: How batches are made.
+        kind: What `kind_of_loss` found.
+    """
+    chances, shape = summed_log_probs(language, sampler), language.shape
+    groups, times = (multisets if kind.symmetric else ordered)(len(chances), shape.group_size)
+    if kind.mean_over_groups:
+        found = all_at_once(estimator, language, groups, sampler, trial)
+        return ListedGradients(groups, times * chances[groups].sum(1).exp(), found, shape.groups)
+    batches, orders = batches_of(groups, times, shape.groups)
+    found = one_by_one(estimator, language, batches, sampler, trial)
+    return ListedGradients(batches, orders * chances[batches].sum(1).exp(), found, 1)
 
 
 def expected_gradient(
@@ -214,7 +87,7 @@ def expected_gradient(
     language: ListedLanguage,
     *,
     sampler: torch.Tensor | None = None,
-    trial: BatchMaking = BatchMaking(),
+    trial: BatchMaking = AS_TRAINED,
     kind: LossKind | None = None,
 ) -> GradientLaw:
     """Return the law of an estimator's gradient in theta.
@@ -226,36 +99,34 @@ def expected_gradient(
         trial: How batches are made.
         kind: What `kind_of_loss` found; by default it is found here.
     """
-    shape = language.shape
     behind = language.theta if sampler is None else sampler
     kind = kind or kind_of_loss(estimator, language, behind, trial)
-    chances = summed_log_probs(language, behind)
-    if shape.draws:
-        return _drawn(estimator, language, behind, trial, kind)
-    groups, times = (multisets if kind.symmetric else ordered)(len(chances), shape.group_size)
-    if kind.mean_over_groups:
-        weights = times * chances[groups].sum(1).exp()
-        return _law(_all_at_once(estimator, language, groups, behind, trial), weights, shape.groups)
-    batches, orders = batches_of(groups, times, shape.groups)
-    weights = orders * chances[batches].sum(1).exp()
-    return _law(_one_by_one(estimator, language, batches, behind, trial), weights, 1)
+    if language.shape.draws:
+        return drawn_law(estimator, language, behind, trial, kind)
+    return listed_gradients(estimator, language, behind, trial, kind).law
 
 
-def _drawn(
-    estimator: Estimator, language: ListedLanguage, sampler: torch.Tensor, trial: BatchMaking, kind: LossKind
-) -> GradientLaw:
-    """Return the law of the gradient from batches drawn by the language's seed."""
-    shape = language.shape
-    random = torch.Generator().manual_seed(shape.seed + 1)
-    chances = summed_log_probs(language, sampler).exp()
-    size = (shape.draws, shape.groups * shape.group_size)
-    batches = torch.multinomial(chances, size[0] * size[1], replacement=True, generator=random).view(size)
-    share = 1
-    if kind.mean_over_groups:
-        batches, share = batches.view(-1, shape.group_size), shape.groups
-        found = _all_at_once(estimator, language, batches, sampler, trial)
-    else:
-        found = _one_by_one(estimator, language, batches, sampler, trial)
-    spread = found.var(0)
-    error = (spread / len(found)).sqrt()
-    return GradientLaw(found.mean(0), error, float(spread.sum()) / share, shape.draws, listed=False)
+def change_by_making(
+    estimator: Estimator, language: ListedLanguage, found: ListedGradients, trial: BatchMaking, kind: LossKind
+) -> float:
+    """Return by how much the expected gradient changes, at most, if batches are made otherwise.
+
+    Only batches that the trial makes otherwise are computed again: those that have columns to pad, or completions
+    that were truncated.
+
+    Args:
+        estimator: The loss.
+        language: The policy itself samples.
+        found: The gradients of batches as trained.
+        trial: The other making.
+        kind: Of the loss on batches that are made so.
+    """
+    narrow = language.mask.sum(1)[found.batches].amax(1) < language.shape.longest
+    cut = (~language.ended)[found.batches].any(1)
+    touched = narrow if not trial.trimmed else cut
+    if not bool(touched.any()):
+        return 0.0
+    gradients = all_at_once if kind.mean_over_groups else one_by_one
+    other = gradients(estimator, language, found.batches[touched], language.theta, trial)
+    change = torch.einsum("k,kpv->pv", found.weights[touched], other - found.gradients[touched])
+    return float(change.abs().max())

@@ -16,7 +16,11 @@ from perl_eval.conformance.training_end import TrainingEnd
 from perl_eval.records import digest
 from perl_eval.storage.parquet import replace_file
 
-__all__ = ["KeptCells"]
+__all__ = ["DIAGNOSIS", "TRAINING", "KeptCells"]
+
+DIAGNOSIS = "diagnosis"
+TRAINING = "training"
+"""The parts of a run that are no world."""
 
 
 class KeptCells:
@@ -30,10 +34,17 @@ class KeptCells:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def _kept(self, estimator: Estimator, part: str, made: Callable[[], Any]) -> dict[str, Any]:
+    def _path(self, estimator: Estimator, part: str) -> Path:
         told = (estimator.name, estimator.package, estimator.version, estimator.objective, part)
         slug = re.sub(r"\W+", "-", f"{estimator.name} {part}")[:80]
-        path = self.folder / f"{slug}-{digest(*told)}.json"
+        return self.folder / f"{slug}-{digest(*told)}.json"
+
+    def has(self, estimator: Estimator, part: str) -> bool:
+        """Return whether a part is kept."""
+        return self._path(estimator, part).is_file()
+
+    def _kept(self, estimator: Estimator, part: str, made: Callable[[], Any]) -> dict[str, Any]:
+        path = self._path(estimator, part)
         if not path.is_file():
             text = json.dumps(asdict(made()), allow_nan=False)
             replace_file(path, lambda partial: Path(partial).write_text(text, "utf-8"))
@@ -48,9 +59,9 @@ class KeptCells:
 
     def diagnosis(self, estimator: Estimator, made: Callable[[], LossDiagnosis]) -> LossDiagnosis:
         """Return the nearest formula, sought if it was not yet."""
-        told = self._kept(estimator, "diagnosis", made)
+        told = self._kept(estimator, DIAGNOSIS, made)
         return LossDiagnosis(**{**told, "faults": tuple(told["faults"]), "also": tuple(told["also"])})
 
     def end(self, estimator: Estimator, made: Callable[[], TrainingEnd]) -> TrainingEnd:
         """Return where training ends, trained if it was not yet."""
-        return TrainingEnd(**self._kept(estimator, "training", made))
+        return TrainingEnd(**self._kept(estimator, TRAINING, made))

@@ -9,7 +9,7 @@ Source: arXiv 2506.09477, sections 3 and 4, for what the estimates of the KL com
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,7 +20,9 @@ __all__ = [
     "AVERAGES",
     "KL_LOSSES",
     "PAID",
+    "TRUNCATED_WORDS",
     "WEIGHTS",
+    "WHITENING_WORDS",
     "Formula",
     "formula_loss",
     "kl_term",
@@ -41,6 +43,8 @@ class Formula:
         average: Over what the policy term is averaged.
         kl_average: Over what the KL term is averaged.
         weight: The importance weight of a token.
+        whitening: What is done to advantages over the tokens of the batch.
+        truncated: What becomes of completions without their end.
         policy_sign: -1 where rewards are lowered.
         kl_sign: -1 where the KL is raised.
     """
@@ -53,6 +57,8 @@ class Formula:
     weight: str = "none"
     policy_sign: int = 1
     kl_sign: int = 1
+    whitening: str = ""
+    truncated: str = ""
 
     @property
     def words(self) -> str:
@@ -61,11 +67,14 @@ class Formula:
         if self.advantage:
             what = f"{ADVANTAGE_WORDS[self.advantage]} of {PAID_WORDS[self.paid].format(sign='-+'[self.kl_sign < 0])}"
             verb = "raises" if self.policy_sign > 0 else "LOWERS"
-            parts.append(f"{verb} {what}, {AVERAGE_WORDS[self.average]}")
+            white = f", {WHITENING_WORDS[self.whitening]}" if self.whitening else ""
+            parts.append(f"{verb} {what}{white}, {AVERAGE_WORDS[self.average]}")
         if self.kl:
             how = "" if self.kl_average == self.average and self.advantage else f", {AVERAGE_WORDS[self.kl_average]}"
             verb = "lowers" if self.kl_sign > 0 else "RAISES"
             parts.append(f"{verb} {KL_WORDS[self.kl]}{how}")
+        if self.truncated:
+            parts.append(TRUNCATED_WORDS[self.truncated])
         if self.weight != "none":
             parts.append(f"tokens weighted by {WEIGHT_WORDS[self.weight]}")
         return "; ".join(parts) or "no gradient at all"
@@ -98,6 +107,8 @@ PAID: Mapping[str, Callable[[Tensor], Tensor]] = {
     "k3": lambda lr: _whole(_k3(lr)),
     "abs": lambda lr: _whole(lr.abs()),
     "k1 to go": _to_go,
+    "k2 to go": lambda lr: _to_go(_k2(lr)),
+    "k3 to go": lambda lr: _to_go(_k3(lr)),
     "k1 of the token": lambda lr: lr,
     "k1 attached": _whole,
     "k1 attached, ratio": _whole,
@@ -110,33 +121,50 @@ PAID_WORDS: Mapping[str, str] = {
     "k3": "r {sign} beta k3 in the reward (k3 in place of k1)",
     "abs": "r {sign} beta |log pi - log prior| in the reward",
     "k1 to go": "r {sign} beta k1 from each token on, in the reward",
+    "k2 to go": "r {sign} beta k2 from each token on, in the reward (k2 in place of k1)",
+    "k3 to go": "r {sign} beta k3 from each token on, in the reward (k3 in place of k1)",
     "k1 of the token": "r {sign} beta k1 of each token alone, in the reward (later tokens' KL left out)",
     "k1 attached": "r {sign} beta k1 in the reward WITHOUT detach, times log pi",
     "k1 attached, ratio": "r {sign} beta k1 in the reward WITHOUT detach, times the ratio",
 }
 
 
-def _plain(rewards: Tensor, group: int) -> Tensor:
-    rows = rewards.view(-1, group, *rewards.shape[1:])
-    return ((rows - rows.mean(1, keepdim=True)) * group / (group - 1)).view_as(rewards)
+def _centred(rewards: Tensor, batch: Batch) -> Tensor:
+    rows = rewards.view(-1, batch.group_size, *rewards.shape[1:])
+    return (rows - rows.mean(1, keepdim=True)).view_as(rewards)
 
 
-def _centred(rewards: Tensor, group: int) -> Tensor:
-    return _plain(rewards, group) * (group - 1) / group
+def _plain(rewards: Tensor, batch: Batch) -> Tensor:
+    return _centred(rewards, batch) * batch.group_size / (batch.group_size - 1)
 
 
-def _scaled(rewards: Tensor, group: int) -> Tensor:
-    rows = rewards.view(-1, group, *rewards.shape[1:])
+def _less_mean_by_length(rewards: Tensor, batch: Batch) -> Tensor:
+    size = (-1, batch.group_size, *([1] * (rewards.dim() - 1)))
+    lengths = _lengths(batch).to(torch.float64).view(size)
+    rows = rewards.view(-1, batch.group_size, *rewards.shape[1:])
+    return (rows - (rows * lengths).sum(1, keepdim=True) / lengths.sum(1, keepdim=True)).view_as(rewards)
+
+
+def _scaled(rewards: Tensor, batch: Batch) -> Tensor:
+    rows = rewards.view(-1, batch.group_size, *rewards.shape[1:])
     spread = rows.std(1, keepdim=True)
     level = torch.where(spread > 1e-12, (rows - rows.mean(1, keepdim=True)) / spread.clamp(min=1e-12), 0.0)
     return level.view_as(rewards)
 
 
-ADVANTAGES: Mapping[str, Callable[[Tensor, int], Tensor]] = {"plain": _plain, "mean": _centred, "std": _scaled}
+ADVANTAGES: Mapping[str, Callable[[Tensor, Batch], Tensor]] = {
+    "plain": _plain,
+    "mean": _centred,
+    "std": _scaled,
+    "raw": lambda rewards, _: rewards,
+    "mean by length": _less_mean_by_length,
+}
 ADVANTAGE_WORDS: Mapping[str, str] = {
     "plain": "the mean (no baseline, or the others' mean)",
     "mean": "the mean less the group's own mean (x (G-1)/G)",
     "std": "the mean over the std of the group",
+    "raw": "the mean, without a baseline,",
+    "mean by length": "the mean less the group's mean weighted by length",
 }
 
 
@@ -146,8 +174,14 @@ def _lengths(batch: Batch) -> Tensor:
 
 def _of_the_batch(each: Tensor, batch: Batch) -> Tensor:
     """Return the mean over the tokens of each group, averaged over groups: of one group a batch, that of the batch."""
-    tokens = _lengths(batch).view(-1, batch.group_size).sum(1)
+    tokens = batch.mask.sum(1).view(-1, batch.group_size).sum(1).clamp(min=1)
     return (each.sum(1).view(-1, batch.group_size).sum(1) / tokens).mean()
+
+
+def _of_the_widest(each: Tensor, batch: Batch) -> Tensor:
+    """Return the mean over sequences of the sum over tokens, divided by the longest sequence of each group."""
+    widest = batch.mask.sum(1).view(-1, batch.group_size).amax(1).clamp(min=1)
+    return (each.sum(1).view(-1, batch.group_size).mean(1) / widest).mean()
 
 
 AVERAGES: Mapping[str, Callable[[Tensor, Batch], Tensor]] = {
@@ -155,12 +189,14 @@ AVERAGES: Mapping[str, Callable[[Tensor, Batch], Tensor]] = {
     "sequence": lambda each, batch: (each.sum(1) / _lengths(batch)).mean(),
     "batch": _of_the_batch,
     "longest": lambda each, batch: each.sum(1).mean() / batch.longest,
+    "widest": _of_the_widest,
 }
 AVERAGE_WORDS: Mapping[str, str] = {
     "sum": "summed over tokens",
     "sequence": "MEAN over the tokens of each sequence (1/|y|)",
     "batch": "MEAN over the tokens of the batch",
     "longest": "divided by the token limit",
+    "widest": "DIVIDED by the longest sequence of the batch",
 }
 
 
@@ -200,6 +236,32 @@ def _weights(batch: Batch, kind: str) -> Tensor:
     return log_ratio.exp()
 
 
+WHITENING_WORDS: Mapping[str, str] = {
+    "mean": "advantages less their MEAN over the batch's tokens",
+    "std": "advantages WHITENED over the batch's tokens",
+    "std of all": "advantages WHITENED over the batch's tokens (std of n, not of n - 1)",
+}
+
+
+def _whitened(gain: Tensor, batch: Batch, kind: str) -> Tensor:
+    """Return advantages, (B, T), less their mean over the tokens of their group, divided by their std there or not."""
+    rows = (gain * batch.mask).view(-1, batch.group_size * batch.mask.shape[1])
+    live = batch.mask.reshape(rows.shape)
+    count = live.sum(1, keepdim=True).clamp(min=1)
+    centred = (rows - rows.sum(1, keepdim=True) / count) * live
+    if kind != "mean":
+        less = 0 if kind == "std of all" else 1
+        spread = (centred.square().sum(1, keepdim=True) / (count - less).clamp(min=1)).sqrt()
+        centred = torch.where(spread > 1e-12, centred / spread.clamp(min=1e-12), 0.0)
+    return centred.view_as(gain)
+
+
+TRUNCATED_WORDS: Mapping[str, str] = {
+    "masked": "truncated completions LEFT OUT of the sums, not of the group's mean",
+    "unpaid": "the reward of truncated completions SET to 0",
+}
+
+
 WEIGHT_WORDS: Mapping[str, str] = {
     "none": "nothing (stale samples count as fresh ones)",
     "token": "pi/pi_old of the token",
@@ -219,12 +281,15 @@ def policy_term(batch: Batch, formula: Formula) -> Tensor:
     attached = formula.paid.startswith("k1 attached")
     before = lr.detach() if formula.weight == "none" else (batch.old - batch.prior) * batch.mask
     paid = PAID[formula.paid](lr if attached else before)
-    rewards = batch.rewards.unsqueeze(1) - formula.kl_sign * batch.beta * paid
-    if formula.paid in ("k1 to go", "k1 of the token"):
-        gain = ADVANTAGES[formula.advantage](batch.rewards, batch.group_size).unsqueeze(1)
+    worth = batch.rewards * batch.ended if formula.truncated == "unpaid" else batch.rewards
+    rewards = worth.unsqueeze(1) - formula.kl_sign * batch.beta * paid
+    if formula.paid.endswith(("to go", "of the token")):
+        gain = ADVANTAGES[formula.advantage](worth, batch).unsqueeze(1)
         gain = gain - formula.kl_sign * batch.beta * paid
     else:
-        gain = ADVANTAGES[formula.advantage](rewards, batch.group_size)
+        gain = ADVANTAGES[formula.advantage](rewards, batch)
+    if formula.whitening:
+        gain = _whitened(gain, batch, formula.whitening)
     if formula.weight == "clipped":
         free = _weights(batch, "token")
         pulled = torch.minimum(free * gain, free.clamp(0.8, 1.2) * gain)
@@ -248,6 +313,8 @@ def formula_loss(formula: Formula) -> Estimator:
 
     def loss(batch: Batch) -> Tensor:
         total = batch.log_probs.sum() * 0
+        if formula.truncated == "masked":
+            batch = replace(batch, mask=batch.mask & batch.ended.unsqueeze(1))
         if formula.advantage:
             total = total + policy_term(batch, formula)
         return total + kl_term(batch, formula) if formula.kl else total

@@ -6,6 +6,7 @@ float64; the parameters are theta, (P, V), and the policy at a prefix is ``softm
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass, replace
@@ -120,6 +121,7 @@ def list_sequences(vocabulary: int, longest: int, *, ends: bool) -> list[tuple[i
     return [*ended, *open_ones[-1]]
 
 
+@functools.lru_cache(maxsize=32)
 def listed(shape: WorldShape) -> ListedLanguage:
     """Return the language of a shape, its logits and rewards drawn from its seed."""
     ends = shape.end_rate > 0

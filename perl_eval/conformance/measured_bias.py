@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from dataclasses import dataclass
 
 import torch
 
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import BatchMaking, GradientLaw, LossKind, expected_gradient, kind_of_loss
+from perl_eval.conformance.batch_gradients import (
+    AS_TRAINED,
+    BatchMaking,
+    GradientLaw,
+    LossKind,
+    kind_of_loss,
+    one_by_one,
+)
+from perl_eval.conformance.drawn_gradient import half_width
+from perl_eval.conformance.expected_gradient import (
+    ListedGradients,
+    change_by_making,
+    expected_gradient,
+    listed_gradients,
+)
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed, summed_log_probs
 from perl_eval.conformance.objective_list import exact_gradient
 
@@ -18,7 +31,6 @@ UPDATES = (1, 4, 16)
 """Updates after which old samples are learned from."""
 _STEP = 0.1
 """What a step along the exact gradient is multiplied by, in logits per reward unit."""
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class WorldFindings:
         batches: Listed, or drawn.
         listed: Whether all batches were listed.
         mean_over_groups: Whether the loss is a mean over groups.
-        after: Bias on samples of the policy before 1, 4 and 16 updates, by the number of updates.
+        after: Bias on samples of the policy before 1, 4 and 16 updates, by the number of updates; empty where it, and
+            the two changes below, were not measured.
         padding: Largest change of the gradient where batches are padded to the token limit.
         missing_ends: Largest change where truncated completions are called ended.
         never_ended: The share of truncated completions.
@@ -88,11 +101,9 @@ def compare(law: GradientLaw, exact: torch.Tensor) -> Bias:
     inner = float((found * exact).sum())
     scale = max(0.0, inner / squared) if squared > 1e-18 else 0.0
     rest = float((scale * found - exact).square().sum()) - scale**2 * noise
-    cells = law.error.numel()
-    wide = NormalDist().inv_cdf(1 - (1 - _LEVEL) / (2 * cells)) * float(law.error.max())
     return Bias(
         largest=float(gap.abs().max()),
-        half_width=wide,
+        half_width=half_width(law.error),
         norm=max(0.0, float(gap.square().sum()) - noise) ** 0.5,
         exact_norm=size,
         scale=scale,
@@ -110,17 +121,34 @@ def _moved(language: ListedLanguage, objective: str, updates: int) -> ListedLang
     return language.at(theta)
 
 
-def _change(
-    estimator: Estimator, language: ListedLanguage, law: GradientLaw, kind: LossKind, trial: BatchMaking
-) -> float:
-    other = expected_gradient(estimator, language, trial=trial, kind=kind)
-    return float((other.mean - law.mean).abs().max())
+def _on_old_samples(estimator: Estimator, language: ListedLanguage, kind: LossKind) -> dict[str, Bias]:
+    """Return the bias on samples of the policy before some updates, by their number."""
+    after = {}
+    for updates in UPDATES:
+        moved = _moved(language, estimator.objective, updates)
+        old = expected_gradient(estimator, moved, sampler=language.theta, kind=kind)
+        after[str(updates)] = compare(old, exact_gradient(moved, estimator.objective))
+    return after
+
+
+def _moves(
+    estimator: Estimator, language: ListedLanguage, found: ListedGradients, kind: LossKind
+) -> tuple[float, float]:
+    """Return by how much padding, and truncated completions that are called ended, change the gradient."""
+    untrimmed, all_ended = BatchMaking(trimmed=False), BatchMaking(all_ended=True)
+    still = kind_of_loss(estimator, language, language.theta, untrimmed) if kind.mean_over_groups else kind
+    padding = change_by_making(estimator, language, found, untrimmed, still)
+    whole = torch.arange(len(language.tokens)).repeat_interleave(language.shape.group_size).unsqueeze(0)
+    one, other = (one_by_one(estimator, language, whole, language.theta, trial) for trial in (AS_TRAINED, all_ended))
+    if torch.equal(one, other):  # it does not look at ends
+        return padding, 0.0
+    return padding, change_by_making(estimator, language, found, all_ended, kind)
 
 
 def measure(estimator: Estimator, shape: WorldShape) -> WorldFindings:
     """Measure one estimator in one world.
 
-    Where batches are drawn, only the bias on fresh samples and the variance are measured.
+    Where batches are drawn or hold several groups, only the bias on fresh samples and the variance are measured.
 
     Args:
         estimator: The loss.
@@ -128,18 +156,16 @@ def measure(estimator: Estimator, shape: WorldShape) -> WorldFindings:
     """
     language = listed(shape)
     kind = kind_of_loss(estimator, language, language.theta)
-    law = expected_gradient(estimator, language, kind=kind)
     after: dict[str, Bias] = {}
     padding = missing = 0.0
-    if not shape.draws:
-        for updates in UPDATES:
-            moved = _moved(language, estimator.objective, updates)
-            old = expected_gradient(estimator, moved, sampler=language.theta, kind=kind)
-            after[str(updates)] = compare(old, exact_gradient(moved, estimator.objective))
-        untrimmed = BatchMaking(trimmed=False)
-        still = replace(kind_of_loss(estimator, language, language.theta, untrimmed), symmetric=kind.symmetric)
-        padding = _change(estimator, language, law, still, untrimmed)
-        missing = _change(estimator, language, law, kind, BatchMaking(all_ended=True))
+    if shape.draws:
+        law = expected_gradient(estimator, language, kind=kind)
+    else:
+        found = listed_gradients(estimator, language, language.theta, AS_TRAINED, kind)
+        law = found.law
+        if shape.groups == 1:
+            after = _on_old_samples(estimator, language, kind)
+            padding, missing = _moves(estimator, language, found, kind)
     chances = summed_log_probs(language, language.theta).exp()
     return WorldFindings(
         world=shape.name,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from perl_eval.conformance.expected_gradient import LossKind, expected_gradient
+from perl_eval.conformance.batch_gradients import LossKind
+from perl_eval.conformance.expected_gradient import expected_gradient
 from perl_eval.conformance.known_formulas import Formula, formula_loss
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed
 from perl_eval.conformance.objective_list import exact_gradient

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from perl_eval import figure_names as named
-from perl_eval.conformance import our_estimators
-from perl_eval.conformance.adapter_files import checked, read_adapter
+from perl_eval.checks import at_least_one
+from perl_eval.conformance.adapter_files import checked
 from perl_eval.conformance.batch import Estimator
+from perl_eval.conformance.cell_work import fill, named_estimators
 from perl_eval.conformance.conformance_page import page, sentence
 from perl_eval.conformance.diagnosis import diagnose
 from perl_eval.conformance.dump_check import run_dump
@@ -29,6 +30,7 @@ from perl_eval.conformance.training_end import train_to_the_end
 from perl_eval.errors import UserError
 from perl_eval.records import About, Estimate
 from perl_eval.storage import run_folder
+from perl_eval.storage.local_processes import LocalProcesses
 from perl_eval.storage.progress import track
 
 __all__ = ["JSON_FILE", "PAGE_FILE", "ConformanceOptions", "run"]
@@ -46,14 +48,17 @@ class ConformanceOptions:
         only: Patterns of names such as ``perl-eval grpo*``; none for all.
         corner: Two worlds, without the end of training: under a minute.
         dump: A dump of a trainer, see `perl_eval.conformance.dump_file`; it alone is checked then.
+        processes: How many measure at once; 1 for none but this one.
     """
 
     adapters: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
     corner: bool = False
     dump: Path | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
+        at_least_one(self, "processes")
         if self.dump is not None and (self.adapters or self.only or self.corner):
             raise UserError("a dump is checked alone", "leave adapter, only and corner out")
 
@@ -64,9 +69,7 @@ class ConformanceOptions:
 
 
 def _chosen(options: ConformanceOptions) -> list[Estimator]:
-    found = [*our_estimators.estimators()]
-    for path in options.adapters:
-        found += read_adapter(path)
+    found = named_estimators(options.adapters)
     kept = [one for one in found if not options.only or any(fnmatch.fnmatchcase(one.name, p) for p in options.only)]
     if not kept:
         raise UserError(f"no estimator is called {', '.join(options.only)}", "leave --only out to see all names")
@@ -108,6 +111,8 @@ def run(out: Path, *, options: ConformanceOptions | None = None) -> Path:
         if going.done:
             return going.folder
         cells = KeptCells(going.folder / run_folder.CHECKPOINT)
+        if options.processes > 1:
+            _fill(cells.folder, chosen, options)
         found = [_measured(one, options, cells) for one in track(chosen, "estimators")]
         claims = measured_claims()
         content = _content(found, claims, options)
@@ -117,6 +122,18 @@ def run(out: Path, *, options: ConformanceOptions | None = None) -> Path:
         words = [judge_estimator(one.worlds, one.objective).word for one in found]
         going.notes["verdicts"] = {word: words.count(word) for word in sorted({*words})}
     return going.folder
+
+
+def _fill(folder: Path, chosen: Sequence[Estimator], options: ConformanceOptions) -> None:
+    """Measure all parts by several processes."""
+    fill(
+        folder,
+        chosen,
+        options.worlds,
+        adapters=options.adapters,
+        trained=not options.corner,
+        executor=LocalProcesses(options.processes),
+    )
 
 
 def _measured(estimator: Estimator, options: ConformanceOptions, cells: KeptCells) -> EstimatorFindings:
@@ -181,7 +198,7 @@ def _of_world(one: EstimatorFindings, world: WorldFindings) -> Iterator[Estimate
         named.GRADIENT_COSINE: bias.cosine,
         named.GRADIENT_VARIANCE: world.variance,
     }
-    if world.listed:
+    if world.after:
         values |= {named.PADDING_CHANGE: world.padding, named.MISSING_END_CHANGE: world.missing_ends}
     for name, value in values.items():
         yield Estimate(name, value, None, None, world.batches, 0, method, about=about)

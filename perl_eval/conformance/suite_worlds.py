@@ -19,6 +19,6 @@ WORLDS = (
     WorldShape("truncating: the end is rare, reward by length", 3, 3, end_rate=0.08, reward="length", seed=5),
     WorldShape("groups of 4, warm, binary reward", 3, 2, temperature=1.5, group_size=4, reward="binary", seed=6),
     WorldShape("two groups a batch", groups=2, seed=7),
-    WorldShape("drawn: four words, three tokens, 512 groups of 4", 4, 3, group_size=4, groups=512, draws=1200, seed=8),
+    WorldShape("drawn: four words, three tokens, 64 groups of 4", 4, 3, group_size=4, groups=64, draws=9600, seed=8),
 )
 """Vocabularies of 2 to 5 words, 1 to 4 tokens, ends rare, frequent and absent, groups of 2 to 4, three rewards."""

@@ -8,7 +8,8 @@ import torch
 
 from perl_eval import figure_names as named
 from perl_eval.conformance.batch import Estimator
-from perl_eval.conformance.expected_gradient import expected_gradient, kind_of_loss
+from perl_eval.conformance.batch_gradients import kind_of_loss
+from perl_eval.conformance.expected_gradient import expected_gradient
 from perl_eval.conformance.listed_language import (
     ListedLanguage,
     WorldShape,
@@ -20,9 +21,11 @@ from perl_eval.conformance.listed_language import (
 __all__ = ["TRAINED_WORLD", "TrainingEnd", "train_to_the_end", "where_it_stands"]
 
 TRAINED_WORLD = WorldShape("trained: three words, two tokens", beta=0.5, seed=21, apart=0.3)
-_RATE = 0.1
+_RATE = 0.2
 _STANDS = 1e-3
 """Norm of the expected gradient, relative to that at the start, below which training stands."""
+_GONE = 1e-5
+"""The same, below which it goes no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def where_it_stands(language: ListedLanguage, theta: torch.Tensor) -> dict[str, 
     }
 
 
-def train_to_the_end(estimator: Estimator, shape: WorldShape = TRAINED_WORLD, *, most: int = 300) -> TrainingEnd:
+def train_to_the_end(estimator: Estimator, shape: WorldShape = TRAINED_WORLD, *, most: int = 160) -> TrainingEnd:
     """Train by Adam on the expected gradient, every batch from the policy itself, at a rate that falls to 0.
 
     A rate for each coordinate makes constant factors of a loss go, as they do for who tunes the rate.
@@ -92,7 +95,7 @@ def train_to_the_end(estimator: Estimator, shape: WorldShape = TRAINED_WORLD, *,
         gradient = expected_gradient(estimator, language.at(theta), kind=kind).mean
         last = float(gradient.norm())
         start = start or last
-        if last <= 1e-9 * max(1.0, start):
+        if last <= _GONE * max(start, 1e-4):
             break
         theta.grad = -gradient
         optimiser.step()

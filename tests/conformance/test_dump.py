@@ -13,9 +13,9 @@ import torch
 from worlds_at_hand import Loss, reinforce
 
 from perl_eval.conformance import ConformanceOptions, run
+from perl_eval.conformance.batch_gradients import BatchMaking, make_batch
 from perl_eval.conformance.dump_check import check_dump
 from perl_eval.conformance.dump_file import read_dump
-from perl_eval.conformance.expected_gradient import BatchMaking, make_batch
 from perl_eval.conformance.listed_language import WorldShape, listed, summed_log_probs
 from perl_eval.conformance.objective_list import exact_gradient
 from perl_eval.errors import DataError, UserError

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from perl_eval.bayes.target import alpha_regularised
 from perl_eval.conformance.all_groups import multisets, ordered
 from perl_eval.conformance.listed_language import (
     ListedLanguage,
@@ -17,7 +18,12 @@ from perl_eval.conformance.listed_language import (
     summed_log_probs,
     target_log_probs,
 )
-from perl_eval.conformance.objective_list import OBJECTIVE_VALUES, exact_gradient, known_objective
+from perl_eval.conformance.objective_list import (
+    OBJECTIVE_VALUES,
+    anchored_rewards,
+    exact_gradient,
+    known_objective,
+)
 from perl_eval.conformance.suite_worlds import WORLDS
 from perl_eval.errors import OptionError, UserError
 
@@ -128,3 +134,35 @@ def test_a_world_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
 def test_an_objective_that_nobody_knows_is_refused() -> None:
     with pytest.raises(UserError, match="objective 'kll' of 'mine' is not known"):
         known_objective("kll", "mine")
+
+
+def logits_of(language: ListedLanguage, chances: torch.Tensor) -> torch.Tensor:
+    """Return theta whose policy is a distribution over all sequences, (P, V)."""
+    counts = torch.zeros_like(language.theta)
+    for row in range(len(chances)):
+        for step in range(int(language.mask[row].sum())):
+            counts[language.places[row, step], language.tokens[row, step]] += chances[row]
+    return counts.clamp(min=1e-300).log() * language.shape.temperature
+
+
+@pytest.mark.parametrize(("objective", "alpha"), [("1/2", 0.5), ("2", 2.0), ("kl", 1.0), ("mode-anchored kl", 1.0)])
+def test_the_gradient_vanishes_at_the_target(objective: str, alpha: float) -> None:
+    """Each regularised objective is at its maximum where `perl_eval.bayes.target` says that its target is."""
+    language = listed(WorldShape("target", temperature=1.3, beta=0.9, seed=5))
+    anchored = objective == "mode-anchored kl"
+    rewards = anchored_rewards(language) if anchored else language.rewards
+    prior = summed_log_probs(language, language.prior)
+    evidence = alpha_regularised(rewards.numpy(), beta=0.9, alpha=alpha, log_mass=prior.numpy())
+    target = (prior + torch.from_numpy(evidence)).exp()
+    theta = logits_of(language, target)
+    torch.testing.assert_close(summed_log_probs(language, theta).exp(), target, atol=1e-9, rtol=1e-9)
+    name = objective if objective.endswith("kl") else f"reward less alpha-divergence {objective}"
+    assert float(exact_gradient(language, name, theta).abs().max()) < 1e-9
+    assert float(exact_gradient(language, name, language.prior).abs().max()) > 1e-2
+
+
+def test_the_alpha_divergence_is_least_at_the_target() -> None:
+    language = listed(SMALL)
+    theta = logits_of(language, target_log_probs(language).exp())
+    assert float(OBJECTIVE_VALUES["alpha-divergence 1/2"](language, theta)) == pytest.approx(0, abs=1e-12)
+    assert float(exact_gradient(language, "alpha-divergence 1/2", theta).abs().max()) < 1e-9

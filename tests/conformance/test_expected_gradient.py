@@ -10,7 +10,8 @@ import torch
 from worlds_at_hand import estimator, others_mean, reinforce
 
 from perl_eval.conformance import Batch, Estimator
-from perl_eval.conformance.expected_gradient import BatchMaking, LossKind, expected_gradient, kind_of_loss
+from perl_eval.conformance.batch_gradients import BatchMaking, LossKind, kind_of_loss
+from perl_eval.conformance.expected_gradient import expected_gradient
 from perl_eval.conformance.listed_language import ListedLanguage, WorldShape, listed, summed_log_probs
 from perl_eval.conformance.measured_bias import compare, measure
 from perl_eval.conformance.objective_list import exact_gradient

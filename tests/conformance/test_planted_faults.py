@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from worlds_at_hand import Loss, estimator, ratio_with_kl, reinforce
+from worlds_at_hand import Loss, estimator, ratio_with_kl, reinforce, to_go_whitened, without_truncated
 
 from perl_eval.conformance import Batch
 from perl_eval.conformance.diagnosis import LossDiagnosis, diagnose
@@ -98,3 +98,45 @@ def test_a_loss_that_nobody_knows_is_not_called_exact() -> None:
     found = of(odd)  # type: ignore[arg-type]
     assert not found.exact
     assert "none of the known formulas" in found.faults[0]
+
+
+@pytest.mark.parametrize(("spread", "done"), [(True, "whitened"), (False, "less their mean")])
+def test_whitening_over_tokens_is_named(spread: bool, done: str) -> None:
+    found = of(partial(to_go_whitened, spread=spread))
+    mean = "mean for sum: averaged over the tokens of the batch"
+    assert (found.faults, found.exact) == ((mean, f"advantages {done} over the tokens of the batch"), True)
+
+
+@pytest.mark.parametrize(
+    ("unpaid", "named"),
+    [(False, "truncated completions left out"), (True, "the reward of truncated completions set to 0")],
+)
+def test_what_truncated_completions_get_is_named(unpaid: bool, named: str) -> None:
+    found = diagnose(estimator(partial(without_truncated, unpaid=unpaid), "reward"))
+    assert (found.faults, found.exact) == ((named,), True)
+
+
+def test_the_longest_of_the_batch_is_told_from_the_token_limit() -> None:
+    def loss(batch: Batch, width: int) -> Any:
+        centred = batch.rewards - batch.rewards.view(-1, batch.group_size).mean(1).repeat_interleave(batch.group_size)
+        return -(batch.log_probs.sum(1) * centred).mean() / width
+
+    limit = diagnose(estimator(lambda batch: loss(batch, batch.longest), "reward"))
+    widest = diagnose(estimator(lambda batch: loss(batch, batch.mask.shape[1]), "reward"))
+    assert (limit.faults, limit.exact) == ((), True)
+    named = "divided by the longest completion of the batch, not by the token limit"
+    assert (widest.faults, widest.exact) == ((named,), True)
+
+
+def test_a_baseline_weighted_by_length_is_named() -> None:
+    def loss(batch: Batch) -> Any:
+        lengths = batch.mask.sum(1).view(-1, batch.group_size)
+        rewards = batch.rewards.view(-1, batch.group_size)
+        baseline = (rewards * lengths).sum(1, keepdim=True) / lengths.sum(1, keepdim=True)
+        return -(batch.log_probs.sum(1) * (rewards - baseline).view(-1)).mean()
+
+    found = diagnose(estimator(loss, "reward"))
+    assert (found.faults, found.exact) == (
+        ("a baseline weighted by length, which the completion's own reward is part of",),
+        True,
+    )

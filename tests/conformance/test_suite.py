@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,14 @@ from worlds_at_hand import estimator, reinforce
 
 from perl_eval.conformance import ConformanceOptions, suite
 from perl_eval.conformance.adapter_files import checked, read_adapter
+from perl_eval.conformance.cell_work import Cell, fill
+from perl_eval.conformance.kept_cells import DIAGNOSIS
 from perl_eval.conformance.loss_verdicts import judge_biases, judge_estimator
 from perl_eval.conformance.measured_bias import WorldFindings
+from perl_eval.conformance.our_estimators import estimators
 from perl_eval.conformance.paper_claims import measured_claims
 from perl_eval.conformance.suite_worlds import CORNER, WORLDS
-from perl_eval.errors import UserError
+from perl_eval.errors import OptionError, UserError
 from perl_eval.metrics.glossary import CONFORMANCE, POSTERIOR
 from perl_eval.records import Estimate
 from perl_eval.storage import run_folder
@@ -90,6 +93,34 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     suite.run(tmp_path / "out", options=options)
     assert seen == [CORNER[0], CORNER[1], CORNER[1]]
     assert not (tmp_path / "out" / run_folder.CHECKPOINT).exists()
+
+
+def test_several_processes_find_what_one_does(measured: Path, tmp_path: Path) -> None:
+    options = ConformanceOptions((adapter(tmp_path, "+"),), (*ONE, "mine"), corner=True, processes=2)
+    folder = suite.run(tmp_path / "out", options=options)
+    assert (folder / suite.JSON_FILE).read_text("utf-8") == (measured / suite.JSON_FILE).read_text("utf-8")
+
+
+def test_parts_that_are_kept_are_not_measured_again(tmp_path: Path) -> None:
+    chosen, given = [one for one in estimators() if one.name in ONE], []
+
+    def here_but_one(open_worker: Callable[[], Callable[[Cell], None]], pieces: Sequence[Cell]) -> Iterator[None]:
+        given.append(pieces)
+        return map(open_worker(), pieces[:-1])
+
+    for _ in range(3):
+        fill(tmp_path, chosen, CORNER, adapters=(), trained=False, executor=here_but_one)
+    assert [[f"{cell.part}" for cell in pieces] for pieces in given] == [
+        [f"{CORNER[0]}", f"{CORNER[1]}", DIAGNOSIS],
+        [DIAGNOSIS],
+        [DIAGNOSIS],
+    ]
+
+
+def test_processes_are_one_or_more(fails: Callable[[str], str], tmp_path: Path) -> None:
+    assert "--processes" in fails(f"conformance --processes 0 --out {tmp_path / 'out'}")
+    with pytest.raises(OptionError, match="processes"):
+        ConformanceOptions(processes=0)
 
 
 def test_the_whole_is_measured_with_the_end_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

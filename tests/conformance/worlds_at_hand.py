@@ -50,3 +50,23 @@ def ratio_with_kl(batch: Batch, kl: str = "k1", *, detach: bool = True) -> torch
     lr = (batch.log_probs - batch.prior) * batch.mask
     each = {"k1": lr, "k2": lr**2 / 2, "k3": torch.exp(-lr) - 1 + lr, "k3 x ratio": ratios * (torch.exp(-lr) - 1 + lr)}
     return -(ratios * advantages.unsqueeze(1) - batch.beta * each[kl]).sum(1).mean()
+
+
+def to_go_whitened(batch: Batch, *, spread: bool = True) -> torch.Tensor:
+    """REINFORCE++ as its paper has it: returns to go less beta k1, whitened over the tokens of the batch."""
+    log_ratio = ((batch.log_probs - batch.prior) * batch.mask).detach()
+    to_go = torch.stack([log_ratio[:, place:].sum(1) for place in range(log_ratio.shape[1])], 1)
+    returns = batch.rewards.unsqueeze(1) - batch.beta * to_go
+    live = returns[batch.mask]
+    advantages = returns - live.mean()
+    if spread:
+        advantages = advantages / (live.std() + 1e-8)
+    return -(batch.log_probs * advantages)[batch.mask].sum() / batch.mask.sum()
+
+
+def without_truncated(batch: Batch, *, unpaid: bool = False) -> torch.Tensor:
+    """A policy gradient whose truncated completions are left out, or earn nothing."""
+    rewards = batch.rewards * batch.ended if unpaid else batch.rewards
+    advantages = rewards - rewards.view(-1, batch.group_size).mean(1).repeat_interleave(batch.group_size)
+    each = batch.log_probs.sum(1) * advantages
+    return -(each if unpaid else each * batch.ended).mean()
