@@ -75,6 +75,16 @@ def test_the_report_says_what_decide_says(two: Path, tmp_path: Path) -> None:
     assert by_judge["one"].difference.value == value
 
 
+def test_what_is_known_of_a_judge_comes_before_the_width_of_its_interval(two: Path) -> None:
+    (comparison,), *_ = comparisons_decided(folders([two]))
+    one, other = (replace(said, by_labels=True) for said in comparison.conclusions)
+    both = replace(comparison, conclusions=(one, other))
+    assert both.led_by(set()) == both
+    assert both.led_by({other.judge}).conclusions == (other, one)
+    alone = replace(both, conclusions=(one, replace(other, by_labels=False)))
+    assert alone.led_by({other.judge}) == alone
+
+
 def Estimates(folder: Path) -> list[Estimate]:
     from perl_eval.storage import run_folder
 
