@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "audit none none",
     "power": "power --half-width 0.03",
     "plan": "plan none",
+    "conformance": "conformance --adapter none",
     "annotate": "annotate none --question Good?",
     "posterior": "posterior --data none --prior none --reward none --beta 1",
     "report": "report none",
@@ -73,7 +74,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 NAMES: Mapping[str, str] = {
     "count": """
         batch calls-per-pair draws group items judged limit local-batch max-concurrency max-new-tokens max-reply-tokens
-        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps
+        max-requests max-tokens members most n num-proc overlap pairs pool processes prompts rank seeds sft-batch steps
         updates votes workers
     """,
     "number": """
