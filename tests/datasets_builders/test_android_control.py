@@ -206,7 +206,7 @@ def test_an_episode_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1]", "no object"), ('{"train": [1.5]}', "no list of episode ids"), ('{"train": [1]}', "has splits")],
+    [("[1]", "not an object"), ('{"train": [1.5]}', "not a list of episode ids"), ('{"train": [1]}', "has splits")],
 )
 def test_splits_of_another_form_are_refused(tmp_path: Path, content: str, message: str) -> None:
     folder = write(tmp_path / "raw", [[writer.episode(3, GOAL, [])]])
