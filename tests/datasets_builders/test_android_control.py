@@ -267,7 +267,7 @@ def test_the_text_side_gives_the_test_split_without_screens(tmp_path: Path) -> N
         ({"mood": 1}, "unexpected key 'mood'"),
         ({"goal": None}, "goal no text"),
         ({"step_instructions": ["one"]}, "shorter"),
-        ({"step_instructions": ["one", 2]}, "no text"),
+        ({"step_instructions": ["one", 2]}, "is not text"),
         ({"candidate_bboxes": [[[1, 2, 3]], []]}, "not enough values"),
         ({"candidate_bboxes": [[[1, 2, 3, "4"]], []]}, "not four integers"),
         ({"actions": 5}, "not iterable"),
