@@ -2,8 +2,12 @@
 
 Every kind of interval and test that the product prints is made of data drawn from worlds whose truth is known, by the
 product's own public functions. Printed is, for each kind, the cell that holds the truth least often: with what error of
-the simulation, on which side the interval missed, its mean width, and how often there was no interval to look at. The
-same seed gives the same table. ``--corners`` runs the few cells that are hardest, for continuous integration.
+the simulation, on which side the interval missed, its mean width, how many times as wide as needed it was, and how
+often there was no interval to look at. The same seed gives the same table. ``--corners`` runs the few cells that are
+hardest, for continuous integration; ``--draws-of "AUC=500"`` draws less of what takes long.
+
+"Times as wide as needed" is one over the least factor by which the interval could be drawn in or out around its figure
+to hold the truth in 95 % of these draws; where a few outcomes are most of what can happen, none can come near one.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -45,35 +49,48 @@ class Result:
     too_low: float
     width: float | None
     without: float
+    times_needed: float | None = None
 
 
 @cache
 def grid(*, corners: bool = False) -> list[Cell]:
     """Return all cells, or the corners only."""
     parts = (
-        *(rates, halves, means, paired, orders, rankings, agreement, panels, alt_tests, scores_of_two, juries),
-        *(classifiers, reward_models, corrections, lengths, stopped, posteriors),
+        *(rates, halves, means, paired, orders, rankings, agreement, panels, alt_tests, scores_of_two),
+        *(classifiers, reward_models, corrections, lengths, stopped, posteriors, juries),
     )
     found = [cell for part in parts for cell in part()]
     return [cell for cell in found if cell.corner] if corners else found
 
 
-def outcome_of(truth: float | None, estimate: Estimate) -> tuple[float, float, float, float]:
-    """Return whether there is an interval, whether it lies above the truth, or below, and its width."""
+Outcome = tuple[float, float, float, float, float]
+"""Whether there is an interval, whether it lies above the truth, or below, its width, and how far off it is."""
+_NO_INTERVAL = (0.0, 0.0, 0.0, 0.0, 0.0)
+_SLACK = 1e-12
+
+
+def outcome_of(truth: float | None, estimate: Estimate) -> Outcome:
+    """Return what came of one draw; of a p-value, the interval lies above the truth where p is below 0.05."""
     if truth is None:
-        return (0.0, 0.0, 0.0, 0.0) if estimate.value is None else (1.0, float(estimate.value < 0.05), 0.0, 0.0)
+        return _NO_INTERVAL if estimate.value is None else (1.0, float(estimate.value < 0.05), 0.0, 0.0, 0.0)
     low, high = estimate.low, estimate.high
     if low is None or high is None or (estimate.reason or "").startswith("unreliable"):
-        return 0.0, 0.0, 0.0, 0.0
-    slack = 1e-12
-    return 1.0, float(low > truth + slack), float(high < truth - slack), high - low
+        return _NO_INTERVAL
+    off = _factor(truth, low if estimate.value is None else estimate.value, low, high)
+    return 1.0, float(low > truth + _SLACK), float(high < truth - _SLACK), high - low, off
+
+
+def _factor(truth: float, value: float, low: float, high: float) -> float:
+    """Return the factor by which the bound on the truth's side must move away from the figure to touch the truth."""
+    far, room = (truth - value, high - value) if truth > value else (value - truth, value - low)
+    return 0.0 if far <= _SLACK else far / room if room > _SLACK else np.inf
 
 
 def run(cell: Cell, draws: int, seed: int) -> Result:
     """Draw one cell and say how its intervals did."""
     rng = np.random.default_rng([seed, crc32(f"{cell.kind}: {cell.setting}".encode())])
     truth = cell.truth() if callable(cell.truth) else cell.truth
-    known: dict[object, tuple[float, float, float, float]] = {}
+    known: dict[object, Outcome] = {}
     outcomes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -85,18 +102,21 @@ def run(cell: Cell, draws: int, seed: int) -> Result:
             if drawn not in known:
                 known[drawn] = outcome_of(truth, cell.estimate(drawn))
             outcomes.append(known[drawn])
-    there, high, low, width = np.array(outcomes).sum(axis=0).tolist()
+    found = np.array(outcomes)
+    there, high, low, width, _ = found.sum(axis=0).tolist()
     if not there:
         return Result(cell.kind, cell.setting, draws, None, None, 0.0, 0.0, None, 1.0)
     held = 1 - (high + low) / there
     error = float(np.sqrt(max(held * (1 - held), 1 / there) / there))
-    return Result(
-        cell.kind, cell.setting, draws, held, error, high / there, low / there, width / there, 1 - there / draws
-    )
+    factor = float(np.quantile(found[found[:, 0] > 0, 4], NOMINAL, method="inverted_cdf"))
+    times = 1 / factor if factor > 0 and truth is not None else None
+    shares = (held, error, high / there, low / there, width / there, 1 - there / draws)
+    return Result(cell.kind, cell.setting, draws, *shares, times_needed=times)
 
 
-def _run_place(place: int, *, corners: bool, draws: int, seed: int) -> Result:
-    return run(grid(corners=corners)[place], draws, seed)
+def _run_place(place: int, *, corners: bool, draws: int, draws_of: Mapping[str, int], seed: int) -> Result:
+    cell = grid(corners=corners)[place]
+    return run(cell, draws_of.get(cell.kind, draws), seed)
 
 
 def worst(results: Sequence[Result]) -> list[Result]:
@@ -116,14 +136,15 @@ def table(results: Sequence[Result]) -> str:
     cells: dict[str, int] = {}
     for result in results:
         cells[result.kind] = cells.get(result.kind, 0) + 1
-    lines = ["| kind | cells | worst cell | holds | too high | too low | mean width | none |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines = ["| kind | cells | draws | worst cell | holds | too high | too low | mean width | times needed | none |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
     for one in worst(results):
         kind, words = (text.replace("|", "\\|") for text in (one.kind, one.setting))
         width = "" if not one.width else f"{one.width:.3g}"
+        times = "" if one.times_needed is None else f"{one.times_needed:.2f}"
         lines.append(
-            f"| {kind} | {cells[one.kind]} | {words} | {one.coverage:.3f} ± {one.error:.3f} "
-            f"| {one.too_high:.3f} | {one.too_low:.3f} | {width} | {one.without:.2f} |"
+            f"| {kind} | {cells[one.kind]} | {one.draws} | {words} | {one.coverage:.3f} ± {one.error:.3f} "
+            f"| {one.too_high:.3f} | {one.too_low:.3f} | {width} | {times} | {one.without:.2f} |"
         )
     return "\n".join(lines)
 
@@ -132,6 +153,7 @@ def main() -> None:
     """Run the grid, print the table, write all cells as JSON, and fail if a cell holds too little."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=300, help="draws a cell")
+    parser.add_argument("--draws-of", action="append", default=[], metavar="KIND=N", help="draws a cell of one kind")
     parser.add_argument("--corners", action="store_true", help="the few hardest cells only")
     parser.add_argument("--kind", action="append", default=[], help="only kinds with these words; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
@@ -141,7 +163,11 @@ def main() -> None:
     asked = parser.parse_args()
     begun, cells = time.perf_counter(), grid(corners=asked.corners)
     places = [place for place, cell in enumerate(cells) if not asked.kind or any(k in cell.kind for k in asked.kind)]
-    work = partial(_run_place, corners=asked.corners, draws=asked.draws, seed=asked.seed)
+    draws_of = {kind: int(times) for kind, _, times in (words.rpartition("=") for words in asked.draws_of)}
+    unknown = sorted(set(draws_of) - {cell.kind for cell in cells})
+    if unknown:
+        parser.error(f"--draws-of {unknown[0]}: there is no such kind")
+    work = partial(_run_place, corners=asked.corners, draws=asked.draws, draws_of=draws_of, seed=asked.seed)
     results = []
     with ProcessPoolExecutor(asked.workers) as pool:
         for result in pool.map(work, places):
@@ -149,7 +175,8 @@ def main() -> None:
             if asked.json:  # what is there after an hour is worth having
                 asked.json.write_text(json.dumps([asdict(one) for one in results], indent=1), "utf-8")
     print(table(results))
-    print(f"\n{len(results)} cells, {asked.draws} draws each, {time.perf_counter() - begun:.0f} s")
+    drawn = sum(one.draws for one in results)
+    print(f"\n{len(results)} cells, {drawn:,} draws, seed {asked.seed}, {time.perf_counter() - begun:.0f} s")
     short = [one for one in worst(results) if one.coverage is not None and one.coverage < asked.least]
     for one in short:
         print(f"{one.kind} ({one.setting}) holds {one.coverage:.3f}, less than {asked.least}", file=sys.stderr)

@@ -17,6 +17,7 @@ from coverage_cells import (
     copied,
     setting,
 )
+from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
 from perl_eval.stats.corrected_difference import Differences, corrected_difference
@@ -130,3 +131,62 @@ def _differences() -> Iterator[Cell]:
             return Estimate("corrected difference", found.value, *found.interval(0.95), labels, 0, "")
 
         yield Cell("corrected difference", setting(labels=labels), -0.05, sample, estimate, labels == 50)
+    yield from _grouped()
+
+
+def _places(rng: Generator, groups: NDArray[np.intp], labels: int, *, whole: bool) -> NDArray[np.intp]:
+    """Return which items people labelled: those of groups taken at random, or items taken at random."""
+    if not whole:
+        return np.sort(rng.permutation(len(groups))[:labels])
+    order = rng.permutation(int(groups[-1]) + 1)
+    sizes = np.bincount(groups)[order]
+    taken = order[: int(np.searchsorted(np.cumsum(sizes), labels)) + 1]
+    return np.flatnonzero(np.isin(groups, taken))
+
+
+def _grouped() -> Iterator[Cell]:
+    """Yield cells of labels in groups: whole conversations, or single answers; a judge of any quality."""
+    judges = (((0.6, 0.92, 0.7), (0.65, 0.85, 0.88)), ((0.95, 0.98, 0.95), (0.9, 0.98, 0.95)))
+    for shape, whole, judge in product(("100 x 10", "tail 200"), (True, False), judges):
+        groups, words = clusters_of(shape), f"{'whole groups' if whole else 'items'} of {shape}"
+        good = judge is judges[1]
+
+        def sample(
+            rng: Generator,
+            groups: NDArray[np.intp] = groups,
+            whole: bool = whole,
+            judge: tuple[tuple[float, float, float], ...] = judge,
+        ) -> Drawn:
+            one, judged_one = _judged(rng, len(groups), *judge[0])
+            other, judged_other = _judged(rng, len(groups), *judge[1])
+            both = copied(rng, groups, one + 10 * judged_one + 100 * other + 1000 * judged_other).astype(int)
+            one, judged_one, other, judged_other = (both // 10**place % 10 for place in range(4))
+            return (
+                groups,
+                _places(rng, groups, 100, whole=whole),
+                one - other,
+                judged_one - judged_other,
+                (one, judged_one),
+            )
+
+        def difference(drawn: Drawn) -> Estimate:
+            groups, places, truth, judged, _ = drawn
+            shown = Differences(
+                judged[:, None].astype(float), places, truth[places].astype(float), np.ones(len(places)), groups
+            )
+            found = corrected_difference(shown)
+            if found is None:
+                return Estimate("corrected difference", None, None, None, len(places), 0, "")
+            return Estimate("corrected difference", found.value, *found.interval(0.95), len(places), 0, "")
+
+        def weighted(drawn: Drawn) -> Estimate:
+            groups, places, _, _, (truth, judged) = drawn
+            given = (truth[places].astype(float).tolist(), [1.0] * len(places), groups.tolist())
+            return weighted_prediction_powered_mean(
+                "rate", WeightedSample(judged.astype(float).tolist(), places.tolist(), *given)
+            )
+
+        told = setting(labels=100, of=words, judge="good" if good else "kinder to one")
+        gap, corner = judge[0][0] - judge[1][0], whole and shape == "100 x 10" and not good
+        yield Cell("corrected difference, clusters", told, gap, sample, difference, corner)
+        yield Cell("PPI++, weights, clusters", told, judge[0][0], sample, weighted, corner)

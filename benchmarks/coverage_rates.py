@@ -58,7 +58,8 @@ def rates() -> Iterator[Cell]:
         yield Cell("rate", words, rate, sample, by_wilson, corner)
         if n <= 100:
             yield Cell("rate, bootstrap", words, rate, sample, by_bootstrap, corner)
-    for shape, rate in product(("20 x 10", "100 x 4", "tail 20", "tail 50", "tail 200"), (0.5, 0.8, 0.95)):
+    shapes = product(("20 x 10", "100 x 4", "tail 20", "tail 50", "tail 200"), (0.5, 0.8, 0.95))
+    for shape, rate in (*shapes, ("tail 200", 0.98), ("tail 500", 0.95), ("tail 500", 0.98)):
         groups = clusters_of(shape)
 
         def clustered(rng: Generator, groups: NDArray[np.intp] = groups, rate: float = rate) -> Drawn:

@@ -135,7 +135,8 @@ def _calibration(slope: float) -> float:
 
 def posteriors() -> Iterator[Cell]:
     """Yield cells of importance sampling with lognormal weights, of one prompt and of many."""
-    for (prompts, draws), spread in product(((1, 128), (1, 2048), (200, 64)), (0.5, 1.0, 2.0)):
+    cells = product(((1, 128), (1, 2048), (200, 64)), (0.5, 1.0, 2.0))
+    for (prompts, draws), spread in (*cells, ((1, 128), 1.5), ((1, 512), 1.5), ((1, 2048), 1.5)):
         truth = spread**2 / 2
 
         def sample(rng: Generator, prompts: int = prompts, draws: int = draws, spread: float = spread) -> Drawn:

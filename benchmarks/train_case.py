@@ -132,9 +132,9 @@ def prepare(work: Path, case: Case) -> None:
             backbone.attach(REWARD, case.shape, seed=0, head=1)
             backbone.save(REWARD, work / "reward-lora")
         else:
-            backbone.attach_head(REWARD, seed=0)
+            backbone.heads.fresh(REWARD, seed=0)
             backbone.save(None, work / "reward-full")
-            backbone.save_head(REWARD, work / "reward-full")
+            backbone.heads.save(REWARD, work / "reward-full")
         RewardScale("pairwise", 0.0, 1.0, case.tokens).save(work / f"reward-{arm}")
     (work / "done").touch()
 

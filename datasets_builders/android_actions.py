@@ -98,7 +98,7 @@ class Action:
             ValueError: It is no such object.
         """
         if not isinstance(content, dict):
-            raise ValueError(f"an action is no object: {str(content)[:80]}")
+            raise ValueError(f"an action is not an object: {str(content)[:80]}")
         kind = str(content.get("action_type"))
         if kind not in _ARGUMENTS:
             raise ValueError(f"unknown action_type {kind[:80]!r}")

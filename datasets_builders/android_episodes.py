@@ -41,10 +41,10 @@ def episode_ids(path: Path, *, file: str) -> dict[str, frozenset[int]]:
     """
     content = reading.parse_object(path.read_bytes(), file=file, row=0)
     if not isinstance(content, dict):
-        raise DataError("is no object of lists of episode ids", file)
+        raise DataError("is not an object of lists of episode ids", file)
     for name, ids in content.items():
         if not isinstance(ids, list) or any(type(one) is not int for one in ids):
-            raise DataError("is no list of episode ids", file, field=name)
+            raise DataError("is not a list of episode ids", file, field=name)
     return {name: frozenset(ids) for name, ids in content.items()}
 
 
@@ -134,7 +134,7 @@ def text_episodes(path: Path, *, file: str) -> Iterator[tuple[int, Episode]]:
     for row, record in reading.json_lines(path, file=file):
         reading.check_keys(record, _TEXT_KEYS, file=file, row=row)
         if type(record["episode_id"]) is not int or not isinstance(record["goal"], str):
-            raise DataError("episode_id is no integer or goal no text", file, row)
+            raise DataError("episode_id is not an integer or goal no text", file, row)
         try:
             steps = [
                 Step(Action.parse(json.loads(action)), _text(instruction), boxes=_boxes(boxes))
@@ -149,7 +149,7 @@ def text_episodes(path: Path, *, file: str) -> Iterator[tuple[int, Episode]]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"an instruction is no text: {str(value)[:80]}")
+        raise ValueError(f"an instruction is not text: {str(value)[:80]}")
     return value
 
 

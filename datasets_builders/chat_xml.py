@@ -62,7 +62,7 @@ def read_conversation(path: Path, *, file: str) -> Conversation:
         raise DataError(f"is not XML ({error})", file) from None
     donated = root.get("donated")
     if root.tag != "conversation" or root.get("id") is None or donated not in ("true", "false"):
-        raise DataError(f"is no conversation: <{root.tag} {root.attrib}>", file)
+        raise DataError(f"is not a conversation: <{root.tag} {root.attrib}>", file)
     messages, unescaped = [], 0
     for row, element in enumerate(root.iterfind("messages/message")):
         participant, body = element.get("participant"), element.find("body")

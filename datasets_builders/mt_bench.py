@@ -164,7 +164,7 @@ def _pairs(part: Part, tally: Tally) -> list[_Pair]:
             continue
         known = found.setdefault(pair.id, pair)
         if (known.prompt, known.answers) != (pair.prompt, pair.answers):
-            raise DataError("has other texts than an earlier vote on the same pair", part.name, row)
+            raise DataError("has different texts from an earlier vote on the same pair", part.name, row)
         if record["judge"] in {vote.voter for vote in known.votes}:
             tally.drop("the same voter again", file=part.name, row=row)
             continue
@@ -189,7 +189,7 @@ def _pair(record: dict[str, Any], part: Part, row: int) -> tuple[_Pair, bool]:
     sides = sorted((record[f"model_{side}"], _turns(record, side, turn, part, row)) for side in "ab")
     (one, ours), (other, theirs) = ((model, turns) for model, turns in sides)
     if ours[0] != theirs[0]:
-        raise DataError("the two conversations open with other questions", part.name, row, "conversation_b")
+        raise DataError("the two conversations begin with different questions", part.name, row, "conversation_b")
     shared = 1 if turn == 1 or ours[1] != theirs[1] else 3
     messages = [[message(role, text) for role, text in turns] for turns in (ours, theirs)]
     pair = _Pair(

@@ -52,7 +52,7 @@ def check_keys(
         within: The key that the record is the value of, if it is not the row itself.
 
     Raises:
-        DataError: It is no object, or has other keys.
+        DataError: It is not an object, or has other keys.
     """
     if isinstance(record, dict) and record.keys() == required:
         return
@@ -66,7 +66,7 @@ def check_keys(
 
 
 def check_texts(record: dict[str, Any], *, file: str, row: int) -> None:
-    """Refuse a record with a value that is no text.
+    """Refuse a record with a value that is not text.
 
     Raises:
         DataError: There is one.
@@ -223,7 +223,7 @@ def parquet_rows(path: Path, *, file: str) -> Iterator[tuple[int, dict[str, Any]
     """Yield the rows of a parquet file, each with its number from 0.
 
     Raises:
-        DataError: It is no parquet file.
+        DataError: It is not a parquet file.
     """
     row = 0
     try:

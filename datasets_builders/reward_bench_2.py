@@ -124,5 +124,5 @@ class RewardBench2(Builder):
 def _texts(record: dict[str, Any], key: str, part: Part, row: int) -> list[str]:
     texts = record[key]
     if not isinstance(texts, list) or not texts or any(type(text) is not str for text in texts):
-        raise DataError("is no list of texts", part.name, row, key)
+        raise DataError("is not a list of texts", part.name, row, key)
     return texts

@@ -73,7 +73,7 @@ def _message(turn: Any, part: Part, row: int, field: str) -> Row:
         case "agent", {"api": dict(api), **rest} if len(api) == 1:
             [(name, arguments)] = api.items()
             if not isinstance(arguments, dict):
-                raise DataError(f"arguments of {name!r} are no object", part.name, row, field)
+                raise DataError(f"arguments of {name!r} are not an object", part.name, row, field)
             said = message("assistant", "", tool_calls=[tool_call(name, arguments)])
         case "api", {"response": dict(response), **rest} if len(response) == 1:
             [(name, content)] = response.items()
@@ -135,7 +135,7 @@ class _Taskmaster(Builder):
                 raise DataError(f"{record['reward']!r} is neither 0.0 nor 1.0", part.name, row, "reward")
             turns = reading.parse_object(record["context"], file=part.name, row=row, field="context")
             if not isinstance(turns, list):
-                raise DataError("is no list of turns", part.name, row, "context")
+                raise DataError("is not a list of turns", part.name, row, "context")
             generation = reading.parse_object(record["generation"], file=part.name, row=row, field="generation")
             yield row, record | {"context": turns, "generation": generation, "key": _pieces(turns)}
 

@@ -73,7 +73,7 @@ def _api(api: Any, part: Part, row: int) -> Iterator[Row]:
     """Yield one call as Taskmaster-3 has it, and its response if it has one."""
     reading.check_keys(api, _API_KEYS, optional={"index", "response"}, file=part.name, row=row, within="apis")
     if not isinstance(api["args"], dict):
-        raise DataError(f"arguments of {api['name']!r} are no object", part.name, row, "apis")
+        raise DataError(f"arguments of {api['name']!r} are not an object", part.name, row, "apis")
     yield message("assistant", "", tool_calls=[tool_call(api["name"], api["args"])])
     if "response" in api:
         yield message("tool", json.dumps(api["response"], ensure_ascii=False), name=api["name"])
@@ -84,7 +84,7 @@ def _annotated(annotations: Sequence[Row], part: Part, row: int, tally: Tally) -
     for call in _calls(annotations, part, row):
         arguments = _mended(call.get("request", "{}"), part, row, tally)
         if not isinstance(arguments, dict):
-            raise DataError(f"arguments of {call['api_call']!r} are no object", part.name, row, "annotations")
+            raise DataError(f"arguments of {call['api_call']!r} are not an object", part.name, row, "annotations")
         response = _mended(call["response"], part, row, tally)
         yield message("assistant", "", tool_calls=[tool_call(call["api_call"], arguments)])
         yield message("tool", json.dumps(response, ensure_ascii=False), name=call["api_response"])

@@ -202,7 +202,7 @@ def joined(
                 row, question = waiting[0].pop(number)
                 annotation_row, annotation = waiting[1].pop(number)
                 if question["image_id"] != annotation["image_id"]:
-                    raise DataError("is another than the question's", names[1], annotation_row, "image_id")
+                    raise DataError("differs from the question's", names[1], annotation_row, "image_id")
                 yield row, question, annotation
     for side, other in ((0, 1), (1, 0)):
         for number, (row, _) in waiting[side].items():
@@ -225,7 +225,7 @@ def _check_annotation(annotation: Any, file: str, row: int) -> None:
         raise DataError(f"unknown type {str(annotation['answer_type'])[:80]!r}", file, row, "answer_type")
     answers = annotation["answers"]
     if not isinstance(answers, list) or len(answers) != _ANSWERS:
-        raise DataError(f"is no list of {_ANSWERS}", file, row, "answers")
+        raise DataError(f"is not a list of {_ANSWERS}", file, row, "answers")
     for index, answer in enumerate(answers, 1):
         check_keys(answer, _ANSWER_KEYS, file=file, row=row, within="answers")
         _check(answer["answer"], "answers", str, file, row)

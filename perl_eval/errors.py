@@ -48,7 +48,7 @@ class UserError(PerlEvalError):
     Args:
         what: What is wrong, with the offending value.
         fix: What to do about it, as an imperative.
-        page: The page of docs/ that the command line names; "" for none, None for that of the error's kind.
+        page: The page of docs/ that the command line says how to read; "" for none, None for that of the error's kind.
     """
 
     def __init__(self, what: str, fix: str = "", *, page: str | None = None) -> None:

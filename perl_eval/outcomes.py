@@ -61,7 +61,7 @@ class Meaning:
 
     Attributes:
         kind: The question that it answers; None for ``unjudged``, which any question can come to.
-        worth: What it is worth for a, or for yes, in [0, 1]; None if it is no vote for either side.
+        worth: What it is worth for a, or for yes, in [0, 1]; None if it is not a vote for either side.
         mirror: The outcome of the same unit with the contestants exchanged.
         undecided: Whether there are verdicts, and neither side won.
         as_label: What a person would have to say to agree with it; None if it agrees with nothing.
@@ -185,7 +185,7 @@ def as_label(outcome: str) -> str:
     """Return what a person would have to say to agree with an outcome.
 
     Raises:
-        ValueError: It is no vote, so that nobody can agree with it.
+        ValueError: It is not a vote, so that nobody can agree with it.
     """
     label = meaning(outcome).as_label
     if label is None:

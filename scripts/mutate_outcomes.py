@@ -24,7 +24,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("perl_eval", "datasets_builders", "prompts", "scripts", "tests", "pyproject.toml", "README.md")
-NEAREST = ("tests/test_outcomes.py",)
+NEAREST = ("tests/test_outcomes.py", "tests/test_outcome_words.py")
 PRELOADED = ("numpy", "scipy.stats", "pyarrow.parquet", "matplotlib.figure", "jinja2", "typer")
 """What the tests import beside the package; imported once, and every change is tried in a fork."""
 JURY = ("tests/judging/test_jury_votes.py",)

@@ -12,9 +12,9 @@ from chrome import Chrome
 
 def axe() -> str:
     """Return the source of axe-core, as its package has it."""
-    if importlib.util.find_spec("axe_core_python") is None:
-        pytest.skip("axe-core-python is not installed")
-    return files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    if importlib.util.find_spec("axe_playwright_python") is None:
+        pytest.skip("axe-playwright-python is not installed")
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
 
 def serious(chrome: Chrome) -> list[str]:

@@ -83,6 +83,14 @@ def compare_prompts(folder: Path) -> None:
         table.writerows([row["prompt"], row["annotator"], words[row["winner"]]] for row in rows)
 
 
+def start(folder: Path) -> None:
+    """Answers of two models, and one person's preferences for a part."""
+    more = {"ours": 0.8, "theirs": 0.3}
+    for policy, share in more.items():
+        _write_answers(folder / f"{policy}.jsonl", policy, 200, share)
+    _write_people(folder / "people.csv", more, 60, _PEOPLE[:1])
+
+
 def replace_annotators(folder: Path) -> None:
     """Answers of two models, and five people's preferences for half of them."""
     more = {"ours": 0.7, "theirs": 0.4}
@@ -91,19 +99,39 @@ def replace_annotators(folder: Path) -> None:
     _write_people(folder / "people.csv", more, 100, _PEOPLE)
 
 
+_MONTHS = (("october", "gpt-4o", 0.02), ("october-again", "gpt-4o", 0.04), ("november", "gpt-5", 0.3))
+"""Files of verdicts, who judged, and how often they say tie for no reason."""
+
+
 def judge_drift(folder: Path) -> None:
-    """Answers of two models, and one person's preferences for most of them."""
+    """Answers of two models, one person's preferences for most of them, and what a judge said in files, twice over."""
     more = {"ours": 0.7, "theirs": 0.4}
     for policy, share in more.items():
         _write_answers(folder / f"{policy}.jsonl", policy, 150, share)
     _write_people(folder / "people.csv", more, 120, _PEOPLE[:1])
+    for month, judge, wrong in (
+        ("october", "gpt-4o", 0.02),
+        ("october-again", "gpt-4o", 0.04),
+        ("november", "gpt-5", 0.3),
+    ):
+        said = [_preferred(n, "judge", more) for n in range(150)]
+        said = ["tie" if chance(month, n) < wrong else one for n, one in enumerate(said)]
+        with (folder / f"{month}.csv").open("w", encoding="utf-8", newline="") as handle:
+            table = csv.writer(handle)
+            table.writerow(["prompt", "model_a", "model_b", "verdict", "judge"])
+            table.writerows([_asked(n), *more, one, judge] for n, one in enumerate(said))
+        words = {"ours": "new", "theirs": "old", "tie": "same"}
+        with (folder / f"sheet-{month}.csv").open("w", encoding="utf-8", newline="") as handle:
+            table = csv.writer(handle)
+            table.writerow(["id", "better"])
+            table.writerows([n, words[one]] for n, one in reversed(list(enumerate(said))))
 
 
 def lora_against_full(folder: Path) -> None:
     """Preferences for the answer with more steps."""
     rows = [
         {"prompt": _asked(n), "chosen": _answer("good", n, 0.9), "rejected": f"Just look after case {n} somehow."}
-        for n in range(60)
+        for n in range(30)
     ]
     (folder / "preferences.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
 
@@ -142,5 +170,6 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "leak-check": leak_check,
     "lora-against-full": lora_against_full,
     "replace-annotators": replace_annotators,
+    "start": start,
 }
 """By the name of a guide, what makes the files that it starts from."""

@@ -26,7 +26,7 @@ SIGNATURES = {
     "build": "(name, *, config=None, data_dir=None, out=None, options=None)",
     "completions": "(source, *, policy='', columns=None, format='')",
     "decide": "(*judgements, labels=None, proxies=(), out=None, options=None)",
-    "doctor": "(*sources)",
+    "doctor": "(*sources, columns=None, format='', means=None)",
     "export": "(source, *, to, out=None, what='', policy='')",
     "judge": "(a, b=None, *, by, prompt='preference', out=None, options=None)",
     "jury": "(members, *, labels=None, out=None)",
@@ -190,7 +190,7 @@ def test_temporary_files_go_with_the_result() -> None:
         (lambda: pe.judge([1], by="scripted:length", prompt="harmful"), "the list, row 0: is a int"),
         (lambda: pe.judge([{"text": "x"}], by="scripted:length", prompt="harmful"), "has no prompt; present are text"),
         (lambda: pe.judge("nowhere.json", by="scripted:length", prompt="harmful"), "no such file or folder: nowhere"),
-        (lambda: pe.jury("one"), "one judge is no jury"),
+        (lambda: pe.jury("one"), "one judge is not a jury"),
         (lambda: pe.read("nowhere"), "no such file or folder"),
         (lambda: pe.write("x", []), "nothing is given"),
         (lambda: pe.completions([{"prompt": "x", "text": "y"}]), "names no policy"),
@@ -251,7 +251,7 @@ def test_the_root_has_what_it_lists() -> None:
 
 @pytest.mark.parametrize("by", [None, 3, ["scripted:length"]])
 def test_what_is_no_judge_is_refused(by: Any) -> None:
-    with pytest.raises(pe.UserError, match="is no judge; give a judge's name"):
+    with pytest.raises(pe.UserError, match="is not a judge; give a judge's name"):
         pe.judge({"ours": OURS}, {"theirs": THEIRS}, by=by)
 
 
@@ -291,7 +291,7 @@ def test_a_judge_is_held_against_rows_that_people_have_judged(tmp_path: Path) ->
     assert (agreed["human-judge exact agreement"].value, agreed["human-judge exact agreement"].n) == (1.0, 8)
     assert (tmp_path / "run" / "judged" / "judgements.parquet").is_file()
     assert pe.audit(on=known)["human-judge exact agreement"].value == 1.0
-    with pytest.raises(pe.UserError, match="nobody is named who judges"):
+    with pytest.raises(pe.UserError, match="no judge is named for"):
         pe.agree(on=Known(str(rows)))
     with pytest.raises(pe.UserError, match="stands beside judgements or labels"):
         pe.audit([], on=known)

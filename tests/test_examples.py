@@ -15,7 +15,7 @@ import tiny_models
 import torch
 import typer
 
-from perl_eval.cli.program import app
+from perl_eval.cli import whole_program
 from perl_eval.models.backbone import open_backbone
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -75,7 +75,7 @@ def test_every_command_that_an_example_types_is_known(
     commands = typed(name, tmp_path, *words, **({"SIZE": size} if size else {}))
     assert len(commands) > 2
     for line in commands:
-        command, rest = typer.main.get_command(app), line
+        command, rest = typer.main.get_command(whole_program()), line
         while hasattr(command, "commands"):
             command, rest = command.commands[rest[0]], rest[1:]
         command.make_context(command.name, list(rest))  # raises a usage error if an option or a value is not known

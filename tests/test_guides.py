@@ -14,11 +14,17 @@ from fake_server import FakeServer, serving
 from guide_files import MAKERS, mostly_right
 
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+STARTED = "ours is better than theirs by 0.37 (0.22 to 0.51; corrected by 60 labels; Holm p < 0.001)"
+"""What the first page says that one will read."""
 SAID = {
-    "judge-drift": ("flips beyond the judge's own", "no longer judges as it did"),
+    "judge-drift": (
+        *("flips beyond the judge's own", "no longer judges as it did", "runs/flips-sheets/flipped.csv"),
+        *("The judge says something else of", "cannot be told from that alone", "The judge has changed: that is"),
+    ),
     "leak-check": ("leaks.csv", "data/shp"),
     "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),
+    "start": ("nothing is judged, so no policy", STARTED, "report.html"),
     "replace-annotators": ("human-judge Gwet AC1", "alt-test winning rate"),
 }
 """What some command of a guide must have said."""
@@ -43,3 +49,8 @@ def test_every_command_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
             said += done.stdout + done.stderr
     for words in SAID.get(guide.stem, ()):
         assert words in said
+
+
+def test_the_first_page_quotes_what_is_printed() -> None:
+    text = " ".join((ROOT / "docs" / "guides" / "start.md").read_text("utf-8").split())
+    assert STARTED in text

@@ -227,8 +227,8 @@ def test_import_is_light(statement: str) -> None:
 @pytest.mark.parametrize("arguments", [[], ["judge"], ["train", "policy"], ["build"]])
 def test_help_is_light(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom perl_eval.cli import app\n"
-        f"try:\n    app([*{arguments!r}, '--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom perl_eval.cli.program import program\n"
+        f"try:\n    program({arguments!r})([*{arguments!r}, '--help'])\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

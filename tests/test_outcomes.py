@@ -5,55 +5,57 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import test_outcome_words as told
 from contests import pair_judged
+from outcome_changes import (
+    ANSWERS,
+    FLAGS,
+    GIVEN,
+    OPEN,
+    PAIRS,
+    QUICK,
+    SAID,
+    SAYS,
+    TOLD,
+    TURNED,
+    WORTH,
+    WORTHS,
+    Changed,
+    Under,
+    judged,
+    labelled,
+    named,
+    pearson,
+    putting,
+)
 
 from perl_eval import outcomes
-from perl_eval.cli.judge import _show_outcomes
 from perl_eval.judges.parsing.verdicts import p_first
 from perl_eval.judges.readers import ProbabilityReader
-from perl_eval.judging import image_ablation, jury
+from perl_eval.judging import jury
 from perl_eval.judging.early_stopping import Referee
 from perl_eval.judging.jury_votes import by_majority, by_probability
-from perl_eval.labelling import app, units
-from perl_eval.labelling.assignment import Turn
-from perl_eval.labelling.export import _place
-from perl_eval.metrics.agreement import estimate_agreement, estimate_cascade, labels_of
+from perl_eval.metrics.agreement import estimate_agreement
 from perl_eval.metrics.corrected_rates import corrected_rates
 from perl_eval.metrics.judgement_estimates import estimate_judgements
-from perl_eval.outcomes import DROPPED, EVEN, HALF, LABELS, LOST, TABLE, WON, Meaning
-from perl_eval.records import OUTCOMES, Ballot, Estimate, HumanLabel, Judgement, Question, Score, unit_of
-from perl_eval.reporting import browse, matplotlib_plots, page
-from perl_eval.reporting.counts import Chosen, OutcomeCounts
-from perl_eval.results import Judged
-from perl_eval.scoring import audit_figures, outcome_table, power, rewards
+from perl_eval.outcomes import DROPPED, EVEN, HALF, LABELS, LOST, TABLE, WON
+from perl_eval.records import OUTCOMES, Ballot, Question
+from perl_eval.scoring import audit_figures, outcome_table, power
 from perl_eval.scoring.audit_options import AuditOptions
-from perl_eval.sources.labels import read_labels
-from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correction import Sample, prediction_powered_mean
 from perl_eval.stats.length import longer_preferred_rate
 from perl_eval.stats.paired import paired_outcomes
 from perl_eval.stats.ranking import Comparison, rank
 from perl_eval.stats.sequential import StopRule
 from perl_eval.stats.winrate import outcome_scores, tally, win_rates, yes_rates
-from perl_eval.storage import run_folder
 
 PACKAGE = Path(outcomes.__file__).parent
-QUICK = Resampling(draws=20)
-
-# The PE-RLHF rule: a win only if preferred in both orders; a split counts as a tie; unjudged never counts.
-WORTH = {"win": 1.0, "split": 0.5, "tie": 0.5, "mixed": 0.5, "loss": 0.0, "yes": 1.0, "no": 0.0}
-OPEN = {"split", "tie", "mixed"}
-TURNED = {"win": "loss", "loss": "win"}
-SAYS = {"win": "win", "loss": "loss", "tie": "tie", "split": "tie", "mixed": "tie", "yes": "yes", "no": "no"}
-PAIRS = ("win", "split", "tie", "mixed", "loss")
 
 
 # The table.
@@ -121,68 +123,9 @@ def test_a_verdict_and_its_outcome_are_two_ways_to_say_one_thing(order: Any) -> 
         assert outcomes.as_verdict(outcomes.of_verdict(verdict, order), order) == verdict
 
 
-# The readers. Each is asked under the table as it is, and under tables with one entry changed: what it says is worked
-# out here from the changed entry, so a reader with an entry of its own says something else.
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A table with one entry changed, as the tests read it."""
-
-    name: str
-    table: Mapping[str, Meaning]
-
-    def worth(self, names: Sequence[str]) -> list[float]:
-        return [float(self.table[name].worth or 0.0) for name in names]
-
-    def won(self, names: Sequence[str]) -> list[float]:
-        return [0.0 if self.table[name].undecided else float(self.table[name].worth or 0.0) for name in names]
-
-    def open(self, names: Sequence[str]) -> list[bool]:
-        return [self.table[name].undecided for name in names]
-
-
-def changed(name: str, **change: Any) -> Changed:
-    what = ", ".join(f"{field} {value}" for field, value in change.items()) or "nothing"
-    return Changed(f"{name}: {what}", {**TABLE, name: replace(TABLE[name], **change)})
-
-
-WORTHS = [changed("win")]
-WORTHS += [changed(name, worth=value) for name, value in zip(WORTH, (0.9, 0.3, 0.4, 0.2, 0.1, 0.8, 0.15), strict=True)]
-FLAGS = [changed("win"), changed("win", undecided=True), *(changed(name, undecided=False) for name in sorted(OPEN))]
-
-
 @pytest.fixture
-def under(monkeypatch: pytest.MonkeyPatch) -> Callable[[Changed], Changed]:
-    def put(change: Changed) -> Changed:
-        monkeypatch.setattr(outcomes, "TABLE", change.table)
-        return change
-
-    return put
-
-
-Under = Callable[[Changed], Changed]
-SAID = ["win"] * 5 + ["loss"] * 3 + ["split"] * 2 + ["tie"] * 3 + ["mixed"] * 2
-ANSWERS = ["yes"] * 4 + ["no"] * 3
-GIVEN = ["win", "win", "tie", "loss", "win", "loss", "tie", "loss", "tie", "win", "tie", "loss", "tie", "win", "loss"]
-TOLD = ["yes", "no", "yes", "yes", "no", "no", "yes"]
-
-
-def named(estimates: Sequence[Estimate]) -> dict[str, float | None]:
-    return {estimate.name: estimate.value for estimate in estimates}
-
-
-def judged(said: Sequence[str] = SAID, **changes: Any) -> list[Judgement]:
-    single = {"kind": "yes_no", "b": "", "policy_b": ""} if said[0] in ("yes", "no") else {}
-    return [pair_judged(place, outcome, **{**single, **changes}) for place, outcome in enumerate(said)]
-
-
-def labelled(records: Sequence[Judgement], given: Sequence[str]) -> list[HumanLabel]:
-    return [HumanLabel(r.unit, r.item, r.group, "ann", label) for r, label in zip(records, given, strict=False)]  # type: ignore[arg-type]
-
-
-def pearson(one: Sequence[float], other: Sequence[float]) -> float:
-    return float(np.corrcoef(one, other)[0, 1])
+def under(monkeypatch: pytest.MonkeyPatch) -> Under:
+    return putting(monkeypatch)
 
 
 @pytest.mark.parametrize("change", WORTHS + FLAGS[1:], ids=lambda change: change.name)
@@ -397,151 +340,6 @@ def _probability(question: Question, given: Mapping[str, float]) -> float:
     return float(found)
 
 
-@pytest.mark.parametrize("change", FLAGS, ids=lambda change: change.name)
-def test_what_is_undecided(under: Under, change: Changed) -> None:
-    now = under(change)
-    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter([*SAID, "unjudged"]))
-    assert counts.undecided == sum(now.open(SAID))
-    for record, flag in zip(judged(PAIRS), now.open(PAIRS), strict=True):
-        task = units.Task(record.unit, record.item, record.group, (), ("a", "b"))
-        size = units._size(task, {record.unit: record}, "split")
-        assert size == (units._UNDECIDED if flag else 1.0)
-        size = units._size(task, {record.unit: replace(record, p_a=None)}, "decisive")
-        assert size == units._FLOOR + units._SPREAD[flag]
-        for other in judged(PAIRS):
-            same = record.outcome == other.outcome or (flag and now.open([other.outcome])[0])
-            assert image_ablation._change_rate([(record, other)]).value == float(not same)
-
-
-@pytest.mark.parametrize("change", FLAGS, ids=lambda change: change.name)
-def test_the_bars_of_the_page(under: Under, monkeypatch: pytest.MonkeyPatch, change: Changed) -> None:
-    now = under(change)
-    monkeypatch.setattr(page, "rates", lambda *_: [])
-    monkeypatch.setattr(page, "position_figures", lambda *_: [])
-    folder: Any = type("Shown", (), {"card": type("Card", (), {"arguments": {}})})
-    said = [*SAID, "unjudged"]
-    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter(said))
-    parts = page._comparison(counts, [], [folder])["parts"]
-    shown = {part["name"]: (part["n"], dict(part["details"])) for part in parts}
-    pooled = [name for name, flag in zip(PAIRS, now.open(PAIRS), strict=True) if flag]
-    assert shown["undecided"] == (sum(now.open(SAID)), {name: said.count(name) for name in pooled})
-    for name in {*PAIRS, "unjudged"} - set(pooled):
-        assert shown[name] == (said.count(name), {name: said.count(name)})
-    assert sum(part["share"] for part in parts) == pytest.approx(100, abs=0.01)
-
-
-def test_the_bars_have_the_order_of_the_plots() -> None:
-    assert set(matplotlib_plots._SHADES) == set(OUTCOMES)
-    order = [name for name in matplotlib_plots._SHADES if name in PAIRS or name == "unjudged"]
-    assert tuple(order) == outcomes.outcomes_of("pairwise")
-
-
-@pytest.mark.parametrize("change", [changed("win"), changed("win", mirror="win"), changed("loss", mirror="tie")])
-def test_a_label_of_the_pair_the_other_way_round(under: Under, tmp_path: Path, change: Changed) -> None:
-    now = under(change)
-    record = pair_judged(0, "win")
-    source = tmp_path / "labels.csv"
-    for label in ("win", "tie", "loss", "yes"):
-        expected = now.table[label].mirror
-        assert labels_of(record, {unit_of(record.b, record.a): {"ann": label}}) == {"ann": expected}
-        source.write_text(f"a,b,label,a_is\nx,y,{label},second\n")
-        assert [one.label for one in read_labels(source)] == [expected]
-
-
-@pytest.mark.parametrize(
-    "change", [changed("win"), *(changed(name, as_label="loss") for name in PAIRS)], ids=lambda change: change.name
-)
-def test_what_a_person_would_have_to_say(under: Under, change: Changed) -> None:
-    now = under(change)
-    heard = [now.table[outcome].as_label for outcome in SAID]
-    records = judged()
-    given = labelled(records, GIVEN)
-    same = np.mean([one == other for one, other in zip(heard, GIVEN, strict=True)])
-    assert named(estimate_agreement(records, given, resampling=QUICK))["human-judge exact agreement"] == same
-    strong = [replace(record, outcome="tie", judge="strong") for record in records[:8]]
-    cascade = named(estimate_cascade(records, [*strong, replace(records[9], outcome="unjudged", judge="strong")]))
-    trusted = now.table["tie"].as_label
-    assert cascade["judge-judge exact agreement"] == np.mean([one == trusted for one in heard[:8]])
-    for record, label in zip(records, heard, strict=True):
-        for person in ("win", "tie", "loss"):
-            assert _row(record, person)["differs"] == (label != person)
-    assert not _row(pair_judged(0, "unjudged"), "win")["differs"]
-    assert not _row(records[0], "")["differs"]
-
-
-def _row(record: Judgement, label: str) -> dict[str, Any]:
-    folder: Any = type("Shown", (), {"label": "run", "files": {Judgement: Path("judgements.parquet")}})
-    given = {label.unit: [label] for label in labelled([record], [label])} if label else {}
-    return browse._row(Chosen(0, 0, record), given, [folder], 0)
-
-
-def test_words_that_people_read_come_from_the_table(under: Under, monkeypatch: pytest.MonkeyPatch) -> None:
-    under(changed("win", word="preferred twice"))
-    row = _row(pair_judged(0, "win"), "win")
-    assert (row["outcome"], row["is"], row["label"], row["people"][0][1]) == (
-        "preferred twice",
-        "win",
-        "preferred twice",
-        "preferred twice",
-    )
-    counts = OutcomeCounts(0, "judge", "pairwise", "rl", "sft", "orders", "", Counter(SAID))
-    monkeypatch.setattr(page, "rates", lambda *_: [])
-    monkeypatch.setattr(page, "position_figures", lambda *_: [])
-    folder: Any = type("Shown", (), {"card": type("Card", (), {"arguments": {}})})
-    part = page._comparison(counts, [], [folder])["parts"][0]
-    assert (part["pool"], part["name"], part["details"]) == ("win", "preferred twice", [("preferred twice", 5)])
-    from matplotlib.figure import Figure
-
-    axes = Figure().add_subplot()
-    matplotlib_plots._outcomes([counts], axes)
-    legend = axes.get_legend()
-    assert legend is not None
-    assert legend.get_texts()[0].get_text() == "preferred twice"
-
-
-def test_the_command_line_says_the_word(under: Under, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    under(changed("win", word="preferred twice"))
-    with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
-        going.write(judged(["win", "win", "win", "loss", "loss"]), Judgement)
-        going.notes |= {"judged": 5, "outcomes": {"win": 3, "loss": 2}}
-    _show_outcomes(tmp_path / "run")
-    assert capsys.readouterr().out.splitlines()[0] == "5 judged: 2 loss, 3 preferred twice"
-
-
-def test_the_word_is_shown_in_python(under: Under, tmp_path: Path) -> None:
-    under(changed("win", word="preferred twice"))
-    with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
-        going.write(judged(["win", "win", "loss"]), Judgement)
-    shown = Judged(tmp_path / "run")
-    assert "preferred twice" in repr(shown)
-    assert "preferred twice" in shown._repr_html_()
-    assert [record.outcome for record in shown] == ["win", "win", "loss"]
-
-
-def test_sides_that_people_chose() -> None:
-    task = units.Task("u", "i", "g", (), ("a", "b"))
-    for a_first, first, second in ((True, "win", "loss"), (False, "loss", "win")):
-        for label, side in ((first, "first"), (second, "second"), ("tie", "tie"), ("yes", "yes")):
-            assert app._shown(Turn(task, a_first, label))["choice"] == side
-            assert _place(label, a_first=a_first) == side
-    assert app._shown(Turn(task, True))["choice"] is None
-
-
-def test_rewards_are_held_against_decided_labels() -> None:
-    scores = [
-        Score(f"{side}{i}", f"i{i}", f"g{i}", side, "reward", v)
-        for i in range(4)
-        for side, v in (("x", 1.0), ("y", 0.0))
-    ]
-    labels = [
-        HumanLabel(unit_of(f"x{i}", f"y{i}"), f"i{i}", f"g{i}", "ann", label)  # type: ignore[arg-type]
-        for i, label in enumerate(("win", "win", "loss", "tie"))
-    ]
-    found = {e.name: e for e in rewards._labelled_pairs(scores, labels, rewards.QualityOptions())}
-    accuracy = found["pair accuracy"]
-    assert (accuracy.value, accuracy.n, accuracy.n_missing) == (pytest.approx(2 / 3), 3, 1)
-
-
 # What the script that changes the table leaves out.
 
 UNTRIED = {
@@ -572,7 +370,7 @@ def test_every_change_to_try_still_fits(monkeypatch: pytest.MonkeyPatch) -> None
     specification.loader.exec_module(script)
     changes = [*script.of_table(), *script.READERS]
     assert [str(change) for change in changes if not change.fits()] == []
-    tests = [name for name in globals() if name.startswith("test_")]
+    tests = [name for name in (*globals(), *vars(told)) if name.startswith("test_")]
     words = {word for chosen in script.CHOSEN.values() for word in chosen.split(" or ")}
     assert [word for word in sorted(words) if not any(word in name for name in tests)] == []
     readers = {

@@ -15,7 +15,7 @@ from documents import PAGES, ROOT, blocks, broken_links, changes, commands, name
 from fake_server import FakeServer, serving
 from typer.testing import CliRunner
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 
 README = ROOT / "README.md"
 TAUGHT = [page for page in PAGES if blocks(page, "python")]
@@ -55,7 +55,7 @@ def test_the_first_example_is_short_and_says_what_it_prints(capsys: pytest.Captu
 def test_commands_use_options_that_exist(words: list[str]) -> None:
     """Every option named in a shell block is one that the verb's help lists."""
     verb = words[:2] if words[0] in ("train", "ledger") else words[:1]
-    shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    shown = CliRunner().invoke(whole_program(), [*verb, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
     for word in words:
         if word == ";":

@@ -40,11 +40,11 @@ def write_pages(folder: Path) -> None:
 
 def _verbs() -> str:
     """Return what each verb does and takes, as its help says."""
-    from perl_eval.cli import app
+    from perl_eval.cli import whole_program
     from perl_eval.cli.examples import commands
 
     parts = ["# Commands\n\nWhat `perl-eval VERB --help` says, of every verb.\n"]
-    for name, command in _leaves(get_command(app), ()):
+    for name, command in _leaves(get_command(whole_program()), ()):
         examples = "\n".join(commands(name))
         parts += [f"## {name}\n", f"{_cell(command.help or '')}\n", *_parameters(name, command)]
         parts += [f"```bash\n{examples}\n```\n"]

@@ -1,9 +1,11 @@
 """How far something is from a target: log Z, both KLs, the gap, and what a collapse shows in, each with its interval.
 
 Log-weights are arrays of shape (draws,) for one prompt, or (prompts, draws). One prompt gets an interval from its own
-draws (delta method, or jackknife); several get a t interval over prompts, whose noise holds that of their draws. Where
-the effective sample size is small, or the weights have a heavy tail, the figure stands, and ``reason`` says that it
-cannot be relied on.
+draws (delta method, or jackknife), no narrower than that of lognormal weights whose logs have the spread of these in
+their upper half: where the largest weights were not met, the draws' own variance is too small, and most so where it
+looks best. Several prompts get a t interval over prompts, whose noise holds that of their draws. Where the effective
+sample size is small, or the weights have a heavy tail, the figure stands, and ``reason`` says that it cannot be relied
+on.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from perl_eval.bayes.importance_weights import (
     normalised,
     pareto_k,
     relative_variance,
+    upper_spread,
 )
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
@@ -48,6 +51,8 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+_MOST_SPREAD = 50.0
+"""Variance of log-weights above which nothing is to be had of them, and no exponential of it overflows."""
 LEAST_EFFECTIVE = 30.0
 """Effective draws a prompt below which a figure is called unreliable: the standard error of log Z is then near 0.18."""
 
@@ -83,7 +88,9 @@ def log_normaliser(log_weights: ArrayLike, *, level: float = 0.95) -> Estimate:
             named.LOG_Z, "no draw meets the target", n_missing=len(rows), method="importance sampling"
         )
     kept = rows[live]
-    found = _figure(named.LOG_Z, log_normalisers(kept), relative_variance(kept), kept, level=level)
+    found = _figure(
+        named.LOG_Z, log_normalisers(kept), relative_variance(kept), kept, least=_lognormal(kept), level=level
+    )
     return replace(found, n_missing=int(np.count_nonzero(~live)))
 
 
@@ -100,7 +107,9 @@ def log_normaliser_above(log_weights: ArrayLike, *, level: float = 0.95) -> Esti
         Grosse, Ghahramani and Adams, arXiv 1511.02543 (bidirectional Monte Carlo), in its simplest form.
     """
     rows = -np.atleast_2d(np.asarray(log_weights, np.float64))
-    found = _figure(named.LOG_Z_FROM_ABOVE, -log_mean_exp(rows), relative_variance(rows), rows, level=level)
+    found = _figure(
+        named.LOG_Z_FROM_ABOVE, -log_mean_exp(rows), relative_variance(rows), rows, least=_lognormal(rows), level=level
+    )
     return replace(found, kind="upper bound")
 
 
@@ -131,11 +140,12 @@ def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: flo
         shares = normalised(rows) * rows.shape[-1]
         influence = shares - rows
         variance = influence.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
-        found = _skewed(_figure(name, values, variance, others, level=level), len(rows))
+        least = np.maximum(_lognormal(rows) - upper_spread(rows) ** 2 / rows.shape[-1], 0.0)
+        found = _skewed(_figure(name, values, variance, others, least=least, level=level), len(rows))
         return replace(found, method=f"{found.method}; log Z from the policy's own draws")
     spread = rows.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
-    variance = relative_variance(others) + spread
-    return _skewed(_figure(name, values, variance, others, level=level), len(rows))
+    variance, least = relative_variance(others) + spread, _lognormal(others) + spread
+    return _skewed(_figure(name, values, variance, others, least=least, level=level), len(rows))
 
 
 def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -164,7 +174,8 @@ def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0
         values = (shares * counted).sum(-1) - log_mean_exp(rows)
         return _floored(_figure(name, values, np.zeros(len(rows)), rows, level=level))
     values, variance = _without_bias(rows, shares, counted)
-    found = _skewed(_figure(name, values, variance, rows, level=level), len(rows))
+    least = _lognormal_mean(rows, counted)
+    found = _skewed(_figure(name, values, variance, rows, least=least, level=level), len(rows))
     return found if len(rows) > 1 else _of_one_prompt(found, rows)
 
 
@@ -220,6 +231,32 @@ def _without_bias(rows: FloatArray, shares: FloatArray, counted: FloatArray) -> 
     return np.asarray(n * values - (n - 1) * left.mean(-1)), np.asarray(variance)
 
 
+def _lognormal(rows: FloatArray) -> FloatArray:
+    """Return the variance of `log_mean_exp` of each prompt if weights were lognormal, ``(exp(s^2) - 1) / n``.
+
+    s is their `upper_spread`. Several prompts have an interval over prompts, and get 0.
+    """
+    if len(rows) > 1:
+        return np.zeros(len(rows))
+    return np.asarray(np.expm1(np.minimum(upper_spread(rows) ** 2, _MOST_SPREAD)) / rows.shape[-1], np.float64)
+
+
+def _lognormal_mean(rows: FloatArray, counted: FloatArray) -> FloatArray:
+    """Return the variance of ``sum_i w_i d_i / sum_i w_i - log mean w`` if d and log w were normal together.
+
+    With d as log w times b and a rest of variance v, ``(exp(s^2) ((b s^2 - 1)^2 + b^2 s^2 + v) - 1) / n``: the second
+    moment of ``w (d - E_target d - 1) + 1``, w of mean 1, less nothing, for its mean is 0.
+    """
+    spread, n = upper_spread(rows), rows.shape[-1]
+    if len(rows) > 1 or not spread[0]:
+        return np.zeros(len(rows))
+    centred, gaps = rows[0] - rows[0].mean(), counted[0] - counted[0].mean()
+    slope = float(centred @ gaps / (centred @ centred))
+    rest = float(((gaps - slope * centred) ** 2).mean())
+    square = min(float(spread[0]) ** 2, _MOST_SPREAD)
+    return np.array([(np.exp(square) * ((slope * square - 1) ** 2 + slope**2 * square + rest) - 1) / n])
+
+
 def target_entropy(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Estimate the entropy of the target, ``log Z - E_target[log prior + evidence]``, self-normalised, in nats.
 
@@ -234,8 +271,9 @@ def target_entropy(log_weights: ArrayLike, log_target: ArrayLike, *, level: floa
     if (effective_size(rows) == 0).any():
         return intervals.undefined(named.ENTROPY, "no draw meets the target in some prompt", n=len(rows))
     shares = normalised(rows)
-    values, variance = _without_bias(rows, shares, np.where(shares > 0, said, 0.0))
-    return _figure(named.ENTROPY, -values, variance, rows, level=level)
+    counted = np.where(shares > 0, said, 0.0)
+    values, variance = _without_bias(rows, shares, counted)
+    return _figure(named.ENTROPY, -values, variance, rows, least=_lognormal_mean(rows, counted), level=level)
 
 
 def target_mode(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -250,7 +288,8 @@ def target_mode(log_weights: ArrayLike, log_target: ArrayLike, *, level: float =
     if (effective_size(rows) == 0).any():
         return intervals.undefined(named.TARGET_MODE, "no draw meets the target in some prompt", n=len(rows))
     shares = np.minimum(np.exp(said.max(-1) - log_normalisers(rows)), 1.0)
-    found = _figure(named.TARGET_MODE, shares, shares**2 * relative_variance(rows), rows, level=level)
+    least = shares**2 * _lognormal(rows)
+    found = _figure(named.TARGET_MODE, shares, shares**2 * relative_variance(rows), rows, least=least, level=level)
     high = None if found.high is None else min(1.0, found.high)
     return replace(
         _floored(found), high=high, method=f"{found.method}; the likeliest that was drawn", kind="lower bound"
@@ -267,7 +306,7 @@ def _skewed(found: Estimate, prompts: int) -> Estimate:
 
 def _of_one_prompt(found: Estimate, rows: FloatArray) -> Estimate:
     """Return a KL of one prompt from weighted draws, doubted where squared weights are worth too few draws."""
-    size = float(effective_size(2 * rows)[0])
+    size = min(float(effective_size(2 * rows)[0]), _as_lognormal(2 * rows))
     found = replace(found, method=found.method.replace("delta method", "jackknife"))
     if size >= LEAST_EFFECTIVE or (found.reason or "").startswith("unreliable"):
         return found
@@ -380,9 +419,19 @@ def _figure(
     weights: FloatArray,
     *,
     level: float,
+    least: FloatArray | None = None,
 ) -> Estimate:
-    """Return a figure of one prompt, or the mean of several, with what its weights say about its worth."""
-    from scipy.special import stdtrit
+    """Return a figure of one prompt, or the mean of several, with what its weights say about its worth.
+
+    Args:
+        name: Name of the figure.
+        values: Of each prompt.
+        variances: Of each prompt's, as its draws show.
+        weights: Log-weights, shape (prompts, n).
+        level: Confidence level.
+        least: What the variance of one prompt is at least, if its log-weights are normal in their upper half.
+    """
+    from scipy.special import ndtri, stdtrit
 
     sizes, draws = effective_size(weights), weights.shape[-1]
     method = f"importance sampling, {np.median(sizes):.0f} effective of {draws} draws a prompt"
@@ -393,6 +442,8 @@ def _figure(
         # The variance is known from the squares of the weights, which are worth fewer draws than the weights.
         degrees = max(1.0, float(effective_size(2 * weights)[0]) - 1)
         half = float(stdtrit(degrees, (1 + level) / 2) * np.sqrt(variances[0]))
+        if least is not None:
+            half = max(half, float(ndtri((1 + level) / 2) * np.sqrt(max(least[0], 0.0))))
         value = float(values[0])
         found = Estimate(name, value, value - half, value + half, draws, 0, f"{method}; delta method", level)
     return doubted(found, weights)
@@ -408,7 +459,7 @@ def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
     rows = np.atleast_2d(np.asarray(log_weights, np.float64))
     sizes = effective_size(rows)
     poor = int(np.count_nonzero(sizes < LEAST_EFFECTIVE))
-    reason = _heavy_tail(rows)
+    reason = _heavy_tail(rows) or _too_spread(rows)
     if poor:
         which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
         least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
@@ -418,6 +469,19 @@ def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
     whole = "; ".join(part for part in (found.reason, reason) if part)
     # A page shows the reason of what has no value, and the method of what has one.
     return replace(found, reason=whole, method=f"{found.method}; unreliable")
+
+
+def _too_spread(rows: FloatArray) -> str:
+    """Return what is wrong with one prompt's weights if lognormal ones of their spread were worth too few draws."""
+    expected = _as_lognormal(rows) if len(rows) == 1 else np.inf
+    if expected >= min(LEAST_EFFECTIVE, rows.shape[-1]):
+        return ""
+    return f"unreliable: weights as spread as these are worth {expected:.1f} draws, fewer than {LEAST_EFFECTIVE:.0f}"
+
+
+def _as_lognormal(rows: FloatArray) -> float:
+    """Return how many draws lognormal weights would be worth whose logs have the spread of one prompt's."""
+    return float(rows.shape[-1] * np.exp(-(upper_spread(rows)[0] ** 2)))
 
 
 def _heavy_tail(rows: FloatArray) -> str:

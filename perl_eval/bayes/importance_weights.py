@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["effective_size", "log_mean_exp", "most_pareto_k", "normalised", "pareto_k", "relative_variance"]
+__all__ = [
+    "effective_size",
+    "log_mean_exp",
+    "most_pareto_k",
+    "normalised",
+    "pareto_k",
+    "relative_variance",
+    "upper_spread",
+]
 
 FloatArray = NDArray[np.float64]
+_HIGH = 0.975
 
 
 def _scaled(log_weights: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -113,6 +124,26 @@ def most_pareto_k(draws: int) -> float:
         Vehtari et al., JMLR 25 (2024), 72, section 3.2.4.
     """
     return min(1 - 1 / float(np.log10(draws)), 0.7) if draws > 10 else 0.0
+
+
+def upper_spread(log_weights: ArrayLike) -> FloatArray:
+    """Return the standard deviation of log-weights in their upper half, if they were normal there; 0 of bounded ones.
+
+    ``(q_0.975 - q_0.5) / 1.96``, of weights whose tail has a Pareto k above 0: heavier than any with an end. It hardly
+    depends on whether the largest weights were met, as the effective size does, and says how large that is for
+    lognormal weights: ``n exp(-s^2)``. 0 too where a weight is zero.
+
+    Args:
+        log_weights: Shape (..., n).
+
+    Returns:
+        Shape (...).
+    """
+    rows = np.asarray(log_weights, np.float64)
+    finite = np.asarray(np.isfinite(rows).all(-1))
+    middle, high = np.quantile(np.where(np.isfinite(rows), rows, 0.0), [0.5, _HIGH], axis=-1)
+    spread = (high - middle) / NormalDist().inv_cdf(_HIGH)
+    return np.asarray(np.where(finite & (pareto_k(rows) > 0), spread, 0.0), np.float64)
 
 
 def _tail_shape(log_weights: FloatArray) -> float:

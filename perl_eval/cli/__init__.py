@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from perl_eval.cli.program import app, main
+from perl_eval.cli.program import main, whole_program
 
-__all__ = ["app", "main"]
+__all__ = ["main", "whole_program"]

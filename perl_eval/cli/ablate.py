@@ -48,31 +48,35 @@ def ablate(
     ] = "tiny",
     ranks: Annotated[str, typer.Option(help="LoRA ranks, with commas.")] = "1,4,8,16",
     full: Annotated[bool, typer.Option(help="Also tune all weights.")] = True,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell.")] = 3,
-    sft_epochs: float = 3.0,
-    sft_batch: int = 32,
-    reward_epochs: float = 2.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs with different seeds for each combination.")] = 3,
+    sft_epochs: Annotated[float, typer.Option(help="Passes of SFT over its rows.")] = 3.0,
+    sft_batch: Annotated[int, typer.Option(help="Rows in each step of SFT.")] = 32,
+    reward_epochs: Annotated[float, typer.Option(help="Passes of reward models over their rows.")] = 2.0,
     steps: Annotated[int, typer.Option(min=1, help="RL steps.")] = 100,
-    batch: int = 64,
+    batch: Annotated[int, typer.Option(help="Rows, and samples of RL, in each step.")] = 64,
     reward_rate: LearningRate = None,
     policy_rate: LearningRate = None,
-    full_rate: Annotated[float, typer.Option(help="Full tuning's learning rates are this many times smaller.")] = 10.0,
+    full_rate: Annotated[
+        float, typer.Option(help="How many times smaller the learning rates of full tuning are.")
+    ] = 10.0,
     tried: Annotated[
-        str, typer.Option(help="Factors, with commas: each arm takes the best of its rates times these.")
+        str, typer.Option(help="Factors, with commas: each way of training takes the best of its rates times these.")
     ] = "1",
-    beta: float = 0.05,
-    betas: Annotated[str, typer.Option(help="With commas: a policy at each, and the picture of it.")] = "",
+    beta: Annotated[float, typer.Option(help="KL strength, reward units per nat.")] = 0.05,
+    betas: Annotated[
+        str, typer.Option(help="With commas: a policy at each of these, and reward over KL as a picture.")
+    ] = "",
     own_reward: Annotated[
         bool, typer.Option("--own-reward", help="Train each seed's policies on that seed's reward model.")
     ] = False,
     prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts that the policies answer.")] = 100,
-    draws: Annotated[int, typer.Option(min=1, help="Answers a prompt.")] = 2,
-    group: int = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Answers to each prompt.")] = 2,
+    group: Annotated[int, typer.Option(help="Samples for each prompt; above 1 their mean score is the baseline.")] = 1,
     targets: Targets = "all",
     norms: Norms = False,
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
-    truth: Annotated[str, typer.Option(help="world: score answers by the embedded world's true reward.")] = "",
+    truth: Annotated[str, typer.Option(help="world: score answers by the built-in world's true reward.")] = "",
     device: Device = "auto",
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
@@ -80,7 +84,7 @@ def ablate(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Rank by size by adapter or full tuning by seed: one table with intervals, resumable run by run."""
+    """Compare LoRA ranks, model sizes and full tuning over several seeds, in one table with intervals; resumable."""
     if truth:
         one_of("--truth", truth, ("world",))
     require_torch()

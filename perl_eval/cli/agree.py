@@ -46,12 +46,12 @@ def agree(
     out: Out,
     other_labels: Annotated[
         Path | None,
-        typer.Option(help="Labels of the same units by another instruction: how much of the disagreement that makes."),
+        typer.Option(help="Labels of the same units made with another instruction: how much disagreement it explains."),
     ] = None,
     epsilon: Epsilon = 0.15,
-    scale: Annotated[str, typer.Option(help="Of ratings in a table: nominal, ordinal or interval.")] = "nominal",
+    scale: Annotated[str, typer.Option(help="For a table of ratings: nominal, ordinal or interval.")] = "nominal",
     judge_rater: Annotated[
-        str, typer.Option(help="The rater of a table who is a judge: may it stand in for one of the others?")
+        str, typer.Option(help="The rater in a table who is a judge: may it stand in for one of the others?")
     ] = "",
     column: Annotated[
         list[str] | None,
@@ -85,7 +85,7 @@ def agree(
     temperature: asked.Temperature = 0.0,
     max_reply_tokens: asked.ReplyTokens = 512,
 ) -> None:
-    """How far people agree, and a judge with them; rates corrected by their labels of a part.
+    """How far people agree with each other, and a judge with them; rates corrected by their labels of a part.
 
     With a stronger judge's judgements in place of labels: the cheap judge's rates corrected by the strong one's. With a
     table of ratings alone: agreement among its raters. With --on: rows that people have judged are judged first.
@@ -126,7 +126,7 @@ def agree(
     if labels is None:
         if format or means:
             option = f"--format {format}" if format else "--means"
-            raise UserError(f"{option} is of a file of labels", "leave it out")
+            raise UserError(f"{option} is for a file of labels", "leave it out")
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
         result = verb.run_table(judgements, out, columns=where, scale=chosen, judge=judge_rater, options=how)

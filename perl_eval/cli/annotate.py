@@ -16,35 +16,39 @@ def annotate(
     a: Annotated[Path, typer.Argument(help="Answers of contestant a: a run folder, or a file of any format.")],
     b: Annotated[Path | None, typer.Argument(help="Answers of b; leave out to ask about those of a alone.")] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the session; the same command goes on with it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the session; the same command continues it.")] = Path(
         "labelling"
     ),
     question: Annotated[str, typer.Option(help="What people are asked; for single answers, what a yes means.")] = "",
     annotator: Annotated[list[str] | None, typer.Option(help="A pseudonym; repeat for more people.")] = None,
-    overlap: Annotated[int, typer.Option(help="Labels wanted of each unit, by as many people.")] = 1,
+    overlap: Annotated[int, typer.Option(help="How many people label each unit.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Label this many units only.")] = None,
     draw: Annotated[
         str | None,
-        typer.Option(help="How: random, uncertain, split, or decisive, first what tells most (with --judgements)."),
+        typer.Option(
+            help="What comes first: random; with --judgements: uncertain, split, or decisive (most informative)."
+        ),
     ] = None,
-    judgements: Annotated[Path | None, typer.Option(help="A judge's judgements, to draw by.")] = None,
+    judgements: Annotated[Path | None, typer.Option(help="A judge's judgements, to choose units by.")] = None,
     adjudicator: Annotated[
-        list[str] | None, typer.Option(help="A pseudonym of who rules on disagreements; repeat for more.")
+        list[str] | None, typer.Option(help="Pseudonym of a person who decides where others disagree; repeat for more.")
     ] = None,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="End once labels and judgements decide which is better.")
     ] = False,
-    lease: Annotated[float, typer.Option(help="Seconds for which an open unit is kept from others.")] = 900.0,
-    host: Annotated[str, typer.Option(help="Address to serve at; others than this machine need a proxy for TLS.")] = (
-        "127.0.0.1"
-    ),
+    lease: Annotated[
+        float, typer.Option(help="Seconds for which a unit that somebody has open is not given to others.")
+    ] = 900.0,
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; if other machines reach it, put a proxy with TLS before it.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="0 for any free one.")] = 8000,
-    name: Annotated[list[str] | None, typer.Option(help="Another host name that the page goes by.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Another host name under which the page is reached.")] = None,
     seed: Seed = 0,
     format: FileFormat = "",
     column: Columns = None,
 ) -> None:
-    """Serve a page on which people label completions blind, until interrupted."""
+    """Serve a page on which people label answers without seeing the models' names, until interrupted."""
     from perl_eval.labelling import serve as verb
     from perl_eval.labelling.units import DRAWS, Drawing
 

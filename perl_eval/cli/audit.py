@@ -41,7 +41,9 @@ def audit(
     labels: Annotated[Path | None, typer.Argument(help="Human labels of 50 to 200 of the pairs; any file.")] = None,
     *,
     out: Out,
-    again: Annotated[Path | None, typer.Option(help="The same pairs asked anew: repeatability.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="The same pairs judged again: repeatability. A run or a file.")
+    ] = None,
     attack: Annotated[Path | None, typer.Option(help="Output of `judge --attack`.")] = None,
     family: Annotated[
         list[str] | None, typer.Option(help="Name of the judge's own model family. May be repeated.")
@@ -134,12 +136,13 @@ def audit(
         }.items():
             if value:
                 raise UserError(f"{option} is not for --anchors", "leave it out")
-        _drift(anchors, judgements, out, how)
+        _drift(anchors, judgements_at(judgements, out), out, how)
         return
     if labels is None:
         raise UserError("an audit needs human labels", "give them after the judgements, or --anchors")
     people = labels_at(labels, out, how_read(format, column, means=means))
-    folder = verb.run(judgements_at(judgements, out), people, out, sources=Sources(again, attack), options=how)
+    asked_anew = None if again is None else judgements_at(again, out, "again")
+    folder = verb.run(judgements_at(judgements, out), people, out, sources=Sources(asked_anew, attack), options=how)
     _show_page(folder)
 
 

@@ -16,13 +16,21 @@ from perl_eval.errors import UserError
 def build(
     name: Annotated[
         str,
-        typer.Argument(help="Data set, for example taskmaster-coffee; coffee-world and picture-world are embedded."),
+        typer.Argument(
+            help="Data set, for example taskmaster-coffee; coffee-world and picture-world are made on the spot."
+        ),
     ],
     out: Out,
-    config: Annotated[list[str] | None, typer.Option(help="Config; may be repeated. Default: the usual ones.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of upstream files; else they are downloaded.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="Configuration; may be repeated. Default: the usual ones.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of downloaded files; otherwise they are downloaded.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Build these splits only.")] = None,
-    checksums: Annotated[str, typer.Option(help="verify, or record (take any files).")] = "verify",
+    checksums: Annotated[
+        str, typer.Option(help="verify (refuse other files than the publisher's), or record (take any).")
+    ] = "verify",
     check: Annotated[bool, typer.Option("--check", help="Look for leakage, duplicates, contradictions.")] = False,
     against: Annotated[
         Path | None,
@@ -36,7 +44,7 @@ def build(
         list[str] | None, typer.Option(help="NAME=VALUE, an option of this data set; may be repeated.")
     ] = None,
     format_calls: Annotated[
-        str, typer.Option(help="Of data with calls of tools: tool_calls, or text for templates that drop them.")
+        str, typer.Option(help="Where rows have tool calls: tool_calls, or text for chat templates that drop them.")
     ] = "",
     org: Annotated[str, typer.Option(help="Who publishes the folder, for its card.")] = "",
     cache_dir: Annotated[Path | None, typer.Option(help="Folder for downloads and built rows.")] = None,
@@ -49,7 +57,7 @@ def build(
     workers: Workers = 2,
     seed: Seed = 0,
 ) -> None:
-    """Build a data set: upstream files to rows in TRL's columns."""
+    """Build a data set: from the publisher's files to rows in TRL's columns."""
     spread = spread_of(engine, address, workers)
     embedded = name.replace("-", "_")
     if embedded in ("coffee_world", "picture_world"):
@@ -62,7 +70,7 @@ def build(
         }
         for option, value in meant_for_files.items():
             if value:
-                raise UserError(f"{name} is embedded and takes no --{option}", "leave the option out")
+                raise UserError(f"{name} is made on the spot and takes no --{option}", "leave the option out")
         done((coffee if embedded == "coffee_world" else pictures).build(out, seed=seed))
         return
     from perl_eval import building as verb

@@ -18,7 +18,7 @@ def conformance(
         typer.Option(help="Python file with estimators() -> list[Estimator]; it is run. May be repeated."),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Names, * for any text. May be repeated; default all.")] = None,
-    corner: Annotated[bool, typer.Option("--corner", help="Two worlds, no training: under a minute.")] = False,
+    corner: Annotated[bool, typer.Option("--corner", help="Two toy worlds, no training: under a minute.")] = False,
     dump: Annotated[
         Path | None, typer.Option(help="JSON lines of tokens, log-probabilities, rewards, gradients; checked alone.")
     ] = None,
@@ -26,7 +26,7 @@ def conformance(
         int | None, typer.Option(min=1, help="How many measure at once; default one a core, for --corner one.")
     ] = None,
 ) -> None:
-    """Losses of RL trainers against exact gradients: bias, variance, where training ends, and what explains it."""
+    """Compare losses of RL trainers with exact gradients: bias, variance, where training ends, and why."""
     require_torch()
     from perl_eval import conformance as verb
     from perl_eval.storage.local_processes import usable_cores

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done, say
+from perl_eval.cli.doc_pages import command_for
 from perl_eval.cli.error_pages import NOT_DECIDED
 from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Means, Out, how_read, judgements_at, labels_at
 from perl_eval.errors import OptionError
@@ -20,35 +21,44 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def decide(
-    sources: Annotated[list[Path], typer.Argument(help="Judgements by one judge; several runs go together.")],
+    sources: Annotated[list[Path], typer.Argument(help="Judgements by one judge; several runs are taken together.")],
     out: Out,
     labels: Annotated[
         Path | None, typer.Option(help="People's labels of a random part of what was judged; any file.")
     ] = None,
     proxy: Annotated[
         list[Path] | None,
-        typer.Option(help="Another judge's run of the same answers, all or a random part; or scores. May be repeated."),
+        typer.Option(
+            help="Another judge on the same answers or a part, or scores: narrows the interval. May be repeated."
+        ),
     ] = None,
     baseline: Annotated[str, typer.Option(help="Only comparisons with this policy.")] = "",
     judge_alone: Annotated[
-        bool, typer.Option("--judge-alone", help="Decide without labels, as if the judge were no kinder to one policy.")
+        bool,
+        typer.Option("--judge-alone", help="Decide without labels, assuming that the judge favours neither policy."),
     ] = False,
     anytime: Annotated[
-        bool, typer.Option("--anytime", help="Intervals that hold at every number of labels: look and stop at will.")
+        bool,
+        typer.Option(
+            "--anytime",
+            help="Intervals that hold at every number of labels, so that you may look and stop at any time.",
+        ),
     ] = False,
     price_label: Annotated[
         float,
-        typer.Option(help="Price of a label; with --price-item, the cheapest split of both is given."),
+        typer.Option(help="Price of a label; with --price-item, the cheapest combination is given."),
     ] = 0.0,
     price_item: Annotated[float, typer.Option(help="Price of judging an item.")] = 0.0,
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit code 1 unless each policy less --baseline (or the next by name) is decided and at least this."
+            help="Exit code 1 unless each policy minus --baseline (or the next by name) is decided and at least this."
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
-    power: Annotated[float, typer.Option(help="Power for which the numbers of labels and items are given.")] = 0.8,
+    power: Annotated[
+        float, typer.Option(help="Statistical power for which numbers of labels and items are given.")
+    ] = 0.8,
     level: Level = 0.95,
     format: FileFormat = "",
     column: LabelColumn = None,
@@ -80,5 +90,5 @@ def decide(
     if fail_under is not None and any(not is_at_least(part, fail_under) for part in said):
         raise typer.Exit(_BELOW)
     if any(part.verdict == "not decided" for part in said):
-        say(f"not decided: what labels would do is in {NOT_DECIDED}", err=True)
+        say(f"not decided: what labels would do: `{command_for(NOT_DECIDED)}`", err=True)
         raise typer.Exit(_NOT_DECIDED)

@@ -17,7 +17,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all runs and the page.")] = Path("perl-eval-demo"),
     seed: Seed = 0,
 ) -> None:
-    """Run the whole chain offline on an embedded world whose true reward is known."""
+    """Run everything once, offline, on a small built-in task whose true reward is known."""
     require_torch()
     from perl_eval import demo as verb
 

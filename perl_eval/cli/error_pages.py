@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from datasets_builders.errors import BuilderError
 from perl_eval import errors
+from perl_eval.cli.doc_pages import command_for
 from perl_eval.cli.examples import EXAMPLES
 
 __all__ = ["NOT_DECIDED", "PAGE_OF_KIND", "PAGE_OF_VERB", "page_of"]
@@ -53,6 +54,7 @@ PAGE_OF_VERB: Mapping[str, str] = {
     "conformance": "docs/conformance.md",
     "report": "docs/report.md",
     "demo": "docs/demo.md",
+    "docs": "docs/index.md",
 }
 """The page of each verb, by the first word of what is typed."""
 
@@ -61,12 +63,18 @@ NOT_DECIDED = "docs/concepts/correction.md"
 
 
 def page_of(error: Exception, words: Sequence[str]) -> str:
-    """Return where to read more: a page of the repository, or a command that shows it; "" if there is nothing to read.
+    """Return the command that shows more, a page of the documentation or help; "" if there is nothing to read.
 
     Args:
         error: What was raised.
         words: What was typed after ``perl-eval``.
     """
+    page = _page_of(error, words)
+    return command_for(page) if ".md" in page else page
+
+
+def _page_of(error: Exception, words: Sequence[str]) -> str:
+    """Return the same as a path in the repository, where it is a page."""
     given = getattr(error, "page", None)
     if given is not None:
         return str(given)

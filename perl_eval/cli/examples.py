@@ -121,6 +121,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "plan runs/judged --usd-per-hour 2 --out runs/plan",
         "plan --judgements-per-hour 20000 --usd-per-judgement 0.0004 --out runs/plan-api",
     ),
+    "docs": ("docs judging#providers", "docs guides/start"),
     "demo": ("demo", "demo --seed 1 --out another-demo"),
 }
 """By what is typed after ``perl-eval``: two commands without that word, in the order in which they can be run."""

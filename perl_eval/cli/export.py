@@ -36,10 +36,10 @@ def export(
     out: Out,
     to: Annotated[str, typer.Option("--to", help="The format to write; --formats lists them.")] = "",
     form: Annotated[
-        str, typer.Option(help="Of a session of annotate: labels (for agree), adjudicated, argilla or label-studio.")
+        str, typer.Option(help="For a session of annotate: labels (for agree), adjudicated, argilla or label-studio.")
     ] = "labels",
     what: Annotated[
-        str, typer.Option(help="Where the source holds several: completions, judgements, labels or rows.")
+        str, typer.Option(help="If the source holds several: completions, judgements, labels or rows.")
     ] = "",
     policy: Annotated[str, typer.Option(help="Write the answers of this policy only.")] = "",
     format: FileFormat = "",
@@ -50,7 +50,7 @@ def export(
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
     ] = False,
 ) -> None:
-    """Answers, judgements, labels or rows to the file of another tool; labels of a session to records.
+    """Write answers, judgements, labels or rows as a file of another tool; or the labels of a session.
 
     With --to, --out is a file, or a folder where the format is several files. What a format cannot hold is counted.
     """
@@ -60,7 +60,7 @@ def export(
     if not to and not is_session:
         if not source.exists():
             raise UserError(f"no such file or folder: {source}", "check the path", page="")
-        raise UserError(f"{source} is no session of annotate", "say what to write with --to; --formats lists what")
+        raise UserError(f"{source} is not a session of annotate", "say what to write with --to; --formats lists what")
     from perl_eval.labelling import export as verb
     from perl_eval.labelling.export import FORMS
 

@@ -42,19 +42,21 @@ def import_(
     column: Columns = None,
     requests: Requests = None,
     means: Means = None,
-    policy: Annotated[str, typer.Option(help="The policy, where the file names none; else as the file is.")] = "",
+    policy: Annotated[
+        str, typer.Option(help="Name of the policy, if the file gives none; default: the name of the file.")
+    ] = "",
     formats: Annotated[  # noqa: ARG001
         bool, typer.Option("--formats", callback=_show_formats, is_eager=True, help="List the formats, and stop.")
     ] = False,
 ) -> None:
-    """Files of other tools to answers, judgements or labels; --formats lists what is read."""
+    """Read a file of another tool into a run folder of answers, judgements or labels; --formats lists the formats."""
     from perl_eval import sources
 
     if form and format:
         raise UserError(f"--form {form!r} and --format {format!r} say the same thing", "give one of them")
     if form:
         one_of("--form", form, sources.FORMS)
-        say("--form is an older name of --format, and goes with the next version", err=True)
+        say("--form is an older name of --format, and will be removed in the next version", err=True)
         done(_by_form(source, out, form, column))
         return
     folder = sources.take(source, out, how=how_read(format, column, requests, means), policy=policy)

@@ -92,7 +92,7 @@ def judge(
     workers: Workers = 2,
     gpus: Gpus = 0.0,
 ) -> None:
-    """Two sets of completions to judgements, asked in both orders; or one set, each answer alone."""
+    """Judge two sets of answers pair by pair, in both orders; or one set, each answer alone."""
     if dry_run + attack + look + (reread is not None) > 1:
         raise UserError("--dry-run, --attack, --look and --reread are different things", "give one of them")
     if stop_when_decided and (dry_run or attack or look or reread is not None):
@@ -107,7 +107,7 @@ def judge(
     one_of("--verdict-by", verdict_by, asked.VERDICTS)
     one_of("--form", form, asked.FORMS)
     if reasoning and verdict_by == "logprobs":
-        raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+        raise UserError("with --reasoning the first token is not a verdict", "leave out --verdict-by logprobs")
     if votes > 1:
         _refuse_same_votes(specs, votes, temperature)
     if any(spec.startswith(("reward:", "local:")) for spec in specs):
@@ -176,7 +176,13 @@ def judge(
             test = verb.attack if attack else verb.look
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
+            before = _begun(folder)
             stopped += _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+            if before and before == _begun(folder):
+                say(
+                    f"{folder} was finished before, and nothing was asked now; to judge anew, give another --out",
+                    err=True,
+                )
     _end(stopped, folders, out, alone=dry_run or attack or look)
 
 
@@ -270,6 +276,14 @@ def _read_by(pattern: str | None, judge: Judge) -> Judge:
             raise UserError(f"--verdict-pattern reads text, and {judge.model} answered in none", "leave it out")
         judge.reader = PatternReader(pattern)
     return judge
+
+
+def _begun(folder: Path) -> str:
+    """Return when the run of a folder began, as its card says; empty if there is none that ended."""
+    from perl_eval.storage import run_folder
+
+    card = run_folder.read_card(folder) if folder.is_dir() else None
+    return "" if card is None else card.started
 
 
 def _show_outcomes(folder: Path) -> bool:

@@ -19,7 +19,7 @@ def ledger_export(
     ledger: Annotated[Path, typer.Argument(help="The ledger.")],
     out: Annotated[Path, typer.Option(help="The file to write: .jsonl or .parquet.")],
 ) -> None:
-    """A ledger's replies to a file."""
+    """Write a ledger's replies to a file."""
     from perl_eval.client.ledger_export import export
 
     typer.echo(f"{export(ledger, out):,} replies")
@@ -30,7 +30,7 @@ def ledger_salvage(
     ledger: Annotated[Path, typer.Argument(help="The damaged ledger; it stays as it is.")],
     out: Annotated[Path, typer.Option(help="The new ledger to write.")],
 ) -> None:
-    """Save the replies of a damaged ledger that can be read, into a new one."""
+    """Copy the readable replies of a damaged ledger into a new one."""
     from perl_eval.client.ledger_salvage import salvage
 
     found = salvage(ledger, out)
@@ -49,7 +49,7 @@ def ledger_prune(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder of your own prompts, if the runs used one.")] = None,
 ) -> None:
-    """Delete replies from a ledger: those to which all of this applies. Asking the same costs again."""
+    """Delete replies from a ledger: those that match all options. Asking the same then costs again."""
     from perl_eval.client.ledger_export import Pruning, prune
     from perl_eval.judges.backends.offline import reopen
     from perl_eval.judging.verify import keys_of

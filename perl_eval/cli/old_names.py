@@ -25,6 +25,6 @@ def renamed(words: Sequence[str]) -> list[str]:
         name, equals, value = word.partition("=")
         now = next((OLD_NAMES[key] for n in (1, 2) if (key := (" ".join(words[:n]), name)) in OLD_NAMES), None)
         if now is not None:
-            say(f"{name} is now called {now}; the old name goes with the next version", err=True)
+            say(f"{name} is now called {now}; the old name will be removed in the next version", err=True)
         found.append(word if now is None else f"{now}{equals}{value}")
     return found

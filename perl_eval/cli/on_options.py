@@ -26,15 +26,15 @@ On = Annotated[
     str | None,
     typer.Option(
         "--on",
-        help="In place of judgements and labels: rows that people judged, judged first: a data set such as judgebench, "
-        "a file, a folder of built rows, or a hub id.",
+        help="Instead of judgements and labels, rows that people judged, which the judge judges first: a data set such "
+        "as judgebench, a file, a folder of built rows, or a hub id.",
         rich_help_panel=_ON,
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of upstream files; else they are downloaded.", rich_help_panel=_ON)
+    Path | None, typer.Option(help="Folder of downloaded files; otherwise they are downloaded.", rich_help_panel=_ON)
 ]
-Config = Annotated[str, typer.Option(help="Config of the data set; default its main one.", rich_help_panel=_ON)]
+Config = Annotated[str, typer.Option(help="Configuration of the data set; default: its main one.", rich_help_panel=_ON)]
 Split = Annotated[str, typer.Option(help="Split; default test, or the only one.", rich_help_panel=_ON)]
 
 
@@ -71,7 +71,7 @@ class Judging:
         (spec,) = self.judges
         one_of("--verdict-by", self.verdict_by, asked.VERDICTS)
         if self.reasoning and self.verdict_by == "logprobs":
-            raise UserError("with --reasoning the first token is no verdict", "leave out --verdict-by logprobs")
+            raise UserError("with --reasoning the first token is not a verdict", "leave out --verdict-by logprobs")
         if spec.startswith(("reward:", "local:")):
             require_torch()
         from perl_eval.judges.registry import BackendOptions, open_judge

@@ -20,14 +20,16 @@ def plan(
     ] = None,
     *,
     out: Out,
-    judgements_per_hour: Annotated[float | None, typer.Option(help="Of one worker, instead of a run.")] = None,
+    judgements_per_hour: Annotated[
+        float | None, typer.Option(help="Judgements of one worker in an hour, instead of a run.")
+    ] = None,
     usd_per_judgement: Annotated[float | None, typer.Option(help="What an API charges, instead of a run's.")] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Price of an hour of one worker.")] = None,
     seconds_per_rl_step: Annotated[float | None, typer.Option(help="Instead of a run of train policy.")] = None,
     gpus: Annotated[float, typer.Option(help="GPUs of one worker, or of each process of an RL run.")] = 0.0,
     patience: Annotated[float, typer.Option(help="Hours that a run may take.")] = 24.0,
 ) -> None:
-    """Hours, workers and dollars for 1,000 to 100,000,000 judgements, and of an RL step, from measured runs."""
+    """Hours, workers and dollars for 1,000 to 100,000,000 judgements, and for an RL step, from measured runs."""
     from perl_eval.cluster import plan as verb
 
     given = verb.PlanInputs(judgements_per_hour, usd_per_judgement, usd_per_hour, seconds_per_rl_step, gpus, patience)

@@ -53,27 +53,27 @@ def posterior(
         typer.Option(help="best-of-n, rejection, quasi-rejection, SIR, SMC: default these; or best-of-Poisson."),
     ] = None,
     ensemble: Ensemble = "mean",
-    caution: float = 1.0,
+    caution: Annotated[float, typer.Option(help="For mean-std: how many standard deviations are subtracted.")] = 1.0,
     softness: Softness = None,
-    split: str = "test",
-    limit: Annotated[int, typer.Option(help="Most prompts; 0 for all.")] = 40,
-    draws: Annotated[int, typer.Option(help="Answers a prompt of each method.")] = 8,
-    pool: Annotated[int, typer.Option(help="Draws a prompt of the prior, for log Z.")] = 256,
+    split: Annotated[str, typer.Option(help="Split of the prompts.")] = "test",
+    limit: Annotated[int, typer.Option(help="Prompts, at most; 0 for all.")] = 40,
+    draws: Annotated[int, typer.Option(help="Answers of each method to each prompt.")] = 8,
+    pool: Annotated[int, typer.Option(help="Draws of the prior for each prompt, for log Z.")] = 256,
     n: Annotated[
-        int, typer.Option(help="Draws for an answer of best-of-n, SIR, best-of-Poisson on average; particles of SMC.")
+        int, typer.Option(help="Draws for one answer: best-of-n, SIR, best-of-Poisson on average; particles of SMC.")
     ] = 16,
-    acceptance: Annotated[float, typer.Option(help="Share of draws that quasi-rejection keeps, about.")] = 0.1,
-    upper: Annotated[float | None, typer.Option(help="A bound of the reward, for exact rejection.")] = None,
-    most: Annotated[int, typer.Option(help="Most draws a prompt of rejection.")] = 2000,
-    temperature: float = 1.0,
-    missing_end_reward: Annotated[float, typer.Option(help="Of answers that never ended.")] = -3.0,
+    acceptance: Annotated[float, typer.Option(help="Share of draws that quasi-rejection should keep.")] = 0.1,
+    upper: Annotated[float | None, typer.Option(help="Upper bound of the reward, for exact rejection.")] = None,
+    most: Annotated[int, typer.Option(help="Draws of rejection for each prompt, at most.")] = 2000,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    missing_end_reward: Annotated[float, typer.Option(help="Reward of answers that never ended.")] = -3.0,
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
-    batch: Annotated[int, typer.Option(help="Draws at once.")] = 256,
+    batch: Annotated[int, typer.Option(help="Draws in one batch.")] = 256,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Policies and decoding-time samplers against the target they aim at: reward, KL both ways, diversity, cost."""
+    """Compare policies and samplers with the target they aim at: reward, KL both ways, diversity, cost."""
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
     require_torch()
     from perl_eval import posterior as verb

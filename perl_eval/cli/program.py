@@ -5,49 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from datasets_builders.errors import BuilderError
-from perl_eval.cli import (
-    ablate,
-    agree,
-    annotate,
-    audit,
-    build,
-    conformance,
-    decide,
-    default_out,
-    demo,
-    doctor,
-    export,
-    import_,
-    judge,
-    jury,
-    plan,
-    posterior,
-    power,
-    recorded,
-    remote_arguments,
-    report,
-    sample,
-    score,
-    verify,
-)
-from perl_eval.cli import ledger as ledger_verbs
-from perl_eval.cli import train as train_verbs
+from perl_eval.cli import default_out, remote_arguments
 from perl_eval.cli.console import UNFINISHED, say
 from perl_eval.cli.error_pages import page_of
 from perl_eval.cli.examples import shown
 from perl_eval.cli.old_names import renamed
-from perl_eval.cli.train_policy import train_policy
 from perl_eval.errors import OptionError, PerlEvalError, Unfinished
 
-__all__ = ["app", "main"]
+__all__ = ["main", "program", "whole_program"]
 
 _INTERRUPTED = 130
 
@@ -59,16 +32,45 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
-)
-ledger = typer.Typer(no_args_is_help=True, help="Look after the file that keeps judges' answers.")
-train = typer.Typer(no_args_is_help=True, help="Train an SFT model, a reward model or an RL policy.")
+_VERBS: Mapping[str, str] = {
+    "build": "build:build",
+    "train sft": "train:train_sft",
+    "train reward": "train:train_reward",
+    "train policy": "train_policy:train_policy",
+    "train dpo": "train:train_dpo",
+    "train average": "train:average_rewards",
+    "ablate": "ablate:ablate",
+    "sample": "sample:sample",
+    "recorded": "recorded:recorded",
+    "judge": "judge:judge",
+    "jury": "jury:jury",
+    "verify": "verify:verify",
+    "ledger export": "ledger:ledger_export",
+    "ledger prune": "ledger:ledger_prune",
+    "ledger salvage": "ledger:ledger_salvage",
+    "score": "score:score",
+    "agree": "agree:agree",
+    "decide": "decide:decide",
+    "doctor": "doctor:doctor",
+    "audit": "audit:audit",
+    "power": "power:power",
+    "plan": "plan:plan",
+    "import": "import_:import_",
+    "annotate": "annotate:annotate",
+    "export": "export:export",
+    "posterior": "posterior:posterior",
+    "conformance": "conformance:conformance",
+    "report": "report:report",
+    "demo": "demo:demo",
+    "docs": "docs:docs",
+}
+"""By what is typed after ``perl-eval``: the module in this package, and the function that is called."""
+_GROUPS: Mapping[str, str] = {
+    "train": "Train an SFT model, a reward model or an RL policy.",
+    "ledger": "Export, clean or repair the file that keeps judges' replies.",
+}
 
 
-@app.callback()
 def _before(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
@@ -77,48 +79,40 @@ def _before(
     """See the options of the program itself; the text of its help is given above."""
 
 
-def _offer(path: str, verb: Callable[..., Any]) -> None:
-    """Put a verb on the command line; its help ends with its examples.
+def program(words: Sequence[str]) -> typer.Typer:
+    """Return the program as far as a command needs it: with one verb, or one group of verbs, if the first word says so.
+
+    To build all verbs takes a fifth of a second.
 
     Args:
-        path: What is typed after ``perl-eval``, the group's name before it.
-        verb: What it calls.
+        words: What was typed after ``perl-eval``.
     """
-    group, _, name = path.rpartition(" ")
-    {"": app, "train": train, "ledger": ledger}[group].command(name, epilog=shown(path))(verb)
+    first = words[0] if words else ""
+    return _built({path: verb for path, verb in _VERBS.items() if path.partition(" ")[0] == first} or _VERBS)
 
 
-_offer("build", build.build)
-app.add_typer(train, name="train")
-_offer("train sft", train_verbs.train_sft)
-_offer("train reward", train_verbs.train_reward)
-_offer("train policy", train_policy)
-_offer("train dpo", train_verbs.train_dpo)
-_offer("train average", train_verbs.average_rewards)
-_offer("ablate", ablate.ablate)
-_offer("sample", sample.sample)
-_offer("recorded", recorded.recorded)
-_offer("judge", judge.judge)
-_offer("jury", jury.jury)
-_offer("verify", verify.verify)
-app.add_typer(ledger, name="ledger")
-_offer("ledger export", ledger_verbs.ledger_export)
-_offer("ledger prune", ledger_verbs.ledger_prune)
-_offer("ledger salvage", ledger_verbs.ledger_salvage)
-_offer("score", score.score)
-_offer("agree", agree.agree)
-_offer("decide", decide.decide)
-_offer("doctor", doctor.doctor)
-_offer("audit", audit.audit)
-_offer("power", power.power)
-_offer("plan", plan.plan)
-_offer("import", import_.import_)
-_offer("annotate", annotate.annotate)
-_offer("export", export.export)
-_offer("posterior", posterior.posterior)
-_offer("conformance", conformance.conformance)
-_offer("report", report.report)
-_offer("demo", demo.demo)
+def whole_program() -> typer.Typer:
+    """Return the program with all its verbs."""
+    return _built(_VERBS)
+
+
+def _built(verbs: Mapping[str, str]) -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Build preference data, train LoRA RLHF policies, judge them in both orders, and measure the judge.",
+    )
+    app.callback()(_before)
+    groups: dict[str, typer.Typer] = {"": app}
+    for path, verb in verbs.items():
+        group, _, name = path.rpartition(" ")
+        if group not in groups:
+            groups[group] = typer.Typer(no_args_is_help=True, help=_GROUPS[group])
+            app.add_typer(groups[group], name=group)
+        module, _, function = verb.partition(":")
+        called = getattr(import_module(f"perl_eval.cli.{module}"), function)
+        groups[group].command(name, epilog=shown(path))(called)
+    return app
 
 
 def main() -> None:
@@ -129,7 +123,7 @@ def main() -> None:
     """
     try:
         with _as_interrupts(), default_out.tidied(), remote_arguments.at_hand(sys.argv[1:]) as words:
-            code = app(renamed(words), prog_name="perl-eval", standalone_mode=False)
+            code = program(words)(renamed(words), prog_name="perl-eval", standalone_mode=False)
     except OptionError as error:
         _fail(error.typed(), error)
     except Unfinished as error:
@@ -143,7 +137,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        typer.echo("stopped; the same command goes on from here", err=True)
+        typer.echo("stopped; the same command continues from here", err=True)
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         from perl_eval.training.distributed import end
@@ -177,5 +171,5 @@ def _fail(message: str, error: Exception | None = None, *, code: int = 2) -> NoR
     line = " ".join(message.split())
     if line:
         page = page_of(error, sys.argv[1:]) if error is not None else ""
-        say(f"error: {line} (see {page})" if page else f"error: {line}", err=True)
+        say(f"error: {line} (see `{page}`)" if page else f"error: {line}", err=True)
     sys.exit(code)

@@ -9,9 +9,9 @@ __all__ = ["recorded"]
 
 
 def recorded(data: Data, out: Out, split: str = "test", column: RowColumns = None, seed: Seed = 0) -> None:
-    """Rows that people judged to completions and human labels, so that a judge can be held against people.
+    """Turn rows that people judged into completions and human labels, to compare a judge with people.
 
-    Of rated rows, OUT is what to judge. Of rows with a chosen and a rejected answer, OUT/a and OUT/b are; --seed
+    Rated rows: judge OUT. Rows with a chosen and a rejected answer: judge OUT/a and OUT/b; --seed
     decides which answer is a.
     """
     from perl_eval.sources import recorded as verb

@@ -42,11 +42,11 @@ def at_hand(words: Sequence[str]) -> Iterator[list[str]]:
             lead, address = match["lead"], match["address"]
             option = lead.rstrip("=") if lead.startswith("--") else words[place - 1] if place else ""
             if option in _KEPT_OPEN:
-                raise UserError(f"{option} {address} is written to as the verb goes", "give a local path")
+                raise UserError(f"{option} {address} is written to while the verb runs", "give a local path")
             if option == _OUT:
                 if address.startswith("hf://") and words[0] == "build":
                     raise UserError(
-                        "a built data set is not sent to hf:// unseen", "give --push-to-hub: it knows terms"
+                        "a built data set is not sent to hf:// directly", "give --push-to-hub, which checks the terms"
                     )
                 # read once the verb has run, when all words are there
                 inputs = (Path(one.rpartition("=")[2]) for one in found)

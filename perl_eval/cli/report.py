@@ -22,14 +22,14 @@ def report(
     what: Annotated[
         str, typer.Option(help="estimates; or, as csv, json or md, judgements, labels or completions.")
     ] = "estimates",
-    title: str = "perl-eval report",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "perl-eval report",
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PDF, SVG and PNG.")] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Follow runs that go on, on a page of this machine, until Ctrl-C.")
+        bool, typer.Option("--serve", help="Follow runs in progress on a page served by this machine, until Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Where --serve listens; 0 for any free port.")] = 0,
+    port: Annotated[int, typer.Option(help="Port for --serve; 0 for any free one.")] = 0,
 ) -> None:
-    """Run folders to one self-contained page, or to a table of what they hold; or follow them as they are written."""
+    """Show run folders as one self-contained page, or as a table; or follow them while they are written."""
     from perl_eval import reporting as verb
 
     between(0, 65535, {"port": port}, "port", ends="[]")
@@ -37,11 +37,11 @@ def report(
         given = [name for name, value in (("--out", out), ("--figures", figures)) if value is not None]
         if given or form != "html" or what != "estimates":
             wrong = (given or ["--format" if form != "html" else "--what"])[0]
-            raise UserError(f"--serve writes no file, and {wrong} is of one", f"leave out --serve or {wrong}")
+            raise UserError(f"--serve writes no file, so {wrong} means nothing", f"leave out --serve or {wrong}")
         verb.serve(sources, port=port, announce=lambda at: typer.echo(f"{at}\nstop with Ctrl-C", err=True))
         return
     if port:
-        raise UserError(f"--port {port} is of --serve", "give --serve too, or leave it out")
+        raise UserError(f"--port {port} is for --serve", "give --serve too, or leave it out")
 
     one_of("--format", form, ("html", "md", "json", "csv", "tex"))
     one_of("--what", what, ("estimates", "judgements", "labels", "completions"))
@@ -53,5 +53,5 @@ def report(
         done(verb.run(sources, out, title=title, format=chosen, figures_folder=figures))
         return
     if form in ("html", "tex") or figures is not None:
-        raise UserError(f"--what {what} is no page and has no figures", "give --format csv, json or md, no --figures")
+        raise UserError(f"--what {what} gives no page and no figures", "give --format csv, json or md, no --figures")
     done(verb.write_rows_out(sources, out, what=rows, format=chosen))

@@ -43,10 +43,10 @@ def sample(
     ],
     data: Data,
     out: Out,
-    name: Annotated[str, typer.Option(help="What to call the policy; default the folder's name.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the policy; default: the folder's name.")] = "",
     split: str = "test",
-    draws: Annotated[int, typer.Option(help="Completions a prompt.")] = 1,
-    limit: Annotated[int, typer.Option(help="Most prompts; 0 for all.")] = 0,
+    draws: Annotated[int, typer.Option(help="Completions for each prompt.")] = 1,
+    limit: Annotated[int, typer.Option(help="Prompts, at most; 0 for all.")] = 0,
     temperature: float = 1.0,
     max_tokens: MaxTokens = 512,
     max_new_tokens: NewTokens = 64,
@@ -57,12 +57,12 @@ def sample(
     server: Annotated[
         str,
         typer.Option(
-            help="Address up to and with /v1 of a server that has the model, or a provider's name, such as groq."
+            help="Address, including /v1, of a server that has the model, or a provider's name, such as groq."
         ),
     ] = "",
-    max_concurrency: Annotated[int, typer.Option(help="Most requests to the server at once.")] = 128,
+    max_concurrency: Annotated[int, typer.Option(help="Requests to the server at the same time, at most.")] = 128,
     key_file: Annotated[
-        Path | None, typer.Option(help="File with the server's key; else OPENAI_API_KEY, or the provider's.")
+        Path | None, typer.Option(help="File with the API key; default: OPENAI_API_KEY, or the provider's variable.")
     ] = None,
     patience: Annotated[
         float | None, typer.Option(help="Seconds to wait for a server that does not answer; default 600.")
@@ -74,7 +74,7 @@ def sample(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Prompts to completions, by a model here or behind a server (vLLM, or any that speaks OpenAI's chat form)."""
+    """Sample answers to prompts, by a model here or behind a server (vLLM, or any OpenAI-compatible one)."""
     spread = spread_of(engine, address, workers, gpus)
     if server:
         from perl_eval.sampling import server as behind

@@ -21,7 +21,7 @@ Out = Annotated[
     Path,
     typer.Option(
         "--out",
-        help="Output folder; gets the files and run.json. The same command goes on in the same one.",
+        help="Output folder; gets the files and run.json. The same command continues in it.",
         default_factory=default_out,
         show_default=SHOWN,
     ),
@@ -30,32 +30,46 @@ Data = Annotated[
     Path,
     typer.Option("--data", help="Rows in TRL's columns: a folder from `build`, a file, or a hub id (org/name#split)."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
 Draws = Annotated[int, typer.Option(min=1, help="Bootstrap draws.")]
 Epsilon = Annotated[
     float, typer.Option(help="Margin of the alternative annotator test: 0.2 experts, 0.15 skilled, 0.1 crowd.")
 ]
 MaxTokens = Annotated[int, typer.Option(help="Longest input in tokens, prompt and answer together.")]
-NewTokens = Annotated[int, typer.Option(help="Most tokens to sample.")]
+NewTokens = Annotated[int, typer.Option(help="Tokens to sample, at most.")]
 Prior = Annotated[
-    Path, typer.Option(help="The SFT model: frozen backbone, and KL anchor. Folder, or ORG/NAME[@REVISION] of the hub.")
+    Path,
+    typer.Option(
+        help="The SFT model: backbone, and reference of the KL penalty. Folder, or ORG/NAME[@REVISION] of the hub."
+    ),
 ]
-Ensemble = Annotated[str, typer.Option(help="mean, minimum, mean-std (less --caution x std), or soft-minimum.")]
-Softness = Annotated[float | None, typer.Option(help="Of soft-minimum, in reward units above 0; default: beta.")]
+Ensemble = Annotated[str, typer.Option(help="mean, minimum, mean-std (mean minus --caution x std), or soft-minimum.")]
+Softness = Annotated[float | None, typer.Option(help="For soft-minimum: in reward units, above 0; default: beta.")]
 ChatTemplate = Annotated[
-    Path | None, typer.Option(help="File with a chat template, in place of the tokenizer's own or where it has none.")
+    Path | None, typer.Option(help="File with a chat template, instead of the tokenizer's, or if it has none.")
 ]
 
 _FILES = "Files of other tools"
 FileFormat = Annotated[
-    str, typer.Option("--format", help="Their format, where it cannot be told from them.", rich_help_panel=_FILES)
+    str,
+    typer.Option("--format", help="Their format, if it is not recognised from the content.", rich_help_panel=_FILES),
 ]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
         help="Where rows keep what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
+AnyColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where files keep what; each file takes the columns that it has. prompt=NAME, item=, group=; of answers "
+        "text=, policy=; of labels label=, annotator=; of judgements outcome=, or verdict_ab=, verdict_ba=; of both "
+        "policy_a=, policy_b=. May be repeated.",
         rich_help_panel=_FILES,
     ),
 ]
@@ -83,7 +97,7 @@ Means = Annotated[
 ]
 Requests = Annotated[
     Path | None,
-    typer.Option(help="Requests or questions that the answers belong to, kept apart.", rich_help_panel=_FILES),
+    typer.Option(help="File of the requests or questions, if the answers do not repeat them.", rich_help_panel=_FILES),
 ]
 
 _WORKERS = "Workers"
@@ -91,9 +105,13 @@ Engine = Annotated[
     str, typer.Option(help="Where the work is done: here, or on ray's workers.", rich_help_panel=_WORKERS)
 ]
 Address = Annotated[
-    str, typer.Option(help="Of a Ray cluster; auto: this machine's. Else workers start here.", rich_help_panel=_WORKERS)
+    str,
+    typer.Option(
+        help="Address of a Ray cluster; auto: the one of this machine. By default workers start here.",
+        rich_help_panel=_WORKERS,
+    ),
 ]
-Workers = Annotated[int, typer.Option(help="How many, with --engine ray.", rich_help_panel=_WORKERS)]
+Workers = Annotated[int, typer.Option(help="Number of workers, with --engine ray.", rich_help_panel=_WORKERS)]
 Gpus = Annotated[float, typer.Option(help="GPUs of each worker.", rich_help_panel=_WORKERS)]
 
 
@@ -165,11 +183,17 @@ def completions_at(
     return found[0], found[1] if b is not None else None
 
 
-def judgements_at(source: Path, out: Path) -> Path:
-    """Return a run folder of judgements; a file of another tool is read into the output folder first."""
+def judgements_at(source: Path, out: Path, place: str = "judgements") -> Path:
+    """Return a run folder of judgements; a file of another tool is read into the output folder first.
+
+    Args:
+        source: As typed.
+        out: The verb's output folder.
+        place: Where in its inputs a file is read into.
+    """
     from perl_eval.sources.brought import judgements_in
 
-    return judgements_in(source, out, say=lambda line: typer.echo(line, err=True))
+    return judgements_in(source, out, place=place, say=lambda line: typer.echo(line, err=True))
 
 
 def labels_at(source: Path, out: Path, how: HowRead | None = None) -> Path:
@@ -186,7 +210,7 @@ def cluster_of(engine: str, address: str, workers: int, gpus: float = 0.0) -> An
     not_negative({"gpus": gpus}, "gpus")
     if engine == "here":
         if address:
-            raise UserError(f"--address {address} is of a cluster", "give --engine ray too")
+            raise UserError(f"--address {address} is for a cluster", "give --engine ray too")
         return None
     from perl_eval.cluster.ray_workers import Cluster
 

@@ -62,8 +62,8 @@ def train_sft(
     model: Annotated[
         str, typer.Option(help="Folder, ORG/NAME[@REVISION] of the hub, .gguf file, or scratch:tiny|small|medium.")
     ] = "scratch:tiny",
-    epochs: float = 3.0,
-    batch: int = 64,
+    epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Rows in each step.")] = 64,
     learning_rate: LearningRate = None,
     max_tokens: MostTokens = "512",
     lora: Annotated[
@@ -97,7 +97,7 @@ def train_sft(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Demonstration rows to a model, by imitation of the assistant's turns."""
+    """Train a model on Demonstration rows to imitate the assistant's turns."""
     require_torch()
     from perl_eval.training import sft
 
@@ -127,8 +127,8 @@ def train_reward(
     data: Data,
     prior: Prior,
     out: Out,
-    epochs: float = 2.0,
-    batch: int = 64,
+    epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 2.0,
+    batch: Annotated[int, typer.Option(help="Rows in each step.")] = 64,
     learning_rate: LearningRate = None,
     max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
@@ -142,13 +142,19 @@ def train_reward(
         str,
         typer.Option(help="What the head reads: last token, mean over the answer, or mean+all: over the input too."),
     ] = "last",
-    probe: Annotated[bool, typer.Option("--probe", help="Set the head by logistic regression first.")] = False,
-    weight_decay: float = 0.0,
-    dropout: Annotated[float, typer.Option(help="On what head and adapters read, in [0, 1).")] = 0.0,
+    probe: Annotated[bool, typer.Option("--probe", help="Start the head from logistic regression.")] = False,
+    weight_decay: Annotated[
+        float, typer.Option(help="Decay of weights in each step, as a share of the learning rate.")
+    ] = 0.0,
+    dropout: Annotated[float, typer.Option(help="Dropout on the inputs of head and adapters, in [0, 1).")] = 0.0,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
-    evaluations: Annotated[int, typer.Option(min=0, help="Validation losses taken; 0 keeps the last weights.")] = 8,
+    evaluations: Annotated[
+        int, typer.Option(min=0, help="How often the validation loss is computed; 0: keep the last weights.")
+    ] = 8,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate over this many grouped folds instead.")] = 0,
-    members: Annotated[int, typer.Option(min=1, help="With --folds: models a fold, whose mean is its reward.")] = 1,
+    members: Annotated[
+        int, typer.Option(min=1, help="With --folds: models for each fold, whose rewards are averaged.")
+    ] = 1,
     device: Device = "auto",
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
@@ -169,7 +175,7 @@ def train_reward(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Rating or Preference rows to a reward model; or, with --folds, its grouped cross-validation."""
+    """Train a reward model on Rating or Preference rows; or, with --folds, cross-validate it by group."""
     require_torch()
     from perl_eval.training.reward import RewardOptions
 
@@ -223,11 +229,14 @@ def train_dpo(
     prior: Prior,
     out: Out,
     loss: Annotated[
-        str, typer.Option(help="Of preferences sigmoid (DPO), robust, hinge or ipo; of ratings kto; default: by rows.")
+        str,
+        typer.Option(
+            help="For preferences sigmoid (DPO), robust, hinge or ipo; for ratings kto; default: by the rows."
+        ),
     ] = "",
     beta: Annotated[float, typer.Option(help="KL strength, units of the implicit reward per nat, above 0.")] = 0.1,
-    epochs: float = 1.0,
-    batch: int = 64,
+    epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 1.0,
+    batch: Annotated[int, typer.Option(help="Rows in each step.")] = 64,
     learning_rate: LearningRate = None,
     smoothing: Annotated[float, typer.Option(help="With --loss robust: share of labels that are flipped.")] = 0.0,
     liked: Annotated[float, typer.Option(help="With --loss kto: weight of liked answers.")] = 1.0,
@@ -240,7 +249,9 @@ def train_dpo(
     norms: Norms = False,
     full: Full = False,
     patience: Annotated[int, typer.Option(min=0, help="Stop after this many evaluations without gain; 0 never.")] = 0,
-    evaluations: Annotated[int, typer.Option(min=0, help="Validation losses taken; 0 keeps the last weights.")] = 4,
+    evaluations: Annotated[
+        int, typer.Option(min=0, help="How often the validation loss is computed; 0: keep the last weights.")
+    ] = 4,
     device: Device = "auto",
     dtype: Dtype = "fp32",
     checkpointing: Checkpointing = False,
@@ -260,7 +271,7 @@ def train_dpo(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Preference or Rating rows to a policy, without a reward model: DPO and its kin, or KTO."""
+    """Train a policy on Preference or Rating rows without a reward model: DPO and variants, or KTO."""
     require_torch()
     from perl_eval.training import dpo
 
@@ -305,7 +316,7 @@ def average_rewards(
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Reward models to one whose weights are their average (WARM)."""
+    """Average the weights of several reward models into one (WARM)."""
     require_torch()
     from perl_eval.training import weight_average
 

@@ -67,51 +67,60 @@ def train_policy(
     reward: Annotated[
         list[Path] | None, typer.Option(help="Output of `train reward` on the same prior; several make an ensemble.")
     ] = None,
-    reward_function: Annotated[str, typer.Option(help="module:function of rows and rollouts, instead.")] = "",
+    reward_function: Annotated[
+        str, typer.Option(help="module:function of rows and rollouts, instead of a reward model.")
+    ] = "",
     ensemble: Ensemble = "mean",
-    caution: float = 1.0,
+    caution: Annotated[float, typer.Option(help="For mean-std: how many standard deviations are subtracted.")] = 1.0,
     softness: Softness = None,
-    steps: int = 100,
-    batch: int = 64,
-    group: Annotated[int, typer.Option(help="Samples a prompt; above 1 their mean score is the baseline.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps of RL.")] = 100,
+    batch: Annotated[int, typer.Option(help="Samples in each step.")] = 64,
+    group: Annotated[int, typer.Option(help="Samples for each prompt; above 1 their mean score is the baseline.")] = 1,
     learning_rate: LearningRate = None,
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat; 0 for none.")] = 0.05,
     kl_weight: Annotated[float | None, typer.Option(help="PE-RLHF's b; sets beta = b / (1 - b).")] = None,
     kl: Annotated[
-        str, typer.Option(help="Where the KL enters: in the reward, or as a loss; k3: as GRPO's authors have it.")
+        str, typer.Option(help="Where the KL enters: in the reward, or as a loss; k3: the loss of GRPO's authors.")
     ] = "reward",
     objective: Annotated[
         str, typer.Option(help="reinforce, kl_rl, forward_kl, js, tv or grpo; the last four need --group.")
     ] = "kl_rl",
-    updates: Annotated[int, typer.Option(help="Updates a batch.", rich_help_panel=_GRPO)] = 1,
-    clip_low: Annotated[float, typer.Option(help="Ratios are at least 1 less this.", rich_help_panel=_GRPO)] = 0.2,
+    updates: Annotated[int, typer.Option(help="Updates for each batch.", rich_help_panel=_GRPO)] = 1,
+    clip_low: Annotated[
+        float, typer.Option(help="Ratios are clipped below 1 minus this.", rich_help_panel=_GRPO)
+    ] = 0.2,
     clip_high: Annotated[
-        float | None, typer.Option(help="And at most 1 and this; default: --clip-low.", rich_help_panel=_GRPO)
+        float | None,
+        typer.Option(help="Ratios are clipped above 1 plus this; default: --clip-low.", rich_help_panel=_GRPO),
     ] = None,
     form: Annotated[
-        str, typer.Option(help="What tokens are averaged by: grpo, dr_grpo, dapo or cispo.", rich_help_panel=_GRPO)
+        str, typer.Option(help="How tokens are averaged: grpo, dr_grpo, dapo or cispo.", rich_help_panel=_GRPO)
     ] = "grpo",
     ratio: Annotated[
-        str, typer.Option(help="Of each token, or of a sequence (GSPO).", rich_help_panel=_GRPO)
+        str, typer.Option(help="Importance ratio of each token, or of the sequence (GSPO).", rich_help_panel=_GRPO)
     ] = "token",
     scale: Annotated[
         str,
-        typer.Option(help="Rewards over the deviation of their group, the batch, or none.", rich_help_panel=_GRPO),
+        typer.Option(
+            help="Divide rewards by the standard deviation of their group, the batch, or none.", rich_help_panel=_GRPO
+        ),
     ] = "group",
     watch: Annotated[
         list[Path] | None,
-        typer.Option(help="Reward models of other seeds, which only watch: where their reward falls is an alarm."),
+        typer.Option(help="Reward models of other seeds that do not reward: an alarm if their reward falls."),
     ] = None,
     stop_on_alarm: Annotated[
-        bool, typer.Option("--stop-on-alarm", help="End there, with the weights of their highest reward.")
+        bool, typer.Option("--stop-on-alarm", help="Stop at the alarm, with the weights of their highest reward.")
     ] = False,
-    rollouts: Annotated[str, typer.Option(help="Address of a server that samples, up to and with /v1.")] = "",
+    rollouts: Annotated[str, typer.Option(help="Address, including /v1, of a server that samples.")] = "",
     weight_cap: Annotated[
-        float, typer.Option(help="With --rollouts: largest weight for how its probabilities differ.")
+        float, typer.Option(help="With --rollouts: largest importance weight for differences of its probabilities.")
     ] = 3.0,
-    temperature: float = 1.0,
-    missing_end_reward: Annotated[float, typer.Option(help="Of samples that never ended.")] = -3.0,
-    value: Annotated[str, typer.Option(help="head (on the policy's trunk) or adapter (of its own).")] = "head",
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    missing_end_reward: Annotated[float, typer.Option(help="Reward of samples that never ended.")] = -3.0,
+    value: Annotated[
+        str, typer.Option(help="Value function: head (on the policy's hidden states) or adapter (its own).")
+    ] = "head",
     max_tokens: MostTokens = "512",
     max_new_tokens: NewTokens = 64,
     rank: Rank = 16,
@@ -138,24 +147,24 @@ def train_policy(
     find_rate: FindRate = False,
     fp32_kl: Annotated[
         bool,
-        typer.Option("--fp32-kl", help="With bf16: take log-ratios to the prior in float32, by passes of their own."),
+        typer.Option("--fp32-kl", help="With bf16: compute log-ratios to the prior in float32, in separate passes."),
     ] = False,
     full_kl: Annotated[
         bool, typer.Option("--full-kl", help="Log the KL of the whole softmax beside that of the sampled tokens.")
     ] = False,
     mended: Annotated[
-        bool, typer.Option("--mended", help="Go on though the reward function's source has changed since.")
+        bool, typer.Option("--mended", help="Continue although the reward function's source has changed.")
     ] = False,
     column: RowColumns = None,
     seed: Seed = 0,
 ) -> None:
-    """Prompts to a policy: REINFORCE with a value baseline and KL to the prior, or another way to the same target."""
+    """Train a policy on prompts: REINFORCE with a value baseline and KL to the prior, or another objective."""
     one_of("--value", value, ("head", "adapter"))
     one_of("--kl", kl, ("reward", "loss", "k3"))
     one_of("--ensemble", ensemble, ("mean", "minimum", "mean-std", "soft-minimum"))
     one_of("--objective", objective, ("reinforce", "kl_rl", "forward_kl", "js", "tv", "grpo"))
     if bool(reward) == bool(reward_function):
-        raise UserError("a policy needs a reward, and one only", "give --reward, or --reward-function")
+        raise UserError("a policy needs a reward, and only one kind", "give --reward, or --reward-function")
     require_torch()
     from perl_eval.models.ensemble import EnsembleRule
     from perl_eval.training import policy

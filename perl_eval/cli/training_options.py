@@ -12,21 +12,21 @@ from perl_eval.errors import UserError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes the GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="fp32, or bf16: products and frozen weights in bfloat16.")]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations twice to spare memory.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute activations to save memory.")]
 Packing = Annotated[
     bool, typer.Option("--packing", help="Put short sequences of a batch into one row; none sees another.")
 ]
 Quantize = Annotated[
     str, typer.Option(help="nf4: the frozen backbone's linear layers in 4 bits; needs 'perl-eval[quantize]'.")
 ]
-MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences a forward pass; 0 for the whole batch.")]
-Tracker = Annotated[str, typer.Option(help="Where the curve goes meanwhile: tensorboard, trackio, ...")]
+MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences in a forward pass; 0 for the whole batch.")]
+Tracker = Annotated[str, typer.Option(help="Where curves are sent during training: tensorboard, trackio, ...")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of a copy of the prior instead of an adapter.")]
-Method = Annotated[str, typer.Option(help="Of adapters: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
-LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see docs/training.md.")]
+Method = Annotated[str, typer.Option(help="Kind of adapter: lora, dora, rslora, ia3, loha, lokr, vera, ...")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: by what is trained, see `perl-eval docs training`.")]
 Alpha = Annotated[float | None, typer.Option(help="LoRA alpha; default: twice the rank.")]
 MostRows = Annotated[int, typer.Option("--limit", help="Rows to learn from, at most; 0 for all.")]
-MaxSteps = Annotated[int, typer.Option(help="Steps at most; 0 for no bound.")]
+MaxSteps = Annotated[int, typer.Option(help="Steps, at most; 0 for no limit.")]
 Warmup = Annotated[
     float | None,
     typer.Option(help="Steps over which the learning rate rises, or below 1 a share of all; default: a tenth."),
@@ -35,20 +35,28 @@ Optimizer = Annotated[str, typer.Option(help="adamw, adafactor (little memory fo
 Clip = Annotated[float, typer.Option(help="Norm that gradients are clipped to; 0 for none.")]
 DecayAll = Annotated[bool, typer.Option("--decay-all", help="Weight decay on norms and biases too.")]
 SaveEvery = Annotated[
-    float | None, typer.Option(help="Seconds between checkpoints; default: 30, and a twentieth of the time at most.")
+    float | None,
+    typer.Option(
+        help="Seconds between checkpoints; default: 30, or longer, so that they take a twentieth of the time at most."
+    ),
 ]
 FindRate = Annotated[
-    bool, typer.Option("--find-rate", help="Train 30 steps (or --max-steps) at six learning rates, and tell the best.")
+    bool, typer.Option("--find-rate", help="Train 30 steps (or --max-steps) at six learning rates, and print the best.")
 ]
-EvaluateEvery = Annotated[int, typer.Option(min=0, help="Steps between validation figures; 0: by the verb.")]
-RateShape = Annotated[str, typer.Option("--schedule", help="How the rate then moves: linear, cosine or constant.")]
+EvaluateEvery = Annotated[int, typer.Option(min=0, help="Steps between validations; 0: chosen by the verb.")]
+RateShape = Annotated[
+    str, typer.Option("--schedule", help="How the learning rate then changes: linear, cosine or constant.")
+]
 MostTokens = Annotated[
     str,
-    typer.Option("--max-tokens", help="Longest input in tokens, prompt and answer; auto: the data's, and the model's."),
+    typer.Option(
+        "--max-tokens",
+        help="Longest input in tokens, prompt and answer; auto: the longest in the data, within the model's limit.",
+    ),
 ]
 Rank = Annotated[int, typer.Option(help="LoRA rank.")]
 Targets = Annotated[str, typer.Option(help="Layers with adapters: all (linear ones), attention, or names with commas.")]
-Norms = Annotated[bool, typer.Option("--norms", help="Train the model's norms with the adapter, a copy of its own.")]
+Norms = Annotated[bool, typer.Option("--norms", help="Also train the model's norm layers, a copy for each adapter.")]
 
 
 def tokens_of(max_tokens: str) -> int:

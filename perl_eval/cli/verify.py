@@ -46,5 +46,5 @@ def finished(run: Path) -> RunCard:
 
     card = run_folder.read_card(run)
     if card is None:
-        raise UserError(f"{run} is no finished run", "give the output folder of `judge`")
+        raise UserError(f"{run} is not a finished run", "give the output folder of `judge`")
     return card

@@ -54,7 +54,7 @@ class Account:
         totals: What was asked and paid so far.
 
     Raises:
-        DataError: The file is no account.
+        DataError: The file is not an account.
         UserError: It cannot be written.
     """
 
@@ -93,6 +93,11 @@ class Account:
         self._on_way_usd += expected_usd
         self._write()
 
+    def send_again(self) -> None:
+        """Note one more request of a call that is on its way."""
+        self.totals.requests += 1
+        self._write()
+
     def settle(self, expected_usd: float, before: tuple[int, int, float, float], tally: Usage) -> None:
         """Note that a request is done, and add to the totals what the tally gained by it.
 
@@ -120,7 +125,7 @@ class Account:
             self.totals = Totals(**{name: type(getattr(self.totals, name))(found[name]) for name in names})
         except (ValueError, KeyError, TypeError):
             assert self._path is not None
-            raise DataError("is no account of a run", file=self._path, fix="delete it to count anew") from None
+            raise DataError("is not an account of a run", file=self._path, fix="delete it to count anew") from None
 
     def _write(self) -> None:
         if self._file < 0:

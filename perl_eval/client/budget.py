@@ -95,6 +95,11 @@ class SpendingLimit:
         self._account.send(wanted.expected_usd)
         return wanted
 
+    def sent_again(self) -> None:
+        """Count a request that a call sends beside its first."""
+        self._tally.requests += 1
+        self._account.send_again()
+
     def settle(self, held: Reservation, replies: list[Reply], error: BaseException | None) -> None:
         """Count what a call came to, and give back what it did not need."""
         before, tally = spent(self._tally), self._tally

@@ -70,7 +70,7 @@ class Endpoint:
                 parts = urlsplit(self.base_url)
                 _ = parts.port
             except ValueError as error:
-                raise UserError(f"the server's address is none: {error}", "give an http address") from None
+                raise UserError(f"the server's address is not valid: {error}", "give an http address") from None
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UserError(f"the server's address is {parts.scheme or 'no scheme'}://...", "give an http address")
             if parts.username or parts.password or parts.query:
@@ -108,7 +108,7 @@ class Endpoint:
             if not answer.content.isascii() or hiding.may_hold(answer.content, self._hidden):
                 reply = hiding.mended(reply, self._hidden)
         except (ValueError, RecursionError):
-            error = JudgeError("the reply is no JSON")
+            error = JudgeError("the reply is not JSON")
             # Somebody wrote it, and will want to be paid for it.
             error.paid = ((None, len(answer.content) // BYTES_A_TOKEN),)
             raise error from None
@@ -203,7 +203,7 @@ class Endpoint:
             answer = Answer(error.status_code, headers, error.response.content)
             raise refusal_of(answer, _hiding(self._secret())) from None
         except (json.JSONDecodeError, openai.APIResponseValidationError):
-            raise JudgeError("the reply is no JSON") from None
+            raise JudgeError("the reply is not JSON") from None
 
 
 def _hiding(secret: str) -> Callable[[str], str]:

@@ -19,6 +19,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from perl_eval.client.refusals import Answer
+from perl_eval.client.sent_requests import sending
 from perl_eval.client.usage import BYTES_A_TOKEN
 from perl_eval.errors import JudgeError, TimedOut, UserError
 
@@ -71,6 +72,7 @@ class _Request(aiohttp.ClientRequest):
         elif _waits(conn):
             raise _SpoiltError
         trip.sent = True
+        sending()
         return await super().send(conn)
 
 
@@ -111,7 +113,7 @@ class Transport:
 
         Raises:
             TimedOut: No connection, a broken one, or no reply in time.
-            JudgeError: The reply is no HTTP, or too long.
+            JudgeError: The reply is not HTTP, or too long.
             UserError: The address, or a proxy's, is none.
         """
         trip = _Trip()
@@ -127,7 +129,7 @@ class Transport:
         except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:
             raise TimedOut(f"no safe connection ({type(error).__name__})") from None
         except aiohttp.InvalidURL:
-            raise UserError("the server's address, or the proxy's, is none", "give an http address") from None
+            raise UserError("the server's address, or the proxy's, is not valid", "give an http address") from None
         except aiohttp.ClientHttpProxyError as error:
             raise TimedOut(f"the proxy answered {error.status}") from None
         except aiohttp.ClientPayloadError as error:
@@ -138,7 +140,7 @@ class Transport:
             raise _owed(TimedOut("the connection broke inside the reply"), trip) from None
         except aiohttp.ClientResponseError:
             # What was wrong with it is not said: servers send keys back.
-            raise JudgeError("the reply is no HTTP") from None
+            raise JudgeError("the reply is not HTTP") from None
         except (aiohttp.ClientError, OSError):
             raise TimedOut(_BROKEN) from None
 
@@ -191,7 +193,7 @@ def _address(text: str) -> URL:
     try:
         return URL(text)
     except ValueError:
-        raise UserError("the server's address is none", "give an http address") from None
+        raise UserError("the server's address is not valid", "give an http address") from None
 
 
 def _proxy(base_url: str) -> str | None:

@@ -86,7 +86,7 @@ class Ledger:
 
     Raises:
         UserError: It cannot be opened for writing.
-        DataError: It is no ledger, or one of a newer version.
+        DataError: It is not a ledger, or one of a newer version.
     """
 
     def __init__(self, path: Path) -> None:

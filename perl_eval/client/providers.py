@@ -156,7 +156,7 @@ def access(name: str, base_url: str | None = None, key_file: Path | None = None)
         several = len(provider.key_variables) > 1
         unset = f"neither {' nor '.join(provider.key_variables)}" if several else provider.key_variables[0]
         raise UserError(
-            f"{name} wants a key, and {unset} is {'set' if several else 'not set'}",
+            f"{name} needs a key, and {unset} is {'set' if several else 'not set'}",
             "put the key there, or into a file for --key-file",
         )
     return Access(where, variable or provider.key_variables[0], needed)

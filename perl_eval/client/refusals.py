@@ -97,7 +97,7 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
         return TurnedAway(f"the server answered {said}", "check key, address and model", forbidden=status == 403)
     if 300 <= status < 400:
         place = hide(answer.headers.get("location", "nowhere"))[:_LONGEST_MESSAGE]
-        return TurnedAway(f"the server sends us on to {place}", "give that address, if you trust it")
+        return TurnedAway(f"the server redirects to {place}", "give that address, if you trust it")
     if status in _TRY_AGAIN or status >= 500 or status < 300:
         error = JudgeError(said)
         error.starting = status == 503 and "loading" in message[:_BEGINNING].lower()

@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from perl_eval.client.account import Spending
@@ -20,9 +19,11 @@ from perl_eval.client.ledger import Ledger
 from perl_eval.client.ledger_writes import LedgerWrites
 from perl_eval.client.limits import Limits
 from perl_eval.client.outages import Outages
+from perl_eval.client.outside_loops import inside_a_loop, outside_loops
 from perl_eval.client.rate_limiter import LONGEST_WAIT_S, Pace, Slot
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import pause_s
+from perl_eval.client.sent_requests import counting
 from perl_eval.client.service import Handling, Request, Service, grouped
 from perl_eval.errors import JudgeError, RateLimited, Refused, TurnedAway, UserError
 
@@ -101,10 +102,8 @@ class Scheduler(Generic[Content]):
         Raises:
             UserError: The service will never answer, or the ledger cannot be written.
         """
-        if _inside_a_loop():
-            # In a notebook, say. Two loops cannot run in one thread, so this one waits for another thread's.
-            with ThreadPoolExecutor(max_workers=1) as elsewhere:
-                yield from elsewhere.submit(lambda: list(self._drive(iter(blocks)))).result()
+        if inside_a_loop():
+            yield from outside_loops(lambda: list(self._drive(iter(blocks))))
         else:
             yield from self._drive(iter(blocks))
 
@@ -162,11 +161,11 @@ class Scheduler(Generic[Content]):
 
         Who interrupts the wait ends it.
         """
-        self._landed = self._landed or asyncio.Event()
+        landed = self._close()
         self._stopped.set()
         if self._on_way:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(self._landed.wait(), _LANDING_S)
+                await asyncio.wait_for(landed.wait(), _LANDING_S)
         tasks = [*self._tasks, *self._keeping.tasks()]
         for task in tasks:
             task.cancel()
@@ -281,6 +280,11 @@ class Scheduler(Generic[Content]):
                 return None
             return _Ticket(Slot(time.monotonic(), turn.requests, turn.tokens), held, probe)
 
+    def _close(self) -> asyncio.Event:
+        """Send nothing more; what is on its way is paid, and waited for: the event is set when nothing is."""
+        self._landed = self._landed or asyncio.Event()
+        return self._landed
+
     def _over(self) -> bool:
         return self._tally.stopped is not None or self._landed is not None
 
@@ -333,7 +337,7 @@ class Scheduler(Generic[Content]):
         few = self._outages.failed(error, group[0].key, sent_s=ticket.turn.sent_s, probe=ticket.probe)
         if isinstance(error, TurnedAway):
             if not self._outages.answers and (not error.forbidden or self._outages.failures >= _FORBIDDEN):
-                self._landed = asyncio.Event()
+                self._close()
                 raise UserError(error.what, error.fix)
             if error.forbidden and tries >= _FORBIDDEN and others:
                 return Refused(error.what)
@@ -345,7 +349,7 @@ class Scheduler(Generic[Content]):
         self._tally.failed += len(group)
         self._tally.can_pass += len(group) if error.can_pass else 0
         if (end := self._handling.ends(error, self._tally)) is not None:
-            self._landed = asyncio.Event()  # nothing more is sent; what is on its way is paid, and waited for
+            self._close()
             raise end from None
         for request in group:
             if not error.can_pass:
@@ -365,7 +369,8 @@ class Scheduler(Generic[Content]):
         failure: BaseException | None = None
         self._on_way += 1
         try:
-            replies = await self._service.ask([request.content for request in group])
+            with counting(self._budget.sent_again):
+                replies = await self._service.ask([request.content for request in group])
             return replies
         except RateLimited as error:
             left_s = self._outages.left_s(error, ticket.turn.sent_s)
@@ -393,11 +398,3 @@ class Scheduler(Generic[Content]):
 
     def _landed_on_disk(self, key: bytes, reply: Reply) -> None:
         self._open.pop(key).set_result(reply)
-
-
-def _inside_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -52,7 +52,7 @@ class Usage:
         asked: Questions that were sent and answered.
         from_ledger: Questions that the ledger answered.
         shared: Questions equal to one on its way, which took its answer.
-        requests: Requests sent, again or not.
+        requests: Requests sent, again or not: all that may have reached the server.
         retries: Requests sent again.
         failed: Questions without an answer after all attempts.
         can_pass: Those of them whose reason can pass: the next run asks them again.

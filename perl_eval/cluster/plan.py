@@ -110,7 +110,7 @@ def run(sources: Sequence[Path], out: Path, *, given: PlanInputs | None = None) 
 def _card(folder: Path) -> RunCard:
     card = run_folder.read_card(folder)
     if card is None:
-        raise UserError(f"{folder} is no finished run", "give the output folder of a verb")
+        raise UserError(f"{folder} is not a finished run", "give the output folder of a verb")
     if card.verb not in (*_UNITS, "train policy"):
         raise UserError(f"{folder} is a run of `{card.verb}`", "give runs of judge, sample or train policy")
     return card

@@ -29,7 +29,7 @@ def read_adapter(path: Path) -> list[Estimator]:
     file = existing(path)
     spec = importlib.util.spec_from_file_location(f"perl_eval_adapter_{file.stem}", file)
     if file.suffix != ".py" or spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python file", "give a file that ends in .py")
+        raise UserError(f"{path} is not a Python file", "give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     beside = str(file.resolve().parent)
@@ -43,7 +43,7 @@ def read_adapter(path: Path) -> list[Estimator]:
     except ModuleNotFoundError as error:
         raise UserError(f"{path} needs the package {error.name}", f"install {error.name}") from None
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}", "mend the file") from None
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", "correct the file") from None
     finally:
         sys.path.remove(beside)
     if not isinstance(found, list) or not all(isinstance(one, Estimator) for one in found):

@@ -130,9 +130,9 @@ def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 content = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"line {number} is no JSON: {error.msg}", file=file, fix="write JSON lines") from None
+                raise DataError(f"line {number} is not JSON: {error.msg}", file=file, fix="write JSON lines") from None
             if not isinstance(content, dict):
-                raise DataError(f"line {number} is no object", file=file, fix="write one object a line")
+                raise DataError(f"line {number} is not an object", file=file, fix="write one object a line")
             yield number, content
 
 

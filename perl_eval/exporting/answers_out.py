@@ -8,12 +8,14 @@ Batch API (custom_id, method, url, body).
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from perl_eval.errors import UserError
+from perl_eval.exporting.grouped import grouped
 from perl_eval.exporting.layouts import Layout, Tally, plain_text, turns, write_json, write_lines
 from perl_eval.records import PICTURE, Completion, Message, digest
 
@@ -21,6 +23,7 @@ __all__ = ["ANSWERS"]
 
 _QUESTIONS = "question.jsonl"
 _ANSWERS = "model_answer"
+_PICTURES = "answers to prompts with pictures, left out"
 _CATEGORY = "hard_prompt"
 """The category of Arena-Hard whose judge's settings are the usual ones."""
 
@@ -37,7 +40,7 @@ def _alpaca(found: Iterable[Completion], out: Path, tally: Tally) -> None:
             "output": one.text,
             "generator": one.policy,
         }
-        for one in _first_draws(_seen(found, tally), tally)
+        for one in _first_draws(grouped(_without_pictures(found, tally), _policy, _item), tally)
     )
     write_json(out, rows, tally)
 
@@ -56,57 +59,64 @@ def _dialogues(found: Iterable[Completion], tally: Tally) -> Iterator[Mapping[st
 
 def _mt_bench(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     """Write ``question.jsonl`` and ``model_answer/POLICY.jsonl``, draws as choices."""
-    kept = list(_seen(found, tally))
-    questions = [
+    kept = _without_pictures(found, tally)
+    questions = (
         {"question_id": _numbered(item), "category": "general", "turns": [plain_text(prompt, tally)]}
-        for item, prompt in _prompts(kept).items()
-    ]
+        for item, prompt in _prompts(kept)
+    )
     _write_beside(out / _QUESTIONS, questions, tally)
-    for policy, file in _files(kept, out, tally).items():
-        by_item: dict[str, list[Completion]] = defaultdict(list)
-        for one in kept:
-            if one.policy == policy:
-                by_item[one.item].append(one)
-        rows = []
-        for item, answers in by_item.items():
-            ordered = sorted(answers, key=lambda one: one.draw)
-            choices = [{"index": place, "turns": [one.text]} for place, one in enumerate(ordered)]
-            rows.append(
-                {
-                    "question_id": _numbered(item),
-                    "answer_id": ordered[0].id,
-                    "model_id": policy,
-                    "choices": choices,
-                    "tstamp": 0.0,
-                }
-            )
-        before = tally.rows
-        write_lines(file, rows, tally)
-        tally.rows = before + sum(map(len, by_item.values()))
+    answers = 0
+
+    def rows(policy: str, groups: Iterable[Sequence[Completion]]) -> Iterator[Mapping[str, Any]]:
+        nonlocal answers
+        for group in groups:
+            ordered = sorted(group, key=lambda one: one.draw)
+            answers += len(ordered)
+            yield {
+                "question_id": _numbered(ordered[0].item),
+                "answer_id": ordered[0].id,
+                "model_id": policy,
+                "choices": [{"index": place, "turns": [one.text]} for place, one in enumerate(ordered)],
+                "tstamp": 0.0,
+            }
+
+    _write_policies(kept, out, tally, rows)
+    tally.rows = answers
 
 
 def _arena_hard(found: Iterable[Completion], out: Path, tally: Tally) -> None:
     """Write ``question.jsonl`` and ``model_answer/POLICY.jsonl`` as version 2 has them."""
-    kept = list(_first_draws(_seen(found, tally), tally))
-    flat = Tally()
-    questions = [
+    kept, flat = _without_pictures(found, tally), Tally()
+    questions = (
         {"uid": item, "category": _CATEGORY, "subcategory": "", "prompt": plain_text(prompt, flat)}
-        for item, prompt in _prompts(kept).items()
-    ]
+        for item, prompt in _prompts(kept)
+    )
     _write_beside(out / _QUESTIONS, questions, tally)
-    for policy, file in _files(kept, out, tally).items():
-        rows = [
-            {
+
+    def rows(policy: str, groups: Iterable[Sequence[Completion]]) -> Iterator[Mapping[str, Any]]:
+        for one in _first_draws(groups, tally):
+            yield {
                 "uid": one.item,
                 "ans_id": one.id,
                 "model": policy,
                 "messages": [*turns(one.prompt), {"role": "assistant", "content": {"answer": one.text}}],
                 "tstamp": 0.0,
             }
-            for one in kept
-            if one.policy == policy
-        ]
-        write_lines(file, rows, tally)
+
+    _write_policies(kept, out, tally, rows)
+
+
+def _write_policies(
+    found: Iterable[Completion],
+    out: Path,
+    tally: Tally,
+    rows: Callable[[str, Iterable[Sequence[Completion]]], Iterator[Mapping[str, Any]]],
+) -> None:
+    """Write a file of each policy's answers, from a policy and its answers to one item after the other."""
+    files = _files(found, out, tally)
+    groups = grouped(found, _policy, _item)
+    for policy, own in groupby(groups, key=lambda group: group[0].policy):
+        write_lines(files[policy], rows(policy, own), tally)
 
 
 def _requests(found: Iterable[Completion], out: Path, tally: Tally) -> None:
@@ -146,38 +156,64 @@ def _two_prompts(item: str) -> UserError:
 def _seen(found: Iterable[Completion], tally: Tally) -> Iterator[Completion]:
     """Yield answers to prompts of text."""
     for one in found:
-        if one.images or any(PICTURE in turn.content for turn in one.prompt):
-            tally.lost["answers to prompts with pictures, left out"] += 1
+        if _has_pictures(one):
+            tally.lost[_PICTURES] += 1
         else:
             yield one
 
 
-def _first_draws(found: Iterator[Completion], tally: Tally) -> Iterator[Completion]:
+def _has_pictures(one: Completion) -> bool:
+    return bool(one.images) or any(PICTURE in turn.content for turn in one.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Textual:
+    """Answers to prompts of text; can be gone through more than once."""
+
+    found: Iterable[Completion]
+
+    def __iter__(self) -> Iterator[Completion]:
+        return (one for one in self.found if not _has_pictures(one))
+
+
+def _without_pictures(found: Iterable[Completion], tally: Tally) -> Iterable[Completion]:
+    """Return the answers to prompts of text, and count the others."""
+    left_out = sum(map(_has_pictures, found))
+    if not left_out:
+        return found
+    tally.lost[_PICTURES] += left_out
+    return _Textual(found)
+
+
+def _first_draws(groups: Iterable[Sequence[Completion]], tally: Tally) -> Iterator[Completion]:
     """Yield one answer of each policy to each item: that of the smallest draw."""
-    first: dict[tuple[str, str], Completion] = {}
-    for one in found:
-        key = (one.policy, one.item)
-        if key in first:
-            tally.lost["further draws, left out"] += 1
-        if key not in first or one.draw < first[key].draw:
-            first[key] = one
-    yield from first.values()
+    for group in groups:
+        if len(group) > 1:
+            tally.lost["further draws, left out"] += len(group) - 1
+        yield min(group, key=lambda one: one.draw)
 
 
-def _prompts(found: Sequence[Completion]) -> Mapping[str, tuple[Message, ...]]:
-    """Return the prompt of each item.
+def _prompts(found: Iterable[Completion]) -> Iterator[tuple[str, tuple[Message, ...]]]:
+    """Yield the items with their prompts.
 
     Raises:
-        UserError: There are two.
+        UserError: An item has two prompts.
     """
-    prompts: dict[str, tuple[Message, ...]] = {}
-    for one in found:
-        if prompts.setdefault(one.item, one.prompt) != one.prompt:
-            raise _two_prompts(one.item)
-    return prompts
+    for group in grouped(found, _item):
+        if any(one.prompt != group[0].prompt for one in group):
+            raise _two_prompts(group[0].item)
+        yield group[0].item, group[0].prompt
 
 
-def _files(found: Sequence[Completion], out: Path, tally: Tally) -> Mapping[str, Path]:
+def _policy(one: Completion) -> str:
+    return one.policy
+
+
+def _item(one: Completion) -> str:
+    return one.item
+
+
+def _files(found: Iterable[Completion], out: Path, tally: Tally) -> Mapping[str, Path]:
     """Return the file of each policy's answers, called as the policy is, as far as files can be."""
     files: dict[str, Path] = {}
     for policy in dict.fromkeys(one.policy for one in found):
@@ -189,7 +225,7 @@ def _files(found: Sequence[Completion], out: Path, tally: Tally) -> Mapping[str,
     return files
 
 
-def _write_beside(path: Path, rows: Sequence[Mapping[str, Any]], tally: Tally) -> None:
+def _write_beside(path: Path, rows: Iterable[Mapping[str, Any]], tally: Tally) -> None:
     """Write rows that are no records of their own."""
     before = tally.rows
     write_lines(path, rows, tally)

@@ -7,11 +7,12 @@ Sources: label-studio-sdk 2.1 ``converter/converter.py`` (annotation_result_from
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from perl_eval.exporting.grouped import grouped
 from perl_eval.exporting.layouts import Layout, Tally, write_json
 from perl_eval.records import HumanLabel
 
@@ -22,7 +23,6 @@ _PEOPLE = uuid.UUID("6f1c3f0a-5a0e-4f5e-9a5c-7d0c5b1e8a42")
 _HELD = frozenset(
     ("unit", "item", "group", "annotator", "label", "note", "weight", "policy_a", "policy_b", "simulated")
 )
-_Key = tuple[Any, ...]
 
 
 def _about(one: HumanLabel) -> dict[str, Any]:
@@ -32,11 +32,20 @@ def _about(one: HumanLabel) -> dict[str, Any]:
     return {name: value for name, value in cells.items() if value != ""}
 
 
-def _by_unit(found: Iterable[HumanLabel]) -> Mapping[_Key, list[HumanLabel]]:
-    units: dict[_Key, list[HumanLabel]] = {}
-    for one in found:
-        units.setdefault(tuple(_about(one).items()), []).append(one)
-    return units
+def _write_units(
+    found: Iterable[HumanLabel], out: Path, tally: Tally, row: Callable[[int, list[HumanLabel]], dict[str, Any]]
+) -> None:
+    """Write a row for each unit, made of its number and its labels; what is counted are the labels."""
+    labels = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal labels
+        for number, given in enumerate(grouped(found, lambda one: tuple(_about(one).items())), start=1):
+            labels += len(given)
+            yield row(number, given)
+
+    write_json(out, rows(), tally)
+    tally.rows = labels
 
 
 def _label_studio(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
@@ -54,21 +63,19 @@ def _label_studio(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
         }
 
     numbers = count(1)  # Label Studio's exports number tasks and annotations
-    units = _by_unit(found)
-    tasks = (
-        {"id": task, "data": _about(given[0]), "annotations": [annotation(next(numbers), one) for one in given]}
-        for task, given in enumerate(units.values(), start=1)
-    )
-    write_json(out, tasks, tally)
-    tally.rows = sum(map(len, units.values()))
+
+    def task(number: int, given: list[HumanLabel]) -> dict[str, Any]:
+        annotations = [annotation(next(numbers), one) for one in given]
+        return {"id": number, "data": _about(given[0]), "annotations": annotations}
+
+    _write_units(found, out, tally, task)
 
 
 def _argilla(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
     def user(name: str, again: int) -> str:
         return str(uuid.uuid5(_PEOPLE, name if not again else f"{name}, label {again + 1}"))
 
-    records, units = [], _by_unit(found)
-    for given in units.values():
+    def record(_: int, given: list[HumanLabel]) -> dict[str, Any]:
         met: dict[str, int] = {}
         responses: dict[str, list[dict[str, str]]] = {"label": [], "annotator": [], "note": []}
         for one in given:
@@ -78,18 +85,16 @@ def _argilla(found: Iterable[HumanLabel], out: Path, tally: Tally) -> None:
                 if value := getattr(one, name):
                     answers.append({"value": value, "user_id": who, "status": "submitted"})
         about = _about(given[0])
-        records.append(
-            {
-                "id": str(uuid.uuid5(_PEOPLE, repr(sorted(about.items())))),
-                "fields": {"item": about.get("item") or about.get("unit", "")},
-                "metadata": about,
-                "suggestions": {},
-                "responses": {name: answers for name, answers in responses.items() if answers},
-                "vectors": {},
-            }
-        )
-    write_json(out, records, tally)
-    tally.rows = sum(map(len, units.values()))
+        return {
+            "id": str(uuid.uuid5(_PEOPLE, repr(sorted(about.items())))),
+            "fields": {"item": about.get("item") or about.get("unit", "")},
+            "metadata": about,
+            "suggestions": {},
+            "responses": {name: answers for name, answers in responses.items() if answers},
+            "vectors": {},
+        }
+
+    _write_units(found, out, tally, record)
 
 
 LABELS: Sequence[Layout] = (

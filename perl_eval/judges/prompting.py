@@ -129,7 +129,7 @@ def load(name: str, folder: Path | None = None) -> Template:
         compiled: Compiled = Confined(text) if path == own else Sandboxed(text)
     except TemplateFailure as error:
         if error.line is None:
-            raise DataError(f"cannot be compiled: {error.message}", file=source, fix="mend the prompt") from None
+            raise DataError(f"cannot be compiled: {error.message}", file=source, fix="correct the prompt") from None
         raise DataError(
             f"line {error.line}: {error.message}", file=source, fix="see the jinja2 template syntax"
         ) from None
@@ -339,7 +339,7 @@ def _rendered(template: Template, values: dict[str, object]) -> list[tuple[str, 
                 raise DataError(
                     f"cannot be rendered for a {template.kind} question: {error.message}",
                     file=template.source,
-                    fix="mend the prompt",
+                    fix="correct the prompt",
                 ) from None
     return messages
 

@@ -62,7 +62,7 @@ def register_backend(backend: str, opener: Opener, *, names: str = "MODEL") -> N
         UserError: Another one has the name, or it is none.
     """
     if not backend.isidentifier():
-        raise UserError(f"{backend!r} is no name of a backend", "give one word of letters and digits")
+        raise UserError(f"{backend!r} is not a name of a backend", "give one word of letters and digits")
     if _BACKENDS.setdefault(backend, _Backend(opener, (names,))).opener is not opener:
         raise UserError(f"a backend {backend!r} is there already", "give yours another name")
 

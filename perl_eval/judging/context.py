@@ -90,7 +90,7 @@ def _entry(path: Path, row: int, line: str) -> tuple[int, str, str]:
     except (ValueError, KeyError, TypeError, RecursionError):
         item = reference = None
     if not isinstance(item, str) or not isinstance(reference, str):
-        raise DataError("is no JSON object with texts `item` and `reference`", file=path, row=row)
+        raise DataError("is not a JSON object with texts `item` and `reference`", file=path, row=row)
     return row, item, reference
 
 

@@ -57,7 +57,7 @@ def referee_of(queue: Queue, template: Template, options: JudgeOptions) -> Refer
     """
     if not options.stop_when_decided:
         if options.half_width is not None:
-            raise UserError("a half-width ends nothing by itself", "stop when decided, too")
+            raise UserError("a half-width alone stops nothing", "stop when decided, too")
         return None
     if template.kind not in _NAMES:
         raise UserError(f"prompt {template.name!r} asks for a score, of which nothing is decided", "ask about pairs")

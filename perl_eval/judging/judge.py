@@ -84,7 +84,7 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
 
     Raises:
         UserError: The prompt asks for something else, nothing matches, or the judge will never answer.
-        DataError: An input does not match its card, or is no table of completions.
+        DataError: An input does not match its card, or is not a table of completions.
     """
     template = template_of(b, options)
     with run_folder.start(

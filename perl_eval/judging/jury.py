@@ -46,7 +46,7 @@ def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, optio
     """
     how = options or JuryOptions()
     if len(members) < 2:
-        raise UserError("a jury of one is a judge", "give the judgements of at least two")
+        raise UserError("a jury needs at least two judges", "give the judgements of at least two")
     inputs = {f"member {place + 1}": path for place, path in enumerate(members)}
     with run_folder.start(
         out,
@@ -70,7 +70,7 @@ def run(members: Sequence[Path], out: Path, *, labels: Path | None = None, optio
         started.write(said, Judgement)
         people = [] if labels is None else with_units(run_folder.read(labels, HumanLabel), said)
         if people and said[0].kind == "score":
-            raise UserError("people's labels are no scores, so nobody knows the judges' errors", "leave the labels out")
+            raise UserError("people's labels are not scores, so the judges' errors are unknown", "leave the labels out")
         simulated = any(one.simulated for one in said) or any(label.simulated for label in people)
         started.write(about(_figures(units, names, people, how), About(scope="jury"), simulated=simulated), Estimate)
         for rule, ruled in by_rule.items():
@@ -99,7 +99,7 @@ def _names(members: Sequence[Path], benches: Sequence[Mapping[str, Judgement]]) 
         for model, path in zip(models, members, strict=True)
     ]
     if len({Path(path).resolve() for path in members}) < len(members) or len(set(names)) < len(names):
-        raise UserError(f"one judge sits twice: {', '.join(names)}", "give each judge's judgements once")
+        raise UserError(f"one judge is given twice: {', '.join(names)}", "give each judge's judgements once")
     return names
 
 

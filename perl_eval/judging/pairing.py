@@ -83,7 +83,7 @@ def index(path: Path) -> pa.Table:
 
     Raises:
         UserError: There is no such file.
-        DataError: It is no table of completions, or one of them lacks its id, item or draw, or has another one's id.
+        DataError: It is not a table of completions, or one of them lacks its id, item or draw, or has another one's id.
     """
     batches = [batch.select(_INDEX.names) for batch in parquet.batches(path, Completion, _INDEX.names)]
     if not batches:

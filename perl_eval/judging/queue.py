@@ -68,7 +68,7 @@ def queue_of(
 
     Raises:
         UserError: Nothing matches, prompts differ, an item lacks its reference, or the inputs are not those of the run.
-        DataError: An input does not match its card, or is no table of completions.
+        DataError: An input does not match its card, or is not a table of completions.
     """
     files = [run_folder.locate(path, Completion) for path in (a, b) if path is not None]
     for path in files:

@@ -82,7 +82,7 @@ def verify(run: Path, *, judge: Judge, prompts: Path | None = None) -> list[str]
 def _card(run: Path) -> RunCard:
     card = run_folder.read_card(run)
     if card is None or card.verb != "judge":
-        raise UserError(f"{run} is no finished judge run", "give the output folder of `judge`")
+        raise UserError(f"{run} is not a finished judge run", "give the output folder of `judge`")
     run_folder.fingerprint(run_folder.locate(run, Judgement))
     return card
 

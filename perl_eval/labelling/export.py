@@ -46,7 +46,7 @@ def export(session: Path, out: Path, *, form: Form = "labels") -> Path:
 
     Raises:
         UserError: There is no session, or no such form.
-        DataError: The file is no session.
+        DataError: The file is not a session.
     """
     if form not in FORMS:
         raise UserError(f"no form {form!r}", f"choose one of {', '.join(FORMS)}")

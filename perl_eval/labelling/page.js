@@ -62,7 +62,7 @@
       } catch (error) {
         if (!(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       }
-      complain("The server does not answer. Trying again; what you said is kept until it does.");
+      complain("The server does not answer. Trying again; your answer is not lost.");
       await wait(PAUSE_MS);
     }
   };
@@ -149,7 +149,7 @@
     task = answer.task;
     showProgress(answer.progress);
     if (task !== null) showTask();
-    const end = answer.decided ? "It is decided: no more labels are needed. Thank you." : "Nothing is left for you. Thank you.";
+    const end = answer.decided ? "It is decided: no more labels are needed. Thank you." : "There is nothing left for you to label. Thank you.";
     say(task === null ? `${words}${end}` : words);
     window.scrollTo(0, 0);
     byId("question").focus({ preventScroll: true });
@@ -187,24 +187,24 @@
     alone(async () => {
       if (task === null) return;
       const answer = await ask("POST", "/api/label", { unit: task.unit, choice, note: byId("note").value });
-      if (answer.status === 409) return next(`Not kept: ${answer.error}. `);
+      if (answer.status === 409) return next(`Not saved: ${answer.error}. `);
       if (refused(answer)) {
-        if (answer.status !== 401) complain(`Not kept: ${answer.error}.`);
+        if (answer.status !== 401) complain(`Not saved: ${answer.error}.`);
         return undefined;
       }
-      return next(`Kept: ${name}. `);
+      return next(`Saved: ${name}. `);
     });
 
   const undo = () =>
     alone(async () => {
       if (last === null) return;
       const answer = await ask("POST", "/api/undo", { unit: last });
-      if (answer.status === 409) return next(`Not taken back: ${answer.error}. `);
+      if (answer.status === 409) return next(`Not undone: ${answer.error}. `);
       if (refused(answer)) {
-        if (answer.status !== 401) complain(`Not taken back: ${answer.error}.`);
+        if (answer.status !== 401) complain(`Not undone: ${answer.error}.`);
         return undefined;
       }
-      return show(answer, "Taken back; say again. ");
+      return show(answer, "Undone; answer again. ");
     });
 
   const buildChoices = () => {
@@ -250,7 +250,7 @@
       byId("note").maxLength = session.note_limit;
       buildChoices();
       const rules = session.role === "adjudicator";
-      await next(rules ? `You rule as ${session.annotator} on what people disagree on. ` : `You label as ${session.annotator}. `);
+      await next(rules ? `You decide, as ${session.annotator}, where people disagree. ` : `You label as ${session.annotator}. `);
     } else if (answer.status !== 401) complain(answer.error);
     busy = false;
     settle();

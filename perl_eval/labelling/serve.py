@@ -57,7 +57,7 @@ class AnnotateOptions:
         people = (*self.annotators, *self.adjudicators)
         for name in people:
             if not name.isprintable() or not 0 < len(name.strip()) <= _NAME_LIMIT:
-                raise UserError(f"{name!r} is no pseudonym", f"give 1 to {_NAME_LIMIT} printable characters")
+                raise UserError(f"{name!r} is not a pseudonym", f"give 1 to {_NAME_LIMIT} printable characters")
         if len(set(people)) < len(people):
             raise UserError("a pseudonym is given twice", "give each annotator a name of their own")
         if self.adjudicators and self.overlap < 2:

@@ -90,7 +90,7 @@ class Store:
 
     Raises:
         UserError: It cannot be opened for writing.
-        DataError: It is no session, or one of a newer version.
+        DataError: It is not a session, or one of a newer version.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -111,7 +111,7 @@ class Store:
             raise UserError(f"cannot open the session {path}: {error}", "choose a file you can write to") from None
         except sqlite3.DatabaseError as error:
             self._database.close()
-            raise DataError(f"is no labelling session ({error})", file=path, fix="give another file") from None
+            raise DataError(f"is not a labelling session ({error})", file=path, fix="give another file") from None
         except DataError:
             self._database.close()
             raise
@@ -124,7 +124,7 @@ class Store:
         (kind,) = execute("PRAGMA application_id").fetchone()
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables and kind != _KIND:
-            raise DataError("is no labelling session", file=self.path, fix="give another file")
+            raise DataError("is not a labelling session", file=self.path, fix="give another file")
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise DataError(

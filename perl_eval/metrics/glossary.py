@@ -51,6 +51,8 @@ _POSITION = {
     named.CONSISTENCY: "share of pairs that position did not decide",
     named.POSITION_PREFERENCE: "share decided for the first less share decided for the second",
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
+    named.CONSISTENCY_BY_GAP: "consistency where the stronger of the two policies wins so often",
+    named.CONSISTENCY_OF_A_COIN: "the same of a judge that tosses a coin of the policies' odds in each order",
 }
 _BEYOND_VERDICTS = {
     named.DATASET_P: "p-value that agreement on a data set is that on the rest, adjusted for all of them after Holm",

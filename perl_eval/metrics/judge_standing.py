@@ -46,7 +46,7 @@ def blind_judges(judgements: Sequence[Judgement], labels: Sequence[HumanLabel]) 
     return found
 
 
-def standings(estimates: Sequence[Estimate]) -> list[str]:
+def standings(estimates: Sequence[Estimate], *, brief: bool = False) -> list[str]:
     """Return a sentence for each judge: whether it may stand in for a person, and why.
 
     It may if it agrees with people more often than the judge that always says what they say most, by more than chance,
@@ -54,33 +54,40 @@ def standings(estimates: Sequence[Estimate]) -> list[str]:
 
     Args:
         estimates: What `agree` or `audit` found.
+        brief: Without the shares of labels that it and people agree with, where they stand beside.
     """
     own: dict[tuple[str, str], dict[str, Estimate]] = {}
     for one in estimates:
         if one.about.judge and not (one.about.person or one.about.policy or one.about.slice or one.about.dataset):
             own.setdefault((one.about.judge, one.about.question), {}).setdefault(one.name, one)
     return [
-        f"{judge}{f' ({question})' if question else ''} {_standing(figures)}"
+        f"{judge}{f' ({question})' if question else ''} {_standing(figures, brief=brief)}"
         for (judge, question), figures in sorted(own.items())
         if named.HUMAN_JUDGE_EXACT_AGREEMENT in figures and named.CONSTANT_JUDGE in figures
     ]
 
 
-def _standing(figures: Mapping[str, Estimate]) -> str:
+def _standing(figures: Mapping[str, Estimate], *, brief: bool) -> str:
     agreement, constant = figures[named.HUMAN_JUDGE_EXACT_AGREEMENT], figures[named.CONSTANT_JUDGE]
     if agreement.value is None or agreement.low is None or constant.value is None:
         return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
-    seen = f"agrees with {agreement.value:.0%} of labels ({agreement.low:.0%} to {agreement.high:.0%})"
-    blind = f"a judge that always says the most frequent label agrees with {constant.value:.0%}"
-    people = figures.get(named.HUMAN_HUMAN_EXACT_AGREEMENT)
-    beside = f", people among themselves {people.value:.0%}" if people is not None and people.value is not None else ""
+    seen = "" if brief else f"{_seen(figures)}; "
+    blind = f"always saying the most frequent label would agree with {constant.value:.0%}"
     if agreement.low <= constant.value:
-        return f"may not stand in for a person: it {seen}, and {blind}{beside}"
+        return f"may not stand in for a person: {seen}{blind}"
     tested = figures.get(named.ALT_TEST_WINNING_RATE)
     if tested is None or tested.value is None:
-        why = "whether it is as good as a person takes labels of the same units by three people"
-        return f"is better than a blind judge: it {seen}; {blind}{beside}; {why}"
+        why = "to know whether it is as good as a person, let three people label the same units"
+        return f"does better than without reading the answers: {seen}{blind}; {why}"
     rate = f"alternative annotator test {tested.value:.2f}"
     if tested.value >= _HALF:
-        return f"may stand in for a person: it {seen}{beside}; {blind}; {rate}"
-    return f"may not stand in for a person: {rate}, below {_HALF}; it {seen}{beside}; {blind}"
+        return f"may stand in for a person: {seen}{blind}; {rate}"
+    return f"may not stand in for a person: {rate}, below {_HALF}; {seen}{blind}"
+
+
+def _seen(figures: Mapping[str, Estimate]) -> str:
+    """Return which share of labels the judge agrees with, and people among themselves."""
+    agreement, people = figures[named.HUMAN_JUDGE_EXACT_AGREEMENT], figures.get(named.HUMAN_HUMAN_EXACT_AGREEMENT)
+    seen = f"it agrees with {agreement.value:.0%} of labels ({agreement.low:.0%} to {agreement.high:.0%})"
+    known = people is not None and people.value is not None
+    return f"{seen}, people with each other on {people.value:.0%}" if people is not None and known else seen

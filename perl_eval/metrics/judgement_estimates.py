@@ -14,6 +14,7 @@ import numpy as np
 from perl_eval import figure_names as named
 from perl_eval.errors import UserError
 from perl_eval.metrics.answer_style import style_gaps
+from perl_eval.metrics.consistency_by_gap import consistency_by_gap
 from perl_eval.outcomes import mirror
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.sources import user_table
@@ -266,8 +267,11 @@ def _compare_policies(
                 if any(("pairwise", judge, side, baseline, dataset, prompt) in stopped for side in (one, other)):
                     estimates = [_after_a_stop(estimate) for estimate in estimates]
                 found += about(estimates, subject, simulated=simulated)
+        together = [record for group in here.values() for record in group]
+        by_gap = consistency_by_gap(together, level=how.resampling.level)
+        found += about(by_gap, _by_judge(compared, (judge, dataset, prompt)), simulated=simulated)
         if len({policy for pair in here for policy in pair}) > 2:
-            for estimate in _ranking([record for group in here.values() for record in group], how):
+            for estimate in _ranking(together, how):
                 asked = _asked(compared, "pairwise", estimate.about.policy, (judge, dataset, prompt))
                 found += about([estimate], replace(asked, slice=estimate.about.slice), simulated=simulated)
     return found
@@ -299,6 +303,17 @@ def _asked(compared: Iterable[Key], kind: str, policy: str, setting: Setting) ->
     others = {(key[4], key[5]) for key in compared if key[:2] == (kind, judge) and policy in key[2:4]}
     return About(
         policy=policy,
+        judge=judge,
+        dataset=dataset if len({name for name, _ in others}) > 1 else "",
+        prompt_sha256=prompt if sum(name == dataset for name, _ in others) > 1 else "",
+    )
+
+
+def _by_judge(compared: Iterable[Key], setting: Setting) -> About:
+    """Return who judged pairs of several policies, and on what data set and how asked where there are several."""
+    judge, dataset, prompt = setting
+    others = {(key[4], key[5]) for key in compared if key[:2] == ("pairwise", judge)}
+    return About(
         judge=judge,
         dataset=dataset if len({name for name, _ in others}) > 1 else "",
         prompt_sha256=prompt if sum(name == dataset for name, _ in others) > 1 else "",

@@ -38,10 +38,8 @@ from perl_eval.models.checkpoint_folder import (
     has_head,
     is_adapter,
     new_head,
-    read_head,
     sha256_of,
     write_base,
-    write_head,
     written,
 )
 from perl_eval.models.device import Placement
@@ -49,6 +47,7 @@ from perl_eval.models.families import end_ids, logit_shape, recomputing, recompu
 from perl_eval.models.model_source import located
 from perl_eval.models.pretrained import open_pretrained
 from perl_eval.models.quantization import hush, parameter_count, quantize, refuse_full, refuse_missing, resident_bytes
+from perl_eval.models.scalar_heads import ScalarHeads
 from perl_eval.models.shared_prefix import can_share, obeys_masks, shared
 from perl_eval.models.tied_embeddings import is_adapted, part
 from perl_eval.models.tokenize import PaddedBatch, own_pad
@@ -117,7 +116,7 @@ class Backbone:
         frozen: Whether its own weights may lie in a narrower type than float32, or in 4 bits.
 
     Attributes:
-        heads: Scalar heads by adapter name, each (states x width -> 1) in float32.
+        heads: Scalar heads by adapter name.
         sha256: Of the weights as loaded, whatever they are held in now.
         end_ids: Every id that ends a sample; the first is the tokenizer's, which ends a turn in training.
         logit_factor: What the model multiplies its logits by.
@@ -139,7 +138,6 @@ class Backbone:
         own_pad(self.tokenizer, model.config.get_text_config())
         self.placement = placement or Placement(device="cpu")
         self.path = Path(path)
-        self.heads: dict[str, nn.Linear] = {}
         self.causal = model
         self._own = frozenset(model.state_dict())
         self._peft: Any = None
@@ -153,6 +151,7 @@ class Backbone:
         model.to(device=self.placement.resolve(), dtype=self.placement.storage if frozen else torch.float32)
         model.requires_grad_(False)
         model.eval()
+        self.heads = ScalarHeads(self.width, self.device)
         self.end_ids = end_ids(model, self.tokenizer)
         self.logit_factor, self.logit_cap = logit_shape(model.config.get_text_config())
         self._layers = recomputing_layers(model) if self.placement.checkpointing else []
@@ -219,7 +218,7 @@ class Backbone:
             self._peft = added(self._peft or self.causal, name, config_of(shape, self.causal, self.path, within))
             self._cast_once()
             if head:
-                self._add_head(name, new_head(head * self.width))
+                self.heads.put(name, new_head(head * self.width))
         self._freeze()
 
     def _cast_once(self) -> None:
@@ -234,26 +233,6 @@ class Backbone:
         for layer in layers:
             scaled = any(getattr(layer, "use_dora", {}).values())
             layer.cast_input_dtype_enabled = scaled or self.placement.dtype != "bf16"
-
-    def attach_head(self, name: str, *, states: int = 1, seed: int | None = None) -> None:
-        """Make a head of so many states without an adapter of its own: at zero, or with a seed as `attach` makes it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed or 0)
-            head = new_head(states * self.width)
-        if seed is None:
-            nn.init.zeros_(head.weight)
-        self._add_head(name, head)
-
-    def _add_head(self, name: str, head: nn.Linear) -> None:
-        self.heads[name] = head.to(self.device).requires_grad_(False)
-
-    def load_head(self, name: str, folder: Path) -> None:
-        """Read a saved head.
-
-        Raises:
-            DataError: The folder has none of this width.
-        """
-        self._add_head(name, read_head(folder, self.width))
 
     def attach_saved(self, name: str, folder: Path) -> None:
         """Load a saved adapter, with its head if it has one, under a name.
@@ -280,7 +259,7 @@ class Backbone:
             raise UserError(f"the adapter at {folder} changes the output layer", fix)
         self._cast_once()
         if has_head(folder):
-            self.load_head(name, folder)
+            self.heads.load(name, folder)
         self._freeze()
 
     def save(self, name: str | None, folder: Path) -> None:
@@ -295,7 +274,7 @@ class Backbone:
                 self.processor.save_pretrained(folder)
             else:
                 write_adapter(self._peft, name, folder, self.path)
-                self.save_head(name, folder)
+                self.heads.save(name, folder)
         write_base(folder, self.path, self.sha256, quantized=self.placement.quantize)
 
     def merge(self, name: str) -> Any:
@@ -314,13 +293,8 @@ class Backbone:
             UserError: One of them is not plain LoRA.
         """
         add_mean(self._peft, names, name)
-        self.attach_head(name, states=self.heads[names[0]].in_features // self.width)
+        self.heads.like(names[0], name)
         self._freeze()
-
-    def save_head(self, name: str, folder: Path) -> None:
-        """Write a head, if there is one of that name."""
-        if name in self.heads:
-            write_head(self.heads[name], folder)
 
     def _freeze(self) -> None:
         """Undo what peft switched on by loading or switching: only what `train_only` named takes gradients."""
@@ -457,11 +431,6 @@ class Backbone:
         with self.autocast():
             logits: torch.Tensor = self.output_layer(hidden).float() * self.logit_factor
         return self.silenced(torch.tanh(logits / self.logit_cap) * self.logit_cap if self.logit_cap else logits)
-
-    def scalars(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the named head's output in float32, one scalar a position."""
-        result: torch.Tensor = self.heads[name](hidden.float()).squeeze(-1)
-        return result
 
     def counts(self, *names: str | None) -> dict[str, int | float]:
         """Return how many parameters are resident, how many training the named ones moves, and the share."""

@@ -180,7 +180,7 @@ def read_head(folder: Path, width: int) -> nn.Linear:
         head.load_state_dict(weights)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"is no scalar head of this model ({reason})", file=folder / HEAD) from None
+        raise DataError(f"is not a scalar head of this model ({reason})", file=folder / HEAD) from None
     return head
 
 

@@ -68,7 +68,7 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     except errors.RevisionNotFoundError:
         raise UserError(f"the hub's model {repository} has no revision {revision}", "check the part after @") from None
     except errors.HFValidationError as error:
-        raise UserError(f"{none} that is no name on the hub ({error})", "check the name") from None
+        raise UserError(f"{none} that is not a name on the hub ({error})", "check the name") from None
     except network.failures() as error:
         raise UserError(f"{none} {_unreached(error)}", "check the name and the network") from None
     folder = Path(place)

@@ -148,6 +148,6 @@ def _give_template(reader: Any, file: Path) -> None:
     try:
         shown = str(reader.apply_chat_template([{"role": "user", "content": content}], tokenize=False))
     except (TemplateError, TypeError, ValueError) as error:
-        raise UserError(f"--chat-template {file} is no chat template ({error})", "mend it") from None
+        raise UserError(f"--chat-template {file} is not a chat template ({error})", "correct it") from None
     if said not in shown:
         raise UserError(f"--chat-template {file} leaves out what the user says", "write message['content'] into it")

@@ -125,7 +125,7 @@ def rewards(
         pooling: What the head reads; the answer is what is marked ``trained``.
     """
     read = read_states(backbone, sequences, pooling)
-    return backbone.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
+    return backbone.heads.scalars(name, torch.nn.functional.dropout(read, dropout) if dropout else read)
 
 
 def read_states(backbone: Backbone, sequences: Sequence[Encoded], pooling: Pooling) -> torch.Tensor:
@@ -166,7 +166,7 @@ class RewardScorer:
             if name not in backbone.heads:
                 if backbone.path.resolve() != folder.resolve():
                     backbone = open_backbone(folder, backbone.placement)
-                backbone.load_head(name, folder)
+                backbone.heads.load(name, folder)
         elif name not in backbone.heads:
             backbone.attach_saved(name, folder)
         self.backbone = backbone

@@ -304,7 +304,7 @@ def _dialogue(
             if not opened.startswith(seen):
                 raise _Rewritten("the tokenizer's chat template rewrites earlier turns", "use one that only appends")
             if not whole.startswith(opened):
-                raise UserError("the chat template does not write a turn as it opens one", "mend the template")
+                raise UserError("the chat template does not write a turn as it opens one", "correct the template")
             found.add(ids_of(processor, opened[len(seen) :], shown))
             piece = ids_of(processor, whole[len(opened) :], shown)
             if end not in piece:

@@ -164,7 +164,7 @@ def _named(policies: Sequence[Path]) -> dict[str, Path]:
 def _policy(folder: Path, backbone: Backbone, name: str) -> tuple[Backbone, str | None]:
     """Return the backbone and adapter of a policy: an adapter on the prior, or a whole model of its own."""
     if has_head(folder):
-        raise UserError(f"{folder} is a reward model, which answers nothing", "give `train policy` folders")
+        raise UserError(f"{folder} is a reward model, which gives no answers", "give `train policy` folders")
     if is_adapter(folder):
         backbone.attach_saved(name, folder)
         return backbone, name

@@ -60,7 +60,7 @@ def _contradictions(comparisons: Sequence[TwoPolicies]) -> Iterator[Caution]:
         if one.disagree:
             yield Caution(f"Judges contradict each other about {one.one} and {one.other}.", "decision")
         elif one.apart:
-            between = f"{one.one} and {one.other}, corrected by labels, do not meet from judge to judge"
+            between = f"{one.one} and {one.other}, corrected by labels, do not overlap between judges"
             yield Caution(f"The intervals of {between}, so one of them is wrong.", "decision")
 
 
@@ -75,9 +75,9 @@ def _judges(figures: Sequence[Figure], judges: Sequence[Worth]) -> Iterator[Caut
             gap = _told(below[judge.judge])
             yield Caution(f"Judge {judge.judge} agrees with people less than they do with each other: {gap}.", "rest")
         if judge.follows_position:
-            counts = f"{count(judge.first)} times the first, {count(judge.second)} times the second"
-            of = f"of {count(judge.ordered)} pairs shown in both orders it named by place {counts}"
-            yield Caution(f"Judge {judge.judge} goes by the place of an answer: {of}.", "comparisons")
+            counts = f"first on {count(judge.first)}, the one shown second on {count(judge.second)}"
+            of = f"of {count(judge.ordered)} pairs shown in both orders it named twice the answer shown {counts}"
+            yield Caution(f"Judge {judge.judge} follows the order of the answers: {of}.", "comparisons")
 
 
 def _unjudged(tallies: Sequence[OutcomeCounts]) -> Iterator[Caution]:

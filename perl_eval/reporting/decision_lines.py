@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +75,11 @@ class TwoPolicies:
     one: str
     other: str
     conclusions: tuple[Conclusion, ...]
+
+    def led_by(self, judges: Collection[str]) -> TwoPolicies:
+        """Return the same with what these judges say first, as far as labels correct it as they do what others say."""
+        order = sorted(self.conclusions, key=lambda one: (not one.by_labels, one.judge not in judges))
+        return replace(self, conclusions=tuple(order))
 
     @property
     def disagree(self) -> bool:

@@ -67,7 +67,7 @@ def folders(sources: Sequence[Path]) -> list[Folder]:
     """Return every run folder at or below the sources, each once, oldest first.
 
     Raises:
-        UserError: A source is no folder, or no run folder is at or below it.
+        UserError: A source is not a folder, or no run folder is at or below it.
         DataError: A record file does not match its run card.
     """
     found: dict[Path, RunCard] = {}

@@ -13,11 +13,14 @@ from perl_eval.reporting.inputs import Figure
 __all__ = ["Worth", "worths"]
 
 _AGREEMENT = (
-    ("agrees with people in", (named.HUMAN_JUDGE_EXACT_AGREEMENT, named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY)),
-    ("they with each other in", (named.HUMAN_HUMAN_EXACT_AGREEMENT,)),
-    ("beyond chance (kappa)", (named.HUMAN_JUDGE_COHEN_KAPPA, named.HUMAN_JUDGE_COHEN_KAPPA_MAJORITY)),
-    ("asked again, the same in", (named.SAME_OUTCOME_WHEN_ASKED_AGAIN,)),
-    ("talked round by attacks", (named.ATTACK_SUCCESS_RATE,)),
+    (
+        "agrees with people on a share of",
+        (named.HUMAN_JUDGE_EXACT_AGREEMENT, named.HUMAN_JUDGE_EXACT_AGREEMENT_MAJORITY),
+    ),
+    ("people agree with each other on", (named.HUMAN_HUMAN_EXACT_AGREEMENT,)),
+    ("judge and people beyond chance (kappa)", (named.HUMAN_JUDGE_COHEN_KAPPA, named.HUMAN_JUDGE_COHEN_KAPPA_MAJORITY)),
+    ("asked again, it says the same on", (named.SAME_OUTCOME_WHEN_ASKED_AGAIN,)),
+    ("attacks change its verdict on", (named.ATTACK_SUCCESS_RATE,)),
 )
 
 
@@ -74,7 +77,10 @@ def worths(figures: Sequence[Figure], tallies: Sequence[OutcomeCounts]) -> list[
                 sum(tally.ordered for tally in own),
                 sum(tally.both_first for tally in own),
                 sum(tally.both_second for tally in own),
-                next(iter(standings([one.estimate for one in figures if one.estimate.about.judge == judge])), ""),
+                next(
+                    iter(standings([one.estimate for one in figures if one.estimate.about.judge == judge], brief=True)),
+                    "",
+                ),
             )
         )
     return found

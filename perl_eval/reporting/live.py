@@ -42,7 +42,7 @@ def serve(sources: Sequence[Path], *, port: int = 0, announce: Callable[[str], o
         announce: Gets the address once the server listens.
 
     Raises:
-        UserError: A source is no folder, or the port is taken.
+        UserError: A source is not a folder, or the port is taken.
     """
     if not 0 <= port < 2**16:
         raise OptionError("port", port, "give a number from 0 (any free one) to 65535")
@@ -72,7 +72,7 @@ def serve(sources: Sequence[Path], *, port: int = 0, announce: Callable[[str], o
 
 
 def _finite(value: Any) -> Any:
-    """Return JSON-like content with None for what is no finite number."""
+    """Return JSON-like content with None for what is not a finite number."""
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -107,6 +107,8 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
     judgements = browsable(found, chosen, sum(tally.n for tally in tallies))
     decided, complaints, rankings = comparisons_decided(found)
     judges = worths(shown, tallies)
+    known = {one.judge for one in judges if one.by_people and not one.follows_position}
+    decided = [comparison.led_by(known) for comparison in decided]
     environment = Environment(
         loader=PackageLoader("perl_eval.reporting", ""),
         autoescape=True,

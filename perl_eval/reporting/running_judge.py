@@ -57,7 +57,7 @@ class RunningJudge:
 
     Raises:
         UserError: The run asks by a prompt, or with a judge, that is not known here.
-        DataError: An input is no table of completions.
+        DataError: An input is not a table of completions.
     """
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ class RunningJudge:
         )
         template = template_of(b, options)
         if template.sha256 != arguments["prompt_sha256"]:
-            raise UserError("it asks by a prompt of one's own", "its rates are known once it is finished")
+            raise UserError("it uses a prompt of your own", "its rates are known once it is finished")
         self.kind, self.judge, self.simulated = template.kind, judge.model, judge.simulated
         self._reader = judge.reader
         self._units: list[_Unit] = []

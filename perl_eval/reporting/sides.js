@@ -70,12 +70,17 @@ report.sides = (data) => {
 
   const say = (n) => {
     const missing = state.chosen - n;
-    const rest = missing ? `; the texts of ${count(missing)} more are not on this page: report on these two runs alone` : "";
+    const rest = missing ? `; the texts of ${count(missing)} more are not on this page; a report of these two runs alone has them` : "";
     return `${count(n)} to read${rest}`;
   };
 
   const hashOf = ([at, other]) =>
     `s-${state.left.key}-${state.right.key}-${rowsOf[state.sides[0]].get(at).key}-${rowsOf[state.sides[1]].get(other).key}`;
+
+  const people = (side, label) => {
+    const preferred = { win: side.first, loss: side.second }[label];
+    return preferred ? `people prefer ${preferred}` : `people: ${label}`;
+  };
 
   const entry = (pair) => {
     const [ours, theirs] = [rowsOf[state.sides[0]].get(pair[0]), rowsOf[state.sides[1]].get(pair[1])];
@@ -84,7 +89,7 @@ report.sides = (data) => {
     const codes = [state.left.said[pair[0]], state.right.said[pair[1]]];
     add(summary, parts.badge(letters[codes[0]][OUTCOME], word(state.left, codes[0])), " → ");
     add(summary, parts.badge(letters[codes[1]][OUTCOME], word(state.right, codes[1])), " ", make("span", "names", ours.item));
-    if (ours.label) add(summary, " ", make("span", "said", `people: ${ours.label}`));
+    if (ours.label) add(summary, " ", make("span", "said", people(state.left, ours.label)));
     summary.append(parts.teaser(ours));
     details.append(summary);
     parts.lazily(details, summary, (node) => {

@@ -131,7 +131,7 @@ class _Answering:
         model = located(self.model)
         backbone = open_backbone(model, self.options.placement, chat_template=self.options.chat_template)
         if has_head(model):
-            raise UserError(f"{self.model} is a reward model, which answers nothing", "give a `train policy` folder")
+            raise UserError(f"{self.model} is a reward model, which gives no answers", "give a `train policy` folder")
         adapter = _ADAPTER if is_adapter(model) else None
         if adapter:
             backbone.attach_saved(adapter, model)

@@ -159,7 +159,7 @@ def _behind(server: str, options: ServerOptions) -> tuple[str, ServerOptions]:
     """Return the address of a server, and with a provider's name in its place what is known of that one.
 
     Raises:
-        UserError: The provider wants a key, and there is none.
+        UserError: The provider needs a key, and there is none.
     """
     if server not in PROVIDERS:
         return server, options
@@ -290,7 +290,7 @@ def _reply(posted: Posted, latency_s: float) -> Reply:
         error.paid = ((tokens_in, tokens_out),)
         raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        failure = JudgeError(f"the reply has another form: {type(error).__name__} {error}")
+        failure = JudgeError(f"the reply has an unexpected form: {type(error).__name__} {error}")
         failure.paid = ((tokens_in, tokens_out),)
         raise failure from None
     if ended == "refusal" and not message.get("refusal"):
@@ -323,7 +323,7 @@ def _ends(sampler: _Sampler, attempts: int) -> Callable[[JudgeError, Usage], Use
         if error.can_pass and not tally.asked + tally.from_ledger:
             return UserError(
                 f"{sampler.model} gave no answer in {attempts} attempts, lastly: {error}",
-                "check the server; the same command goes on from here",
+                "check the server; the same command continues from here",
             )
         if tally.failed < _HOPELESS or tally.asked + tally.from_ledger:
             return None
@@ -374,6 +374,6 @@ class _Sampling:
                     lastly = str(answer)
         if self.tally.stopped or self.tally.can_pass:
             why = self.tally.stopped or f"{self.tally.can_pass} completions had no answer, lastly: {lastly}"
-            raise Unfinished(f"{why}; the same command goes on from here")
+            raise Unfinished(f"{why}; the same command continues from here")
         if requests and len(self.refused) == len(requests):
             raise UserError(f"the server refused every prompt: {next(iter(self.refused.values()))}", "check them")

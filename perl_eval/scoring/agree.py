@@ -159,7 +159,7 @@ def run_table(
 
     Raises:
         UserError: There is no such file, or no such rater.
-        DataError: A column is missing, a cell is empty, or a rating is no number where it should be one.
+        DataError: A column is missing, a cell is empty, or a rating is not a number where it should be one.
     """
     how, where = options or AgreeOptions(), columns or RatingColumns()
     started = run_folder.start(

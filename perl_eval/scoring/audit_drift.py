@@ -82,7 +82,7 @@ def drift(anchors: Path, now: Path, out: Path, *, options: AuditOptions | None =
         if not found:
             raise UserError(
                 f"{now} holds no judgement of an anchor",
-                "judge what the anchors are of, with the same judge and prompt",
+                "judge the same answers as the anchors, with the same judge and prompt",
             )
         progress.write(found, Estimate)
     return progress.folder

@@ -12,6 +12,7 @@ import numpy as np
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of
 from perl_eval.metrics.answer_style import style_gaps
+from perl_eval.metrics.consistency_by_gap import consistency_by_gap
 from perl_eval.outcomes import HALF, LABELS, went_over, worth
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_options import AuditOptions
@@ -49,6 +50,7 @@ def figures_of_pairs(
     truths = [_truth(list(labels_of(record, by_unit).values())) for record in own]
     return [
         *_position(own, how),
+        *_consistency_by_gap(own, truths, how),
         *_length(own, truths, how),
         *_styles(own, how),
         *_self_preference(own, truths, how),
@@ -170,6 +172,16 @@ def _position(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     unknown = why_unknown(record.ballots for record in own)
     groups = [record.group for record in own]
     return position_bias(pairs, clusters=groups, reason=unknown, resampling=how.bootstrap)
+
+
+def _consistency_by_gap(own: Sequence[Judgement], truths: Sequence[float | None], how: AuditOptions) -> list[Estimate]:
+    """Return consistency by how far people say that the policies are apart, or the judge where too few labels do."""
+    of_people = dict(zip((record.unit for record in own), truths, strict=True))
+    level = how.resampling.level
+    found = consistency_by_gap(own, worth=lambda record: of_people[record.unit], level=level)
+    return [replace(one, method=f"{one.method}, by people's labels") for one in found] or consistency_by_gap(
+        own, level=level
+    )
 
 
 def repeatability(own: Sequence[Judgement], again: Sequence[Judgement], how: AuditOptions) -> Estimate:

@@ -53,6 +53,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 named.POSITION_PREFERENCE,
             ),
             *(named.CONSISTENCY, named.STRICT_CONSISTENCY, named.KAPPA_BETWEEN_ORDERS),
+            *(named.CONSISTENCY_BY_GAP, named.CONSISTENCY_OF_A_COIN),
             *(named.FIRST_PICKED, named.ACCURACY_A_FIRST, named.ACCURACY_B_FIRST),
         ),
     ),

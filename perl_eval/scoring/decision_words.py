@@ -107,9 +107,9 @@ def places_sentence(places: Sequence[Placed], how: DecideOptions | None = None) 
     """Return the places that policies can have, and who is best with which chance, in words."""
     level = (how or DecideOptions()).level
     spans = [f"{one.policy} {one.low}" + (f" to {one.high}" if one.high > one.low else "") for one in places]
-    said = f"places, all together at {level:.0%}: {', '.join(spans)}"
+    said = f"ranks, all at once at {level:.0%}: {', '.join(spans)}"
     best = [f"{one.policy} {one.first:.0%}" for one in places if one.first is not None and one.first >= _LIKELY]
-    return f"{said}; best with chance {', '.join(best)}" if best else said
+    return f"{said}; chance to be best: {', '.join(best)}" if best else said
 
 
 def is_at_least(found: Decided, least: float) -> bool:

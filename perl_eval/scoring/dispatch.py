@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.metrics.judgement_estimates import ScoreOptions
 from perl_eval.records import Completion, Judgement, Score
+from perl_eval.scoring.several_files import ways_of
 from perl_eval.sources import user_table
+from perl_eval.sources.reading import HowRead
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.storage import parquet, run_folder
 from perl_eval.storage.executor import Executor, here
@@ -36,6 +38,8 @@ _FITTING: Mapping[Given, tuple[str, ...]] = {
 }
 """The options that mean something for each; level, draws and seed do for all."""
 _RECORDS = (Judgement, Completion, Score)
+_VERDICTS = frozenset(("verdict", "verdict_ab", "verdict_ba"))
+"""Columns that tables of judgements have, and tables of outcomes or scores have not."""
 _TABLES = (".csv", ".jsonl", ".ndjson")
 
 
@@ -71,7 +75,10 @@ class ScoringOptions:
         rule: Of actions: which rules say that one is right; ``smallest_box`` where none is named.
         scale: Of scores: ``logit`` or ``probability`` of a good answer.
         pair_ties: Of scores of pairs: equal ones count ``half``, or ``wrong``, as RewardBench counts.
-        column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``.
+        column: Of tables: where they keep what, ``{"score": "NAME"}``, or such pairs as typed, ``score=NAME``; of
+            files of judgements too.
+        format: Of files of judgements: their format, where it cannot be told from them.
+        means: Of files of judgements: what words of verdicts mean, ``{"the blue one": "a"}``.
     """
 
     resampling: Resampling = field(default_factory=Resampling)
@@ -83,6 +90,8 @@ class ScoringOptions:
     scale: Literal["logit", "probability"] = "logit"
     pair_ties: Literal["half", "wrong"] = "half"
     column: Mapping[str, str] | tuple[str, ...] = ()
+    format: str = ""
+    means: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -118,8 +127,7 @@ def run(
     given = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     if not given:
         raise UserError("nothing is given to score", "give judgements, completions, scores or a table")
-    if not how.column:
-        given = [_judged(source, out, place) for place, source in enumerate(given, 1)]
+    given, other, how = _taken(given, out, other, how)
     what = _what(given[0], other, how)
     _refuse_strangers(what, other, how)
     if what == "judgements":
@@ -132,8 +140,34 @@ def run(
     return _run_one(what, given[0], out, other, how)
 
 
-def _judged(source: Path, out: Path, place: int) -> Path:
-    """Return a file of judgements of another tool, or a table of verdicts, as a run folder; anything else as it is."""
+def _taken(
+    given: Sequence[Path], out: Path, beside: ScoreBeside, how: ScoringOptions
+) -> tuple[list[Path], ScoreBeside, ScoringOptions]:
+    """Return files of judgements of other tools as run folders, and the options without those that said how."""
+    named = user_table.named(how.column)
+    told = bool(_VERDICTS & named.keys() or how.format or how.means or (named and len(given) > 1))
+    if named and not told:
+        return list(given), beside, how  # one table of outcomes or of scores
+    paths = [one.resolve() for one in given if one.is_file()]
+    if twice := next((one for one in paths if paths.count(one) > 1), None):
+        raise UserError(f"{twice.name} is given twice", "give each file once")
+    files = [*given, *([] if beside.again is None else [beside.again])]
+    ways = ways_of(files, HowRead(how.format, named, means=how.means))
+    sure = told or len(given) > 1
+    read = [
+        _judged(file, out, place, way, sure=sure) for place, (file, way) in enumerate(zip(files, ways, strict=True), 1)
+    ]
+    if read != files:
+        how = replace(how, column=(), format="", means={})
+    return read[: len(given)], replace(beside, again=read[-1] if beside.again is not None else None), how
+
+
+def _judged(source: Path, out: Path, place: int, way: HowRead, *, sure: bool) -> Path:
+    """Return a file of judgements of another tool, or a table of verdicts, as a run folder; anything else as it is.
+
+    Raises:
+        DataError: It holds no judgements, and nothing else would do.
+    """
     from perl_eval.sources import judgement_files
     from perl_eval.sources.brought import judgements_in
     from perl_eval.sources.containers import opened
@@ -141,14 +175,18 @@ def _judged(source: Path, out: Path, place: int) -> Path:
 
     if judgement_files.is_ours(source):
         return source
-    try:
-        found = opened(source)
-        format_of(found, Judgement)
-    except DataError:
-        return source  # a table of scores, or its reader says what is wrong
-    if found.has("outcome") and source.suffix in (*_TABLES, ".parquet") and not found.has("verdict_ab"):
-        return source
-    return judgements_in(source, out, place="judgements" if place == 1 else f"judgements-{place}")
+    if not way.columns and not way.format:
+        try:
+            found = opened(source)
+            format_of(found, Judgement)
+        except DataError:
+            if sure:
+                raise
+            return source  # a table of scores, or its reader says what is wrong
+        plain = found.has("outcome") and source.suffix in (*_TABLES, ".parquet") and not found.has("verdict_ab")
+        if plain and not sure:
+            return source
+    return judgements_in(source, out, how=way, place="judgements" if place == 1 else f"judgements-{place}")
 
 
 def _run_one(what: Given, source: Path, out: Path, beside: ScoreBeside, how: ScoringOptions) -> Path:

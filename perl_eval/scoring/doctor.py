@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,10 @@ from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.scoring.decision_words import about, first_labels, sentence
 from perl_eval.scoring.doctor_files import Held, held_in
 from perl_eval.scoring.judged_units import read_units
+from perl_eval.scoring.several_files import ways_of
+from perl_eval.scoring.two_runs import are_two_runs
+from perl_eval.sources.reading import HowRead, meanings
+from perl_eval.sources.recognition import format_named
 from perl_eval.sources.rows import Row
 from perl_eval.storage import parquet, run_folder
 
@@ -86,19 +90,29 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def run(sources: Sequence[Path]) -> Diagnosis:
+def run(sources: Sequence[Path], *, how: HowRead | None = None) -> Diagnosis:
     """Say what can be computed from files and folders, what stands in the way, and how many labels would unblock what.
 
     Args:
         sources: Run folders, and files of any known format: answers, judgements, labels, rows, scores.
+        how: How files of other tools are read; of the columns and words those count that a file has.
 
     Raises:
         UserError: No source is given, or there is nothing at a path.
+        OptionError: There is no such format, or a word was given a meaning, and no file says it.
     """
     if not sources:
         raise UserError("nothing is given to look at", "give files or folders: answers, judgements, labels")
+    paths, asked = [Path(source) for source in sources], how or HowRead()
+    if asked.format:
+        format_named(asked.format)
+    meanings(asked.means)
+    ways = ways_of(paths, asked)
     with TemporaryDirectory(prefix="perl-eval-") as place:
-        held = [held_in(Path(source), Path(place) / str(number)) for number, source in enumerate(sources)]
+        held = [
+            held_in(path, Path(place) / str(number), way)
+            for number, (path, way) in enumerate(zip(paths, ways, strict=True))
+        ]
         return _diagnosed(_Found(held), Path(place))
 
 
@@ -268,6 +282,9 @@ def _look_at_judgements(found: _Found, can: list[tuple[str, str]], wrong: list[s
                 f"{one.name}: {one.unjudged:,} of {one.rows:,} are unjudged{why}; the same judge command asks again, "
                 "or every rate has wide bounds"
             )
+    if len(found.judged) == 2 and are_two_runs([run_folder.read(one.home, Judgement) for one in found.judged]):
+        what = "the same answers judged twice: whether the judge has changed, and which outcomes flipped"
+        can.append((f"score {found.names(Judgement)}", what))
     judges = sorted({judge for one in found.judged for judge in one.judges})
     if len(judges) > 1 and len(found.judged) > 1:
         can.append((f"jury {found.names(Judgement)}", f"what {len(judges)} judges say together"))
@@ -292,7 +309,7 @@ def _look_at_both(
     by_judge: dict[tuple[str, ...], list[_Judged]] = {}
     for one in found.judged:
         by_judge.setdefault(one.judges, []).append(one)
-    for parts in by_judge.values():
+    for parts in _runs(by_judge.values()):
         names = " ".join(dict.fromkeys(part.name for part in parts))
         homes = [part.home for part in parts]
         try:
@@ -315,6 +332,15 @@ def _look_at_both(
         blocked = [part for part in said if part.corrected is None]
         if blocked:
             wrong.append(_too_few(blocked, labelled))
+
+
+def _runs(by_judge: Iterable[Sequence[_Judged]]) -> Iterator[Sequence[_Judged]]:
+    """Yield what is looked at together: runs by the same judges, but for two of the same answers, each by itself."""
+    for parts in by_judge:
+        if len(parts) == 2 and are_two_runs([run_folder.read(part.home, Judgement) for part in parts]):
+            yield from ([part] for part in parts)
+        else:
+            yield parts
 
 
 def _all_labels(found: _Found, place: Path) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from perl_eval.errors import DataError, PerlEvalError
 from perl_eval.records import Completion, HumanLabel, Judgement
+from perl_eval.scoring.several_files import for_kind, kind_named
 from perl_eval.sources import brought, completions, imported, imported_rows, judgement_files, label_files, labels
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.formats.label_table import WIDE
@@ -20,11 +21,15 @@ from perl_eval.storage.remote import CARD, MARK
 __all__ = ["Held", "held_in"]
 
 _SIDES = ("a", "b")
-_TAKES: Mapping[type, Callable[[Path, Path, str], Path]] = {
-    Completion: lambda source, home, name: imported.take_completions(source, home, how=HowRead(name)),
-    Judgement: lambda source, home, name: judgement_files.take_judgements(source, home, how=HowRead(name)),
-    HumanLabel: lambda source, home, name: label_files.take_labels(source, home, format=name),
+_TAKES: Mapping[type, Callable[[Path, Path, HowRead], Path]] = {
+    Completion: lambda source, home, how: imported.take_completions(source, home, how=how),
+    Judgement: lambda source, home, how: judgement_files.take_judgements(source, home, how=how),
+    HumanLabel: lambda source, home, how: label_files.take_labels(
+        source, home, format=how.format, columns=how.columns, means=how.means
+    ),
 }
+_TABLE_OF: Mapping[type, str] = {Completion: "table", Judgement: "outcomes", HumanLabel: "table"}
+"""The format of a file whose columns somebody named."""
 _OURS: Mapping[type, Callable[[Path], bool]] = {
     Completion: completions.is_ours,
     Judgement: judgement_files.is_ours,
@@ -49,12 +54,13 @@ class Held:
     wrong: tuple[str, ...] = ()
 
 
-def held_in(source: Path, home: Path) -> Held:
+def held_in(source: Path, home: Path, how: HowRead | None = None) -> Held:
     """Look at a source: a run folder, the file of one, or a file of another tool.
 
     Args:
         source: The path.
         home: An empty folder, for what is read of a file of another tool.
+        how: How a file of another tool is read.
 
     Raises:
         UserError: There is nothing at that path.
@@ -65,7 +71,7 @@ def held_in(source: Path, home: Path) -> Held:
         for kind, file in run_folder.FILES.items():
             if source.name == file or (kind in _OURS and _OURS[kind](source)):
                 return Held(str(source), {kind: (source,)}, wrong=_changed(source))
-    return _of_another_tool(source, home)
+    return _of_another_tool(source, home, how or HowRead())
 
 
 def _in_folder(source: Path, home: Path) -> Held:
@@ -91,26 +97,41 @@ def _changed(source: Path) -> tuple[str, ...]:
     return ()
 
 
-def _of_another_tool(source: Path, home: Path) -> Held:
+def _of_another_tool(source: Path, home: Path, how: HowRead) -> Held:
     try:
         found = opened(source)
     except DataError as error:
         return Held(str(source), wrong=(str(error),))
     homes: dict[type, tuple[Path, ...]] = {}
     told, wrong = [], []
-    for place, layout in enumerate(_layouts(found)):
+    for place, (kind, name) in enumerate(_kinds(found, how)):
         folder = home / f"{place}"
         try:
-            _TAKES[layout.gives](source, folder, layout.name)
+            _TAKES[kind](source, folder, for_kind(how, kind, name))
         except PerlEvalError as error:
             wrong.append(str(error))
             continue
-        homes[layout.gives] = (folder,)
+        homes[kind] = (folder,)
         told.append(brought.told(folder))
     if not homes and not wrong:
         columns = ", ".join(map(str, found.head[0])) if found.head else "no rows"
-        return _as_rows(source, home, f"is of no known format ({columns}); `import --column` names its columns")
+        return _as_rows(source, home, f"is of no known format ({columns}); name its columns with --column", how)
     return Held(str(source), homes, tuple(told), () if homes else tuple(wrong))
+
+
+def _kinds(found: Brought, how: HowRead) -> list[tuple[type, str]]:
+    """Return the kinds of record that a file is read as, with the format of each.
+
+    The columns that somebody named say it, then its content; the format that was typed counts where the file is of it,
+    or of none that is told by its content.
+    """
+    named = kind_named(found, how)
+    if named is not None:
+        return [(named, _TABLE_OF[named])] if named in _TABLE_OF else []
+    of_name = [one for one in FORMATS if one.name == how.format and one.gives in _TAKES]
+    told = list(_layouts(found))
+    matching = [one for one in of_name if one.matches(found)]
+    return [(one.gives, one.name) for one in matching or told or of_name]
 
 
 def _layouts(found: Brought) -> Iterator[Format]:
@@ -124,12 +145,13 @@ def _layouts(found: Brought) -> Iterator[Format]:
             yield one
 
 
-def _as_rows(source: Path, home: Path, why: str) -> Held:
+def _as_rows(source: Path, home: Path, why: str, how: HowRead | None = None) -> Held:
     """Look at what may be rows for training."""
+    columns = for_kind(how, Row).columns if how else {}
     try:
         folder = source if imported_rows.is_built(source) and any(source.glob("*.parquet")) else None
         if folder is None:
-            folder = imported_rows.take_rows(source, home / "rows")
+            folder = imported_rows.take_rows(source, home / "rows", columns=columns)
             told = brought.told(folder)
         else:
             told = "rows as `build` writes them"

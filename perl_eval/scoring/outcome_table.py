@@ -118,7 +118,7 @@ def _chances(sheet: user_table.Sheet, column: str) -> list[float | None] | None:
     chances = sheet.numbers(column) if sheet.has(column) else None
     for row, chance in enumerate(chances or ()):
         if chance is not None and not 0 <= chance <= 1:
-            raise DataError(f"{chance} is no probability", file=sheet.name, row=row, field=column)
+            raise DataError(f"{chance} is not a probability", file=sheet.name, row=row, field=column)
     return chances
 
 

@@ -48,7 +48,7 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.half_width is None and self.detect is None and self.pairs is None and self.rate is None:
             raise UserError(
-                "nothing is wanted", "give a half-width, a difference to detect, a number of pairs or a rate"
+                "nothing to compute is given", "give a half-width, a difference to detect, a number of pairs or a rate"
             )
         between(0, 0.5, self, "half_width", such_as=0.03)
         between(-1, 1, self, "detect", ends="[]", such_as=0.1)

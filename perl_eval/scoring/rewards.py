@@ -72,7 +72,7 @@ def run(
 
     Raises:
         UserError: Nothing says which answers are good, or scores are not on the scale given.
-        DataError: A score is no number.
+        DataError: A score is not a number.
     """
     how = options or QualityOptions()
     rewards = run_folder.read(scores, Score)
@@ -145,7 +145,7 @@ def _refuse_without_labels(rewards: Sequence[Score], given: Sequence[HumanLabel]
 def _refuse_bad_scores(rewards: Sequence[Score], file: Path) -> None:
     for row, reward in enumerate(rewards):
         if reward.value is not None and not isfinite(reward.value):
-            raise DataError(f"{reward.value} is no number", file=file, row=row, field="value")
+            raise DataError(f"{reward.value} is not a number", file=file, row=row, field="value")
 
 
 def _rated_rows(data: Path) -> dict[str, Row]:

@@ -16,6 +16,7 @@ from perl_eval.storage.executor import Executor, here
 
 __all__ = ["ScoreOptions", "estimate_judgements", "run"]
 
+_TWICE = "give each judgement once; of runs of the same answers give two, and one more of the first judge as --again"
 _ANYTIME = (WIN_RATE_UNDECIDED_HALF_ANYTIME, YES_RATE_ANYTIME)
 
 
@@ -115,9 +116,8 @@ def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> 
         for row, record in enumerate(records):
             key = (*kind_of(record), record.unit)
             if key in seen:
-                raise DataError(
-                    f"judgement {record.id} of the same pair by the same judge occurs twice", file=file, row=row
-                )
+                what = f"judgement {record.id} of the same pair by the same judge occurs twice"
+                raise DataError(what, file=file, row=row, fix=_TWICE)
             seen.add(key)
             if record.p_a is not None and not 0 <= record.p_a <= 1:
-                raise DataError(f"{record.p_a} is no probability", file=file, row=row, field="p_a")
+                raise DataError(f"{record.p_a} is not a probability", file=file, row=row, field="p_a")

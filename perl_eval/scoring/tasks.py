@@ -162,7 +162,7 @@ def _checked(cells: dict[str, Any], file: Path, row: int) -> Row:
         if isinstance(action, str):
             action = parse_action(action)
         if not isinstance(action, dict) or not isinstance(action.get("action_type"), str):
-            raise DataError("is no action", file=file, row=row, field="action")
+            raise DataError("is not an action", file=file, row=row, field="action")
         cells["action"] = {name: value for name, value in action.items() if value is not None}
     return cells
 

@@ -48,7 +48,7 @@ def proxy_of(units: pa.Table, source: Path) -> FloatArray:
     run_folder.fingerprint(source)
     found = _of_scores(units, source) if scores else _of_judgements(units, source)
     if not np.isfinite(found).any():
-        raise UserError(f"{source} says nothing of what was judged", "give another judge's runs of the same answers")
+        raise UserError(f"{source} says nothing about what was judged", "give another judge's runs of the same answers")
     return found
 
 

@@ -243,7 +243,7 @@ def _array(path: Path) -> Iterator[Cells]:
                 text = more.lstrip()
             if text.startswith("]"):
                 if (text[1:] + handle.read()).strip():
-                    raise DataError("goes on after the end of its list", file=path)
+                    raise DataError("has more text after the end of its list", file=path)
                 return
             found, text = _one(text, handle, path, row)
             yield found
@@ -285,7 +285,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Cells]:
             names = next(table, [])
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise DataError("stands twice in the header", file=path, field=str(twice), fix="name each column once")
+                raise DataError("appears twice in the header", file=path, field=str(twice), fix="name each column once")
             turned = [name for name in names if name in TURN_COLUMNS]
             for cells in filter(None, table):
                 if len(cells) > len(names):
@@ -332,7 +332,7 @@ def _arrow(path: Path) -> Iterator[Cells]:
             for batch in _batches(source):
                 yield from mappings(pa.Table.from_batches([batch]))
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"is no Arrow table ({error})", file=path, fix="make it again") from None
+        raise DataError(f"is not an Arrow table ({error})", file=path, fix="make it again") from None
 
 
 def _batches(source: Any) -> Iterable[Any]:

@@ -36,6 +36,8 @@ Form = Literal[
 FORMS: tuple[Form, ...] = get_args(Form)
 _SHARED = "id, for several answers have the same,"
 _TABLE = "table"
+_VERDICTS = frozenset(("outcome", "verdict", "verdict_ab", "verdict_ba"))
+"""Columns that only tables of judgements have."""
 _SHORT = {"alpaca-eval": "alpaca-eval-annotations", "mt-bench": "mt-bench-pairs"}
 
 
@@ -145,7 +147,7 @@ def take_anew(source: Path, out: Path) -> Path:
 
     Raises:
         UserError: There is no such file.
-        DataError: It is no table of completions.
+        DataError: It is not a table of completions.
     """
     with run_folder.start(out, verb="import", arguments={"kind": "completions"}, inputs={"source": source}) as going:
         if going.done:
@@ -203,6 +205,8 @@ def _layout(found: Brought, asked: HowRead) -> Format:
     if asked.format:
         named = [one for one in FORMATS if one.name == asked.format]
         return next((one for one in named if one.matches(found)), None) or format_named(asked.format)
+    if _VERDICTS & set(asked.columns):
+        return format_named("outcomes")
     if "prompt" in asked.columns or "messages" in asked.columns:
         told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
         return next(told, None) or completions.layout_of(found, asked.columns)

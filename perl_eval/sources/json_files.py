@@ -20,7 +20,7 @@ class RepeatedKeyError(ValueError):
     """
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the key {key!r} stands twice in one object")
+        super().__init__(f"the key {key!r} appears twice in one object")
         self.key = key
 
 
@@ -37,9 +37,9 @@ DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def not_json(error: Exception, file: Path, row: int | None = None) -> DataError:
-    """Return what is wrong with text that is no JSON, or has a key twice."""
+    """Return what is wrong with text that is not JSON, or has a key twice."""
     if isinstance(error, RepeatedKeyError):
-        return DataError("stands twice in one object", file=file, row=row, field=error.key, fix="keep one of them")
+        return DataError("appears twice in one object", file=file, row=row, field=error.key, fix="keep one of them")
     return DataError(f"is not JSON ({error})", file=file, row=row)
 
 

@@ -19,18 +19,18 @@ __all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
 
 OUTCOME_FIELDS: Mapping[str, tuple[str, ...]] = {
     "outcome": ("outcome",),
-    "verdict": ("verdict",),
+    "verdict": ("verdict", "winner"),
     "verdict_ab": ("verdict_ab",),
     "verdict_ba": ("verdict_ba",),
     "item": ("item", "question_id", "prompt_id", "uid"),
     "group": ("group",),
-    "policy_a": ("policy_a", "model_a"),
-    "policy_b": ("policy_b", "model_b"),
+    "policy_a": ("policy_a", "model_a", "model_1"),
+    "policy_b": ("policy_b", "model_b", "model_2"),
     "judge": ("judge",),
     "dataset": ("dataset",),
-    "text_a": ("text_a",),
-    "text_b": ("text_b",),
-    "prompt": ("prompt", "instruction"),
+    "text_a": ("text_a", "answer_a", "response_a"),
+    "text_b": ("text_b", "answer_b", "response_b"),
+    "prompt": ("prompt", "instruction", "question"),
     "p_a": ("p_a",),
     "a": ("a",),
     "b": ("b",),
@@ -40,6 +40,10 @@ _ORDERS: Mapping[str, Order] = {"verdict_ab": "ab", "verdict_ba": "ba"}
 _SAID = ("outcome", "verdict", *_ORDERS)
 _OUTCOME_OF = {"a": "win", "b": "loss"}
 _WINNER_OF = {"win": "a", "loss": "b"}
+_CONTESTANTS = {
+    **{"a": "a", "model_a": "a", "model_1": "a", "policy_a": "a"},
+    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b", "tie": "tie"},
+}
 _MOST_BY_CHANCE = 0.001
 """Two orders that contradict each other with a smaller chance than this were written as positions."""
 
@@ -55,7 +59,7 @@ def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None 
     - ``verdict_ab`` and ``verdict_ba``: who won with a shown first, and with b shown first; ``a``, ``b``, ``tie`` or a
       policy's name say who, ``first`` and ``second`` where. One of the two may be missing.
 
-    An empty cell is no verdict. Read where they are there: ``item``, ``group``, ``policy_a``, ``policy_b``, ``judge``,
+    An empty cell is not a verdict. Read where present: ``item``, ``group``, ``policy_a``, ``policy_b``, ``judge``,
     ``dataset``, ``text_a``, ``text_b``, ``prompt``, ``p_a``, and the completions' ids ``a``, ``b``.
 
     Args:
@@ -94,7 +98,7 @@ def read_table(found: Brought, reading: Import) -> Iterator[Judgement]:
 class _NoMeaningError(Exception):
     """A cell means nothing."""
 
-    def __init__(self, field: str, what: str, fix: str = "say what it means with --means, or mend it") -> None:
+    def __init__(self, field: str, what: str, fix: str = "say what it means with --means, or correct it") -> None:
         super().__init__(what)
         self.field, self.fix = field, fix
 
@@ -135,12 +139,15 @@ class _Maker:
             if there is not None:
                 self._names[field] = there
         self.orders = [field for field in _ORDERS if field in self._names]
+        more = bool(self.orders) or "outcome" in self._names
+        if more and self._names.get("verdict") == "winner" != reading.columns.get("verdict"):
+            del self._names["verdict"]
         if not any(field in self._names for field in _SAID):
             what = f"no such column; present are {', '.join(map(str, present))}"
             fix = "name the column that holds it: outcome, verdict, or verdict_ab and verdict_ba"
             raise DataError(what, file=file, field="verdict_ab", fix=fix)
         if "verdict" in self._names and self.orders:
-            what = f"stands beside {self.orders[0]}"
+            what = f"is given together with {self.orders[0]}"
             raise DataError(what, file=file, field="verdict", fix="keep one of them")
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._met: dict[tuple[str, str, str], int] = {}
@@ -267,7 +274,7 @@ class _Maker:
             decided = decide(ballots).outcome if len(ballots) > 1 else _of_one(ballots[0])
             if outcome and outcome != decided and any(ballot.verdict for ballot in ballots):
                 what = f"outcome {outcome!r} is not that of the verdicts, which is {decided}"
-                raise _NoMeaningError("outcome", what, "mend one of them")
+                raise _NoMeaningError("outcome", what, "correct one of them")
             return outcome or decided, ballots if not outcome or decided == outcome else ()
         return outcome or self._once(given), ()
 
@@ -299,9 +306,9 @@ class _Maker:
         try:
             chance = float(cell)
         except ValueError:
-            raise DataError(f"{cell!r} is no number", file=self._file, row=row, field=self._names["p_a"]) from None
+            raise DataError(f"{cell!r} is not a number", file=self._file, row=row, field=self._names["p_a"]) from None
         if not 0 <= chance <= 1:
-            raise DataError(f"{chance} is no probability", file=self._file, row=row, field=self._names["p_a"])
+            raise DataError(f"{chance} is not a probability", file=self._file, row=row, field=self._names["p_a"])
         return chance
 
 
@@ -323,8 +330,8 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
     if said in policies and said:
         return policies[said]
     low = said.lower()
-    if low in ("a", "b", "tie"):
-        return low
+    if low in _CONTESTANTS:
+        return _CONTESTANTS[low]
     if low in ("first", "second"):
         return None
     order = ("b", "a") if field == "verdict_ba" else ("a", "b")

@@ -79,7 +79,7 @@ class LabelColumns:
         policy_a: Who wrote answer a, where the file does not know the completions' ids.
         policy_b: Who wrote answer b.
         prompt: The prompt, from which the item is derived as it is for completions.
-        yes_from: No column: the number from which on a rating is a yes; a rating that is no finite number is left out.
+        yes_from: No column: the number from which on a rating is a yes; what is not a finite number is left out.
     """
 
     a: str = "a"
@@ -125,7 +125,7 @@ def not_given(label: Any, columns: Mapping[str, str]) -> str:
     if label is None or label == "" or (isinstance(label, float) and isnan(label)):
         return "is empty"
     if "yes_from" in columns and isinstance(number := _number(label), float) and not isfinite(number):
-        return "is empty" if isnan(number) else "is no finite number"
+        return "is empty" if isnan(number) else "is not a finite number"
     return ""
 
 
@@ -283,7 +283,7 @@ class LabelMaker:
         if weight is None or not (isfinite(weight) and weight > 0):
             field = self._names["weight"][0]
             raise DataError(
-                f"{given!r} is no weight", file=self._file, row=row, field=field, fix="give a number above 0"
+                f"{given!r} is not a weight", file=self._file, row=row, field=field, fix="give a number above 0"
             )
         return weight
 

@@ -83,7 +83,7 @@ class Maker:
         if not known:
             return 0
         if not str(given).isdecimal():
-            raise self._wrong_draw(f"{given!r} is no whole number", row, "count from 0")
+            raise self._wrong_draw(f"{given!r} is not a whole number", row, "count from 0")
         if len(str(given)) >= _DIGITS:
             raise self._wrong_draw(f"{given} is too large", row, "count from 0")
         draw = int(given)

@@ -63,7 +63,7 @@ def ratings_of(source: Any, columns: RatingColumns, *, numbers: bool) -> Ratings
 
     Raises:
         UserError: There is no such file.
-        DataError: A column is missing, a cell of unit or rater is empty, or a rating is no number.
+        DataError: A column is missing, a cell of unit or rater is empty, or a rating is not a number.
     """
     present = user_table.columns(source)
     unit = _first(present, columns.unit, "unit", _UNITS)

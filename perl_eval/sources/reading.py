@@ -99,7 +99,7 @@ class Import:
         unmet = [word for word in self.means if word not in self.met]
         if unmet:
             raise OptionError(
-                "means", f"{unmet[0]!r}, which nothing in {file} says", "give the words as they stand there"
+                "means", f"{unmet[0]!r}, which does not occur in {file}", "give the words as they are written there"
             )
 
 

@@ -66,6 +66,7 @@ CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "label
 _NEAR = 0.75
 """Names are nearly the same from this ratio of `difflib` on."""
 _SHOWN = 12
+_SAID_IN = ("winner", "label", "preference", "preferred", "better", "choice")
 
 
 def formats_for(kind: type) -> Sequence[Format]:
@@ -138,12 +139,19 @@ def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
     if others:
         near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
         fix = "name the columns, or the format"
+        if kinds == (Judgement,):
+            fix = f"if a judge said it, name its column, as in --column verdict={_said_in(columns)}"
         if kinds == (HumanLabel,):
             fix = f"name the columns, as in --column prompt={columns[0]} --column label={columns[-1]}, or the format"
     else:
         near, fix = _nearest(columns, known)
     names = ", ".join(dict.fromkeys(one.name for one in known))
     return f"is of no known format of {what} ({has}){near}; known are {names}", fix
+
+
+def _said_in(columns: Sequence[str]) -> str:
+    """Return the column that is likeliest to hold what was said."""
+    return next((name for name in columns if name.lower() in _SAID_IN), columns[-1])
 
 
 def _nearest(columns: Sequence[str], known: Sequence[Format]) -> tuple[str, str]:

@@ -234,7 +234,7 @@ def _row(cells: dict[str, Any], path: Path, index: int, shown: tuple[Picture, ..
     _check_places(turns, shown, path, index)
     label = cells.get("label")
     if label not in (None, 0, 1):
-        raise DataError(f"{label!r} is no label", file=path, row=index, field="label", fix="give true or false")
+        raise DataError(f"{label!r} is not a label", file=path, row=index, field="label", fix="give true or false")
     return Row(
         id=str(cells["id"]),
         group=str(cells["group"]),

@@ -172,7 +172,7 @@ def _column(name: str, rows: Sequence[tuple[Place, Mapping[str, Any]]]) -> pa.Ar
         return _array(cells, _KINDS.get(name))
     except _NO_ARRAY as error:
         place, why = _to_blame(cells, _KINDS.get(name), error)
-        raise rows[place][0].wrong(why, name, "mend the cell, or leave the column out") from None
+        raise rows[place][0].wrong(why, name, "correct the cell, or leave the column out") from None
 
 
 def _array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array:

@@ -205,7 +205,7 @@ def _turns(value: Any, place: Place, name: str) -> list[dict[str, str]]:
 def _label(value: Any, place: Place) -> bool:
     said = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(str(value).lower())
     if said is None:
-        raise place.wrong(f"{value!r} is no label", "label", "give true or false")
+        raise place.wrong(f"{value!r} is not a label", "label", "give true or false")
     return said
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from perl_eval.errors import DataError, OptionError, UserError
 
-__all__ = ["Sheet", "columns", "columns_of", "read"]
+__all__ = ["Sheet", "columns", "columns_of", "named", "read"]
 
 FloatArray = NDArray[np.float64]
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -76,7 +76,7 @@ class Sheet:
         """Return a column as finite numbers, None where a cell is empty or no number (NaN).
 
         Raises:
-            DataError: A cell is a text that is no number, or infinite; it names the row.
+            DataError: A cell is a text that is not a number, or infinite; it names the row.
         """
         cells = self.table[column]
         if pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type):
@@ -86,7 +86,7 @@ class Sheet:
         found: list[float | None] = []
         for row, value in enumerate(values):
             if value is not None and isinf(value):
-                raise DataError(f"{value} is no number", file=self.name, row=row, field=column)
+                raise DataError(f"{value} is not a number", file=self.name, row=row, field=column)
             found.append(None if value is None or isnan(value) else float(value))
         return found
 
@@ -96,7 +96,7 @@ class Sheet:
         try:
             return float(text)
         except ValueError:
-            raise DataError(f"{text!r} is no number", file=self.name, row=row, field=column) from None
+            raise DataError(f"{text!r} is not a number", file=self.name, row=row, field=column) from None
 
     def codes(self, column: str) -> NDArray[np.intp]:
         """Return a column as codes from 0, one for each distinct cell, in order of first appearance; shape (n,)."""
@@ -204,3 +204,15 @@ def columns_of(given: Mapping[str, str] | Sequence[str] | None, names: Any) -> d
             raise OptionError("column", repr(entry), f"give NAME=COLUMN, NAME one of {', '.join(known)}")
         found[name] = column
     return found
+
+
+def named(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+    """Return columns by name, of such pairs as typed; what is no such pair is left out, for `columns_of` refuses it.
+
+    Args:
+        given: Column by name, or such pairs as typed, ``score=NAME``.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    pairs = (entry.partition("=") for entry in given or ())
+    return {name: column for name, equals, column in pairs if name and equals and column}

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.stats.bootstrap import Codes, cluster_codes
 
-__all__ = ["ClusteredError", "clustered_error"]
+__all__ = ["ClusteredError", "cluster_growth", "clustered_error"]
 
 FloatArray = NDArray[np.float64]
 
@@ -23,12 +23,14 @@ class ClusteredError(NamedTuple):
         degrees: Degrees of freedom of its t quantile; the number of clusters less one where all are of one size.
         number: How many clusters there are.
         effective: How many clusters of one size would be worth as much: ``n^2 / sum_c m_c^2``.
+        correlation: That of items of one cluster in the working model, in [0, 1].
     """
 
     error: float
     degrees: float
     number: int
     effective: float
+    correlation: float
 
 
 def clustered_error(values: ArrayLike, clusters: Sequence[Hashable] | Codes) -> ClusteredError:
@@ -61,7 +63,25 @@ def clustered_error(values: ArrayLike, clusters: Sequence[Hashable] | Codes) -> 
     u = v * (1 - 2 * w) + w**2 * v.sum()
     k = v / u
     error = float(np.sqrt(k @ sums**2)) / n
-    return ClusteredError(error, _degrees(k, v, w, u), number, effective)
+    return ClusteredError(error, _degrees(k, v, w, u), number, effective, shared)
+
+
+def cluster_growth(values: ArrayLike, clusters: Sequence[Hashable] | Codes) -> tuple[float, float]:
+    """Return what a sum of squares over clusters falls short by, and the degrees of freedom of its t quantile.
+
+    The first is the variance of `clustered_error` over ``sum_c S_c^2 / n^2``, at least ``C / (C - 1)``, which it is for
+    clusters of one size; the second is Satterthwaite's. For sums that hold more than a mean: influences of labels.
+
+    Args:
+        values: Shape (n,), whose mean is 0.
+        clusters: Cluster of each value; at least two clusters.
+    """
+    data = np.asarray(values, np.float64)
+    codes, number = cluster_codes(clusters)
+    sums = np.bincount(codes, weights=data - data.mean(), minlength=number)
+    plain, found = float(sums @ sums) / len(data) ** 2, clustered_error(data, codes)
+    least = number / (number - 1)
+    return (max(least, found.error**2 / plain) if plain > 0 else least), found.degrees
 
 
 def _correlation(residuals: FloatArray, sums: FloatArray, sizes: FloatArray) -> float:

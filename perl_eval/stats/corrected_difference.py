@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval.stats.bootstrap import Codes
-from perl_eval.stats.correction import PSEUDO
+from perl_eval.stats.correction import PSEUDO, LabelledClusters
 
 __all__ = [
     "CorrectedDifference",
@@ -127,7 +127,8 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     has its bracket over that part, and the first proxy another one: its mean over all less that over the part.
 
     The variance is ``L / (L - k) (sum_c (a_c + B_c w)^2 + 2 / (n + 2)^2)`` with L labelled clusters, k what was
-    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`.
+    estimated (1 if w was fitted on other clusters), and two pseudo-residuals as in `prediction_powered_mean`. Where
+    labelled items share clusters, what these do to the labels less the first proxy counts too, see `LabelledClusters`.
 
     Args:
         sample: The differences; or the first policy's worth item by item.
@@ -152,16 +153,19 @@ def corrected_difference(sample: Differences, minus: Differences | None = None) 
     if through.shape[1] == 1:
         fits = fits.clipped()
     value, influence, through_labels, start = 0.0, np.zeros(number), np.zeros(number), 0
-    for part in parts:
+    shared = []
+    for part, (_, side) in zip(parts, sides, strict=True):
         stop = start + part.of_all.shape[1]
         found = part.with_weights(fits.weights[:, start:stop], fits.fold)
         value, influence, through_labels = value + found[0], influence + found[1], through_labels + found[2]
+        shared.append(_shared(side, float(fits.weights[:, start].mean())))
         start = stop
     effective = min(part.effective for part in parts)
-    degrees = max(1.0, groups - (through.shape[1] if len(fits.weights) == 1 else 1))
-    pseudo = len(sides) * PSEUDO / (effective + 2) ** 2
+    fitted = through.shape[1] if len(fits.weights) == 1 else 1
+    degrees = max(1.0, min(one.degrees for one in shared) + 1 - fitted)
+    pseudo = sum(one.effect for one in shared) * PSEUDO / (effective + 2) ** 2
     whole = float(influence @ influence) + pseudo
-    scale = groups / degrees
+    scale = max(groups / max(1, groups - fitted), *(one.growth for one in shared))
     return CorrectedDifference(
         value=float(np.clip(value, -1.0, 1.0)),
         error=float(np.sqrt(scale * whole)),
@@ -255,6 +259,13 @@ class _Brackets:
         value = self.truth + float(self.means @ whole) - float((self.sums * here).sum())
         through_labels = self.of_truth - (self.of_labels * here).sum(axis=1)
         return value, through_labels + self.of_all @ whole, through_labels
+
+
+def _shared(sample: Differences, weight: float) -> LabelledClusters:
+    """Return what it does that labelled items share clusters, by what labels say beyond so much of the first proxy."""
+    truth, judged = sample.truth, sample.proxies[sample.places, 0]
+    share = sample.weights / sample.weights.sum()
+    return LabelledClusters.of(truth - weight * judged, truth != judged, sample.clusters[sample.places], share=share)
 
 
 @dataclass(frozen=True, slots=True)

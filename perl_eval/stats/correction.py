@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,18 @@ from numpy.typing import NDArray
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, Codes, Resampling, cluster_codes, cluster_sums, merge, spread_of
+from perl_eval.stats.clustered_error import cluster_growth
 from perl_eval.stats.intervals import proportion, undefined
 
-__all__ = ["PSEUDO", "SMALL_CLASS", "Sample", "corrected_shares", "prediction_powered_mean", "rogan_gladen"]
+__all__ = [
+    "PSEUDO",
+    "SMALL_CLASS",
+    "LabelledClusters",
+    "Sample",
+    "corrected_shares",
+    "prediction_powered_mean",
+    "rogan_gladen",
+]
 
 FloatArray = NDArray[np.float64]
 SMALL_CLASS = 5
@@ -46,6 +55,43 @@ class Sample:
             raise ValueError("clusters are of the labelled items and the rest")
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledClusters:
+    """What it does to an interval that labelled items share clusters; nothing where they do not.
+
+    Attributes:
+        number: How many clusters are labelled.
+        effect: What the variance of the pseudo-residuals is multiplied by: the design effect, 1 to a cluster's size.
+        growth: What the sum of squares over clusters is multiplied by, see `cluster_growth`.
+        degrees: Degrees of freedom of the t quantile.
+    """
+
+    number: int
+    effect: float
+    growth: float
+    degrees: float
+
+    @classmethod
+    def of(
+        cls, residual: FloatArray, wrong: NDArray[np.bool_], clusters: Clusters, *, share: FloatArray | None = None
+    ) -> LabelledClusters:
+        """Tell it.
+
+        Args:
+            residual: What the judge leaves of each label, shape (n,).
+            wrong: Whether the judge differs from the label, shape (n,).
+            clusters: What the items share; None if they are independent.
+            share: Each label's share of the weight, shape (n,); equal if None.
+        """
+        n = len(residual)
+        codes, number = (np.arange(n), n) if clusters is None else cluster_codes(clusters)
+        if number == n or number < 2:
+            return cls(number, 1.0, n / max(n - 1, 1), max(1.0, n - 1.0))
+        part = np.full(n, 1 / n) if share is None else share
+        growth, degrees = cluster_growth(n * part * (residual - part @ residual), codes)
+        return cls(number, _design_effect(residual, wrong, codes, number), growth, degrees)
+
+
 def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     """Estimate the trusted mean score of all items by prediction-powered inference with a tuned weight (PPI++).
 
@@ -53,8 +99,9 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     that of its influences, summed within clusters over labelled items and rest alike: ``(r - mean r) / (n + 2)`` of the
     residual ``r = y - w f`` of a labelled item, ``w (f - mean f) / N`` of another, and two pseudo-residuals of +1 and
     -1, without which a judge that was right on all of a few labels would have an interval that is far too short; where
-    labelled items share clusters, theirs grow by the design effect of the residuals, see `_design_effect`. The interval
-    is t with the number of labelled clusters less one degrees of freedom. Unbiased however wrong the judge is.
+    labelled items share clusters, theirs grow by the design effect of the residuals. Where these clusters differ in
+    size the variance is as much larger as the labelled ones' own is by `clustered_error`, whose degrees of freedom the
+    t interval has, see `LabelledClusters`. Unbiased however wrong the judge is.
     Where y takes two values and one of them fewer than 5 times, or there is no rest, it is the labelled items' own rate
     with Wilson's interval.
 
@@ -80,21 +127,20 @@ def prediction_powered_mean(name: str, sample: Sample, *, level: float = 0.95) -
     residual = truth - weight * judged
     value = float(residual.mean() + (weight * rest.mean() if unlabelled else 0.0))
     method = f"PPI++, {n} labelled, weight {weight:.2f}"
-    number = n if groups is None else cluster_codes(groups)[1]
-    if number < 2:
+    labelled = LabelledClusters.of(residual, truth != judged, groups)
+    if labelled.number < 2:
         return Estimate(name, value, None, None, n + unlabelled, 0, method, level, reason="one group is labelled")
     of_rest = weight * (rest - rest.mean()) / unlabelled if unlabelled else rest
     influence = np.concatenate([(residual - residual.mean()) / (n + 2), of_rest])
     sums = cluster_sums(influence[:, None], sample.clusters)[:, 0]
-    effect = 1.0 if groups is None else _design_effect(residual, truth != judged, groups)
-    variance = number / (number - 1) * (float(sums @ sums) + effect * PSEUDO / (n + 2) ** 2)
+    variance = labelled.growth * (float(sums @ sums) + labelled.effect * PSEUDO / (n + 2) ** 2)
     from scipy.special import stdtrit
 
-    half = float(stdtrit(number - 1, (1 + level) / 2) * np.sqrt(variance))
+    half = float(stdtrit(labelled.degrees, (1 + level) / 2) * np.sqrt(variance))
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n + unlabelled, 0, method, level)
 
 
-def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Sequence[Hashable] | Codes) -> float:
+def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], codes: Codes, number: int) -> float:
     """Return the variance of a mean of clustered residuals over that of independent ones: 1 to a cluster's mean size.
 
     Of few clusters in which the judge is wrong what was seen says little: it is drawn towards the size of a cluster, as
@@ -103,9 +149,9 @@ def _design_effect(residual: FloatArray, wrong: NDArray[np.bool_], clusters: Seq
     Args:
         residual: Of each labelled item.
         wrong: Whether the judge differs from the truth there.
-        clusters: What the items share.
+        codes: The cluster of each.
+        number: How many clusters there are.
     """
-    codes, number = cluster_codes(clusters)
     size, centred = len(residual) / number, residual - residual.mean()
     sums, apart = np.bincount(codes, weights=centred), int((np.bincount(codes, weights=wrong) > 0).sum())
     if not apart or not centred.any():

@@ -110,7 +110,7 @@ def _jackknife(x: FloatArray, y: FloatArray, codes: NDArray[np.intp], number: in
     m, a, b, aa, bb, ab = (part.sum() - part for part in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = (ab - a * b / m) / np.sqrt((aa - a * a / m) * (bb - b * b / m))
-    if not (np.abs(left) < 1 - 1e-9).all():  # a value that is no number is none of these either
+    if not (np.abs(left) < 1 - 1e-9).all():  # a value that is not a number is none of these either
         return None
     scaled = np.arctanh(left)
     return float(np.sqrt((number - 1) / number * np.sum((scaled - scaled.mean()) ** 2)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
@@ -72,25 +73,35 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     if len(texts) < 2:
         return None
     words = [text.split() for text in texts]
-    grams = [[Counter(_ngrams(tokens, n)) for n in range(1, _ORDER + 1)] for tokens in words]
-    return sum(_bleu(place, words, grams) for place in range(len(texts))) / len(texts)
+    logs = np.zeros(len(texts))
+    with np.errstate(divide="ignore"):  # nothing in common: the log of 0, and a score of 0
+        for n in range(1, _ORDER + 1):
+            smooth = 1 if n > 1 else 0
+            grams = [Counter(_ngrams(tokens, n)) for tokens in words]
+            totals = np.array([max(0, len(tokens) - n + 1) for tokens in words])
+            logs += np.log((_clipped(grams) + smooth) / np.maximum(totals + smooth, 1)) / _ORDER
+    return float(np.mean(np.exp(logs + _brevity([len(tokens) for tokens in words]))))
 
 
-def _bleu(place: int, words: list[list[str]], grams: list[list[Counter[tuple[str, ...]]]]) -> float:
-    length = len(words[place])
-    if length == 0:
-        return 0.0
-    others = [other for other in range(len(words)) if other != place]
-    logs = 0.0
-    for n in range(_ORDER):
-        own, theirs = grams[place][n], [grams[other][n] for other in others]
-        clipped = sum(min(times, max([one.get(gram, 0) for one in theirs])) for gram, times in own.items())
-        smooth = 1 if n else 0
-        if clipped + smooth == 0:
-            return 0.0
-        logs += log((clipped + smooth) / (own.total() + smooth)) / _ORDER
-    closest = min((len(words[other]) for other in others), key=lambda other: (abs(other - length), other))
-    return float(np.exp(logs + min(0.0, 1 - closest / length)))
+def _clipped(grams: Sequence[Counter[tuple[str, ...]]]) -> NDArray[np.int64]:
+    """Return how many n-grams of each text are in another, each counted as often as in the one that has it most."""
+    twice: dict[tuple[str, ...], tuple[int, int]] = {}  # how often the two texts have it that have it most
+    for counts in grams:
+        for gram, times in counts.items():
+            most, next_most = twice.get(gram, (0, 0))
+            twice[gram] = (times, most) if times > most else (most, max(next_most, times))
+    # The text that has it most is held against the next; any other has at least one before it.
+    return np.array([sum([min(n, twice[gram][n == twice[gram][0]]) for gram, n in one.items()]) for one in grams])
+
+
+def _brevity(lengths: Sequence[int]) -> NDArray[np.float64]:
+    """Return the log of each text's brevity penalty, against the other of the closest length, the shorter of two."""
+    found = []
+    for place, length in enumerate(lengths):
+        others = (*lengths[:place], *lengths[place + 1 :])
+        closest = min(others, key=lambda other: (abs(other - length), other))
+        found.append(min(0.0, 1 - closest / length) if length else 0.0)
+    return np.array(found)
 
 
 def diversity(texts: Sequence[str], items: Sequence[str], *, level: float = 0.95) -> list[Estimate]:

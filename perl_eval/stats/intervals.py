@@ -189,17 +189,22 @@ def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: fl
 def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> float:
     """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
 
-    It is the clustered variance of the mean over that of independent items, d, drawn towards the size of a cluster, m:
-    ``(j d + w m) / (j + w)``, with ``w = min(1, (5 / j)^2)`` and j the clusters that hold a hit or those that hold a
-    miss, whichever are fewer: as if one more such cluster had been seen whose items are all alike, which of few says
-    much and of many hardly anything.
+    It is the clustered variance of the mean over that of independent items, or the one that the correlation r of items
+    of a cluster leads to, ``1 + r (m - 1)`` with m the size of a cluster, ``sum_c m_c^2 / n``, whichever is larger:
+    d. Where clusters differ in size the first rests on the few large ones, and is too small whenever these happen to
+    hold the commoner outcome. It is drawn towards m: ``(j d + w m) / (j + w)``, with ``w = min(1, (5 / j)^2)`` and j
+    the clusters that hold a hit or those that hold a miss, whichever are fewer: as if one more such cluster had been
+    seen whose items are all alike, which of few says much and of many hardly anything.
+
+    Source: Kish, Survey Sampling (1965), section 5.4, for the second.
     """
     n, size = len(data), len(data) / found.effective
     rarer = min(len(np.unique(clusters[data < 1])), len(np.unique(clusters[data > 0])))
     spread = float(data.var(ddof=1))
     if not rarer or not spread:
         return size
-    seen = float(np.clip(found.error**2 * n / spread, 1.0, size))
+    seen = max(found.error**2 * n / spread, 1 + found.correlation * (size - 1))
+    seen = float(np.clip(seen, 1.0, size))
     weight = min(1.0, (_FEW / rarer) ** 2)
     return (rarer * seen + weight * size) / (rarer + weight)
 
@@ -318,7 +323,8 @@ def sparse_mean(
     if plain.value is None or plain.low is None or np.ptp(data) == 0:
         return plain
     codes = np.arange(len(data)) if clusters is None else cluster_codes(clusters)[0]
-    error, _, number, _ = clustered_error(data, codes)
+    known = clustered_error(data, codes)
+    error, number = known.error, known.number
     positive = int(np.count_nonzero(np.bincount(codes, weights=data) > 0))
     method = f"Wilson at the effective size, {number} clusters, {positive} of them above zero"
     effective = plain.value * (1 - plain.value) / error**2 if error > 0 else float(len(data))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Clusters, cluster_sums
-from perl_eval.stats.correction import PSEUDO, SMALL_CLASS
+from perl_eval.stats.correction import PSEUDO, SMALL_CLASS, LabelledClusters
 from perl_eval.stats.intervals import undefined, wilson
 
 __all__ = ["WeightedSample", "draw", "inclusion_probabilities", "weighted_mean", "weighted_prediction_powered_mean"]
@@ -107,11 +107,11 @@ def weighted_prediction_powered_mean(name: str, sample: WeightedSample, *, level
     ``lam = -sum_c a_c b_c / sum_c b_c^2`` in [0, 1], which makes the variance least, where ``a_c + lam b_c`` is the
     influence of cluster c: the sum over its items of ``w_i (y_i - y_mean) / W`` where labelled, plus lam times
     ``(f_i - f_mean) / N`` less ``w_i (f_i - f_mean_w) / W`` where labelled. The variance is
-    ``C / (C - 1) (sum_c (a_c + lam b_c)^2 + 2 / (n + 2)^2)``, n the effective number of labels, for the two
-    pseudo-residuals that PPI++ has here too (see `prediction_powered_mean`); the interval is t with the number of
-    labelled clusters less one degrees of freedom. With equal weights this is PPI++. Where y takes two values and one of
-    them fewer than 5 times, it is the labelled items' own weighted rate with Wilson's interval at Kish's effective
-    number of them (of clusters, where they repeat).
+    ``g (sum_c (a_c + lam b_c)^2 + 2 d / (n + 2)^2)``, n the effective number of labels, for the two pseudo-residuals
+    that PPI++ has here too, d their design effect; g and the degrees of freedom of the t interval are those of
+    `LabelledClusters`, with C clusters of one size ``C / (C - 1)`` and ``C - 1``. With equal weights this is PPI++.
+    Where y takes two values and one of them fewer than 5 times, it is the labelled items' own weighted rate with
+    Wilson's interval at Kish's effective number of them, over their design effect where they share clusters.
 
     Args:
         name: Name of the figure.
@@ -138,16 +138,23 @@ def weighted_prediction_powered_mean(name: str, sample: WeightedSample, *, level
     value = float(lam * judged.mean() + share @ (truth - lam * judged[places]))
     method = f"weighted PPI++, {n} labelled, weight {lam:.2f}"
     influence = sums[:, 0] + lam * sums[:, 1]
-    groups = n if sample.clusters is None else len({sample.clusters[place] for place in places.tolist()})
-    effective = 1 / float(share @ share)
-    return _with_interval(name, value, influence, (groups, len(judged), effective), method, level)
+    shared = None if sample.clusters is None else [sample.clusters[place] for place in places.tolist()]
+    labelled = LabelledClusters.of(truth - lam * judged[places], truth != judged[places], shared, share=share)
+    return _with_interval(name, value, influence, len(judged), (labelled, share), (method, level))
 
 
 def _rare(name: str, sample: WeightedSample, share: FloatArray, level: float) -> Estimate:
+    truth = np.asarray(sample.truth, np.float64)
     clusters = None if sample.clusters is None else [sample.clusters[place] for place in sample.places]
-    sizes = cluster_sums(share[:, None], clusters)[:, 0]
-    effective, value = 1.0 / float(sizes @ sizes), min(1.0, float(share @ np.asarray(sample.truth, np.float64)))
-    low, high = wilson(value * effective, effective, NormalDist().inv_cdf((1 + level) / 2))
+    value, rarer = min(1.0, float(share @ truth)), truth == float(truth.mean() < 0.5)
+    labelled = LabelledClusters.of(truth, rarer, clusters, share=share)
+    effective = 1.0 / float(share @ share) / labelled.effect
+    critical = NormalDist().inv_cdf((1 + level) / 2)
+    if labelled.number < len(truth):
+        from scipy.special import stdtrit
+
+        critical = float(stdtrit(labelled.degrees, (1 + level) / 2))
+    low, high = wilson(value * effective, effective, critical)
     method = f"weighted rate, Wilson at {effective:.0f} effective"
     return Estimate(name, value, low, high, len(share), 0, method, level)
 
@@ -173,11 +180,18 @@ def weighted_mean(
     share = share / share.sum()
     value = float(share @ scores)
     sums = cluster_sums((share * (scores - value))[:, None], clusters)[:, 0]
-    return _with_interval(name, value, sums, (len(sums), n, 1 / float(share @ share)), method, level)
+    kinds, counts = np.unique(scores, return_counts=True)
+    labelled = LabelledClusters.of(scores, scores != kinds[counts.argmax()], clusters, share=share)
+    return _with_interval(name, value, sums, n, (labelled, share), (method, level))
 
 
 def _with_interval(
-    name: str, value: float, influence: FloatArray, numbers: tuple[int, int, float], method: str, level: float
+    name: str,
+    value: float,
+    influence: FloatArray,
+    n: int,
+    labels: tuple[LabelledClusters, FloatArray],
+    made: tuple[str, float],
 ) -> Estimate:
     """Return a figure with the t interval of its influences by cluster.
 
@@ -185,15 +199,17 @@ def _with_interval(
         name: Name of the figure.
         value: The figure.
         influence: Influence of each cluster.
-        numbers: Labelled clusters, items, and the effective number of labels.
-        method: How it was made.
-        level: Confidence level.
+        n: Items.
+        labels: What the labelled items' clusters do to it, and each label's share of the weight.
+        made: How it was made, and the confidence level.
     """
-    groups, n, effective = numbers
-    if groups < 2:
+    (labelled, share), (method, level) = labels, made
+    if labelled.number < 2:
         return Estimate(name, value, None, None, n, 0, method, level, reason="one group is labelled")
     from scipy.special import stdtrit
 
-    variance = groups / (groups - 1) * (float(influence @ influence) + PSEUDO / (effective + 2) ** 2)
-    half = float(stdtrit(groups - 1, (1 + level) / 2) * np.sqrt(variance))
+    variance = labelled.growth * (
+        float(influence @ influence) + labelled.effect * PSEUDO / (1 / float(share @ share) + 2) ** 2
+    )
+    half = float(stdtrit(labelled.degrees, (1 + level) / 2) * np.sqrt(variance))
     return Estimate(name, value, max(0.0, value - half), min(1.0, value + half), n, 0, method, level)

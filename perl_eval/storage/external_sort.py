@@ -46,7 +46,7 @@ class Ordered(Generic[Record]):
 
     Raises:
         UserError: The file is missing.
-        DataError: It is no table of such records.
+        DataError: It is not a table of such records.
     """
 
     def __init__(self, path: Path, record: type[Record], places: Places, scratch: Path) -> None:

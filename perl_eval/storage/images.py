@@ -49,7 +49,7 @@ def _kind(content: bytes, source: Path | str) -> str:
     for kind, beginning in _KINDS.items():
         if beginning.match(content):
             return kind
-    raise DataError("is no picture", file=source, fix=f"give one of {', '.join(_KINDS)}")
+    raise DataError("is not a picture", file=source, fix=f"give one of {', '.join(_KINDS)}")
 
 
 def keep(folder: Path, content: bytes) -> str:
@@ -105,7 +105,7 @@ def data_url(path: Path | str) -> str:
     """Return a picture as a data URL, the form in which servers take it.
 
     Raises:
-        DataError: It cannot be read, was changed, or is no picture.
+        DataError: It cannot be read, was changed, or is not a picture.
     """
     kind, content = kind_and_base64(path)
     return f"data:image/{kind};base64,{content}"
@@ -115,7 +115,7 @@ def kind_and_base64(path: Path | str) -> tuple[str, str]:
     """Return what kind of picture a file is, and its bytes in base64.
 
     Raises:
-        DataError: It cannot be read, was changed, or is no picture.
+        DataError: It cannot be read, was changed, or is not a picture.
     """
     content = read(path)
     return _kind(content, path), base64.b64encode(content).decode("ascii")

@@ -61,7 +61,7 @@ def _split(address: str) -> tuple[str, str]:
     """Return scheme and path of an address."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise UserError(f"{address} is no address", f"begin it with one of {', '.join(f'{s}://' for s in SCHEMES)}")
+        raise UserError(f"{address} is not an address", f"begin it with one of {', '.join(f'{s}://' for s in SCHEMES)}")
     scheme, path = match[1], match[2].strip("/")
     if scheme != "hf" and "@" in path.split("/", 1)[0]:
         raise UserError(f"the {scheme} address holds a user or a key", "put credentials where the driver looks")
@@ -112,7 +112,7 @@ def _listing(system: Any, path: str) -> dict[str, Any]:
     for name, facts in found.items():
         relative = str(name).removeprefix(root).lstrip("/")
         if ".." in PurePosixPath(relative).parts:
-            raise UserError(f"{name} is no name for a file", "rename it")
+            raise UserError(f"{name} is not a name for a file", "rename it")
         listed[relative] = facts
     return listed
 

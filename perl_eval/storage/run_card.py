@@ -56,9 +56,9 @@ def read_card(folder: Path) -> RunCard | None:
         card = RunCard(**content)
         for name in ("arguments", "inputs", "outputs", "versions", "notes"):
             if not isinstance(getattr(card, name), dict):
-                raise TypeError(f"{name} is no object")
+                raise TypeError(f"{name} is not an object")
         if not isinstance(card.verb, str) or not isinstance(card.started, str):
-            raise TypeError("verb or started is no text")
+            raise TypeError("verb or started is not text")
         return card
     except (ValueError, TypeError) as error:
         raise DataError(f"is not a run card ({error})", file=path, fix="run the verb again") from None

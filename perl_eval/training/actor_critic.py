@@ -75,7 +75,7 @@ class Roles:
 
     def values(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return V_t, (batch, length): the value before token t is read off the hidden state at t - 1."""
-        values = (self.value or self.policy).backbone.scalars(VALUE, hidden)
+        values = (self.value or self.policy).backbone.heads.scalars(VALUE, hidden)
         return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
 
 
@@ -94,7 +94,7 @@ def adapter_roles(backbone: Backbone, shape: LoraShape, *, own_value: bool, seed
     backbone.attach(POLICY, shape, seed=seed)
     if own_value:
         backbone.attach(VALUE, shape, seed=seed + 1)
-    backbone.attach_head(VALUE)
+    backbone.heads.fresh(VALUE)
     backbone.train_only(POLICY, VALUE)
     return Roles(Role(backbone, POLICY), Role(backbone, None), Role(backbone, VALUE) if own_value else None)
 
@@ -122,7 +122,7 @@ def full_roles(backbone: Backbone, *, own_value: bool) -> Roles:
 
     policy = tuned()
     value = tuned() if own_value else policy
-    value.attach_head(VALUE)
+    value.heads.fresh(VALUE)
     if own_value:
         policy.train_only(None)
     value.train_only(None, VALUE)

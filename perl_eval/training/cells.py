@@ -78,7 +78,7 @@ class AblateOptions:
         at_least_one(self, "seeds", "prompts", "draws")
         positive(self, "full_rate")
         if not self.sizes or not (self.ranks or self.full):
-            raise UserError("an ablation of nothing", "give sizes, and ranks or full")
+            raise UserError("an ablation needs something to compare", "give sizes, and ranks or full")
         if not self.tried or min(self.tried) <= 0:
             raise UserError(f"tried is {self.tried}", "give factors above 0")
         for rank in self.ranks:

@@ -61,7 +61,7 @@ class Processes:
         """
         fsdp = _is_on("ACCELERATE_USE_FSDP")
         if fsdp and not shards:
-            why = "sampling goes at each process's own pace"
+            why = "each process samples at its own pace"
             raise UserError(f"the launcher asks for FSDP, for train sft and train reward only: {why}", _WHOLE)
         for name in _SETTINGS:
             if fsdp and _is_on(name):

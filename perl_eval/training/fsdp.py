@@ -47,11 +47,11 @@ def share_out(backbone: Backbone, *trained: str | None, processes: Processes) ->
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     if backbone.placement.quantize:
-        raise UserError("FSDP shares out floats, and --quantize packs weights", "leave one of them out")
+        raise UserError("FSDP cannot divide the weights that --quantize packs", "leave one of them out")
     decoder = backbone.causal.get_decoder()
     layers = [module for module in decoder.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
-        raise UserError(f"{type(backbone.causal).__name__} has no layers to share out", "launch without FSDP")
+        raise UserError(f"{type(backbone.causal).__name__} has no layers to divide", "launch without FSDP")
     mesh = init_device_mesh(backbone.device.type, (processes.count,))
     shared = [fully_shard(layer, mesh=mesh, reshard_after_forward=True) for layer in layers]
     within = {id(parameter) for layer in layers for parameter in layer.parameters()}

@@ -84,7 +84,7 @@ def pointwise_loss(rewards: torch.Tensor, labels: torch.Tensor, *, count: float 
         arXiv 2403.10704, section 3.2.
 
     Deviations:
-        The paper prints ``sigmoid(1 - r)`` in the second term, a misprint: it is no probability of the other label.
+        The paper prints ``sigmoid(1 - r)`` in the second term, a misprint: it is not a probability of the other label.
     """
     summed = binary_cross_entropy_with_logits(rewards, labels.to(rewards.dtype), reduction="sum")
     return summed / (len(rewards) if count is None else count)

@@ -271,7 +271,7 @@ class PolicyTrainer:
                 what = (
                     f"step {step}: the reward of row {row}, sample {sample}, is {score}: {rollouts[place].text[:200]!r}"
                 )
-                raise UserError(what, "mend the reward, and go on from the checkpoint with --mended")
+                raise UserError(what, "correct the reward function, and continue from the checkpoint with --mended")
         if rollouts and not any(rollout.finished for rollout in rollouts) and not self.endless:
             self.endless = True
             tell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,6 +53,8 @@ from perl_eval.training.schedule import Schedule
 from perl_eval.training.updating import Updating, rate_by_width
 
 __all__ = ["RewardOptions", "RewardTrainer", "fit_reward", "run"]
+
+_length = attrgetter("length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class RewardTrainer:
         self.max_tokens = most if options.max_tokens else min(most, self._longest())
         self.name = None if options.full else REWARD
         if options.full:
-            backbone.attach_head(REWARD, states=STATES[options.pooling], seed=seed)
+            backbone.heads.fresh(REWARD, states=STATES[options.pooling], seed=seed)
         else:
             backbone.attach(REWARD, options.lora, seed=seed, head=STATES[options.pooling])
         if self.kind == "pointwise":
@@ -301,10 +304,6 @@ class RewardTrainer:
         }
 
 
-def _length(example: Example) -> int:
-    return example.length
-
-
 def fit_reward(
     backbone: Backbone,
     train: Sequence[Row],
@@ -392,7 +391,7 @@ def _save(trainer: RewardTrainer, prior: Path, folder: Path) -> dict[str, float]
     """Write weights, head and scale, and return what the scale was set on."""
     backbone, options = trainer.backbone, trainer.options
     backbone.save(trainer.name, folder)
-    backbone.save_head(REWARD, folder)
+    backbone.heads.save(REWARD, folder)
     RewardScale(trainer.kind, 0.0, 1.0, trainer.max_tokens, pooling=options.pooling).save(folder)
     scorer = RewardScorer(folder, backbone, batch=options.resources.micro_batch or min(options.batch, 64))
     sampled = backbone if trainer.name else open_backbone(prior, options.resources.placement)

@@ -65,7 +65,7 @@ def function_named(spec: str) -> Reward:
             f"no reward function {spec!r} ({error})", "give module:function, importable from here"
         ) from None
     if not callable(found):
-        raise UserError(f"{spec} is no function", "give one of prompts and rollouts")
+        raise UserError(f"{spec} is not a function", "give one of prompts and rollouts")
     reward: Reward = found
     return reward
 

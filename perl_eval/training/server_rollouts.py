@@ -197,7 +197,7 @@ class ServerSampler:
                 if len(ids) != len(log_probs):
                     raise ValueError(f"{len(ids)} tokens have {len(log_probs)} log-probabilities")
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
+            raise JudgeError(f"the reply has an unexpected form: {type(error).__name__} {error}") from None
         if finished and (not ids or ids[-1] not in self.backbone.end_ids):
             ids, log_probs = (*ids, self.backbone.end_id), (*log_probs, float("nan")) if log_probs else ()
         if not ids:

@@ -86,7 +86,9 @@ class SftOptions:
         not_negative(self, "patience", "weight_decay", "limit", "max_tokens")
         refuse_full(self.resources.placement, full=self.lora is None)
         if self.lora is not None and self.start is None:
-            raise UserError(f"model {self.model} is made from nothing, which an adapter cannot train", "leave lora out")
+            raise UserError(
+                f"model {self.model} is new, and an adapter trains only a model that has learned", "leave lora out"
+            )
         if self.chat_template is not None and self.start is None:
             raise UserError(f"model {self.model} has a chat template of its own", "leave out chat_template")
 

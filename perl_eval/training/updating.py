@@ -92,6 +92,8 @@ def optimizer_of(
         return torch.optim.AdamW(told, lr=rate, eps=1e-8, fused=True)
     if kind == "adafactor":
         if len(plain(parameters)) < len(parameters):
-            raise UserError("adafactor does not move weights in shares", "give another optimizer")
+            raise UserError(
+                "adafactor cannot update weights that are divided among processes", "give another optimizer"
+            )
         return torch.optim.Adafactor(told, lr=rate)
     return torch.optim.SGD(told, lr=rate, momentum=_MOMENTUM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +86,7 @@ def _judge(by: Any) -> Judge:
         UserError: It is none.
     """
     if not callable(getattr(by, "ask", None)):
-        raise UserError(f"by={by!r} is no judge", "give a judge's name, such as by='chat:MODEL', or an opened judge")
+        raise UserError(f"by={by!r} is not a judge", "give a judge's name, such as by='chat:MODEL', or an opened judge")
     opened: Judge = by
     return opened
 
@@ -113,7 +113,7 @@ def jury(members: Sequence[Source], *, labels: Source = None, out: str | Path | 
     from perl_eval.judging.jury import run
 
     if isinstance(members, str | Path | Result):
-        raise UserError("one judge is no jury", "give a list of results of `judge`")
+        raise UserError("one judge is not a jury", "give a list of results of `judge`")
     homes = [home_of(one) for one in members]
     with records_in(labels, HumanLabel, out=out) as people:
         return kept(Estimates, out, lambda home: run(homes, home, labels=people))
@@ -241,14 +241,22 @@ def decide(
         return kept(Decisions, out, lambda home: run(homes, home, labels=people, proxies=others, options=options)[0])
 
 
-def doctor(*sources: Source) -> Diagnosis:
+def doctor(
+    *sources: Source,
+    columns: Mapping[str, str] | None = None,
+    format: str = "",
+    means: Mapping[str, str] | None = None,
+) -> Diagnosis:
     """What can be computed from some files, what stands in the way, and how many labels would unblock what.
 
     Args:
         sources: Files and folders: answers, judgements, labels, rows or scores; and results of verbs.
+        columns: Where files keep what, such as ``{"label": "preferred"}``; each file takes the columns that it has.
+        format: The format of files whose content does not tell it.
+        means: What words of labels and verdicts mean, such as ``{"the blue one": "a"}``.
 
     Raises:
-        UserError: Nothing is given, or there is nothing at a path.
+        UserError: Nothing is given, there is nothing at a path, or no such format or word.
 
     Example:
         >>> import perl_eval as pe
@@ -259,8 +267,9 @@ def doctor(*sources: Source) -> Diagnosis:
         (False, 'no labels say whet')
     """
     from perl_eval.scoring.doctor import run
+    from perl_eval.sources.reading import HowRead
 
-    return run([home_of(one) for one in sources])
+    return run([home_of(one) for one in sources], how=HowRead(format, columns or {}, means=means or {}))
 
 
 def audit(  # noqa: PLR0913 (the seventh stands in place of the first two)

@@ -81,7 +81,7 @@ def home_of(source: Source) -> Path:
     if isinstance(source, Result):
         return source.home
     if not isinstance(source, str | Path):
-        raise UserError(f"a {type(source).__name__} is no folder", "give a path, or the result of a verb")
+        raise UserError(f"a {type(source).__name__} is not a folder", "give a path, or the result of a verb")
     return existing(Path(source))
 
 

@@ -86,7 +86,7 @@ def rows_of(known: Known, out: Path) -> tuple[Path, str]:
     if _is_name(known.what) and (known.data_dir is not None or not _configs_in(path)):
         folder = _built(known, out)
     elif known.data_dir is not None:
-        raise UserError(f"{path} is no data set that --data-dir is for", f"choose from {', '.join(_names())}")
+        raise UserError(f"{path} is not a data set that --data-dir is for", f"choose from {', '.join(_names())}")
     elif _configs_in(path) and is_built(next(iter(_configs_in(path).values()))):
         folder = _config_in(path, known.config)
     elif path.exists() or hub_name(known.what):
@@ -186,8 +186,8 @@ def _check_shape(known: Known, data: Path, split: str) -> None:
     if have and not any({*shape} <= have for shape in (("chosen", "rejected"), ("completion", "label"))):
         present = ", ".join(sorted(have - {"id", "group", "dataset"}))
         raise UserError(
-            f"{known.what} says of no answer what people said: it has neither chosen and rejected, nor completion and "
-            f"label; present are {present}",
+            f"{known.what} does not say what people said about any answer: it has neither chosen and rejected, nor "
+            f"completion and label; present are {present}",
             "give rows with two answers, or one and a label",
         )
 
@@ -214,7 +214,7 @@ def asked_of(known: Known) -> tuple[Judge, JudgeOptions]:
     from perl_eval.judging.judge import JudgeOptions
 
     if not known.by:
-        raise UserError(f"nobody is named who judges {known.what}", "give by='chat:MODEL', or another judge")
+        raise UserError(f"no judge is named for {known.what}", "give by='chat:MODEL', or another judge")
     return open_judge(known.by) if isinstance(known.by, str) else known.by, known.asking or JudgeOptions(_PROMPT)
 
 

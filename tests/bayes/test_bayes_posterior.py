@@ -361,7 +361,7 @@ def test_models_that_do_not_fit(room: Path, data: Path, models: Models) -> None:
         return str(caught.value)
 
     assert "two things are called 'tuned'" in fails(replace(models, policies=models.policies * 2), "one")
-    assert "is a reward model, which answers nothing" in fails(replace(models, policies=models.rewards), "two")
+    assert "is a reward model, which gives no answers" in fails(replace(models, policies=models.rewards), "two")
     other = tiny_models.save_blank(room / "other")
     assert "another backbone" in fails(replace(models, prior=other), "three")
     assert "there is no reward model" in fails(replace(models, rewards=()), "four")

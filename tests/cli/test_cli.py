@@ -76,7 +76,7 @@ def every_command() -> list[str]:
         for name, inner in getattr(found, "commands", {}).items():
             yield from walk(inner, f"{path} {name}".strip())
 
-    return list(walk(typer.main.get_command(cli.app), ""))
+    return list(walk(typer.main.get_command(cli.whole_program()), ""))
 
 
 def test_the_commands_are_these() -> None:
@@ -135,7 +135,7 @@ JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
         ("build taskmaster-coffee --config nosuch --data-dir s --out out", "nosuch"),
         ("build taskmaster-coffee --checksums maybe --data-dir s --out out", "maybe"),
         ("build taskmaster-coffee --data-dir s/none --out out", "s/none"),
-        ("build coffee-world --config ratings --out out", "coffee-world is embedded and takes no --config"),
+        ("build coffee-world --config ratings --out out", "coffee-world is made on the spot and takes no --config"),
         ("build coffee-world --check --out out", "takes no --check"),
         ("build coffee-world --push-to-hub me/it --out out", "takes no --push-to-hub"),
         ("build coffee-world --setting a=b --out out", "takes no --setting"),
@@ -333,7 +333,8 @@ def test_a_missing_extra_is_one_line(fails: Callable[[str], str], monkeypatch: p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "torch" else find(name, *more))
     for line in (SAMPLE, TRAIN, SFT, REWARD, "demo --out out", f"{JUDGE} reward:x"):
         said = (
-            "error: this verb needs torch; install the extra: pip install 'perl-eval[train]' (see README.md#install)\n"
+            "error: this verb needs torch; install the extra: pip install 'perl-eval[train]'"
+            " (see `perl-eval docs README#install`)\n"
         )
         assert fails(line) == said
 

@@ -214,7 +214,7 @@ def test_completions_with_known_answers(run: Run, tmp_path: Path) -> None:
         ("agree judged --out out", "judged is a folder; give a .parquet, .csv or .jsonl file"),
         ("audit judged --out out", "an audit needs human labels"),
         ("audit judged people --anchors paper --out out", "LABELS is not for --anchors"),
-        ("power --out out", "nothing is wanted"),
+        ("power --out out", "nothing to compute is given"),
         ("power --half-width 2 --out out", "--half-width is 2.0"),
         ("power --pilot nothing --detect 0.1 --out out", "nothing"),
         ("import nothing.csv --out out", "no such file"),

@@ -30,19 +30,19 @@ TRAIN = "train policy --data data --prior none --reward none --out out"
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (UserError("limit\nis 0", "give 1"), "error: limit is 0; give 1 (see docs/data-sets.md)"),
+        (UserError("limit\nis 0", "give 1"), "error: limit is 0; give 1 (see `perl-eval docs data-sets`)"),
         (
             DataError("is empty", file="a.parquet", row=3, field="text"),
-            "error: a.parquet, row 3, field 'text': is empty (see docs/formats.md)",
+            "error: a.parquet, row 3, field 'text': is empty (see `perl-eval docs formats`)",
         ),
-        (TimedOut("no reply in 60 s"), "error: no reply in 60 s (see docs/judging.md#providers)"),
+        (TimedOut("no reply in 60 s"), "error: no reply in 60 s (see `perl-eval docs judging#providers`)"),
         (
             SourceError("rated.json is missing", "download it"),
-            "error: rated.json is missing; download it (see docs/data-sets.md)",
+            "error: rated.json is missing; download it (see `perl-eval docs data-sets`)",
         ),
         (
-            UpstreamError("is no score", "rated.json", 3, "score"),
-            "error: rated.json, row 3, field 'score': is no score (see docs/data-sets.md)",
+            UpstreamError("is not a score", "rated.json", 3, "score"),
+            "error: rated.json, row 3, field 'score': is not a score (see `perl-eval docs data-sets`)",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/x"), "error: /disk/x: No space left on device"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), "error: /x: Permission denied"),
@@ -69,7 +69,7 @@ def test_an_interrupt_is_130_and_says_that_nothing_is_lost(command: Command, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(coffee, "build", build)
-    assert command("build coffee-world --out x") == Shown(130, "", "stopped; the same command goes on from here\n")
+    assert command("build coffee-world --out x") == Shown(130, "", "stopped; the same command continues from here\n")
 
 
 @pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AssertionError("x")])
@@ -86,9 +86,12 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(bug: Exception, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nosuch"], "error: No such command 'nosuch'. (see perl-eval --help)"),
+        (["nosuch"], "error: No such command 'nosuch'. (see `perl-eval --help`)"),
         (["score", "nothing", "--out", "out"], "error: no such file or folder: nothing; check the path"),
-        (shlex.split(f"{TRAIN} --steps 0"), "error: --steps is 0; give at least 1 (see perl-eval train policy --help)"),
+        (
+            shlex.split(f"{TRAIN} --steps 0"),
+            "error: --steps is 0; give at least 1 (see `perl-eval train policy --help`)",
+        ),
         (
             ["sample", "--model", "no", "--data", "no", "--out", "out"],
             "error: no such file or folder: no; check the path",
@@ -118,7 +121,7 @@ def test_control_c_stops_the_program_with_130(tmp_path: Path) -> None:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "stopped; the same command goes on from here\n")
+    assert (process.returncode, err) == (130, "stopped; the same command continues from here\n")
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

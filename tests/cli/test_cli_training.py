@@ -159,14 +159,14 @@ def test_ablate(typed: Any) -> None:
         ("train reward --data d --prior p --out o --dropout 1.5", "dropout is 1.5"),
         ("train dpo --data d --prior p --out o --loss simpo", "loss 'simpo' is not known; choose from sigmoid"),
         ("train dpo --data d --prior p --out o --smoothing 0.1", "smoothing is 0.1"),
-        ("train policy --data d --prior p --out o", "a policy needs a reward, and one only"),
+        ("train policy --data d --prior p --out o", "a policy needs a reward, and only one kind"),
         (
             "train policy --data d --prior p --out o --reward r --reward-function m:f",
             "a policy needs a reward, and one",
         ),
         ("train policy --data d --prior p --out o --reward-function nowhere:f", "no reward function 'nowhere:f'"),
         ("train policy --data d --prior p --out o --reward-function math", "no reward function 'math'"),
-        ("train policy --data d --prior p --out o --reward-function math:pi", "math:pi is no function"),
+        ("train policy --data d --prior p --out o --reward-function math:pi", "math:pi is not a function"),
         ("train policy --data d --prior p --out o --reward r --ensemble median", "--ensemble 'median' is not known"),
         (
             "train policy --data d --prior p --out o --reward r --ensemble soft-minimum --beta 0",

@@ -21,7 +21,7 @@ from fake_server import Body, FakeServer, serving
 from guide_files import compare_prompts, leak_check, lora_against_full, mostly_right
 from typer.testing import CliRunner
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 from perl_eval.cli.examples import EXAMPLES, shown
 
 WITH_MODELS = ("train ", "sample", "posterior", "ablate", "conformance")
@@ -33,8 +33,8 @@ ENDS_WITH = {"doctor ours.jsonl theirs.jsonl people.csv": 3}
 
 def leaves() -> set[str]:
     """Return the path of every verb, as it is typed."""
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
-    alone = {one.name for one in app.registered_commands}
+    groups = {group.name: group.typer_instance for group in whole_program().registered_groups}
+    alone = {one.name for one in whole_program().registered_commands}
     return alone | {f"{name} {one.name}" for name, group in groups.items() for one in group.registered_commands}
 
 
@@ -128,7 +128,9 @@ def test_every_verb_has_two_examples_and_shows_them() -> None:
     for path, both in EXAMPLES.items():
         assert len(set(both)) == 2
         assert all(line == path or line.startswith(f"{path} ") for line in both)
-        said = CliRunner().invoke(app, [*path.split(), "--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
+        said = (
+            CliRunner().invoke(whole_program(), [*path.split(), "--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
+        )
         tail = said[said.index("Examples:") :]
         read = re.sub(r"\s*\\\s*\n\s*", " ", tail)
         assert [one.strip() for one in read.splitlines() if "perl-eval" in one] == [f"perl-eval {one}" for one in both]
@@ -137,7 +139,7 @@ def test_every_verb_has_two_examples_and_shows_them() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_options_of_examples_exist(path: str) -> None:
-    said = CliRunner().invoke(app, [*path.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    said = CliRunner().invoke(whole_program(), [*path.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     options = said[: said.index("Examples:")]
     for line in EXAMPLES[path]:
         for word in shlex.split(line):

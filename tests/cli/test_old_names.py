@@ -9,7 +9,7 @@ import pytest
 from command_line import Command
 from typer.main import get_command
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 from perl_eval.cli.old_names import OLD_NAMES, renamed
 
 FIRST = (Path(__file__).parent / "options_of_0_1.txt").read_text("utf-8").splitlines()
@@ -18,7 +18,7 @@ FIRST = (Path(__file__).parent / "options_of_0_1.txt").read_text("utf-8").splitl
 
 def options(path: str) -> set[str]:
     """Return the options of a verb by their present names."""
-    found: Any = get_command(app)
+    found: Any = get_command(whole_program())
     for word in path.split():
         found = found.commands[word]
     return {name for one in found.params for name in (*one.opts, *one.secondary_opts)}
@@ -50,7 +50,7 @@ def test_the_program_takes_an_old_name(command: Command, tmp_path: Path, monkeyp
     old = command(f"{line} --ties wrong --out old")
     assert (old.code, old.err.splitlines()[0]) == (
         None,
-        "--ties is now called --pair-ties; the old name goes with the next version",
+        "--ties is now called --pair-ties; the old name will be removed in the next version",
     )
     assert command(f"{line} --pair-ties wrong --out new").code is None
     pairs = [(Path(name) / "estimates.parquet").read_bytes() for name in ("old", "new")]

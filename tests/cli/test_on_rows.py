@@ -105,7 +105,7 @@ def test_a_folder_of_rows_is_taken_as_it_is(command: Command, tmp_path: Path) ->
     assert (shown.code, shown.err) == (
         2,
         f"error: {data.parent} has several configs; give --config with one of more, pairs"
-        " (see docs/labelling.md#labels-from-elsewhere)\n",
+        " (see `perl-eval docs labelling#labels-from-elsewhere`)\n",
     )
     assert command(f"agree --on {data.parent} --config more {tail}/2").code is None
 
@@ -126,7 +126,7 @@ def test_ratings_are_judged_alone(command: Command, tmp_path: Path) -> None:
         ("agree --on {file} --judge scripted:length", "row 0, field 'prompt': has neither prompt, messages, text"),
         ("agree --on {data}", "--judge is missing; give one, such as --judge chat:MODEL"),
         ("agree --on {data} --judge scripted:length --judge scripted:constant", "2 judges are given"),
-        ("agree --on {data} --judge scripted:length --data-dir {data}", "is no data set that --data-dir is for"),
+        ("agree --on {data} --judge scripted:length --data-dir {data}", "is not a data set that --data-dir is for"),
         ("agree --on {data} --config x --judge scripted:length", "has no config 'x'; leave out --config"),
         ("agree --on {data} --split dev --judge scripted:length", "has no split 'dev'"),
         ("agree {data} --on {data} --judge scripted:length", "are not for --on"),

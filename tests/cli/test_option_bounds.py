@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 
 COMMANDS: Mapping[str, str] = {
     "build": "build coffee-world",
@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "power": "power --half-width 0.03",
     "plan": "plan none",
     "annotate": "annotate none --question Good?",
+    "conformance": "conformance --adapter none.py",
     "posterior": "posterior --data none --prior none --reward none --beta 1",
     "report": "report none",
     "demo": "demo",
@@ -74,7 +75,7 @@ NAMES: Mapping[str, str] = {
     "count": """
         batch calls-per-pair draws group items judged limit local-batch max-concurrency max-new-tokens max-reply-tokens
         max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps
-        updates votes workers
+        processes updates votes workers
     """,
     "number": """
         evaluate-every evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit
@@ -121,7 +122,7 @@ def commands(program: typer.Typer, before: str = "") -> Iterator[tuple[str, Call
 
 def numbers() -> Iterator[tuple[str, str]]:
     """Yield command and option of every number that can be typed."""
-    for command, function in commands(app):
+    for command, function in commands(whole_program()):
         for name, hint in typing.get_type_hints(function, include_extras=True).items():
             kind, *told = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
             if {int, float} & {kind, *typing.get_args(kind)}:
@@ -160,7 +161,7 @@ def test_the_same_command_without_it_gets_past_its_options(
 
 
 def test_the_walk_sees_what_python_sees() -> None:
-    functions = dict(commands(app))
+    functions = dict(commands(whole_program()))
     assert len(functions) == len({*functions.values()}) > 20
     taken = [
         parameter

@@ -73,7 +73,7 @@ def test_a_server_on_this_machine_wants_no_key(name: str, port: int) -> None:
 
 
 def test_of_two_variables_the_one_that_google_prefers_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"^google wants a key, and neither GOOGLE_API_KEY nor GEMINI_API_KEY is set;"):
+    with pytest.raises(UserError, match=r"^google needs a key, and neither GOOGLE_API_KEY nor GEMINI_API_KEY is set;"):
         access("google")
     monkeypatch.setenv("GEMINI_API_KEY", "one")
     assert access("google").key_variable == "GEMINI_API_KEY"

@@ -1,4 +1,4 @@
-"""The scheduler with a service that is no judge: requests in, answers out, and what ends it."""
+"""The scheduler with a service that is not a judge: requests in, answers out, and what ends it."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Mortal:
                 self.tombstone.write_text("x")
                 os.kill(os.getpid(), signal.SIGKILL)
             if number == 99:
-                raise UserError("99 is no number", "give another")
+                raise UserError("99 is not a number", "give another")
             return 2 * number
 
         return doubled

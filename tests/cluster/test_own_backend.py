@@ -107,7 +107,7 @@ def test_where_its_reader_is_not_known_one_line_says_so(
 def test_names_are_taken_once_and_mistakes_list_it() -> None:
     with pytest.raises(UserError, match="a backend 'chat' is there already"):
         register_backend("chat", CountJudge)
-    with pytest.raises(UserError, match="'a b' is no name of a backend"):
+    with pytest.raises(UserError, match="'a b' is not a name of a backend"):
         register_backend("a b", CountJudge)
     register_backend("count", CountJudge)
     with pytest.raises(UserError, match=r"chat:MODEL, decisions:MODEL, .* or count:WORD"):

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from perl_eval.cli import app
+from perl_eval.cli import whole_program
 from perl_eval.cluster import plan
 from perl_eval.cluster.plan import PlanInputs
 from perl_eval.errors import DataError, UserError
@@ -252,19 +252,19 @@ def test_runs_that_say_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the card lacks 'judged'"):
         plan.run([card(tmp_path / "odd", "judge", 1.0, JUDGE, {})], tmp_path / "out2")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="is no finished run"):
+    with pytest.raises(UserError, match="is not a finished run"):
         plan.run([tmp_path / "empty"], tmp_path / "out3")
 
 
 def test_the_command_prints_the_table(tmp_path: Path) -> None:
     words = ["plan", str(judged(tmp_path / "judged")), "--out", str(tmp_path / "out"), "--usd-per-hour", "3.6"]
-    shown = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERM": "dumb"})
+    shown = CliRunner().invoke(whole_program(), words, env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0, shown.output
     assert "judgements an hour, one worker" in shown.output
     assert "550,000" in shown.output
     assert "0.139" in shown.output  # 500 s for a thousand
     again = [str(judged(tmp_path / str(seconds), float(seconds))) for seconds in (40, 50, 60)]
     shown = CliRunner().invoke(
-        app, ["plan", *again, "--out", str(tmp_path / "three")], env={"COLUMNS": "300", "TERM": "dumb"}
+        whole_program(), ["plan", *again, "--out", str(tmp_path / "three")], env={"COLUMNS": "300", "TERM": "dumb"}
     )
     assert "0.139 (0.0699 to 0.208)" in shown.output

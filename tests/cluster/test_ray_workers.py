@@ -172,5 +172,5 @@ def test_a_killed_worker_loses_nothing_and_errors_are_one_line(outputs: Path) ->
     said = (outputs / "said").read_text()
     assert (outputs / "tombstone").exists()
     assert f"doubled {[2 * number for number in range(12)]}" in said
-    assert "refused 99 is no number; give another" in said
+    assert "refused 99 is not a number; give another" in said
     assert "no judge no judge 'scripted:nosuch'" in said

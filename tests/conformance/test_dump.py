@@ -156,5 +156,5 @@ def test_a_policy_that_moves_is_refused(tmp_path: Path, key: str, said: str) -> 
 def test_a_line_that_is_no_json_is_told(tmp_path: Path) -> None:
     path = tmp_path / "dump.jsonl"
     path.write_text("{\n", "utf-8")
-    with pytest.raises(DataError, match="line 1 is no JSON"):
+    with pytest.raises(DataError, match="line 1 is not JSON"):
         read_dump(path)

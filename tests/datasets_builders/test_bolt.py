@@ -102,8 +102,8 @@ def test_conversations_without_text_are_dropped_and_counted(upstream, cache) -> 
     ("content", "message"),
     [
         ("<conversation", "is not XML"),
-        ("<conversation id='x'><messages/></conversation>", "is no conversation"),
-        ("<chat id='x' donated='true'/>", "is no conversation"),
+        ("<conversation id='x'><messages/></conversation>", "is not a conversation"),
+        ("<chat id='x' donated='true'/>", "is not a conversation"),
         (
             "<conversation id='x' donated='true'><messages><message><body>a</body></message></messages></conversation>",
             "row 0: a message without participant or body",

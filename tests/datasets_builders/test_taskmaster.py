@@ -137,11 +137,14 @@ def test_an_empty_context_becomes_one_empty_user_turn(upstream, cache, coffee, r
     [
         ({"reward": 0.5}, "row 1, field 'reward': 0.5 is neither 0.0 nor 1.0"),
         ({"context": "[{]"}, "row 1, field 'context': is not JSON"),
-        ({"context": "{}"}, "row 1, field 'context': is no list of turns"),
+        ({"context": "{}"}, "row 1, field 'context': is not a list of turns"),
         ({"context": '[{"role": "agent"}]'}, "row 1, field 'context': unknown kind of turn"),
         ({"context": '["hi"]'}, "row 1, field 'context': unknown kind of turn"),
         ({"context": '[{"role": "user", "text": "x", "mood": 1}]'}, "unexpected key 'mood' in a turn"),
-        ({"generation": '{"role": "agent", "api": {"f": "x"}}'}, "field 'generation': arguments of 'f' are no object"),
+        (
+            {"generation": '{"role": "agent", "api": {"f": "x"}}'},
+            "field 'generation': arguments of 'f' are not an object",
+        ),
         ({"generation": '{"role": "agent", "api": {"f": {}, "g": {}}}'}, "field 'generation': unknown kind of turn"),
         ({"rater": "x"}, "row 1: unexpected key 'rater'"),
     ],
@@ -219,7 +222,7 @@ def test_a_dialog_without_assistant_is_dropped_and_counted(upstream, cache, writ
     [
         (utterance(0, "waiter", "x"), "row 0, field 'utterances': unknown speaker 'waiter'"),
         (utterance(0, "user", "x") | {"apis": []}, "row 0, field 'utterances': unexpected key 'apis'"),
-        (utterance(0, "user", "x", ("f", "[1]", "{}")), "arguments of 'f' are no object"),
+        (utterance(0, "user", "x", ("f", "[1]", "{}")), "arguments of 'f' are not an object"),
         (utterance(0, "user", "x", ("f", "not json", "{}")), "field 'annotations': is not JSON"),
         (
             utterance(0, "user", "x") | {"annotations": [annotation("request", "{}", 0)]},
@@ -267,7 +270,7 @@ def test_a_ticketing_dialog_has_its_calls_in_another_place(upstream, cache, writ
     [
         ({"annotations": []}, "unexpected key 'annotations'"),
         ({"apis": [{"name": "f"}]}, "field 'apis': key 'args' is missing"),
-        ({"apis": [{"name": "f", "args": []}]}, "field 'apis': arguments of 'f' are no object"),
+        ({"apis": [{"name": "f", "args": []}]}, "field 'apis': arguments of 'f' are not an object"),
         ({"apis": [{"name": "f", "args": {}, "cost": 1}]}, "field 'apis': unexpected key 'cost'"),
     ],
 )

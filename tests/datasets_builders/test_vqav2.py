@@ -211,8 +211,8 @@ def test_files_in_another_order_are_joined(tmp_path: Path) -> None:
         ([question(1000) | {"image_id": 2}], [annotation(1000)], "is not question_id // 1000"),
         ([question(1000) | {"question": None}], [annotation(1000)], "'question': is 'None', expected str"),
         ([question(1000) | {"question_id": "1000"}], [annotation(1000)], "is '1000', expected int"),
-        ([question(1000)], [annotation(1000) | {"image_id": 2}], "is another than the question's"),
-        ([question(1000)], [annotation(1000) | {"answers": []}], "is no list of 10"),
+        ([question(1000)], [annotation(1000) | {"image_id": 2}], "differs from the question's"),
+        ([question(1000)], [annotation(1000) | {"answers": []}], "is not a list of 10"),
         ([question(1000)], [annotation(1000) | {"answer_type": "maybe"}], "unknown type 'maybe'"),
         ([question(1000)], [annotation(1000) | {"multiple_choice_answer": "x"}], "none of the ten answers"),
         (

@@ -71,7 +71,7 @@ def test_what_is_not_kept_is_said(tmp_path: Path, command: Callable[[str], Any])
     [
         ("export none.json --to chat", "no such file or folder: none.json"),
         ("export none.json", "no such file or folder: none.json"),
-        ("export answers.json", "answers.json is no session of annotate; say what to write with --to"),
+        ("export answers.json", "answers.json is not a session of annotate; say what to write with --to"),
         ("export answers.json --to chats", "--to is 'chats'; did you mean chat? choose from alpaca-eval"),
         ("export answers.json --to chat --out answers.json", "answers.json is what is read"),
         ("export answers.json --to chat --what verdicts", "--what 'verdicts' is not known"),
@@ -259,7 +259,9 @@ def rows_stored(folder: Path) -> Path:
     return rows_in(source, folder / "rows")
 
 
-@pytest.mark.parametrize("to", ["csv", "json", "jsonl", "chat", "openai-requests", "trl"])
+@pytest.mark.parametrize(
+    "to", ["csv", "json", "jsonl", "chat", "openai-requests", "trl", "alpaca-eval", "mt-bench", "arena-hard"]
+)
 def test_records_are_written_as_they_are_read(tmp_path: Path, to: str) -> None:
     source = (rows_stored if to == "trl" else answers_stored)(tmp_path)
     tracemalloc.start()

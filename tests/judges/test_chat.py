@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, prefer_shorter, serving
 
+from perl_eval.client import scheduler
 from perl_eval.client.ledger import Ledger
 from perl_eval.client.usage import Usage
 from perl_eval.errors import UserError
@@ -168,6 +170,39 @@ def test_parameters_that_the_server_does_not_take_are_given_up(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    "complaint",
+    [
+        "Unrecognized request argument supplied: max_completion_tokens",
+        "body.max_completion_tokens: Extra inputs are not permitted",
+        "max_completion_tokens: unknown field; use max_tokens",
+    ],
+)
+def test_a_server_that_knows_only_the_older_name_of_the_limit_is_given_that(tmp_path: Path, complaint: str) -> None:
+    with (
+        serving(FakeServer(complaint=lambda body: complaint if "max_completion_tokens" in body else None)) as server,
+        Ledger(tmp_path / "l") as ledger,
+    ):
+        judge = judge_of(server, limit_name="max_completion_tokens", max_tokens=7)
+        one_by_one = AskOptions(max_concurrency=1, attempts=2, backoff_s=0.01)
+        assert [b.verdict for b in ask(questions(3), judge, ledger, options=one_by_one)] == expected(3)
+    sent = [{name: body[name] for name in body if "tokens" in name} for body in server.requests]
+    assert sent == [{"max_completion_tokens": 7}, *[{"max_tokens": 7}] * 3]
+    assert judge.noted == {"not_taken": ["max_completion_tokens"]}
+
+
+def test_a_server_that_takes_neither_name_of_the_limit_is_heard_in_its_first_words(tmp_path: Path) -> None:
+    def neither(body: dict[str, Any]) -> str:
+        name = next(name for name in body if name.startswith("max_"))
+        other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[name]
+        return f"{name} is not supported, use {other}"
+
+    with serving(FakeServer(complaint=neither)) as server:
+        (ballot,) = put(server, tmp_path)
+    assert (ballot.verdict, len(server.requests)) == (None, 2)
+    assert "max_tokens is not supported, use max_completion_tokens" in str(ballot.reason)
+
+
+@pytest.mark.parametrize(
     ("tokens", "p_first"),
     [
         ({"A": 0.6, "B": 0.2, "The": 0.2}, 0.6 / 0.8),
@@ -222,6 +257,17 @@ def test_a_wrong_key_or_model_stops_the_run(tmp_path: Path, status: str) -> None
     with serving(FakeServer(fault=lambda *_: status)) as server, pytest.raises(UserError, match=status):
         put(server, tmp_path, 50)
     assert len(server.requests) < 50
+
+
+def test_a_wrong_key_is_said_as_soon_as_what_is_on_its_way_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_LANDING_S", 60.0)
+    begun_s = time.monotonic()
+    with serving(FakeServer(fault=lambda *_: "401")) as server, pytest.raises(UserError, match="401"):
+        put(server, tmp_path, 50)
+    assert len(server.requests) > 1
+    assert time.monotonic() - begun_s < 30
 
 
 def test_no_server_is_unjudged(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_an_answer_of_another_form_is_unjudged(tmp_path: Path) -> None:
     with serving(FakeServer(system_one=lambda _: {"answers": {}})) as server:
         judge = judge_of(server, "systemone")
         ballots = put(judge, tmp_path, list(plan(contest(1), judge, prompting.load("dialogue"))))
-    assert {str(ballot.reason) for ballot in ballots} == {"JudgeError: the reply has another form: no '0'"}
+    assert {str(ballot.reason) for ballot in ballots} == {"JudgeError: the reply has an unexpected form: no '0'"}
 
 
 def test_the_same_checks_of_key_and_address_apply(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_last_match_of_a_pattern_names_the_verdict(pattern: str, text: str, 
     ("pattern", "text", "reason"),
     [
         (r"Take: (\w+)", "Verdict: A", "the verdict pattern does not match the reply"),
-        (r"Take: (\w+)", "Take: nobody", "'nobody' is no verdict"),
+        (r"Take: (\w+)", "Take: nobody", "'nobody' is not a verdict"),
         (r"Take:( \w+)?", "Take:", "the verdict pattern matches without a verdict"),
         (r"Take: (\w+)", "<think>Take: A", "the reply ends inside its thinking"),
     ],
@@ -48,7 +48,7 @@ def test_the_reason_says_why_a_pattern_read_nothing(pattern: str, text: str, rea
 @pytest.mark.parametrize(
     ("pattern", "line"),
     [
-        ("(", "is no regular expression"),
+        ("(", "is not a regular expression"),
         ("A|B", "has 0 groups"),
         ("(A)(B)", "has 2 groups"),
         ("(?P<a>", "is no regular"),

@@ -196,3 +196,13 @@ def test_a_hostile_reply_costs_no_time(reply: str) -> None:
     read(reply, "pairwise")
     read(reply, "yes_no")
     assert time.process_time() - begun_s < 2.0
+
+
+@pytest.mark.parametrize("text", ["A", "B", "[[A]]", "[[B]]", "[[C]]"])
+def test_a_bare_verdict_is_what_the_expressions_read(text: str) -> None:
+    assert read(text, "pairwise").verdict == read(f"{text}\n", "pairwise").verdict is not None
+
+
+@pytest.mark.parametrize("text", ["Yes", "yes", "No", "no"])
+def test_a_bare_word_is_what_the_expressions_read(text: str) -> None:
+    assert read(text, "yes_no").verdict == read(f"{text}\n", "yes_no").verdict == text.lower()

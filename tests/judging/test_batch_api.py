@@ -306,7 +306,7 @@ def test_only_chat_judges_take_batches(tmp_path: Path, contest: tuple[Path, Path
 def test_a_broken_state_is_a_data_error(tmp_path: Path, contest: tuple[Path, Path]) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / STATE).write_text("{}")
-    with serving(FakeServer()) as server, pytest.raises(DataError, match="is no state of batches"):
+    with serving(FakeServer()) as server, pytest.raises(DataError, match="is not a state of batches"):
         run(server, contest, tmp_path / "out")
 
 

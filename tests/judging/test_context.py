@@ -60,10 +60,10 @@ def test_references_are_read_from_json_lines_and_from_completions(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"item": "i0"}', "row 0: is no JSON object"),
-        ('{"item": "i0", "reference": "x"}\n[1]', "row 1: is no JSON object"),
-        ('{"item": 3, "reference": "x"}', "row 0: is no JSON object"),
-        ("nonsense", "row 0: is no JSON object"),
+        ('{"item": "i0"}', "row 0: is not a JSON object"),
+        ('{"item": "i0", "reference": "x"}\n[1]', "row 1: is not a JSON object"),
+        ('{"item": 3, "reference": "x"}', "row 0: is not a JSON object"),
+        ("nonsense", "row 0: is not a JSON object"),
         (
             '{"item": "i", "reference": "x"}\n{"item": "i", "reference": "y"}',
             "row 1: is the second reference of item 'i'",

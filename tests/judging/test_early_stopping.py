@@ -106,7 +106,7 @@ def test_where_groups_repeat_the_queue_is_the_population(tmp_path: Path) -> None
     ("changes", "said"),
     [
         ({"half_width": 0.7}, r"half_width is 0\.7"),
-        ({"stop_when_decided": False, "half_width": 0.1}, "a half-width ends nothing by itself"),
+        ({"stop_when_decided": False, "half_width": 0.1}, "a half-width alone stops nothing"),
         ({"batch": BatchOptions()}, "a batch sends everything at once"),
     ],
 )

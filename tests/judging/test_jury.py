@@ -127,8 +127,8 @@ def test_units_that_one_judge_lacks_are_counted(tmp_path: Path, contest: tuple[P
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("alone", "a jury of one is a judge"),
-        ("twice", "one judge sits twice: m1"),
+        ("alone", "a jury needs at least two judges"),
+        ("twice", "one judge is given twice: m1"),
         ("apart", "judged nothing in common"),
         ("doubled", "holds two judgements of unit"),
     ],

@@ -165,7 +165,7 @@ def test_a_scripted_score_is_the_utility_cut_to_the_scale(tmp_path: Path) -> Non
 
 
 def test_a_reward_is_no_score(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a reward is no score on a scale"):
+    with pytest.raises(UserError, match="a reward is not a score on a scale"):
         asked(RewardJudge(lambda texts: [0.0] * len(texts), name="rm"), tmp_path)
 
 

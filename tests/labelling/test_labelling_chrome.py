@@ -97,7 +97,7 @@ def test_labels_by_keys(page: Page) -> None:
     assert page.labels() == [*expected, ("tie", "")]
     assert page.text("#count") == "6 labelled, 1 skipped, 1 left for you · all: 6 of 8"
     page.press("2")
-    assert "Nothing is left for you" in page.text("#status")
+    assert "There is nothing left for you" in page.text("#status")
     assert page.chrome.script("return document.getElementById('work').hidden")
     page.press("1", "t")  # nothing to label any more
     assert len(page.labels()) == 7
@@ -156,7 +156,7 @@ def test_a_reload_and_a_killed_server_change_nothing(page: Page, shelf: Path) ->
         page.ready()
         until(lambda: page.chrome.script("return document.getElementById('trouble').hidden"))
         assert len(page.labels()) == 2
-        assert "Kept: Second" in page.text("#status")
+        assert "Saved: Second" in page.text("#status")
     page.chrome.console()  # the refused connections are in it
 
 
@@ -177,7 +177,7 @@ def test_a_label_from_an_older_tab_is_said_not_to_be_kept(page: Page) -> None:
         [(unit,)] = store.read("SELECT unit FROM lease")
     page.server.call("ann", "/api/label", {"unit": unit, "choice": "tie"})
     page.press("1")
-    assert "Not kept: you have labelled this one already" in page.text("#status")
+    assert "Not saved: you have labelled this one already" in page.text("#status")
     assert page.labels() == [("tie", "")]
 
 
@@ -247,6 +247,9 @@ def test_it_fits_the_window_and_can_be_looked_at(page: Page, width: int, tmp_pat
     for wide, high, bottom in sizes:
         assert min(wide, high) >= 40  # a finger's width
         assert bottom <= page.chrome.script("return innerHeight")
+    below = "return document.querySelector('#first, [data-choice=first]').getBoundingClientRect().top"
+    below += " - document.getElementById('answers').getBoundingClientRect().bottom"
+    assert width < 500 or page.chrome.script(below) < 200  # pixels: near the answers where they are short
     shot = Path(os.environ.get("PERL_EVAL_SHOTS", tmp_path)) / f"annotate-{width}.png"
     page.chrome.screenshot(shot)
     assert shot.stat().st_size > 10_000
@@ -278,7 +281,7 @@ def test_people_disagree_an_adjudicator_rules_and_it_is_decided(tmp_path: Path, 
         page.press("2" if page.first_is_a() else "1", "n")
         page.chrome.press(*"rude", "Escape")
         page.open("judy")
-        assert "You rule as judy on what people disagree on." in page.text("#status")
+        assert "You decide, as judy, where people disagree." in page.text("#status")
         assert page.chrome.script("return document.getElementById('said').hidden") is False
         said = page.text("#said ul")
         assert "First" in said
@@ -286,7 +289,7 @@ def test_people_disagree_an_adjudicator_rules_and_it_is_decided(tmp_path: Path, 
         for name in ("ann", "bob", "kappa", "sigma"):
             assert name not in page.text("main")
         page.press("1" if page.first_is_a() else "2")
-        assert "Nothing is left for you" in page.text("#status")
+        assert "There is nothing left for you" in page.text("#status")
         with Store(tmp_path / "labelling" / "labelling.sqlite") as store:
             assert [one.label for one in store.rulings()] == ["win"]
         for name in ("ann", "bob"):

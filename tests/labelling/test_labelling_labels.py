@@ -255,7 +255,7 @@ def test_exports_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no form 'excel'"):
         export(tmp_path / "session", tmp_path / "out", form="excel")  # type: ignore[arg-type]
     (tmp_path / "session" / "labelling.sqlite").write_bytes(b"x" * 4096)
-    with pytest.raises(DataError, match="is no labelling session"):
+    with pytest.raises(DataError, match="is not a labelling session"):
         export(tmp_path / "session", tmp_path / "out")
 
 
@@ -267,7 +267,7 @@ def test_foreign_weights_are_read_and_checked(tmp_path: Path) -> None:
     assert label == HumanLabel("u", "i", "i", "unnamed", "loss", note="n", weight=2.5)
     for bad in ("0", "-1", "nan", "much", []):
         path.write_text(json.dumps({**row, "weight": bad}))
-        with pytest.raises(DataError, match=r"row 0, field 'weight': .* is no weight; give a number above 0"):
+        with pytest.raises(DataError, match=r"row 0, field 'weight': .* is not a weight; give a number above 0"):
             sources.read_labels(path)
 
 

@@ -67,9 +67,9 @@ def test_from_an_open_question_to_a_decision(runs: Path, chrome: Chrome, command
         labelling = Page(chrome, server, runs)
         labelling.open("judy")
         assert serious(chrome) == []
-        assert "You rule as judy" in labelling.text("#status")
+        assert "You decide, as judy" in labelling.text("#status")
         labelling.press("1" if labelling.first_is_a() else "2")
-        assert "Nothing is left for you" in labelling.text("#status")
+        assert "There is nothing left for you" in labelling.text("#status")
         assert server.interrupt()[0] == 0
 
     assert command(export.removeprefix("perl-eval ")).code is None

@@ -176,7 +176,7 @@ def test_links_hold_the_token_where_no_server_is_sent_it(tmp_path: Path) -> None
         ("annotate a b --overlap 2", "--overlap is 2; it needs as many annotators"),
         ("annotate a", "a yes needs a meaning"),
         ("export nowhere --out out", "no such file or folder: nowhere"),
-        ("export a --out out --form excel", "a is no session of annotate"),
+        ("export a --out out --form excel", "a is not a session of annotate"),
     ],
 )
 def test_mistakes_are_one_line(shelf: Path, line: str, words: str) -> None:

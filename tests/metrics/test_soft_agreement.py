@@ -91,11 +91,11 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "may not stand in for a person: it agrees with 65% of labels (55% to 75%), and a judge",
+            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); always saying the most frequent",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
         (0.85, 0.2, "may not stand in for a person: alternative annotator test 0.20, below 0.5"),
-        (0.85, None, "is better than a blind judge: it agrees with 85%"),
+        (0.85, None, "does better than without reading the answers: it agrees with 85%"),
     ],
 )
 def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: float | None, says: str) -> None:
@@ -106,6 +106,9 @@ def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: flo
     figures += [] if winning is None else [said("alt-test winning rate", winning)]
     (line,) = standings(figures)
     assert line.startswith(f"gpt {says}")
+    (brief,) = standings(figures, brief=True)
+    assert "it agrees with" not in brief
+    assert "the most frequent label would agree with 60%" in brief
 
 
 def test_blind_judges_agree_as_often_as_people_say_what_they_say() -> None:

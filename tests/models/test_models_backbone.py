@@ -104,7 +104,7 @@ def test_parameters_of_an_adapter_are_its_own(backbone: Backbone) -> None:
         "policy": SIZE.layers * 4 * 2 * SIZE.width * 4,
         "reward": SIZE.layers * 4 * 2 * SIZE.width * 2 + 33,
     }
-    backbone.attach_head("value")
+    backbone.heads.fresh("value")
     assert [tuple(p.shape) for p in backbone.parameters_of("value").values()] == [(1, SIZE.width), (1,)]
     assert not backbone.heads["value"].weight.any()
 

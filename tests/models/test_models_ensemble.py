@@ -112,7 +112,7 @@ def test_an_average_adds_the_mean_of_what_its_members_add(
             summed[f"{name}.weight"] = torch.stack([*own, *[module.original_module.weight] * (3 - len(norms))]).mean(0)
     plain = open_backbone(blank)
     plain.causal.load_state_dict(summed)
-    plain.attach_head(REWARD, states=STATES[pooling])
+    plain.heads.fresh(REWARD, states=STATES[pooling])
     heads = [backbone.heads[f"member-{place}"] for place in range(3)]
     plain.heads[REWARD].weight.copy_(torch.stack([head.weight for head in heads]).mean(0))
     plain.heads[REWARD].bias.copy_(torch.stack([head.bias for head in heads]).mean(0))

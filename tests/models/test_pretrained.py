@@ -143,8 +143,8 @@ def test_a_template_takes_the_place_of_the_tokenizers_own(blank: Path, template:
     [
         (None, "cannot be read (No such file or directory); give a file with a template"),
         (b"\xff\xfe", "cannot be read (not UTF-8)"),
-        (b"{% for", "is no chat template ("),
-        (b"{{ raise_exception('never') }}", "is no chat template (never); mend it"),
+        (b"{% for", "is not a chat template ("),
+        (b"{{ raise_exception('never') }}", "is not a chat template (never); correct it"),
         (b"nothing said", "leaves out what the user says; write message['content'] into it"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_template_that_is_none_is_one_line(
 
 def test_a_model_made_from_nothing_has_its_own(fails: Callable[[str], str]) -> None:
     line = fails("train sft --data data --model scratch:tiny --chat-template x --out out")
-    said = "model scratch:tiny has a chat template of its own; leave out chat_template (see docs/training.md)"
+    said = "model scratch:tiny has a chat template of its own; leave out chat_template (see `perl-eval docs training`)"
     assert line == f"error: {said}\n"
     line = fails("sample --model m --server http://localhost:1/v1 --data data --chat-template x --out out")
     assert "a server writes dialogues with its own template; leave out --chat-template" in line

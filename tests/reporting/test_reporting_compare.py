@@ -75,6 +75,16 @@ def test_the_report_says_what_decide_says(two: Path, tmp_path: Path) -> None:
     assert by_judge["one"].difference.value == value
 
 
+def test_what_is_known_of_a_judge_comes_before_the_width_of_its_interval(two: Path) -> None:
+    (comparison,), *_ = comparisons_decided(folders([two]))
+    one, other = (replace(said, by_labels=True) for said in comparison.conclusions)
+    both = replace(comparison, conclusions=(one, other))
+    assert both.led_by(set()) == both
+    assert both.led_by({other.judge}).conclusions == (other, one)
+    alone = replace(both, conclusions=(one, replace(other, by_labels=False)))
+    assert alone.led_by({other.judge}) == alone
+
+
 def Estimates(folder: Path) -> list[Estimate]:
     from perl_eval.storage import run_folder
 
@@ -106,7 +116,7 @@ def test_what_settles_it_is_a_command(tmp_path: Path) -> None:
     page = " ".join(run([tmp_path / "judged"], tmp_path / "page.html").read_text("utf-8").split())
     assert "rl and sft: not decided" in page
     assert f"perl-eval annotate &#39;{tmp_path}/our answers&#39; {tmp_path}/theirs" in page
-    assert "nobody held it against people" in page
+    assert "never compared with people" in page
 
 
 def test_one_policy_alone_has_nothing_to_decide(tmp_path: Path) -> None:
@@ -125,9 +135,9 @@ def test_what_a_judge_is_worth_is_one_line(tmp_path: Path) -> None:
     found = folders([tmp_path])
     (judge,) = worths(figures(found), survey(found, seed=0, limit=0)[0])
     assert [(words, one.estimate.value) for words, one in judge.figures] == [
-        ("agrees with people in", 1.0),
-        ("they with each other in", 1.0),
-        ("beyond chance (kappa)", 1.0),
+        ("agrees with people on a share of", 1.0),
+        ("people agree with each other on", 1.0),
+        ("judge and people beyond chance (kappa)", 1.0),
     ]
     assert judge.by_people
     assert "one" in judge.standing
@@ -155,8 +165,8 @@ def test_what_is_wrong_is_said_first(tmp_path: Path) -> None:
     lines = warned(tmp_path)
     assert lines == [
         "Judge one agrees with people less than they do with each other: -0.100 (-0.150 to -0.050).",
-        "Judge one goes by the place of an answer: of 50 pairs shown in both orders it named by place 40 times the "
-        "first, 0 times the second.",
+        "Judge one follows the order of the answers: of 50 pairs shown in both orders it named twice the answer shown "
+        "first on 40, the one shown second on 0.",
         "Length turns the winner of rl against sft, judge one: its win rate of 0.550 becomes 0.440 at equal length.",
         "accuracy of separated says nothing: 0.948 (1.90e-05 to 1).",
     ]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from chrome import Chrome
 from report_story import READY, estimate, judgement, write
-from test_reporting_boards import CURVE, FRONTIER, labels, pictured, png
+from test_reporting_boards import CURVE, FRONTIER, labels
+from test_reporting_sizes import pictured, png
 
 from perl_eval.records import About, Estimate, HumanLabel, Judgement, Measurement
 from perl_eval.reporting import run

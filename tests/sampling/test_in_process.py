@@ -143,7 +143,7 @@ def test_models_that_cannot_answer(prior: Path, data: Path, tmp_path: Path) -> N
     backbone.attach("reward", LoraShape(2), seed=0, head=1)
     backbone.save("reward", tmp_path / "reward")
     RewardScale("pairwise", 0.0, 1.0, 40).save(tmp_path / "reward")
-    with pytest.raises(UserError, match="is a reward model, which answers nothing"):
+    with pytest.raises(UserError, match="is a reward model, which gives no answers"):
         in_process.run(tmp_path / "reward", data, tmp_path / "out", options=OPTIONS)
     with pytest.raises(UserError, match="no model at"):
         in_process.run(data, data, tmp_path / "other", options=OPTIONS)

@@ -237,5 +237,5 @@ def test_another_judge_of_a_part_and_scores_narrow_the_interval(tmp_path: Path) 
     assert widths[3] < min(widths[1], widths[2])
     elsewhere = [replace(strong[0], a="x", b="y", item="z")]
     parquet.write(tmp_path / "other" / "judgements.parquet", elsewhere, Judgement)
-    with pytest.raises(UserError, match="says nothing of what was judged"):
+    with pytest.raises(UserError, match="says nothing about what was judged"):
         decide.run(judged, tmp_path / "out9", labels=people, proxies=[tmp_path / "other"])

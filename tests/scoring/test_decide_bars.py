@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,31 @@ def test_places_hold_and_the_labels_asked_for_are_right_within_a_fifth(simulated
     assert simulated.of_places(np.random.default_rng(1), 60)["all places hold"] >= 0.9
     found = simulated.of_labels_needed(np.random.default_rng(1), 40)
     assert found["labels asked for"] == pytest.approx(found["labels needed"], rel=0.2)
+
+
+_MEASURED = """
+import resource, sys, time
+from pathlib import Path
+from perl_eval.scoring import decide
+begun, place = time.process_time(), Path(sys.argv[1])
+_, said = decide.run(place / "judged", place / "decided", labels=place / "people")
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+print(len(said), time.process_time() - begun, peak)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_judgements_are_decided_in_ten_seconds_of_work_and_one_gib(
+    simulated: ModuleType, tmp_path: Path
+) -> None:
+    simulated.write(tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=600, check=True
+    )
+    comparisons_made, seconds, gib = map(float, ran.stdout.split())
+    assert comparisons_made == 45
+    assert seconds < 10
+    assert gib < 1
 
 
 @pytest.mark.parametrize("labels", [0, 2])

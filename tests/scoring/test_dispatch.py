@@ -141,7 +141,7 @@ def test_what_means_nothing_is_refused_in_the_words_that_were_given(
 ) -> None:
     flag = f"--{name.replace('_', '-')}"
     assert fails(f"score {source} {flag} {value} --out out") == (
-        f"error: {flag} is not for {what}; leave the option out (see perl-eval score --help)\n"
+        f"error: {flag} is not for {what}; leave the option out (see `perl-eval score --help`)\n"
     )
     path, *words = source.split()
     beside = {"data": Path("rows")} if "--data" in words else {}

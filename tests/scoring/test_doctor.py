@@ -16,6 +16,7 @@ from perl_eval.errors import UserError
 from perl_eval.records import Ballot, HumanLabel, Judgement
 from perl_eval.scoring import doctor
 from perl_eval.sources.judgements import read_outcomes
+from perl_eval.sources.reading import HowRead
 from perl_eval.storage import parquet
 
 
@@ -122,3 +123,67 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Ca
     assert shown.out.startswith("Nothing stands in the way.")
     assert max(map(len, shown.out.splitlines())) <= 80
     assert not (tmp_path / "runs").exists()
+
+
+SHEET = "question,who,better"
+
+
+def sheet(path: Path, said: Sequence[str]) -> Path:
+    return table(path, SHEET, [(f"Say {place}.", "ann", one) for place, one in enumerate(said)])
+
+
+def test_columns_and_words_of_several_files_are_typed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    """Each file takes the columns and the words that it has, whatever the other files hold."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("new", "old"):
+        rows = [{"question": f"Say {n}.", "reply": name * (n % 3 + 1)} for n in range(40)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    said = [(f"Say {n}.", "new", "old", "the new") for n in range(40)]
+    table(tmp_path / "v.csv", "question,model_a,model_b,ab", said)
+    sheet(tmp_path / "sheet.csv", ["the new", "the old", "no difference"] * 13)
+    assert command("doctor new.jsonl sheet.csv").out.count("cannot be read") == 2
+    named = (
+        "--column prompt=question --column text=reply --column label=better --column annotator=who"
+        " --column verdict_ab=ab --means 'the new=a' --means 'the old=b' --means 'no difference=tie'"
+    )
+    shown = command(f"doctor new.jsonl old.jsonl v.csv sheet.csv {named}").out
+    assert shown.count("table, 40 answers of") == 2
+    assert "outcomes, 40 judgements by unnamed" in shown
+    assert "table, 39 labels of ann" in shown
+    assert "no known format" not in shown
+    assert "agree v.csv sheet.csv\n      agreement with people on 39 units" in shown
+
+
+def test_words_and_formats_that_are_nowhere_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(tmp_path / "v.csv")
+    sheet(tmp_path / "sheet.csv", ["the new"] * 5)
+    said = command("doctor v.csv sheet.csv --means 'the old=b'")
+    assert (said.code, said.err.split(";")[0]) == (2, "error: --means is 'the old', which does not occur in the files")
+    assert "give WORDS=MEANING, one of a, b" in command("doctor v.csv --means 'x=better'").err
+    assert "--format is 'tabel'; did you mean table?" in command("doctor v.csv --format tabel").err
+    assert "--column is 'label'" in command("doctor v.csv --column label").err
+
+
+def test_a_format_that_is_typed_counts_where_the_content_does_not_say(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {n}.", "output": "x", "generator": "rl", "messages": None} for n in range(5)]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    given = [verdicts(tmp_path / "v.csv"), path]
+    found = dict(doctor.run(given, how=HowRead("table")).files)
+    assert "300 judgements" in found[str(given[0])]
+    assert "5 answers of rl" in found[str(path)]
+
+
+def test_two_runs_of_the_same_answers_are_not_taken_together(tmp_path: Path) -> None:
+    """Whether the judge has changed can be told, and each run is looked at by itself."""
+    given = [verdicts(tmp_path / "october.csv"), verdicts(tmp_path / "november.csv")]
+    found = doctor.run([*given, people(tmp_path / "people.csv", 100)])
+    commands = [name for name, _ in found.can]
+    assert f"score {given[0]} {given[1]}" in commands
+    assert sum(name.startswith("decide") for name in commands) == 2
+    assert found.clear, found.wrong

@@ -108,7 +108,7 @@ def test_the_papers_own_agreement(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({}, "nothing is wanted"),
+        ({}, "nothing to compute is given"),
         ({"half_width": 0.6}, "half_width is 0.6"),
         ({"detect": 0.0}, "detect is 0.0"),
         ({"pairs": 0}, "pairs is 0"),

@@ -148,5 +148,5 @@ def test_a_wrong_column_names_those_present(tmp_path: Path) -> None:
     TABLE.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match="field 'score': no such column; present are logit, good, doc"):
         rewards.of_table(tmp_path / "t.csv")
-    with pytest.raises(DataError, match="row 0, field 'doc': 'a' is no number"):
+    with pytest.raises(DataError, match="row 0, field 'doc': 'a' is not a number"):
         rewards.of_table(tmp_path / "t.csv", rewards.ScoreColumns(score="doc", label="good"))

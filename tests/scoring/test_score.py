@@ -241,8 +241,8 @@ def test_bad_judgements_are_refused(tmp_path: Path) -> None:
         (
             ([], "no judgements"),
             ([PAIRS[0], replace(PAIRS[0], id="again")], "occurs twice"),
-            ([PAIRS[0], replace(PAIRS[1], p_a=1.5)], "row 1, field 'p_a': 1.5 is no probability"),
-            ([replace(PAIRS[1], p_a=float("nan"))], "nan is no probability"),
+            ([PAIRS[0], replace(PAIRS[1], p_a=1.5)], "row 1, field 'p_a': 1.5 is not a probability"),
+            ([replace(PAIRS[1], p_a=float("nan"))], "nan is not a probability"),
         )
     ):
         with pytest.raises(UserError, match=problem):
@@ -269,7 +269,10 @@ def test_tables_of_answers_and_broken_tables(tmp_path: Path) -> None:
     found = {estimate.name: estimate for estimate in of_table(rows)}
     assert found["no rate"].value == pytest.approx(2 / 3)
     for place, (column, value, said) in enumerate(
-        (("outcome", "victory", "row 1, field 'outcome': 'victory' is none of"), ("p_a", 1.5, "1.5 is no probability"))
+        (
+            ("outcome", "victory", "row 1, field 'outcome': 'victory' is none of"),
+            ("p_a", 1.5, "1.5 is not a probability"),
+        )
     ):
         cells = {"outcome": ["win", "win"], "p_a": [0.5, 0.5]}
         cells[column][1] = value

@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, questions: Path) -> None:
     broken = {**STEPS[0], "action": {"action_type": None}}
     (tmp_path / "broken").mkdir()
     pq.write_table(pa.Table.from_pylist([broken]), tmp_path / "broken" / "test.parquet")
-    with pytest.raises(DataError, match="row 0, field 'action': is no action"):
+    with pytest.raises(DataError, match="row 0, field 'action': is not an action"):
         scored(tmp_path / "e", tmp_path / "broken", answers("rl", {"s0": "x"}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import pytest
 from contests import pair_judged
 from statsmodels.stats.contingency_tables import mcnemar
 
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import Estimate, Judgement, Message
 from perl_eval.scoring import score
-from perl_eval.scoring.two_runs import compare
+from perl_eval.scoring.two_runs import asked_nothing, compare
 from perl_eval.storage import parquet, run_folder
 
 
@@ -40,7 +40,7 @@ def test_flips_and_mcnemar_are_those_of_the_table() -> None:
     table = [[0, down], [len(flips) - down, 0]]
     assert figures["McNemar p"].value == pytest.approx(mcnemar(table, exact=True).pvalue)
     assert figures["later less earlier"].value == pytest.approx((len(flips) - 2 * down) / 200)
-    assert [row[3:] for row in rows] == flips
+    assert [row[3:5] for row in rows] == flips
     assert figures["flip rate, the judge's own"].reason is not None
 
 
@@ -78,12 +78,17 @@ def test_score_sets_two_runs_against_each_other(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     last, now = runs(3, 0.1)
+    last = [replace(one, prompt=(Message("user", "Say it."),)) for one in last]
     parquet.write(tmp_path / "last" / "judgements.parquet", last, Judgement)
     parquet.write(tmp_path / "now" / "judgements.parquet", now, Judgement)
     assert command("score last now --out out").code is None
     flips = {one.name: one for one in run_folder.read(tmp_path / "out", Estimate)}["flip rate"]
     rows = list(csv.reader((tmp_path / "out" / "flipped.csv").read_text("utf-8").splitlines()))
-    assert rows[0] == ["item", "policy_a", "policy_b", "before", "now"]
+    assert rows[0] == ["item", "policy_a", "policy_b", "before", "now", "prompt", "text_a", "text_b"]
+    changed = {one.item: one for one, other in zip(last, now, strict=True) if one.outcome != other.outcome}
+    for row in rows[1:]:
+        one = changed[row[0]]
+        assert row[3:] == [one.outcome, row[4], "Say it.", one.text_a, one.text_b]
     assert len(rows) - 1 == round((flips.value or 0) * 200)
     upgraded = [replace(one, judge="j-2") for one in now]
     parquet.write(tmp_path / "upgraded" / "judgements.parquet", upgraded, Judgement)
@@ -91,3 +96,79 @@ def test_score_sets_two_runs_against_each_other(
     names = [one.name for one in run_folder.read(folder, Estimate)]
     assert names.count("win rate") == 2
     assert names.count("flip rate") == 1
+
+
+def scored(place: int, score: float | None) -> Judgement:
+    return replace(pair_judged(place, "win"), kind="score", outcome="scored", b="", policy_b="", text_b="", score=score)
+
+
+def test_scores_flip_where_they_differ_and_move_by_points() -> None:
+    last = [scored(place, 5.0) for place in range(40)]
+    now = [scored(place, 7.0 if place < 10 else 5.0) for place in range(40)]
+    found, rows = compare(last, now)
+    figures = {one.name: one for one in found}
+    assert figures["flip rate"].value == pytest.approx(0.25)
+    assert figures["later less earlier"].value == pytest.approx(0.5)
+    assert figures["McNemar p"].value == pytest.approx(2 * 0.5**10)
+    assert {row[3:5] for row in rows} == {("5", "7")}
+    assert len(rows) == 10
+
+
+def verdicts(path: Path, said: Sequence[str], judge: str, *, turned: bool = False) -> None:
+    rows = [(f"Say {n}.", one, judge) for n, one in enumerate(said)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "winner", "by"), *(reversed(rows) if turned else rows)])
+
+
+NAMED = "--column verdict=winner --column judge=by --means new=a --means old=b --means even=tie"
+
+
+def test_two_files_of_verdicts_say_whether_the_judge_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    """Rows meet by their question, in whatever order they stand; a word need not be in both files."""
+    monkeypatch.chdir(tmp_path)
+    october = ["new" if n % 3 else "old" for n in range(120)]
+    verdicts(tmp_path / "october.csv", october, "gpt-4o")
+    verdicts(tmp_path / "again.csv", ["even", *october[1:]], "gpt-4o", turned=True)
+    verdicts(tmp_path / "november.csv", ["old"] * 30 + october[30:], "gpt-5", turned=True)
+    refused = command("score october.csv november.csv --out none")
+    assert (refused.code, "name its column, as in --column verdict=winner" in refused.err) == (2, True)
+    alone = command(f"score october.csv november.csv {NAMED.removesuffix(' --means even=tie')} --out alone").out
+    assert "something else of 20 of 120 units: 0.17" in alone
+    assert "cannot be told from that alone: how often the judge changes its own mind is not known" in alone
+    assert "Later it is harder on policy_a, whose answers are worth -0.17" in alone
+    beside = command(f"score october.csv november.csv --again again.csv {NAMED} --out beside").out
+    assert "The judge has changed: that is 0.16" in beside
+    assert len((tmp_path / "beside" / "flipped.csv").read_text("utf-8").splitlines()) == 21
+    same = command(f"score october.csv again.csv --again again.csv {NAMED} --out same").out
+    assert "something else of 1 of 120" in same
+    assert "No change of the judge is found" in same
+    twin = command(f"score october.csv october.csv {NAMED.removesuffix(' --means even=tie')} --out twin")
+    assert "october.csv is given twice" in twin.err  # which is no second opinion
+
+
+def test_a_run_that_asked_nothing_is_told(tmp_path: Path) -> None:
+    asking = {"requests": 0, "from_ledger": 40}
+    for name, notes in (("old", {"asking": {**asking, "requests": 3}}), ("new", {"asking": asking}), ("scripted", {})):
+        with run_folder.start(tmp_path / name, verb="judge", arguments={}, inputs={}) as going:
+            going.write([judgement(0, "win")], Judgement)
+            going.notes |= notes
+    assert [asked_nothing(tmp_path / name) for name in ("old", "new", "scripted")] == [False, True, False]
+
+
+def test_files_and_their_second_asking_go_through_an_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ["a" if n % 3 else "b" for n in range(60)]
+    for name, verdict in (("then", said), ("again", said), ("now", ["b"] * 40 + said[40:])):
+        rows = [(f"q{n}", "x", "y", one, "j") for n, one in enumerate(verdict)]
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("item", "policy_a", "policy_b", "verdict", "judge"), *rows])
+    with (tmp_path / "people.csv").open("w", newline="") as file:
+        rows = [(f"q{n}", "x", "y", one, "ann") for n, one in enumerate(said)]
+        csv.writer(file).writerows([("item", "policy_a", "policy_b", "label", "annotator"), *rows])
+    assert command("audit then.csv people.csv --again again.csv --out frozen").code is None
+    assert command("audit now.csv --anchors frozen --out drift").code == 1
+    assert command("audit again.csv --anchors frozen --out calm").code is None

@@ -86,7 +86,7 @@ def test_a_list_is_read_alike_however_its_pieces_fall(
         ("a.jsonl", b'{"a": 1\n{"a": 2}\n', "row 0: is not JSON"),
         ("a.jsonl", b'{"a": 1}\n[2]\n', "row 1: is not a JSON object"),
         ("a.jsonl", '{"a": "\u00e4"}\n'.encode("latin-1"), "is not UTF-8"),
-        ("a.csv", b"a,a\n1,2\n", "stands twice in the header"),
+        ("a.csv", b"a,a\n1,2\n", "appears twice in the header"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "row 1: has more cells than the 2"),
         (
             "a.csv",

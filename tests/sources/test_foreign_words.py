@@ -105,7 +105,7 @@ def test_words_of_verdicts(tmp_path: Path) -> None:
 
 
 def test_words_that_nothing_says_or_that_mean_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="means is 'rechts', which nothing in the list says"):
+    with pytest.raises(OptionError, match="means is 'rechts', which does not occur in the list"):
         pe.labels(GERMAN, means={**MEANS, "rechts": "b"})
     with pytest.raises(OptionError, match="means is 'gleich=even'; give WORDS=MEANING, one of a, b, tie"):
         pe.labels(GERMAN, means={"gleich": "even"})

@@ -231,7 +231,7 @@ def test_tables_of_outcomes_name_what_is_wrong(tmp_path: Path) -> None:
         sources.read_outcomes(written(tmp_path, "b.jsonl", [{"verdict_ab": "a", "verdict_ba": "left"}]))
     with pytest.raises(DataError, match=r"field 'verdict_ab': no such column; present are result"):
         sources.read_outcomes(written(tmp_path, "c.jsonl", [{"result": "win"}]))
-    with pytest.raises(DataError, match=r"row 1, field 'p_a': 1\.5 is no probability"):
+    with pytest.raises(DataError, match=r"row 1, field 'p_a': 1\.5 is not a probability"):
         sources.read_outcomes(
             written(tmp_path, "d.jsonl", [{"outcome": "win", "p_a": 0.5}, {"outcome": "win", "p_a": 1.5}])
         )
@@ -277,7 +277,7 @@ def test_a_note_may_be_longer_than_what_csv_takes_by_itself(tmp_path: Path) -> N
             "label None means nothing",
         ),
         ("argilla", {"fields": {"a": "x"}, "responses": {"label": ["yes"]}}, "field 'responses.label': is not a list"),
-        ("argilla", {"fields": {"a": "x"}, "metadata": [1], "responses": {}}, "metadata that are no object"),
+        ("argilla", {"fields": {"a": "x"}, "metadata": [1], "responses": {}}, "metadata that are not an object"),
     ],
 )
 def test_an_export_of_another_shape_is_one_line(tmp_path: Path, form: str, row: dict[str, object], said: str) -> None:

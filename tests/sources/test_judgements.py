@@ -108,7 +108,7 @@ def test_single_answers_are_judged_yes_or_no() -> None:
             {"outcome": "win", "verdict_ab": "b", "verdict_ba": "b"},
             r"row 0, field 'outcome': outcome 'win' is not that of the verdicts",
         ),
-        ({"outcome": "win", "p_a": "much"}, r"row 0, field 'p_a': 'much' is no number"),
+        ({"outcome": "win", "p_a": "much"}, r"row 0, field 'p_a': 'much' is not a number"),
         ({"score": 1}, r"no such column; present are item, policy_a, policy_b, score"),
     ],
 )
@@ -166,3 +166,12 @@ def test_the_same_completions_twice_by_one_judge_are_refused() -> None:
     with pytest.raises(DataError, match=r"row 1, field 'a': .* occurs twice, first in row 0"):
         read_outcomes(rows)
     assert len(read_outcomes([rows[0], {**rows[1], "judge": "another"}])) == 2
+
+
+def test_a_winner_is_read_where_no_order_or_outcome_says_more() -> None:
+    rows = [{"question": "Say 1.", "model_1": "x", "model_2": "y", "winner": "model_2"}]
+    one = read_outcomes(rows, {"verdict": "winner"})[0]
+    assert (one.outcome, one.policy_a, one.policy_b, one.prompt[0].content) == ("loss", "x", "y", "Say 1.")
+    orders = [{"item": "q", "verdict_ab": "a", "verdict_ba": "a", "winner": "b"}]
+    assert read_outcomes(orders)[0].outcome == "win"
+    assert read_outcomes([{"item": "q", "outcome": "tie", "winner": "b"}])[0].outcome == "tie"

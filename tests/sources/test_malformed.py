@@ -75,18 +75,18 @@ OF_TABLE = [
     (second(TABLE, prompt=[{"role": "user", "content": [{"type": "video"}]}]), "row 1, field 'prompt': is neither"),
     (second(TABLE, text=7.5), "row 1, field 'text': is neither text nor a list of turns"),
     (second(TABLE, text=[["x"]]), "row 1, field 'text': is neither text nor a list of turns"),
-    (second({**TABLE, "draw": 0}, draw="two"), "row 1, field 'draw': 'two' is no whole number"),
-    (second({**TABLE, "draw": 0}, draw=-1), "row 1, field 'draw': -1 is no whole number"),
+    (second({**TABLE, "draw": 0}, draw="two"), "row 1, field 'draw': 'two' is not a whole number"),
+    (second({**TABLE, "draw": 0}, draw=-1), "row 1, field 'draw': -1 is not a whole number"),
     (second({**TABLE, "draw": 0}, draw=10**30), "row 1, field 'draw': 1000000000000000000000000000000 is too large"),
     (lines({**TABLE, "draw": 0}, {**TABLE, "draw": 0}), "row 1, field 'draw': a second answer of 'ours'"),
     (lines(TABLE, {**TABLE, "draw": 1}), "row 1, field 'draw': of the answers of 'ours'"),
 ]
 CHAT = {"messages": [ASKED, SAID]}
 OF_CHAT = [
-    (second(CHAT, messages=LACKING), "row 1, field 'conversations': is no list of turns"),
-    (second(CHAT, messages=None), "row 1, field 'messages': is no list of turns"),
-    (second(CHAT, messages="x"), "row 1, field 'messages': is no list of turns"),
-    (second(CHAT, messages=["x"]), "row 1, field 'messages': is no list of turns"),
+    (second(CHAT, messages=LACKING), "row 1, field 'conversations': is not a list of turns"),
+    (second(CHAT, messages=None), "row 1, field 'messages': is not a list of turns"),
+    (second(CHAT, messages="x"), "row 1, field 'messages': is not a list of turns"),
+    (second(CHAT, messages=["x"]), "row 1, field 'messages': is not a list of turns"),
     (second(CHAT, messages=[]), "row 1, field 'messages': does not end with an assistant's turn"),
     (second(CHAT, messages=[SAID]), "row 1, field 'messages': does not end with an assistant's turn"),
     (second(CHAT, messages=[ASKED]), "row 1, field 'messages': does not end with an assistant's turn"),
@@ -112,8 +112,11 @@ OF_MT_BENCH = [
     (answered(choices=["7"]), "row 1, field 'choices': has a choice without turns"),
     (answered(choices=[{"turns": []}]), "row 1, field 'choices': has a choice without turns"),
     (answered(choices=[{"turns": "7"}]), "row 1, field 'choices': has a choice without turns"),
-    (answered(choices=[{"turns": [7]}]), "row 1, field 'choices': has a turn that is no text"),
-    (answered(choices=[{"turns": [{"content": {"text": "7"}}]}]), "row 1, field 'choices': has a turn that is no text"),
+    (answered(choices=[{"turns": [7]}]), "row 1, field 'choices': has a turn that is not text"),
+    (
+        answered(choices=[{"turns": [{"content": {"text": "7"}}]}]),
+        "row 1, field 'choices': has a turn that is not text",
+    ),
     (answered(beside={}), "keeps answers without their questions; |keeps answers without their questions, and no"),
     (answered(beside={"question.jsonl": [{"question_id": 1}]}), "question.jsonl, row 0, field 'turns': has no turns"),
 ]
@@ -140,9 +143,9 @@ PREFERENCE = {
 }
 OF_ALPACA = [
     *((second(PREFERENCE, preference=one), f"row 1, field 'preference': {one} is not in") for one in (7, -1, 2.5, 0.5)),
-    (second(PREFERENCE, preference="2"), "row 1, field 'preference': '2' is no number"),
-    (second(PREFERENCE, preference=True), "row 1, field 'preference': True is no number"),
-    (second(PREFERENCE, preference=[2]), r"row 1, field 'preference': \[2\] is no number"),
+    (second(PREFERENCE, preference="2"), "row 1, field 'preference': '2' is not a number"),
+    (second(PREFERENCE, preference=True), "row 1, field 'preference': True is not a number"),
+    (second(PREFERENCE, preference=[2]), r"row 1, field 'preference': \[2\] is not a number"),
     *(
         (second(PREFERENCE, **{name: LACKING}), f"row 1, field '{name}': no such field; present are")
         for name in ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
@@ -157,8 +160,8 @@ OF_OUTCOMES = [
     (second(OUTCOME, outcome="victory"), "row 1, field 'outcome': outcome 'victory' is none of win, loss"),
     (second(OUTCOME, outcome=LACKING), "row 1, field 'outcome': no such field"),
     (second(OUTCOME, outcome=1), "row 1, field 'outcome': outcome '1' is none of win, loss"),
-    (second(OUTCOME, p_a="half"), "row 1, field 'p_a': 'half' is no number"),
-    (second(OUTCOME, p_a=1.5), r"row 1, field 'p_a': 1\.5 is no probability"),
+    (second(OUTCOME, p_a="half"), "row 1, field 'p_a': 'half' is not a number"),
+    (second(OUTCOME, p_a=1.5), r"row 1, field 'p_a': 1\.5 is not a probability"),
     (second(VERDICTS, verdict_ab="left"), "row 1, field 'verdict_ab': verdict_ab 'left' is none of a, b, tie"),
     (second(VERDICTS, verdict_ba="left"), "row 1, field 'verdict_ba': verdict_ba 'left' is none of b, a, tie"),
     (second(ONE, verdict="first"), "row 1, field 'verdict': verdict 'first' is a position"),
@@ -180,9 +183,9 @@ OF_LABELS = [
     (second(LABEL, label=4), "row 1, field 'label': label 4 means nothing here; .*a rating needs yes_from"),
     (second(LABEL, item=LACKING), "row 1, field 'item': has neither 'unit' nor 'a' nor an item"),
     (second(LABEL, policy_a=LACKING), "row 1, field 'policy_a'"),
-    (second(LABEL, weight="heavy"), "row 1, field 'weight': 'heavy' is no weight"),
-    (second(LABEL, weight=-1), "row 1, field 'weight': '-1' is no weight"),
-    (second(LABEL, weight="inf"), "row 1, field 'weight': 'inf' is no weight"),
+    (second(LABEL, weight="heavy"), "row 1, field 'weight': 'heavy' is not a weight"),
+    (second(LABEL, weight=-1), "row 1, field 'weight': '-1' is not a weight"),
+    (second(LABEL, weight="inf"), "row 1, field 'weight': 'inf' is not a weight"),
     (second(LABEL, a_is="third"), "row 1, field 'a_is': 'third' is none of first"),
     (second(LABEL, simulated="perhaps"), "row 1, field 'simulated': 'perhaps' is none of true"),
 ]
@@ -194,8 +197,8 @@ OF_WIDE = [
     (third(WIDE, bob=LACKING), "row 2, field 'bob': no such column"),
     (third(WIDE, ann=["win"]), "row 2, field 'ann': label .* means nothing here"),
     (third(WIDE, item=LACKING), "row 2, field 'item': has neither 'unit' nor 'a' nor an item"),
-    (third(WIDE, weight="heavy"), "row 2, field 'weight': 'heavy' is no weight"),
-    (third(WIDE, weight=0), "row 2, field 'weight': '0' is no weight"),
+    (third(WIDE, weight="heavy"), "row 2, field 'weight': 'heavy' is not a weight"),
+    (third(WIDE, weight=0), "row 2, field 'weight': '0' is not a weight"),
     (third(WIDE, a_is="third"), "row 2, field 'a_is': 'third' is none of first"),
     (third(WIDE, simulated="perhaps"), "row 2, field 'simulated': 'perhaps' is none of true"),
 ]
@@ -208,10 +211,10 @@ def task(**result: Any) -> Write:
 
 
 OF_LABEL_STUDIO = [
-    (second(TASK, data=LACKING), "row 1, field 'data': is no Label Studio task"),
-    (second(TASK, data="x"), "row 1, field 'data': is no Label Studio task"),
-    (second(TASK, annotations=LACKING), "row 1, field 'annotations': is no Label Studio task"),
-    (second(TASK, annotations={"result": []}), "row 1, field 'annotations': is no Label Studio task"),
+    (second(TASK, data=LACKING), "row 1, field 'data': is not a Label Studio task"),
+    (second(TASK, data="x"), "row 1, field 'data': is not a Label Studio task"),
+    (second(TASK, annotations=LACKING), "row 1, field 'annotations': is not a Label Studio task"),
+    (second(TASK, annotations={"result": []}), "row 1, field 'annotations': is not a Label Studio task"),
     (second(TASK, annotations=["x"]), "row 1, field 'annotations': is not a list of JSON objects"),
     (second(TASK, annotations=[{"result": "x"}]), "row 1, field 'annotations.result': is not a list of JSON objects"),
     (second(TASK, annotations=[{"result": ["x"]}]), "row 1, field 'annotations.result': is not a list of JSON objects"),
@@ -224,11 +227,11 @@ OF_LABEL_STUDIO = [
 RECORD = {"id": "1", "fields": {"a": "x", "b": "y"}, "responses": {"label": [{"value": "win", "user_id": "u"}]}}
 FLAT = {"a": "x", "b": "y", "label.responses": ["win"], "label.responses.users": ["u"]}
 OF_ARGILLA = [
-    (second(RECORD, fields=LACKING), "row 1, field 'fields': is no Argilla record"),
-    (second(RECORD, fields="x"), "row 1, field 'fields': is no Argilla record"),
-    (second(RECORD, responses=LACKING), "row 1, field 'responses': is no Argilla record"),
-    (second(RECORD, responses=[]), "row 1, field 'responses': is no Argilla record"),
-    (second(RECORD, metadata=[1]), "row 1, field 'metadata': has metadata that are no object"),
+    (second(RECORD, fields=LACKING), "row 1, field 'fields': is not an Argilla record"),
+    (second(RECORD, fields="x"), "row 1, field 'fields': is not an Argilla record"),
+    (second(RECORD, responses=LACKING), "row 1, field 'responses': is not an Argilla record"),
+    (second(RECORD, responses=[]), "row 1, field 'responses': is not an Argilla record"),
+    (second(RECORD, metadata=[1]), "row 1, field 'metadata': has metadata that are not an object"),
     (second(RECORD, responses={"label": "win"}), "row 1, field 'responses.label': is not a list of JSON objects"),
     (second(RECORD, responses={"label": ["win"]}), "row 1, field 'responses.label': is not a list of JSON objects"),
     (second(RECORD, responses={"label": [{"value": "maybe"}]}), "row 1, field 'label': label 'maybe' means nothing"),
@@ -304,13 +307,13 @@ OF_CONTAINERS = [
     (text(f"[{GOOD} {GOOD}]", "x.json"), "row 0: is not JSON .no comma after the object"),
     (text(f"[{GOOD}, 7]", "x.json"), "row 1: is not a JSON object"),
     (text(f"[{GOOD}, {{", "x.json"), "row 1: is not JSON"),
-    (text(f"[{GOOD}] []", "x.json"), "goes on after the end of its list"),
-    (text('{"prompt": "q", "text": "a", "text": "b"}\n'), "row 0, field 'text': stands twice in one object"),
+    (text(f"[{GOOD}] []", "x.json"), "has more text after the end of its list"),
+    (text('{"prompt": "q", "text": "a", "text": "b"}\n'), "row 0, field 'text': appears twice in one object"),
     (text(f'[{GOOD}, {{"prompt": "q", "text": {{"k": 1, "k": 2}}}}]', "x.json"), "row 1, field 'k': stands twice"),
-    (text('{"results": {"results": []}, "results": 1}', "x.json"), "field 'results': stands twice in one object"),
+    (text('{"results": {"results": []}, "results": 1}', "x.json"), "field 'results': appears twice in one object"),
     (text("prompt,text\nq,a,b\n", "x.csv"), "row 0: has more cells than the 2 of the header"),
     (text('prompt,text\nq,a\nq,"a\n', "x.csv"), "row 1: is not CSV"),
-    (text("prompt,text,text\nq,a,b\n", "x.csv"), "field 'text': stands twice in the header"),
+    (text("prompt,text,text\nq,a,b\n", "x.csv"), "field 'text': appears twice in the header"),
     (text("prompt,text\nq,a\nq\n", "x.csv"), "row 1, field 'text': has no answer"),
     (text("prompt,text\nq,caf\u00e9\n".encode("latin-1"), "x.csv"), "is not UTF-8"),
     (text(b"\x00\x01\x02\x03", "x.bin"), "is neither JSON, JSON lines, CSV, TSV, parquet nor Arrow|is not UTF-8"),
@@ -364,14 +367,14 @@ OF_ROWS = [
     (second(ROW, chosen=LACKING), "row 1, field 'chosen': is missing, and rejected is there"),
     (second(ROW, prompt=7), "row 1, field 'prompt': is neither text nor a list of turns"),
     (second(ROW, chosen=[{"content": "x"}]), "row 1, field 'chosen': is neither text nor a list of turns"),
-    (second(RATED, label="good"), "row 1, field 'label': 'good' is no label"),
-    (second(RATED, label=2), "row 1, field 'label': 2 is no label"),
+    (second(RATED, label="good"), "row 1, field 'label': 'good' is not a label"),
+    (second(RATED, label=2), "row 1, field 'label': 2 is not a label"),
     (lines(ROW, RATED), "row 1: has completion, and rows before it have chosen and rejected"),
     (lines({"messages": [ASKED, SAID]}, {"messages": [ASKED]}), "row 1, field 'messages': has no assistant's turn"),
     (lines({"messages": [ASKED, SAID]}, {"messages": 7}), "row 1, field 'messages': is neither text nor a list"),
     (lines(ROW, {"question": "q"}), "row 1, field 'prompt': has neither prompt, messages, text"),
     (lines({"prompt": "q", "completions": ["a"], "labels": [True]}), "row 0, field 'completions': is of stepwise"),
-    (text('{"prompt": "q", "prompt": "p", "completion": "a"}\n'), "row 0, field 'prompt': stands twice in one object"),
+    (text('{"prompt": "q", "prompt": "p", "completion": "a"}\n'), "row 0, field 'prompt': appears twice in one object"),
 ]
 
 

@@ -110,7 +110,7 @@ def test_turns_that_are_none(tmp_path: Path, column: str, value: Any) -> None:
 def test_labels_that_are_none(tmp_path: Path, value: Any) -> None:
     """A text such as "no" is true to Python: it must not become a thumbs up."""
     tiny_models.write_rows(tmp_path, train=[{**ROW, "label": value}])
-    with pytest.raises(DataError, match=r"row 0, field 'label': .* is no label; give true or false"):
+    with pytest.raises(DataError, match=r"row 0, field 'label': .* is not a label; give true or false"):
         rows.read(tmp_path, "train")
 
 

@@ -236,7 +236,7 @@ def test_preferences_without_a_common_prompt_are_left_out_and_counted(tmp_path: 
         ({"question": "q"}, r"row 1, field 'prompt'.*has neither prompt, messages.*present are question"),
         ({"prompt": 3}, r"row 1, field 'prompt'.*is neither text nor a list of turns"),
         ({"prompt": "q", "completion": [{"content": "x"}]}, r"row 1, field 'completion'.*neither text nor"),
-        ({"prompt": "q", "completion": "a", "label": "maybe"}, r"row 1, field 'label'.*'maybe' is no label"),
+        ({"prompt": "q", "completion": "a", "label": "maybe"}, r"row 1, field 'label'.*'maybe' is not a label"),
         ({"messages": [ASKED]}, r"row 1, field 'messages'.*has no assistant's turn"),
         ({"messages": "text"}, r"row 1, field 'messages'.*has no assistant's turn"),
         ({"prompt": "q", "chosen": "a", "rejected": ["b"]}, r"row 1, field 'rejected'"),

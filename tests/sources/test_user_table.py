@@ -66,11 +66,11 @@ def test_what_is_wrong_names_its_place(tmp_path: Path) -> None:
         user_table.read(path, ("worth",))
     with pytest.raises(DataError, match="row 2, field 'name': is empty"):
         user_table.read(path, ("name",)).full_texts("name")
-    with pytest.raises(DataError, match="row 0, field 'name': 'x' is no number"):
+    with pytest.raises(DataError, match="row 0, field 'name': 'x' is not a number"):
         user_table.read(path, ("name",)).numbers("name")
     pq.write_table(pa.table({"v": [1.0, float("inf")], "l": [[1], [2]]}), tmp_path / "odd.parquet")
     odd = user_table.read(tmp_path / "odd.parquet", ("v", "l"))
-    with pytest.raises(DataError, match="row 1, field 'v': inf is no number"):
+    with pytest.raises(DataError, match="row 1, field 'v': inf is not a number"):
         odd.numbers("v")
     with pytest.raises(DataError, match="field 'l': holds list"):
         odd.texts("l")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from perl_eval.stats.action_accuracy import RULES, Match, Screen, action_accuracies, match_action, parse_action
@@ -187,3 +191,90 @@ def test_how_the_rules_differ_on_real_screens(real_data: Path, pixels: int) -> N
     assert n == 5074
     for rule, share in MEASURED[pixels].items():
         assert right[rule] / n == pytest.approx(share, abs=0.025), (rule, right[rule] / n)
+
+
+WIDTH, HEIGHT = 1080, 2400
+RADII = (0, 20, 100, 250, 400)
+
+
+def predictions(real_data: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], Screen]]:
+    """Yield, of every real step, actions near what was done, what was done, and the screen.
+
+    Of each click and long press there is one moved by each of the radii, in a random direction, and kept on the screen;
+    of each opened app a click on the middle of the first box, and one 100 pixels beside it; of others the same action.
+    """
+    rng = random.Random(1)
+
+    def moved(kind: str, x: float, y: float, radius: float) -> dict[str, Any]:
+        angle = rng.uniform(0, 2 * math.pi)
+        x, y = x + radius * math.cos(angle), y + radius * math.sin(angle)
+        return {"action_type": kind, "x": min(max(x, 0), WIDTH - 1), "y": min(max(y, 0), HEIGHT - 1)}
+
+    with (real_data / "androidcontrol" / "test_text_side.jsonl").open() as handle:
+        rows = [json.loads(line) for line in handle]
+    for row in rows:
+        for text, boxes in zip(row["actions"], row["candidate_bboxes"], strict=True):
+            gold, screen = json.loads(text), Screen(WIDTH, HEIGHT, tuple(map(tuple, boxes)))
+            if gold["action_type"] in ("click", "long_press"):
+                said = [moved(gold["action_type"], gold["x"], gold["y"], radius) for radius in RADII]
+            elif gold["action_type"] == "open_app" and boxes:
+                left, top, right, bottom = boxes[0]
+                said = [moved("click", (left + right) / 2, (top + bottom) / 2, radius) for radius in (0, 100)]
+            else:
+                said = [gold]
+            yield from ((one, gold, screen) for one in said)
+
+
+def by_the_authors(said: dict[str, Any], gold: dict[str, Any], screen: Screen) -> dict[str, bool | None]:
+    """Return what the published scripts say of two points, written anew from them on arrays."""
+    point, target, size = np.array([said["x"], said["y"]]), np.array([gold["x"], gold["y"]]), np.array([WIDTH, HEIGHT])
+    boxes = np.array(screen.boxes, float).reshape(-1, 4)
+    corners = boxes[:, :2], boxes[:, 2:]
+    holding = ((corners[0] <= target) & (target <= corners[1])).all(1)
+    in_each = ((corners[0] <= point) & (point <= corners[1])).all(1)
+    areas = np.where(holding, np.prod(corners[1] - corners[0], axis=1), np.inf)
+    small = bool(in_each[areas.argmin()]) if holding.any() else None
+    grid = [np.floor(1000 * place / size) for place in (point, target)]
+    wide = corners[1] - corners[0]
+    starts = np.maximum(corners[0] - 0.7 * wide, 0)
+    around = [((starts <= place) & (place <= starts + 2.4 * wide)).all(1) for place in (point, target)]
+    middles = (corners[0] + corners[1]) / 2
+    near = np.linalg.norm((point - target) / size) <= 0.04
+    return {
+        "smallest_box": small,
+        "uground": bool(small),
+        "os_atlas": bool(np.linalg.norm(grid[0] - grid[1]) <= 140),
+        "os_atlas, no grid": bool(np.linalg.norm(1000 * (point - target) / size) <= 140),
+        "aitw": bool(np.linalg.norm((point - target) / size) <= 0.14 or (around[0] & around[1]).any()),
+        "diagonal": bool(np.linalg.norm(point - target) <= 0.14 * np.linalg.norm(size)),
+        "android_world": bool((point == target).all()),
+        "uis1": bool(near or (np.abs(point - middles) <= 0.6 * wide).all(1).any()),
+    }
+
+
+@pytest.mark.realdata
+def test_how_many_real_rows_each_correction_of_a_rule_changes(real_data: Path) -> None:
+    """Rules that were taken for one another, each held to its script, on the same real steps."""
+    counts: Counter[str] = Counter()
+    for said, gold, screen in predictions(real_data):
+        counts["rows"] += 1
+        if said["action_type"] == "click" and gold["action_type"] == "open_app":
+            counts["uis1, by the icon"] += bool(match_action(said, gold, screen, "uis1").step_match)
+            continue
+        if gold["action_type"] not in ("click", "long_press"):
+            continue
+        wanted = by_the_authors(said, gold, screen)
+        for rule in ("smallest_box", "uground", "os_atlas", "aitw", "diagonal", "android_world", "uis1"):
+            assert match_action(said, gold, screen, rule).step_match == wanted[rule], (rule, said, gold)
+        counts["diagonal is not android_world"] += wanted["diagonal"] != wanted["android_world"]
+        counts["diagonal is not aitw"] += wanted["diagonal"] != wanted["aitw"]
+        counts["the grid counts"] += wanted["os_atlas"] != wanted["os_atlas, no grid"]
+        counts["smallest_box does not know"] += wanted["smallest_box"] is None
+    assert counts == {
+        "rows": 28857,
+        "diagonal is not android_world": 16533,
+        "diagonal is not aitw": 3238,
+        "uis1, by the icon": 162,
+        "the grid counts": 13,
+        "smallest_box does not know": 1055,
+    }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from perl_eval.stats.clustered_error import clustered_error
 from perl_eval.stats.corrected_difference import Differences, corrected_difference
 from perl_eval.stats.label_plans import cheapest_split, labels_to_decide
 
@@ -74,6 +75,49 @@ def test_weights_and_groups_are_taken_in() -> None:
         low, high = found.interval(0.95)
         held += low <= 0.0 <= high
     assert 0.93 <= held / runs <= 0.985
+
+
+def tail(number: int) -> np.ndarray:
+    """Return the groups of items, of lognormal sizes."""
+    return np.repeat(
+        np.arange(number), np.ceil(2 * np.exp(1.2 * norm.ppf((np.arange(number) + 0.5) / number))).astype(int)
+    )
+
+
+def test_a_judge_that_says_nothing_leaves_the_clustered_mean_of_the_labels() -> None:
+    rng, groups = np.random.default_rng(5), tail(60)
+    truth = rng.choice([-1.0, 0.0, 1.0], 60)[groups]
+    truth = np.where(rng.random(len(groups)) < 0.7, truth, rng.choice([-1.0, 0.0, 1.0], len(groups)))
+    places = np.flatnonzero(groups % 2 == 0)
+    sample = Differences(np.zeros((len(groups), 1)), places, truth[places], np.ones(len(places)), groups)
+    found, alone = corrected_difference(sample), clustered_error(truth[places], groups[places])
+    assert found is not None
+    assert found.value == pytest.approx(truth[places].mean())
+    assert found.degrees == pytest.approx(alone.degrees)
+    assert alone.error < found.error < 1.1 * alone.error  # pseudo-residuals, as many as a cluster is worth
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_labels_of_whole_groups_of_unequal_size_hold(whole: bool) -> None:
+    """With the number of groups less one degrees of freedom it is 0.88 of the runs."""
+    rng, groups, runs, held = np.random.default_rng(6), tail(200), 400, 0
+    sizes = np.bincount(groups)
+    for _ in range(runs):
+        one, other = ((rng.random(200) < rate)[groups] ^ (rng.random(len(groups)) < 0.2) for rate in (0.6, 0.7))
+        said = [np.where(rng.random(len(groups)) < right, part, ~part) for part, right in ((one, 0.9), (other, 0.75))]
+        order = rng.permutation(200)
+        taken = order[: int(np.searchsorted(np.cumsum(sizes[order]), 100)) + 1]
+        places = np.flatnonzero(np.isin(groups, taken)) if whole else rng.permutation(len(groups))[:100]
+        judged = said[0].astype(float) - said[1]
+        truth = one.astype(float) - other
+        found = corrected_difference(Differences(judged[:, None], places, truth[places], np.ones(len(places)), groups))
+        if found is None:
+            runs -= 1
+            continue
+        low, high = found.interval(0.95)
+        held += low <= -0.06 <= high
+    assert runs > 390
+    assert held / runs >= 0.93
 
 
 def test_more_proxies_that_know_more_narrow_the_interval_and_it_still_holds() -> None:

@@ -257,8 +257,8 @@ WORLDS: dict[str, Callable[[], World]] = {
     "calibration": lambda: World(calibration, 400, 500, calibration_truth()),
     # Liked less disliked is N(0.8, 2), whatever the context.
     "contexts": lambda: World(contexts, 100, 500, {"within": float(ndtr(0.8 / np.sqrt(2))), "bin": 0.45}),
-    "people": lambda: World(people, 120, 400, large(people, 40_000, PANEL)),
-    "texts": lambda: World(texts, 80, 800, large(texts, 12_000, TEXTS)),
+    "people": lambda: World(people, 120, 300, large(people, 40_000, PANEL)),
+    "texts": lambda: World(texts, 80, 400, large(texts, 8_000, TEXTS)),
     "repeats": lambda: World(repeats, 80, 1000, {"repetition": 0.06 * float(np.mean(3 / np.arange(10, 19)))}),
     "corrected": lambda: World(corrected, 800, 500, {"Rogan-Gladen": 0.56, "matrix": 0.56}),
     "lengths": lambda: World(lengths, 200, 500, length_truth()),

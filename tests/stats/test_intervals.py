@@ -49,7 +49,7 @@ def test_the_level_moves_the_interval() -> None:
 
 
 def test_the_papers_agreement_on_fifty_items() -> None:
-    # 77.2 % of 50 is no whole number; 39 of 50 (78 %) and 45 of 50 (90 %) are near. Wilson by hand for 45 of 50:
+    # 77.2 % of 50 is not a whole number; 39 of 50 (78 %) and 45 of 50 (90 %) are near. Wilson by hand for 45 of 50:
     # z^2 = 3.8415, centre (0.9 + 0.038415) / 1.07683 = 0.87146, half 1.95996 / 1.07683 *
     # sqrt(0.9 * 0.1 / 50 + 3.8415 / 10000) = 1.82012 * 0.0467349 = 0.0850633.
     estimate = proportion("agreement", [True] * 45 + [False] * 5)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from perl_eval.errors import UserError
 from perl_eval.metrics.agreement import estimate_agreement
 from perl_eval.records import Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.bootstrap import Resampling
+from perl_eval.stats.corrected_difference import Differences, corrected_difference
 from perl_eval.stats.correction import Sample, prediction_powered_mean
 from perl_eval.stats.survey_weights import (
     WeightedSample,
@@ -72,6 +74,50 @@ def test_equal_weights_are_ppi() -> None:
     assert (weighted.value, weighted.low, weighted.high) == pytest.approx(
         (plain.value, plain.low, plain.high), abs=0.002
     )
+
+
+@pytest.mark.parametrize("sizes", [(4,) * 250, (1, 2, 3, 10) * 60])
+def test_of_whole_groups_it_is_what_decide_would_say(sizes: tuple[int, ...]) -> None:
+    rng, groups = np.random.default_rng(4), np.repeat(np.arange(len(sizes)), sizes)
+    truth = (rng.random(len(sizes)) < 0.6)[groups] ^ (rng.random(len(groups)) < 0.15)
+    judged = np.where(rng.random(len(groups)) < 0.8, truth, ~truth).astype(float)
+    places = np.flatnonzero(np.isin(groups, rng.choice(len(sizes), 40, replace=False)))
+    given, weights = truth[places].astype(float), rng.choice([1.0, 2.0], len(places))
+    rate = weighted_prediction_powered_mean(
+        "rate", WeightedSample(judged.tolist(), places.tolist(), given.tolist(), weights.tolist(), groups.tolist())
+    )
+    other = corrected_difference(Differences(judged[:, None], places, given, weights, groups))
+    assert other is not None
+    assert rate.value == pytest.approx(other.value)
+    assert (rate.low, rate.high) == pytest.approx(other.interval(0.95), abs=0.001)
+
+
+@pytest.mark.parametrize("figure", ["rate", "agreement"])
+def test_whole_groups_of_unequal_size_are_not_taken_for_so_many_labels(figure: str) -> None:
+    """Intervals with the number of groups less one degrees of freedom hold the truth in 0.85 of such draws."""
+    rng, sizes = (
+        np.random.default_rng(12),
+        np.ceil(2 * np.exp(1.2 * norm.ppf((np.arange(200) + 0.5) / 200))).astype(int),
+    )
+    groups, held, runs = np.repeat(np.arange(200), sizes), 0, 400
+    for _ in range(runs):
+        truth = (rng.random(200) < 0.6)[groups] ^ (rng.random(len(groups)) < 0.2)
+        judged = np.where(rng.random(len(groups)) < 0.8, truth, ~truth)
+        order = rng.permutation(200)
+        taken = order[: int(np.searchsorted(np.cumsum(sizes[order]), 100)) + 1]
+        places = np.flatnonzero(np.isin(groups, taken))
+        if figure == "rate":
+            given = truth[places].astype(float).tolist(), [1.0] * len(places), groups.tolist()
+            found = weighted_prediction_powered_mean("", WeightedSample(judged.astype(float), places.tolist(), *given))
+            wanted = 0.6 * 0.8 + 0.4 * 0.2
+        else:
+            alike = truth[places].astype(float)
+            found = weighted_mean("", alike.tolist(), [1.0] * len(places), clusters=groups[places].tolist())
+            wanted = 0.6 * 0.8 + 0.4 * 0.2
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= wanted <= found.high
+    assert held / runs >= 0.93
 
 
 def test_a_census_gives_the_mean_itself() -> None:

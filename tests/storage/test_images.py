@@ -45,7 +45,7 @@ def test_pictures_are_found_from_the_folder_and_from_the_table_in_it(tmp_path: P
 
 @pytest.mark.parametrize("content", [b"", b"plain text", b"RIFF....WAVE", b"<svg/>"])
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="is no picture"):
+    with pytest.raises(DataError, match="is not a picture"):
         images.keep(tmp_path, content)
     assert not list(tmp_path.iterdir())
 

@@ -195,7 +195,7 @@ def test_ledgers_stay_here(bucket: Path) -> None:
         ("s3://key:secret@bucket/x", "the s3 address holds a user or a key"),
         ("s3://a/../b", "names no folder"),
         ("s3:///", "names no folder"),
-        ("ftp://a/b", "is no address; begin it with one of hf://"),
+        ("ftp://a/b", "is not an address; begin it with one of hf://"),
     ],
 )
 def test_bad_addresses_are_one_line(address: str, message: str, bucket: Path) -> None:
@@ -207,7 +207,7 @@ def test_bad_addresses_are_one_line(address: str, message: str, bucket: Path) ->
 def test_a_listing_cannot_lead_out_of_the_cache(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (bucket / "rows").mkdir()
     monkeypatch.setattr(Bucket, "find", lambda *_, **__: {"rows/../../../evil": {"size": 1}})
-    with pytest.raises(UserError, match="is no name for a file"):
+    with pytest.raises(UserError, match="is not a name for a file"):
         remote.fetch("s3://rows")
 
 
@@ -294,7 +294,7 @@ def test_a_verb_reads_and_writes_addresses(
     ("line", "message"),
     [
         ("judge s3://a s3://b --ledger s3://l.sqlite --out s3://c", "there is nothing at s3://a"),
-        ("judge a b --ledger s3://l.sqlite --out s3://c", "--ledger s3://l.sqlite is written to as the verb goes"),
+        ("judge a b --ledger s3://l.sqlite --out s3://c", "--ledger s3://l.sqlite is written to while the verb runs"),
         ("build taskmaster-coffee --out hf://datasets/me/coffee", "give --push-to-hub"),
         ("judge a b --judge reward:s3://none --out c", "there is nothing at s3://none"),
     ],

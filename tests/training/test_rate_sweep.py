@@ -32,7 +32,7 @@ def reached(folder: Path) -> list[float | None]:
 @pytest.fixture(scope="module")
 def swept(blank: Path, demonstrations: Path, room: Path) -> Path:
     options = rate_sweep.SweepOptions(replace(SFT, model=str(blank)), steps=8, factors=(0.001, 1.0, 10.0))
-    return rate_sweep.run(demonstrations, None, room / "swept", options=options)
+    return rate_sweep.run(demonstrations, None, room / "rates swept", options=options)
 
 
 def test_the_lowest_held_out_loss_is_the_best(swept: Path) -> None:

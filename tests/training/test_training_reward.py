@@ -21,6 +21,7 @@ from perl_eval.metrics.glossary import CURVES
 from perl_eval.models.backbone import Backbone, LoraShape, open_backbone
 from perl_eval.models.generate import Sampling, generate
 from perl_eval.models.reward_model import REWARD, Pooling, RewardScorer, read_scale
+from perl_eval.models.scalar_heads import ScalarHeads
 from perl_eval.models.tokenize import Encoded, encode_prompt
 from perl_eval.records import Completion, Estimate, Measurement, Score
 from perl_eval.scoring import dispatch
@@ -172,13 +173,13 @@ def test_the_bias_of_a_reward_of_pairs_stays_zero_whatever_rounding_leaves(
 ) -> None:
     """Scores that round a little up leave the bias a gradient of 1e-8, of which Adam would make steps of 5e-3."""
 
-    def rounded(self: Backbone, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        scores = self.heads[name](hidden.float()).squeeze(-1)
+    def rounded(self: ScalarHeads, name: str, hidden: torch.Tensor) -> torch.Tensor:
+        scores = self[name](hidden.float()).squeeze(-1)
         if scores.requires_grad:
             scores.register_hook(lambda slope: slope + 1e-8 / len(slope))
         return scores
 
-    monkeypatch.setattr(Backbone, "scalars", rounded)
+    monkeypatch.setattr(ScalarHeads, "scalars", rounded)
     backbone = open_backbone(prior, frozen=not full)
     trainer = reward.RewardTrainer(
         backbone, rows.read(preferences, "train")[:20], [], replace(OPTIONS, full=full), seed=0
@@ -188,7 +189,7 @@ def test_the_bias_of_a_reward_of_pairs_stays_zero_whatever_rounding_leaves(
     assert not torch.equal(backbone.heads[REWARD].weight, before)
     assert backbone.heads[REWARD].bias.tolist() == [0.0]
     assert "head.reward.bias" not in trainer.parameters()
-    backbone.save_head(REWARD, tmp_path)
+    backbone.heads.save(REWARD, tmp_path)
     assert load_file(tmp_path / "head.safetensors")["bias"].tolist() == [0.0]
 
 

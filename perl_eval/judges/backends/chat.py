@@ -46,7 +46,7 @@ class ChatOptions:
         key_variable: Environment variable that holds the key; the key is kept nowhere else.
         temperature: Of sampling; None leaves it to the server.
         max_tokens: Longest reply; one that is cut off is asked for once more with twice as much.
-        logprobs: Ask for the probabilities of the first token; not with reasoning, whose first token is no verdict.
+        logprobs: Ask for the probabilities of the first token; not with reasoning, whose first token is not a verdict.
         structured: Ask for JSON with the verdict in it, by a schema. A server that takes neither goes on without.
         timeout_s: Longest wait for one reply.
         price_in_usd: Price of a million tokens in, if known.
@@ -302,7 +302,7 @@ class ChatJudge(Judge):
             logprobs = first_token(choice.get("logprobs"))
             finish = "refusal" if refusal else finish_of(choice)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise JudgeError(f"the reply has another form: {type(error).__name__} {error}") from None
+            raise JudgeError(f"the reply has an unexpected form: {type(error).__name__} {error}") from None
         if not isinstance(text, str) or (finish == "stop" and not text.strip()):
             raise JudgeError("the reply is thoughts without an answer" if content.thought else "the reply is empty")
         return Reply(

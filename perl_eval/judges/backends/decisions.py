@@ -165,7 +165,7 @@ class DecisionJudge(Judge):
             ]
             usage = believed(content["usage"]["input_tokens"]), believed(content["usage"]["output_tokens"])
         except (KeyError, TypeError) as error:
-            raise JudgeError(f"the reply has another form: no {error}") from None
+            raise JudgeError(f"the reply has an unexpected form: no {error}") from None
         return str(content.get("model", self.model)), usage, answers
 
 

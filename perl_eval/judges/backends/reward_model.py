@@ -72,7 +72,7 @@ class RewardJudge(Judge):
             UserError: A score on a scale is asked for.
         """
         if any(question.scale for question in questions):
-            raise UserError("a reward is no score on a scale", "ask another judge, or for yes or no")
+            raise UserError("a reward is not a score on a scale", "ask another judge, or for yes or no")
         return await self._worker.do(lambda: self._replies(questions))
 
     async def close(self) -> None:

@@ -56,7 +56,7 @@ def checked(pattern: str) -> str:
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"--verdict-pattern {pattern!r} is no regular expression: {error}", "mend it") from None
+        raise UserError(f"--verdict-pattern {pattern!r} is not a regular expression: {error}", "correct it") from None
     if not compiled.groupindex and compiled.groups != 1:
         raise UserError(
             f"--verdict-pattern {pattern!r} has {compiled.groups} groups",

@@ -2,7 +2,7 @@
 
 A score must be committed to, as a verdict must: in double brackets, after a label, as a value of JSON, or alone on the
 last line (or the first, if nothing contradicts it). Of several, the last binds; if that one is not on the scale there
-is no score. Numbers in prose are no score.
+is not a score. Numbers in prose are no score.
 """
 
 from __future__ import annotations

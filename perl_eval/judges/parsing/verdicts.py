@@ -1,7 +1,7 @@
 """Reading a verdict out of a judge's text.
 
 A verdict must be committed to: in double brackets, after a label, as a value of JSON, or alone on the last line (or the
-first, if nothing contradicts it). Of several, the last binds. Prose is no verdict: "As the gold standard, A is fine
+first, if nothing contradicts it). Of several, the last binds. Prose is not a verdict: "As the gold standard, A is fine
 but" holds none.
 """
 
@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from perl_eval.client import thoughts
 from perl_eval.errors import UserError
-from perl_eval.judges.parsing import foreign_words, patterns, structured
+from perl_eval.judges.parsing import patterns, structured
+from perl_eval.judges.parsing.verdict_expressions import CONDITION, LISTED, NUMBERED, expressions, quoted
 from perl_eval.outcomes import of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
@@ -39,10 +40,6 @@ class Spoken(NamedTuple):
     reason: str | None = None
 
 
-_NOUN = (
-    r"(?:the )?(?:answer|output|response|reply|assistant|model|option|summary|choice|candidate|turn|completion|"
-    rf"{foreign_words.NOUN})"
-)
 _WORDS: dict[Kind, dict[str, Verdict]] = {
     "pairwise": {
         **dict.fromkeys(("a", "1", "first", "one"), "first"),
@@ -56,47 +53,6 @@ _WORDS: dict[Kind, dict[str, Verdict]] = {
 }
 _BARE_TIE = frozenset({"c", "both", "neither", "same", "equal"})
 """Words that mean a tie in brackets or after a label, but say nothing alone on a line."""
-# Pieces of the patterns below; all are matched without regard to case, within one line whose blanks are single.
-_QUOTES = "[*_`\"'“”‘’]*"
-_RELATION = (
-    rf"(?:{_NOUN}[ _-]*)?(?P<left>[ab12]) ?(?P<sign>>{{1,3}}|<{{1,3}}|={{1,2}}|≈|≻|≺) ?"
-    rf"(?:{_NOUN}[ _-]*)?(?P<right>[ab12])"
-)
-_PAIR_WORD = r"(?P<word>a|b|c|1|2|first|second|one|two|tied?|draw|equal|both|neither|same)\b"
-_CHOICE: dict[Kind, str] = {
-    "pairwise": rf"(?:{_RELATION}|(?:{_NOUN}[ _#-]*|the )?\(?{_PAIR_WORD}\)?(?: {_NOUN})?)",
-    "yes_no": r"(?P<word>yes|no|true|false)\b",
-}
-_BETTER = (
-    rf"(?: is (?:the |clearly |much |slightly )*(?:better|best|preferred|superior|stronger|winner)(?: (?:one|{_NOUN}))?"
-    r"| wins)"
-)
-_SIGNS = "[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]"
-"""Pictures that replies are adorned with."""
-_LABEL = (
-    r"(?:[^\w{\[]|_){0,20}(?:(?:my|the|our) )?(?:final |overall )?(?:"
-    r"(?:verdict|winner|answer|decision|choice|judge?ment|preference|preferred|best|better|result|conclusion|vote|pick|"
-    r"selection|recommendation|(?:more (?:helpful|harmless|useful|appropriate)|safer)(?=[ \w]{0,12}[*_]* ?[:：])|"
-    r"which (?:one )?is (?:better|best))"
-    r"(?: (?:is|one|answer|output|response|summary|option|reply|assistant|model))*"
-    rf"|(?:so|thus|therefore|hence|overall|finally|to conclude|to sum up|in (?:conclusion|summary|short))"
-    rf"(?=[*_]* ?[:：](?!\W*\d))|{foreign_words.LABEL})"
-    rf"{_QUOTES} ?(?:[:=：→—–]|[-=]+>|-(?= )|\bis\b) ?{_QUOTES} ?(?:{_SIGNS}+ ?)?\[* ?{_QUOTES}"
-)
-# After a choice may come its end, punctuation, or words that confirm it; "A or B", "A good answer" are no choice.
-_AFTER = (
-    rf" ?{_QUOTES} ?\]* ?{_QUOTES}"
-    rf"(?= ?$| ?[.;!(—–|]| ?,(?! ?(?:and |or )?[ab12]\b)|{_BETTER}| (?:because|since)\b| [-–—] |"
-    rf" between (?:the two|both|them)\b| ?{_SIGNS}|(?<=[^(][ab12]\))"
-    r" (?!(?:and|or|is|was|has|may|might|could|would|seems)\b))"
-)
-_TIED = re.compile(
-    rf"{_LABEL}(?:(?:none|neither|no(?: one|body)?)(?: wins)?,? ?[(:—–-] ?(?:it(?:['’]s| is) )?(?:a )?(?:tie|draw)\b"
-    rf"|(?:{_NOUN} )?\(?[ab12]\)? and (?:{_NOUN} )?\(?[ab12]\)? (?:are|is) (?:both )?"
-    r"(?:equal(?:ly good)?|tied|even)(?=\W*$))",
-    re.IGNORECASE,
-)
-
 # Bounds on the work a hostile reply can make.
 _LINE = 300
 _LEAST_MASS = 0.5
@@ -104,64 +60,19 @@ _LEAST_MASS_UNSAID = 0.01
 _SHORT = 64
 _ALL = 3
 """How many verdicts of a pair there are: first, second and tie."""
-
-
-def _compiled(before: str, after: str) -> dict[Kind, re.Pattern[str]]:
-    return {kind: re.compile(f"{before}{choice}{after}", re.IGNORECASE) for kind, choice in _CHOICE.items()}
-
-
-_LABELLED = _compiled(_LABEL, _AFTER)
-_BRACKETED = _compiled(r"\[\[ ?", r" ?\]\]")
-_ALONE = _compiled(
-    rf"[ >#-]*(?:{_SIGNS}+ ?)?{_QUOTES} ?[\[{{]?",
-    rf"(?:{_BETTER})? ?[\]}}]?[.!]? ?{_QUOTES}[.!]?(?: ?{_SIGNS}+)?",
-)
-_MARKED = {
-    kind: re.compile(
-        r"(?:<(?P<tag>verdict|answer|final_answer|choice|winner|preference|decision|judge?ment)> ?"
-        rf"{_QUOTES}{choice}{_QUOTES}"
-        rf" ?</(?P=tag)>|\[(?:RESULT|VERDICT|JUDGE?MENT)\]:? ?"
-        rf"{_QUOTES}{choice.replace('?P<', '?P<result_')}{_QUOTES}(?= ?$| ?[.;,!(<]))",
-        re.IGNORECASE,
-    )
-    for kind, choice in _CHOICE.items()
-}
-_BOXED = {
-    kind: re.compile(
-        rf"(?:.*[ $*]|^[$*]*)\\boxed\{{ ?(?:\\(?:text|math|bf|rm)\w*\{{)?{choice}\}}?\}}[$*.]*", re.IGNORECASE
-    )
-    for kind, choice in _CHOICE.items()
-}
-# A label with nothing after it: what stands alone on the next line is its verdict.
-_HEADING = re.compile(
-    rf"[ >#-]*{_QUOTES}(?:(?:my|the|our) )?(?:final |overall )?"
-    rf"(?:verdict|winner|decision|judge?ment|preference|choice|better (?:answer|output|response|one)|"
-    rf"final answer){_QUOTES} ?:? ?{_QUOTES}",
-    re.IGNORECASE,
-)
-_SUMMED = re.compile(
-    r"(?:the )?(?:final |overall )?(?:overall|total|winner|verdict|decision|preference|conclusion|result|better|best)"
-    r"(?: (?:answer|response|output|winner|verdict|assistant))?:?",
-    re.IGNORECASE,
-)
-_CONDITION = re.compile(r" ?[\"'”`*]{0,3},? (?:if|when|for an?|means)\b", re.IGNORECASE)
-_ATTRIBUTED = re.compile(
-    r"\b(?:says?|said|writes?|wrote|contains?|states?|includ\w+|examples?|format|claim\w*|tells?|asks?|instruct\w*|"
-    r"prompt|inject\w*|reads?|ends? with|adds?|inserts?|phrase|text)\b[^.!?]{0,80}$",
-    re.IGNORECASE,
-)
-_REPORTED = re.compile(
-    r"\b(?:text|answer|output|response|reply|assistant|candidate|prompt|user|content|message)(?: \(?[ab12]\)?)?"
-    r"(?:['’]s \w+)? (?:\w+ )?(?:says|said|writes|wrote|contains|states|claims|reads|ends with|adds|inserts)"
-    r"(?: that)?:? ?$",
-    re.IGNORECASE,
-)
-"""Somebody else says what follows, without quotation marks."""
-_LISTED = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
-_NUMBERED = re.compile(r"(?P<number>\d{1,2})(?:[.)](?P<words> .*)?)?")
-_OPENING = re.compile(rf"\s{{0,20}}{_QUOTES}(?P<word>yes|no)\b{_QUOTES}(?:[,.;:!—–]| -)", re.IGNORECASE)
 # alpaca_eval's ranking prompts name the outputs m and M; only the case tells them apart.
 _CASED: dict[str, Verdict] = {"m": "first", "M": "second"}
+_PLAIN: dict[Kind, dict[str, Reading]] = {
+    "pairwise": {
+        "A": Reading("first"),
+        "B": Reading("second"),
+        "[[A]]": Reading("first"),
+        "[[B]]": Reading("second"),
+        "[[C]]": Reading("tie"),
+    },
+    "yes_no": {"Yes": Reading("yes"), "yes": Reading("yes"), "No": Reading("no"), "no": Reading("no")},
+}
+"""Replies that the expressions would read alike: no expression is compiled, nor another file loaded, for these."""
 
 
 def spoken(text: str) -> Spoken:
@@ -179,6 +90,9 @@ def read(text: str, kind: Kind) -> Reading:
         text: The reply.
         kind: What was asked, not a score; see `scores` for those.
     """
+    plain = _PLAIN[kind].get(text)
+    if plain is not None:
+        return plain
     # Most replies are one of a few words; long ones hardly come twice.
     return _read_short(text, kind) if len(text) <= _SHORT else _read(text, kind)
 
@@ -206,7 +120,7 @@ def parse_verdict(text: str, kind: Kind = "pairwise", pattern: str | None = None
     """Return the verdict that a judge's reply commits to last, and why there is none if there is none.
 
     Thoughts are left out first. Verdicts in double brackets, after a label, in JSON, alone on a line and in sentences
-    that commit to one are known; hedged prose is no verdict.
+    that commit to one are known; hedged prose is not a verdict.
 
     Args:
         text: The reply.
@@ -256,14 +170,14 @@ def read_by(pattern: str, text: str, kind: Kind) -> Reading:
     if named is None:
         return Reading(None, "the verdict pattern matches without a verdict")
     verdict = _named(" ".join(named[:_LINE].split()), kind)
-    return Reading(verdict, None if verdict else f"{named[:40]!r} is no verdict")
+    return Reading(verdict, None if verdict else f"{named[:40]!r} is not a verdict")
 
 
 def _named(words: str, kind: Kind) -> Verdict | None:
     """Return the verdict that a few words name, and nothing else."""
     if kind == "pairwise" and words in _CASED:
         return _CASED[words]
-    match = _ALONE[kind].fullmatch(words)
+    match = expressions(kind).alone.fullmatch(words)
     return _meaning(match, kind) if match else None
 
 
@@ -327,19 +241,19 @@ def _worded(text: str, kind: Kind) -> Iterator[tuple[int, Verdict]]:
         place += len(line)
         if shown:
             own = _line(shown, kind)
-            numbered = _NUMBERED.fullmatch(shown[:_LINE])
+            numbered = NUMBERED.fullmatch(shown[:_LINE])
             if own and numbered and entry and int(numbered["number"]) == entry + 1:
                 own = None  # the list goes on, and the reply was cut off
             if numbered and numbered["words"]:
                 entry = int(numbered["number"])
             if heading and own:
                 yield place, own
-            heading = bool(_HEADING.fullmatch(shown[:_LINE]))
+            heading = bool(expressions(kind).heading.fullmatch(shown[:_LINE]))
             alone.append((place, own))
-    opening = _OPENING.match(text) if kind == "yes_no" else None
+    opening = expressions(kind).opening.match(text) if kind == "yes_no" else None
     if opening:
         yield opening.end(), _WORDS[kind][opening["word"].lower()]
-    boxed = _BOXED[kind].match(" ".join(text[-_LINE:].rstrip().rpartition("\n")[2].split()))
+    boxed = expressions(kind).boxed.match(" ".join(text[-_LINE:].rstrip().rpartition("\n")[2].split()))
     if boxed and (verdict := _meaning(boxed, kind)):
         yield len(text), verdict
     yield from _alone(alone)
@@ -353,7 +267,7 @@ def _without_menu(text: str) -> str:
     begun, named = 0, set[Verdict]()
     for number, line in enumerate([*lines, ""]):
         shown = " ".join(line.split())
-        marked = [verdict for _, verdict in _in_line(shown, 0, "pairwise")] if _LISTED.match(shown) else []
+        marked = [verdict for _, verdict in _in_line(shown, 0, "pairwise")] if LISTED.match(shown) else []
         if marked:
             begun = begun if named else number
             named |= set(marked)
@@ -372,14 +286,14 @@ def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]
         part = shown[offset : offset + _LINE]
         if "[" not in part and "<" not in part:
             continue
-        for match in (*_BRACKETED[kind].finditer(part), *_MARKED[kind].finditer(part)):
+        for match in (*expressions(kind).bracketed.finditer(part), *expressions(kind).marked.finditer(part)):
             verdict = _meaning(match, kind)
-            if verdict and not _CONDITION.match(part[match.end() :]) and not _quoted(part, match.start()):
+            if verdict and not CONDITION.match(part[match.end() :]) and not quoted(part, match.start()):
                 yield place + offset + match.end(), verdict
-    labelled = _LABELLED[kind].match(shown[:_LINE])
+    labelled = expressions(kind).labelled.match(shown[:_LINE])
     if labelled and (verdict := _meaning(labelled, kind)):
         yield place + labelled.end(), verdict
-    elif kind == "pairwise" and (tied := _TIED.match(shown[:_LINE])):
+    elif kind == "pairwise" and (tied := expressions(kind).tied.match(shown[:_LINE])):
         yield place + tied.end(), "tie"
     elif kind == "pairwise" and shown[:1] == "|" and (verdict := _in_table(shown[:_LINE])):
         yield place + len(shown), verdict
@@ -388,20 +302,10 @@ def _in_line(shown: str, place: int, kind: Kind) -> Iterator[tuple[int, Verdict]
 def _in_table(row: str) -> Verdict | None:
     """Read the row of a table that sums up: whose first cell says so, and of whose others one names an answer."""
     first, *others = [cell.strip(" *_`") for cell in row.strip("| ").split("|")]
-    if not others or not _SUMMED.fullmatch(first):
+    if not others or not expressions("pairwise").summed.fullmatch(first):
         return None
     named = [verdict for cell in others if not cell.isdecimal() and (verdict := _line(cell, "pairwise"))]
     return named[0] if len(named) == 1 else None
-
-
-def _quoted(line: str, place: int) -> bool:
-    """Say whether a place lies in a quotation of somebody's words."""
-    if _REPORTED.search(line[:place]):
-        return True
-    begun = max((line.rfind(mark, 0, place) for mark in '"“`'), default=-1)
-    opened = line.count('"', 0, place) % 2 or line.count("“", 0, place) > line.count("”", 0, place)
-    opened = opened or line.count("`", 0, place) % 2
-    return bool(opened and begun >= 0 and _ATTRIBUTED.search(line[:begun]))
 
 
 def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdict]]:
@@ -415,7 +319,7 @@ def _alone(lines: list[tuple[int, Verdict | None]]) -> Iterator[tuple[int, Verdi
 def _line(line: str, kind: Kind) -> Verdict | None:
     if kind == "pairwise" and line in _CASED:
         return _CASED[line]
-    match = _ALONE[kind].fullmatch(line) if len(line) <= _LINE else None
+    match = expressions(kind).alone.fullmatch(line) if len(line) <= _LINE else None
     if match is None or (match["word"] or "").lower() in _BARE_TIE:
         return None
     return _meaning(match, kind)

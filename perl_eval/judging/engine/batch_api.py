@@ -14,13 +14,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perl_eval.checks import at_least_one, positive
 from perl_eval.client.ledger import Ledger
+from perl_eval.client.outside_loops import outside_loops
 from perl_eval.client.reply import Reply
 from perl_eval.client.retries import with_retries
 from perl_eval.client.usage import tokens_of
@@ -98,16 +98,7 @@ def fill(
     if not isinstance(judge, ChatJudge):
         raise UserError(f"the {judge.backend} backend takes no batches", "use a chat judge")
     work = _Work(missing, judge, ledger, folder, asking, options)
-
-    def run() -> dict[str, object]:
-        return asyncio.run(work.run())
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return run()
-    with ThreadPoolExecutor(max_workers=1) as elsewhere:  # two loops cannot run in one thread
-        return elsewhere.submit(run).result()
+    return outside_loops(lambda: asyncio.run(work.run()))
 
 
 class _Work:

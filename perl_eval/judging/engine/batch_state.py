@@ -86,7 +86,7 @@ def read_state(folder: Path) -> State:
     except FileNotFoundError:
         return State()
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"is no state of batches ({error})", file=path, fix="delete it to begin anew") from None
+        raise DataError(f"is not a state of batches ({error})", file=path, fix="delete it to begin anew") from None
 
 
 class ChunkWriter:

@@ -54,7 +54,7 @@ def _chance(preference: Any, file: str, row: int) -> float | None:
     if preference is None or (isinstance(preference, float) and isnan(preference)):
         return None
     if isinstance(preference, bool) or not isinstance(preference, int | float):
-        raise DataError(f"{preference!r} is no number", file=file, row=row, field="preference")
+        raise DataError(f"{preference!r} is not a number", file=file, row=row, field="preference")
     chance = 0.5 if preference == 0 else float(preference) - 1
     if not 0 <= chance <= 1:
         raise DataError(f"{preference} is not in [1, 2]", file=file, row=row, field="preference")

@@ -44,7 +44,7 @@ def _read(found: Brought, reading: Import) -> Iterator[Cells]:
         begun = turns[-1]["content"] if turns[-1]["role"] == "assistant" else None
         message = result.get("message")
         if not isinstance(message, dict):
-            raise DataError("is no object", file=found.name, row=row, field="result.message")
+            raise DataError("is not an object", file=found.name, row=row, field="result.message")
         said = _said(message.get("content"), found.name, row)
         yield {
             "prompt": turns[:-1] if begun else turns,
@@ -63,7 +63,7 @@ def _text(content: Any) -> str:
 def _said(content: Any, file: str, row: int) -> dict[str, Any]:
     """Return the blocks of a message as a turn: text and calls of tools; thoughts are left out."""
     if not isinstance(content, list):
-        raise DataError("is no list of blocks", file=file, row=row, field="result.message.content")
+        raise DataError("is not a list of blocks", file=file, row=row, field="result.message.content")
     text: list[str] = []
     calls: list[Cells] = []
     for block in content:
@@ -71,7 +71,7 @@ def _said(content: Any, file: str, row: int) -> dict[str, Any]:
             raise DataError("has a block without a type", file=file, row=row, field="result.message.content")
         if block["type"] == "text":
             if not isinstance(block.get("text"), str):
-                raise DataError("has a text that is none", file=file, row=row, field="result.message.content")
+                raise DataError("has a text that is not text", file=file, row=row, field="result.message.content")
             text.append(block["text"])
         elif block["type"] == "tool_use":
             calls.append({"name": block.get("name"), "arguments": block.get("input")})

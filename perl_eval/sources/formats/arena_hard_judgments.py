@@ -63,7 +63,7 @@ def _verdict(label: Any, file: str, row: int) -> Verdict | None:
         return None
     found = _LABEL.fullmatch(label) if isinstance(label, str) else None
     if found is None or found["left"] == found["right"]:
-        raise DataError(f"score {label!r} is no label such as A>B or B>>A", file=file, row=row, field="games")
+        raise DataError(f"score {label!r} is not a label such as A>B or B>>A", file=file, row=row, field="games")
     if found["sign"] == "=":
         return "tie"
     better = found["left"] if found["sign"].startswith(">") else found["right"]

@@ -78,14 +78,14 @@ def _parts(
         raise _no_record(cells, file, row)
     metadata = cells.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise DataError("has metadata that are no object", file=file, row=row, field="metadata")
+        raise DataError("has metadata that are not an object", file=file, row=row, field="metadata")
     responses = {name: list(parts(given, f"responses.{name}", file, row)) for name, given in cells["responses"].items()}
     return {**cells["fields"], **metadata}, responses
 
 
 def _no_record(cells: Mapping[str, Any], file: str, row: int) -> DataError:
     field = "responses" if isinstance(cells.get("fields"), dict) else "fields"
-    return DataError("is no Argilla record with fields and responses", file=file, row=row, field=field)
+    return DataError("is not an Argilla record with fields and responses", file=file, row=row, field=field)
 
 
 def _flat(cells: Mapping[str, Any], question: str, file: str, row: int) -> list[Mapping[str, Any]]:

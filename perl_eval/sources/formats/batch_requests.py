@@ -84,7 +84,7 @@ def turn(given: Any, file: str, row: int, field: str) -> Cells:
     """Return a turn with parts as they are called here.
 
     Raises:
-        DataError: It has no role, or a part that is no text.
+        DataError: It has no role, or a part that is not text.
     """
     if not isinstance(given, dict) or "role" not in given:
         raise DataError("has a turn without a role", file=file, row=row, field=field)
@@ -126,7 +126,7 @@ def _beside(found: Brought, sent: Sent) -> Path | None:
 
 
 def _names_in(path: Path, sent: Sent) -> set[str]:
-    """Return the names of the requests in a file; none if it is no file of requests, or cannot be read."""
+    """Return the names of the requests in a file; none if it is not a file of requests, or cannot be read."""
     try:
         other = opened(path)
         if not other.has(sent.name, sent.body) and not (sent.within and other.has(sent.within)):

@@ -51,7 +51,7 @@ def _answer(turn: Any, found: Brought, row: int) -> str:
     if isinstance(said, dict):
         said = said.get("answer")
     if not isinstance(said, str):
-        raise DataError("has a turn that is no text", file=found.name, row=row, field="choices")
+        raise DataError("has a turn that is not text", file=found.name, row=row, field="choices")
     return said
 
 
@@ -108,7 +108,7 @@ def _said(turn: Mapping[str, Any], file: str, row: int) -> Any:
     content = turn.get("content")
     said = content.get("answer") if isinstance(content, dict) else content
     if not isinstance(said, str | list):
-        raise DataError("has a turn that is no text", file=file, row=row, field="messages")
+        raise DataError("has a turn that is not text", file=file, row=row, field="messages")
     return said
 
 

@@ -52,7 +52,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
             reading.left_out["answers that no metric looked at"] += 1
             continue
         if not isinstance(metrics, list):
-            raise DataError("is no list", file=found.name, row=row, field="metricsData")
+            raise DataError("is not a list", file=found.name, row=row, field="metricsData")
         for place, metric in enumerate(metrics):
             if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
                 raise DataError("has no name", file=found.name, row=row, field=f"metricsData[{place}].name")
@@ -62,7 +62,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
 def _judged(made: Completion, metric: Cells, file: str, row: int, place: int) -> Judgement:
     score = metric.get("score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise DataError("is no number", file=file, row=row, field=f"metricsData[{place}].score")
+        raise DataError("is not a number", file=file, row=row, field=f"metricsData[{place}].score")
     model = metric.get("evaluationModel")
     judge = f"{metric['name']} ({model})" if model else metric["name"]
     raw, why = str(metric.get("reason") or ""), str(metric.get("error") or "")

@@ -25,7 +25,7 @@ def _read(found: Brought, reading: Import) -> Iterator[Mapping[str, Any]]:
         name = "messages" if "messages" in cells else "conversations"
         turns = cells.get(name)
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            raise DataError("is no list of turns", file=found.name, row=row, field=name)
+            raise DataError("is not a list of turns", file=found.name, row=row, field=name)
         messages = [_turn(turn) for turn in turns]
         if messages and messages[-1].get("role") == "assistant" and "text" not in reading.columns:
             # The answer is the last turn: what other columns call a response is the same text, or another's.

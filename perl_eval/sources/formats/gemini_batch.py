@@ -76,7 +76,7 @@ def _answers(response: Cells, reading: Import, file: str, row: int) -> Iterator[
         raise DataError("has no candidates", file=file, row=row, field="response.candidates")
     for candidate in candidates:
         if not isinstance(candidate, dict):
-            raise DataError("has a candidate that is no object", file=file, row=row, field="response.candidates")
+            raise DataError("has a candidate that is not an object", file=file, row=row, field="response.candidates")
         reason = str(_either(candidate, "finishReason") or "").rpartition(".")[2]
         content = candidate.get("content") or {}
         parts = content.get("parts") or [] if isinstance(content, dict) else None
@@ -95,7 +95,7 @@ def _said(parts: list[Any], file: str, row: int) -> dict[str, Any]:
     calls: list[Cells] = []
     for part in parts:
         if not isinstance(part, dict):
-            raise DataError("has a part that is no object", file=file, row=row, field="response.candidates.content")
+            raise DataError("has a part that is not an object", file=file, row=row, field="response.candidates.content")
         call = _either(part, "functionCall")
         if isinstance(part.get("text"), str) and part.get("thought") is not True:
             text.append(part["text"])

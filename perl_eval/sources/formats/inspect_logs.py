@@ -170,7 +170,7 @@ def _answer(output: Cells, file: str, row: int) -> str:
     if said is None:
         said = _content(output["choices"][0].get("message", {}).get("content"), {})
     if not isinstance(said, str):
-        raise DataError("is no text", file=file, row=row, field="output.completion")
+        raise DataError("is not text", file=file, row=row, field="output.completion")
     return said
 
 
@@ -183,7 +183,7 @@ def _asked(sample: Cells, file: str, row: int) -> list[Cells]:
     elif isinstance(turns, list) and isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant":
         turns = turns[:-1]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
-        raise DataError("is no list of turns with role and content", file=file, row=row, field="messages")
+        raise DataError("is not a list of turns with role and content", file=file, row=row, field="messages")
     return [
         {
             "role": turn["role"],
@@ -217,7 +217,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
         made = make(row, cells)
         scores = sample.get("scores") or {}
         if not isinstance(scores, dict):
-            raise DataError("is no object", file=found.name, row=row, field="scores")
+            raise DataError("is not an object", file=found.name, row=row, field="scores")
         if not scores:
             reading.left_out["samples without a score"] += 1
         for scorer, score in scores.items():

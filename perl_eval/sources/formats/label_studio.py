@@ -49,7 +49,7 @@ def _tasks(found: Brought, reading: Import) -> Iterator[HumanLabel]:
         data, given = task.get("data"), task.get("annotations", task.get("completions"))
         if not isinstance(data, dict) or not isinstance(given, list):
             field = "annotations" if isinstance(data, dict) else "data"
-            what = "is no Label Studio task with data and annotations"
+            what = "is not a Label Studio task with data and annotations"
             raise DataError(what, file=found.name, row=row, field=field)
         for annotation in parts(given, "annotations", found.name, row):
             if annotation.get("was_cancelled") or annotation.get("skipped"):

@@ -85,7 +85,7 @@ def _common(cells: Cells, file: str, row: int) -> tuple[list[str], str, int]:
         raise DataError("is empty", file=file, row=row, field="judge")
     turn = cells.get("turn", 1)
     if not isinstance(turn, int):
-        raise DataError(f"{turn!r} is no whole number", file=file, row=row, field="turn")
+        raise DataError(f"{turn!r} is not a whole number", file=file, row=row, field="turn")
     return named, str(cell(cells, "question_id", (int, str), file, row)), turn
 
 

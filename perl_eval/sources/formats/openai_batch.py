@@ -61,7 +61,7 @@ def _answers(body: Cells, file: str, row: int) -> Iterator[Cells]:
     for choice in choices:
         message = choice.get("message", choice) if isinstance(choice, dict) else None
         if not isinstance(message, dict):
-            raise DataError("has a choice that is no object", file=file, row=row, field="response.body.choices")
+            raise DataError("has a choice that is not an object", file=file, row=row, field="response.body.choices")
         said = next((message[name] for name in ("content", "text", "refusal") if message.get(name)), "")
         if isinstance(said, list):  # of thoughts and text, as Mistral's batches have it
             said = content_of({"content": said}).text
@@ -74,7 +74,7 @@ def _spoken(output: list[Any], file: str, row: int) -> str:
     parts = []
     for one in output:
         if not isinstance(one, dict):
-            raise DataError("has a part that is no object", file=file, row=row, field="response.body.output")
+            raise DataError("has a part that is not an object", file=file, row=row, field="response.body.output")
         if one.get("type") == "message":
             content = one.get("content")
             content = content if isinstance(content, list) else []

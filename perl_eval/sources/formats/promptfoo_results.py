@@ -91,7 +91,7 @@ def _scores(found: Brought, reading: Import) -> Iterator[Judgement]:
             reading.left_out["answers that nothing checks"] += 1
             continue
         if not isinstance(checks, list):
-            raise DataError("is no list", file=found.name, row=row, field="gradingResult.componentResults")
+            raise DataError("is not a list", file=found.name, row=row, field="gradingResult.componentResults")
         for place, check in enumerate(checks):
             passed = check.get("pass") if isinstance(check, dict) else None
             if not isinstance(passed, bool):
