@@ -21,7 +21,10 @@ __all__ = [
     "best_of_n_means",
     "best_of_n_tilts",
     "importance_resampled",
+    "means_by_rank",
+    "order_weights",
     "rows_of",
+    "standing",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -146,7 +149,7 @@ def best_of_n_law(log_prior: ArrayLike, rewards: ArrayLike, n: int) -> FloatArra
         return np.asarray(np.log(prior) + np.log(tilt[level]), np.float64)
 
 
-def _order_weights(size: int, n: int) -> FloatArray:
+def order_weights(size: int, n: int) -> FloatArray:
     """Return the chance that the k-th smallest of N draws is the best of n taken from them, shape (N,)."""
     from scipy.special import gammaln
 
@@ -170,8 +173,21 @@ def best_of_n_means(rewards: ArrayLike, values: ArrayLike, n: int) -> FloatArray
     Returns:
         Shape (prompts,).
     """
+    return means_by_rank(rewards, values, order_weights(np.shape(rewards)[-1], n))
+
+
+def means_by_rank(rewards: ArrayLike, values: ArrayLike, weights: FloatArray) -> FloatArray:
+    """Return the mean of some value where the k-th smallest of N rewards counts ``weights[k]``; equal ones share.
+
+    Args:
+        rewards: Shape (prompts, N).
+        values: Shape (prompts, N).
+        weights: Shape (N,), adding up to 1.
+
+    Returns:
+        Shape (prompts,).
+    """
     scores, wanted = np.asarray(rewards, np.float64), np.asarray(values, np.float64)
-    weights = _order_weights(scores.shape[-1], n)
     found = np.empty(len(scores))
     for row, (score, value) in enumerate(zip(scores, wanted, strict=True)):
         _, level, times = np.unique(score, return_inverse=True, return_counts=True)
@@ -179,6 +195,20 @@ def best_of_n_means(rewards: ArrayLike, values: ArrayLike, n: int) -> FloatArray
         shared = np.bincount(level[order], weights=weights) / times
         found[row] = float(shared[level] @ value)
     return found
+
+
+def standing(rewards: FloatArray, mass: FloatArray) -> FloatArray:
+    """Estimate the prior's mass of lesser rewards at N draws of it, shape (N,).
+
+    Args:
+        rewards: Shape (N,).
+        mass: The prior's mass of each draw's answer, shape (N,).
+    """
+    _, level, times = np.unique(rewards, return_inverse=True, return_counts=True)
+    below = np.cumsum(times) - times
+    # The atom's mass is known; where it stands among the rest is counted. Half a draw keeps the lowest off 0.
+    found = ((below + 0.5) / (len(rewards) - times + 1))[level] * (1 - mass)
+    return np.asarray(found, np.float64)
 
 
 def best_of_n_tilts(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatArray:
@@ -199,13 +229,9 @@ def best_of_n_tilts(rewards: ArrayLike, log_prior: ArrayLike, n: int) -> FloatAr
         arXiv 2401.01879, lemma 1, with the empirical distribution function.
     """
     scores, mass = np.asarray(rewards, np.float64), np.exp(np.asarray(log_prior, np.float64))
-    size = scores.shape[-1]
     tilts = np.empty_like(scores)
     for row, (score, own) in enumerate(zip(scores, mass, strict=True)):
-        _, level, times = np.unique(score, return_inverse=True, return_counts=True)
-        below = np.cumsum(times) - times
-        # The atom's mass is known; where it stands among the rest is counted. Half a draw keeps the lowest off 0.
-        under = ((below + 0.5) / (size - times + 1))[level] * (1 - own)
+        under = standing(score, own)
         growth = n * np.log1p(own / under)
         tilts[row] = n * np.log(under) + growth + np.log(-np.expm1(-growth)) - np.log(own)
     return tilts

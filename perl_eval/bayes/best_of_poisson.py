@@ -13,11 +13,19 @@ from math import inf, log1p
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perl_eval.bayes.best_of_n import SamplerResult
+from perl_eval.bayes.best_of_n import SamplerResult, means_by_rank, order_weights, standing
 from perl_eval.bayes.language_model import Language
 from perl_eval.bayes.target import Target
 
-__all__ = ["best_of_poisson", "best_of_poisson_bound", "best_of_poisson_law", "drawn_counts"]
+__all__ = [
+    "best_of_poisson",
+    "best_of_poisson_bound",
+    "best_of_poisson_kl",
+    "best_of_poisson_law",
+    "best_of_poisson_means",
+    "best_of_poisson_tilts",
+    "drawn_counts",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -114,3 +122,60 @@ def best_of_poisson_bound(mean: float) -> float:
         return float(log1p(mean) - 1 + far / mean)
     ratio = (expi(1 + mean) - expi(1)) * np.exp(-1 - mean)
     return float(log1p(mean) - 1 + ratio / mean)
+
+
+def best_of_poisson_means(rewards: ArrayLike, values: ArrayLike, mean: float) -> FloatArray:
+    """Estimate the mean of some value over best-of-Poisson, from N draws of the prior.
+
+    Without bias but for numbers of draws above N, which count as N.
+
+    Args:
+        rewards: What best is told by, shape (prompts, N).
+        values: What is averaged, shape (prompts, N).
+        mean: mu, 0 or more.
+
+    Returns:
+        Shape (prompts,).
+    """
+    from scipy.stats import poisson
+
+    size = np.shape(rewards)[-1]
+    chances = poisson.pmf(np.arange(size), mean)
+    chances[-1] += max(0.0, 1 - float(chances.sum()))
+    weights = np.sum([chance * order_weights(size, n + 1) for n, chance in enumerate(chances) if chance > 0], axis=0)
+    return means_by_rank(rewards, values, weights)
+
+
+def best_of_poisson_tilts(rewards: ArrayLike, log_prior: ArrayLike, mean: float) -> FloatArray:
+    """Estimate ``log best-of-Poisson - log prior`` at N draws of the prior.
+
+    ``log((G(F + p) - G(F)) / p)``: p the prior's mass of the answer, F that of lesser rewards, as
+    `perl_eval.bayes.best_of_n.best_of_n_tilts` has them.
+
+    Args:
+        rewards: Shape (prompts, N).
+        log_prior: Shape (prompts, N).
+        mean: mu, 0 or more.
+
+    Returns:
+        Shape (prompts, N).
+    """
+    scores, mass = np.asarray(rewards, np.float64), np.exp(np.asarray(log_prior, np.float64))
+    under = np.array([standing(score, own) for score, own in zip(scores, mass, strict=True)])
+    grown = under * np.expm1(mean * mass) / mass + np.exp(mean * mass)
+    return np.asarray(mean * (under - 1) + np.log(grown), np.float64)
+
+
+def best_of_poisson_kl(rewards: ArrayLike, log_prior: ArrayLike, mean: float) -> FloatArray:
+    """Estimate ``KL(best-of-Poisson || prior)`` of each prompt from N draws of the prior.
+
+    Args:
+        rewards: Shape (prompts, N).
+        log_prior: Shape (prompts, N).
+        mean: mu, 0 or more.
+
+    Returns:
+        Shape (prompts,), between 0 and `best_of_poisson_bound`.
+    """
+    found = best_of_poisson_means(rewards, best_of_poisson_tilts(rewards, log_prior, mean), mean)
+    return np.clip(found, 0.0, best_of_poisson_bound(mean))

@@ -49,7 +49,8 @@ def posterior(
     out: Out,
     policy: Annotated[list[Path] | None, typer.Option(help="Output of `train policy`; may be repeated.")] = None,
     sampler: Annotated[
-        list[str] | None, typer.Option(help="best-of-n, rejection, quasi-rejection, SIR or SMC; default all.")
+        list[str] | None,
+        typer.Option(help="best-of-n, rejection, quasi-rejection, SIR, SMC: default these; or best-of-Poisson."),
     ] = None,
     ensemble: Ensemble = "mean",
     caution: Annotated[float, typer.Option(help="For mean-std: how many standard deviations are subtracted.")] = 1.0,
@@ -58,7 +59,9 @@ def posterior(
     limit: Annotated[int, typer.Option(help="Prompts, at most; 0 for all.")] = 40,
     draws: Annotated[int, typer.Option(help="Answers of each method to each prompt.")] = 8,
     pool: Annotated[int, typer.Option(help="Draws of the prior for each prompt, for log Z.")] = 256,
-    n: Annotated[int, typer.Option(help="Draws for one answer of best-of-n and SIR; particles of SMC.")] = 16,
+    n: Annotated[
+        int, typer.Option(help="Draws for one answer: best-of-n, SIR, best-of-Poisson on average; particles of SMC.")
+    ] = 16,
     acceptance: Annotated[float, typer.Option(help="Share of draws that quasi-rejection should keep.")] = 0.1,
     upper: Annotated[float | None, typer.Option(help="Upper bound of the reward, for exact rejection.")] = None,
     most: Annotated[int, typer.Option(help="Draws of rejection for each prompt, at most.")] = 2000,

@@ -202,7 +202,8 @@ def faults_of(formula: Formula, objective: str) -> tuple[str, ...]:
         found.append("no gradient of the reward: the ratio or the log-probability is detached")
     if formula.advantage == "std" and not objective.startswith("group-normalised"):
         found.append("rewards divided by the standard deviation of their group")
-    if formula.advantage not in ("", "std") and objective.startswith("group-normalised"):
+    spread = formula.advantage == "std" or formula.whitening.startswith("std")  # of one group the same, but for tokens
+    if formula.advantage and not spread and objective.startswith("group-normalised"):
         found.append("rewards not divided by the standard deviation of their group")
     if formula.average in ("sequence", "batch"):
         over = "each sequence" if formula.average == "sequence" else "the batch"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
-from perl_eval.bayes import best_of_n, rejection
+from perl_eval.bayes import best_of_n, best_of_poisson, rejection
 from perl_eval.bayes import divergences as estimates
 from perl_eval.bayes.best_of_n import SamplerResult
 from perl_eval.bayes.language_model import Draws
@@ -84,6 +84,7 @@ def methods(setting: Setting, pool: Pool) -> list[Callable[[], Answers]]:
     """Return what gives the answers of the prior, of every policy and of every sampler that can take part."""
     samplers = {
         "best-of-n": _best_of_n,
+        "best-of-Poisson": _best_of_poisson,
         "rejection": _rejection,
         "quasi-rejection": _quasi_rejection,
         "SIR": _resampling,
@@ -148,18 +149,48 @@ def _best_of_n(setting: Setting, pool: Pool) -> Answers:
     target, own = _stream(setting, "best-of-n")
     sampled = best_of_n.best_of_n(target, own, setting.contexts, count=setting.options.draws, n=n)
     rewards = pool.weighed.log_evidence.reshape(pool.log_weights.shape)
-    tilts = best_of_n.best_of_n_tilts(rewards, pool.log_prior, n)
-    to_prior = best_of_n.best_of_n_kl(rewards, pool.log_prior, n)
-    expected = best_of_n.best_of_n_means(rewards, rewards, n)
-    plain = f"order statistics of {setting.options.pool} draws a prompt"
+    found = _by_rank(
+        pool,
+        best_of_n.best_of_n_tilts(rewards, pool.log_prior, n),
+        best_of_n.best_of_n_kl(rewards, pool.log_prior, n),
+        best_of_n.best_of_n_means(rewards, rewards, n),
+    )
+    bound = best_of_n.best_of_n_bound(n)
+    extra = [Estimate(named.KL_BOUND, bound, None, None, n, 0, "exact", kind="upper bound")]
+    return Answers(f"best of {n}", "sampler", sampled, found, extra)
+
+
+def _by_rank(pool: Pool, tilts: FloatArray, to_prior: FloatArray, expected: FloatArray) -> list[Estimate]:
+    """Return the divergences of a sampler that keeps the best of several draws.
+
+    Args:
+        pool: Draws of the prior.
+        tilts: Log of what the sampler makes of the prior's probability, at the pool's draws.
+        to_prior: KL(sampler || prior) of each prompt.
+        expected: Log-evidence of the sampler's answers, of each prompt.
+    """
+    plain = f"order statistics of {pool.log_weights.shape[1]} draws a prompt"
     found = [
         replace(_over_prompts(to_prior, plain), reason=None),  # all at the bound where no answer repeats: no spread
         estimates.doubted(_over_prompts(to_prior - expected + pool.log_z, plain), pool.log_weights),
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
-    bound = best_of_n.best_of_n_bound(n)
-    extra = [Estimate(named.KL_BOUND, bound, None, None, n, 0, "exact", kind="upper bound")]
-    return Answers(f"best of {n}", "sampler", sampled, _named(found), extra)
+    return _named(found)
+
+
+def _best_of_poisson(setting: Setting, pool: Pool) -> Answers:
+    mean = setting.options.n - 1.0
+    target, own = _stream(setting, "best-of-Poisson")
+    count = setting.options.draws
+    sampled = best_of_poisson.best_of_poisson(target, own, setting.contexts, count=count, mean=mean)
+    rewards = pool.weighed.log_evidence.reshape(pool.log_weights.shape)
+    found = _by_rank(
+        pool,
+        best_of_poisson.best_of_poisson_tilts(rewards, pool.log_prior, mean),
+        best_of_poisson.best_of_poisson_kl(rewards, pool.log_prior, mean),
+        best_of_poisson.best_of_poisson_means(rewards, rewards, mean),
+    )
+    return Answers(f"best of 1 + Poisson({mean:g})", "sampler", sampled, found, [])
 
 
 def _rejection(setting: Setting, pool: Pool) -> Answers:

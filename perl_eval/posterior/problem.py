@@ -24,13 +24,15 @@ from perl_eval.sources.rows import Row
 from perl_eval.storage import hub_snapshot
 from perl_eval.worlds import coffee
 
-__all__ = ["PRIOR", "SAMPLERS", "Models", "PosteriorOptions", "Setting", "open_setting"]
+__all__ = ["ON_REQUEST", "PRIOR", "SAMPLERS", "Models", "PosteriorOptions", "Setting", "open_setting"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 PRIOR = "prior"
 SAMPLERS = ("best-of-n", "rejection", "quasi-rejection", "SIR", "SMC")
 """Samplers at decoding time; rejection takes part where a bound of the reward is given."""
+ON_REQUEST = ("best-of-Poisson",)
+"""Samplers that take part where they are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,9 @@ class PosteriorOptions:
     The target is ``prior exp(reward / beta) / Z``, rewards in standard deviations of the prior, as `train policy` has
     them; a sample that never ended gets ``missing_end_reward``. ``draws`` answers a prompt of every policy and sampler;
     ``pool`` draws a prompt of the prior, for log Z; ``n`` draws for each answer of best-of-n and SIR, and particles of
-    SMC. ``acceptance`` is the share of draws that quasi-rejection keeps, about; ``upper`` a bound of the reward, for
-    exact rejection; ``most`` the most draws a prompt of either. ``limit`` prompts, 0 for all.
+    SMC; best-of-Poisson draws as many on average. ``acceptance`` is the share of draws that quasi-rejection keeps,
+    about; ``upper`` a bound of the reward, for exact rejection; ``most`` the most draws a prompt of either. ``limit``
+    prompts, 0 for all.
     """
 
     beta: float
@@ -71,8 +74,9 @@ class PosteriorOptions:
         between(0, 1, self, "acceptance", such_as=0.1)
         finite(self, "upper", "missing_end_reward")
         for name in self.samplers:
-            if name not in SAMPLERS:
-                raise UserError(f"sampler {name!r} is not known", f"choose from {', '.join(SAMPLERS)}")
+            if name not in (*SAMPLERS, *ON_REQUEST):
+                known = ", ".join((*SAMPLERS, *ON_REQUEST))
+                raise UserError(f"sampler {name!r} is not known", f"choose from {known}")
         if self.upper is None and "rejection" in self.samplers and self.samplers != SAMPLERS:
             raise UserError("rejection needs a bound of the reward", "give upper, or take quasi-rejection")
 
@@ -151,7 +155,7 @@ def _named(policies: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in policies:
         name = hub_snapshot.label(Path(path).resolve())
-        if name in named or name in (PRIOR, *SAMPLERS):
+        if name in named or name in (PRIOR, *SAMPLERS, *ON_REQUEST):
             raise UserError(f"two things are called {name!r}", "rename a policy's folder")
         named[name] = Path(path)
     return named

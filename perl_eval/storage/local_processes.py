@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +29,11 @@ def usable_cores() -> int:
 
 
 def _open(open_worker: Callable[[], Callable[[Any], Any]]) -> None:
-    """Make ready what does pieces, in a worker process that ends when the process that started it has ended."""
+    """Make ready what does pieces, in a worker process.
+
+    It ends when the process that started it has ended; an interruption is for that one to hear.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
@@ -68,6 +73,7 @@ class LocalProcesses:
         """
         if not pieces:
             return
+        others = {child.pid for child in multiprocessing.active_children()}
         pool = ProcessPoolExecutor(
             min(self.count, len(pieces)),
             mp_context=multiprocessing.get_context("spawn"),
@@ -79,5 +85,10 @@ class LocalProcesses:
         except BrokenProcessPool:
             said = f"one of {self.count} processes was killed or could not start"
             raise UserError(said, "run the same command again, with fewer processes if memory was short") from None
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                if child.pid not in others:
+                    child.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

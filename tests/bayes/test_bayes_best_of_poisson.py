@@ -12,7 +12,15 @@ from scipy.stats import poisson
 from small_language import SmallWorld, chi_square, kl, places
 
 from perl_eval.bayes.best_of_n import best_of_n_law, importance_resampled
-from perl_eval.bayes.best_of_poisson import best_of_poisson, best_of_poisson_bound, best_of_poisson_law, drawn_counts
+from perl_eval.bayes.best_of_poisson import (
+    best_of_poisson,
+    best_of_poisson_bound,
+    best_of_poisson_kl,
+    best_of_poisson_law,
+    best_of_poisson_means,
+    best_of_poisson_tilts,
+    drawn_counts,
+)
 
 BOTH = np.array([0, 1])
 
@@ -109,3 +117,22 @@ def test_counts_are_drawn_anew_for_every_answer(world: SmallWorld) -> None:
     for wrong in (-1.0, math.inf):
         with pytest.raises(ValueError, match="a number of draws beyond the first"):
             drawn_counts(world.prior, BOTH, count=1, mean=wrong)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.5, 6.0])
+def test_figures_from_draws_are_those_of_the_list(world: SmallWorld, mean: float) -> None:
+    """Mean reward without bias, KL and tilts near, from 400 draws of the prior."""
+    prior, rewards = world.prior.exact[0], world.rewards[0]
+    law = best_of_poisson_law(prior, rewards, mean)
+    drawn = places(world.prior.draw(np.zeros(80_000, np.int64), np.arange(80_000)).sequences).reshape(200, 400)
+    means = best_of_poisson_means(rewards[drawn], rewards[drawn], mean)
+    assert means.mean() == pytest.approx(float(np.exp(law) @ rewards), abs=4 * means.std() / 200**0.5 + 1e-12)
+    kls = best_of_poisson_kl(rewards[drawn], prior[drawn], mean)
+    assert kls.mean() == pytest.approx(kl(law, prior), abs=0.02)
+    tilts = best_of_poisson_tilts(rewards[drawn], prior[drawn], mean)
+    assert np.abs(tilts - (law - prior)[drawn]).mean() < 0.1
+
+
+def test_more_draws_than_there_are_count_as_all() -> None:
+    rewards = np.arange(5.0)[None]
+    assert best_of_poisson_means(rewards, rewards, 500.0) == pytest.approx([4.0])

@@ -15,6 +15,7 @@ from command_line import Command
 
 from perl_eval import posterior
 from perl_eval.bayes import best_of_n
+from perl_eval.bayes.best_of_poisson import best_of_poisson_bound
 from perl_eval.errors import DataError, UserError
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.metrics.glossary import MEANINGS, POSTERIOR
@@ -388,3 +389,17 @@ def test_the_command_line_prints_a_line_a_method(room: Path, data: Path, models:
         assert word in shown.out, word
     assert "? unreliable: fewer than 30 effective draws" in shown.out
     assert shown.out.rstrip().endswith(str(room / "cli"))
+
+
+def test_best_of_poisson_takes_part_where_it_is_named(data: Path, models: Models) -> None:
+    """Its KL lies below its own bound and near that of best-of-n with as many draws on average."""
+    setting = setting_of(data, models)
+    named_ones = replace(setting, options=replace(setting.options, samplers=("best-of-n", "best-of-Poisson")))
+    pool = pool_of(draw_pool(named_ones), named_ones.options.pool)
+    given = [method() for method in methods(named_ones, pool)]
+    best, mixed = given[-2:]
+    assert (best.name, mixed.name) == ("best of 4", "best of 1 + Poisson(3)")
+    assert len(mixed.sampled.kept.log_prior) == len(named_ones.found) * named_ones.options.draws
+    assert (mixed.divergences[0].value or 9) < best_of_poisson_bound(3.0) < (best_of_n.best_of_n_bound(4))
+    assert mixed.divergences[1].value == pytest.approx(best.divergences[1].value, abs=0.5)
+    assert "best-of-Poisson" not in PosteriorOptions(beta=1.0).samplers

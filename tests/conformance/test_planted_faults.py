@@ -140,3 +140,11 @@ def test_a_baseline_weighted_by_length_is_named() -> None:
         ("a baseline weighted by length, which the completion's own reward is part of",),
         True,
     )
+
+
+def test_whitening_is_a_standard_deviation_too() -> None:
+    """Of a batch of one group: a loss that claims one is not said to have none."""
+    found = diagnose(estimator(to_go_whitened, "group-normalised reward less kl"))
+    assert not [one for one in found.faults if "not divided" in one]
+    plain = diagnose(estimator(reinforce, "group-normalised reward less kl"))
+    assert "rewards not divided by the standard deviation of their group" in plain.faults

@@ -91,10 +91,10 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not known to agree more often",
+            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not known to agree",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
-        (0.85, 0.2, "may not stand in for a person: it is only as good as 20% of the people (alternative annotator test)"),
+        (0.85, 0.2, "may not stand in for a person: it is only as good as 20% of the people"),
         (0.85, None, "does better than without reading the answers: it agrees with 85%"),
     ],
 )

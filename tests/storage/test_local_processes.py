@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -48,3 +52,24 @@ def test_a_process_that_dies_is_told() -> None:
 
 def test_cores_are_at_least_one() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def slow() -> Callable[[int], int]:
+    def do(piece: int) -> int:
+        time.sleep(60)
+        return piece
+
+    return do
+
+
+def test_an_interruption_does_not_wait_for_the_pieces_in_hand() -> None:
+    begun_s = time.monotonic()
+    timer = threading.Timer(8, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(LocalProcesses(2)(slow, range(4)))
+    finally:
+        timer.cancel()
+    assert time.monotonic() - begun_s < 40
+    assert not multiprocessing.active_children()
