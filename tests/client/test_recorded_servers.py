@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,20 @@ def questions(count: int, prompt: str) -> list[Question]:
 
 
 def heard(
-    folder: Path, *names: str, model: str = "tiny", prompt: str = "dialogue", count: int = 1, **options: Any
+    folder: Path,
+    *names: str,
+    model: str = "tiny",
+    prompt: str = "dialogue",
+    count: int = 1,
+    asking: AskOptions = QUICK,
+    **options: Any,
 ) -> Heard:
     """Ask a judge behind a server that sends recorded replies."""
     tally = Usage()
     replies = [(RECORDED / f"{name}.http").read_bytes() for name in names]
     with serving(Recorded(replies=replies)) as server, Ledger(folder / "ledger.sqlite") as ledger:
         judge = ChatJudge(model, ChatOptions(base_url=server.url, timeout_s=5.0, **options))
-        ballots = list(ask(questions(count, prompt), judge, ledger, options=QUICK, tally=tally))
+        ballots = list(ask(questions(count, prompt), judge, ledger, options=asking, tally=tally))
     return Heard(ballots, dict(judge.noted), tally, server.requests)
 
 
@@ -129,3 +135,48 @@ def test_a_refusal_of_all_questions_alike_is_about_none_of_them(tmp_path: Path) 
     with pytest.raises(UserError, match=r"tiny refused all of 4 questions: 400: litellm\.ContextWindow"):
         heard(tmp_path, f"{LITELLM}/too-long", count=4)
     assert heard(tmp_path, f"{LITELLM}/too-long", count=3).ballots[2].verdict is None
+
+
+LLAMA = "llama.cpp-b11549"
+
+
+def test_llama_cpp_follows_a_schema(tmp_path: Path) -> None:
+    found = heard(tmp_path, f"{LLAMA}/json", model="smol", structured=True)
+    (ballot,) = found.ballots
+    assert (ballot.verdict, ballot.tokens_in, ballot.tokens_out, found.noted) == ("first", 389, 19, {})
+    (ballot,) = heard(tmp_path, f"{LLAMA}/yes", model="smol", prompt="harmful", structured=True).ballots
+    assert ballot.verdict == "yes"
+
+
+def test_a_reply_that_is_cut_off_inside_its_json_ignores_no_schema(tmp_path: Path) -> None:
+    found = heard(tmp_path, f"{LLAMA}/cut-off-json", f"{LLAMA}/json", model="smol", structured=True)
+    assert (found.ballots[0].verdict, found.noted, found.tally.requests) == ("first", {}, 2)
+
+
+def test_a_verdict_that_begins_the_reply_has_its_probability(tmp_path: Path) -> None:
+    """By hand, from the reply: A 0.3497, "One" 0.0087, B 0.0258; together less than half of the mass."""
+    (ballot,) = heard(tmp_path, f"{LLAMA}/logprobs", model="smol", logprobs=True).ballots
+    assert (ballot.verdict, ballot.raw) == ("first", "A")
+    assert ballot.p_first == pytest.approx((0.3497 + 0.0087) / (0.3497 + 0.0087 + 0.0258), abs=1e-3)
+
+
+def test_llama_cpp_answers_as_the_model_that_it_has(tmp_path: Path) -> None:
+    found = heard(tmp_path, f"{LLAMA}/json", model="no-such-model", structured=True)
+    assert found.noted == {"server": ["the server was asked for no-such-model and answers as smol"]}
+
+
+def test_a_wrong_key_at_llama_cpp_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the server answered 401: Invalid API Key; check key"):
+        heard(tmp_path, f"{LLAMA}/wrong-key")
+
+
+def test_llama_cpp_refuses_a_prompt_beyond_its_context_for_good(tmp_path: Path) -> None:
+    found = heard(tmp_path, f"{LLAMA}/json", f"{LLAMA}/too-long", count=2)
+    assert "exceeds the available context size (512 tokens)" in str(found.ballots[1].reason)
+    assert (found.ballots[0].verdict, found.tally.can_pass) == ("first", 0)
+
+
+def test_llama_cpp_that_loads_its_model_is_waited_for(tmp_path: Path) -> None:
+    patient = replace(QUICK, attempts=2, patience_s=5.0)
+    found = heard(tmp_path, *[f"{LLAMA}/loading"] * 5, f"{LLAMA}/json", count=5, asking=patient)
+    assert [ballot.verdict for ballot in found.ballots] == ["first"] * 5

@@ -123,8 +123,10 @@ def ballots_of(
             f"{judge.model} refused all of {tally.failed} questions: {lastly}",
             "check key, address, model and options",
         )
-    if tally.can_pass and not (tally.asked or tally.from_ledger or tally.stopped):
-        tally.stopped = f"{judge.model} answered none of {tally.failed} questions, lastly: {lastly}"
+    answered = tally.asked + tally.from_ledger
+    if tally.can_pass > answered and not tally.stopped:
+        few = f"only {answered} of {answered + tally.failed}" if answered else f"none of {tally.failed}"
+        tally.stopped = f"{judge.model} answered {few} questions, lastly: {lastly}"
 
 
 def ballot_of(question: Question, answer: Reply | JudgeError, judge: Judge) -> Ballot:
