@@ -38,6 +38,8 @@ _NO_SUCH_MODEL = re.compile(
 """What some servers say with a 400 of a model that they do not have: LiteLLM, OpenRouter, DeepSeek, Mistral.
 
 LiteLLM's proxy without a database says so too, of a key that it does not know."""
+_INVALID = re.compile(r"\d+ validation errors?:.{0,200}\('body', ", re.DOTALL)
+"""What llama-cpp-python's server says with a 500 of a request that it does not take, such as one with a schema."""
 _TRY_AGAIN = (408, 409, 424, 425, 498, 499)
 
 
@@ -95,6 +97,8 @@ def _status_in(error: dict[str, Any]) -> int:
 
 def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeError:
     status = answer.status
+    if status == 500 and _INVALID.match(message):
+        status = 422
     said = f"{status}: {message.removesuffix(f' ({status})')}"[:_LONGEST_MESSAGE]
     wait_s = retry_after_s(answer.headers)
     wait_s = told_s(message) if wait_s is None else wait_s

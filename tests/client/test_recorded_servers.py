@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,28 @@ def test_llama_cpp_that_loads_its_model_is_waited_for(tmp_path: Path) -> None:
     patient = replace(QUICK, attempts=2, patience_s=5.0)
     found = heard(tmp_path, *[f"{LLAMA}/loading"] * 5, f"{LLAMA}/json", count=5, asking=patient)
     assert [ballot.verdict for ballot in found.ballots] == ["first"] * 5
+
+
+# A path of the machine in its refusal is shortened, and the length of the content with it.
+LLAMA_PYTHON = "llama-cpp-python-0.3.36"
+
+
+def test_a_schema_that_llama_cpp_python_refuses_with_a_500_is_left_out(tmp_path: Path) -> None:
+    names = (f"{LLAMA_PYTHON}/schema-refused", f"{LLAMA_PYTHON}/logprobs")
+    found = heard(tmp_path, *names, model="smol", structured=True, count=2)
+    assert [ballot.verdict for ballot in found.ballots] == ["first"] * 2
+    assert found.noted == {"not_taken": ["response_format"]}
+    assert (found.tally.requests, found.tally.retries) == (3, 0)
+
+
+def test_llama_cpp_python_gives_log_probabilities(tmp_path: Path) -> None:
+    """By hand, from the reply: exp(-0.9497), with "One" exp(-4.8635), against B exp(-3.6504)."""
+    (ballot,) = heard(tmp_path, f"{LLAMA_PYTHON}/logprobs", model="smol", logprobs=True).ballots
+    first = math.exp(-0.9497) + math.exp(-4.8635)
+    assert (ballot.verdict, ballot.tokens_in) == ("first", 389)
+    assert ballot.p_first == pytest.approx(first / (first + math.exp(-3.6504)), abs=1e-4)
+
+
+def test_a_wrong_key_at_llama_cpp_python_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the server answered 401: Invalid API key; check key"):
+        heard(tmp_path, f"{LLAMA_PYTHON}/wrong-key")
