@@ -296,6 +296,8 @@ def _show_outcomes(folder: Path) -> bool:
         notes = card.notes
         outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
         say(f"{notes['judged']:,} judged: {outcomes or 'none'}")
+        for reason, count in notes.get("unjudged", {}).items():
+            say(f"  {count:,} unjudged: {reason}")
         if "changed" in notes:
             say(f"{notes['changed']:,} changed")
         if asking := notes.get("asking"):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from perl_eval.client.reply import Finish
 from perl_eval.errors import JudgeError
 
-__all__ = ["Content", "content_of", "finish_of", "first_token", "is_known", "summed"]
+__all__ = ["Content", "content_of", "finish_of", "first_token", "is_cut_off", "is_known", "summed"]
 
 _STOP = (
     "stop eos eos_token eot_id endoftext im_end stop_token finish normal null none end end_turn stop_sequence "
@@ -66,6 +66,11 @@ def finish_of(choice: Mapping[str, Any]) -> Finish:
     if _name(reason) in _PASSING:
         raise JudgeError(f"the server ended the reply with {str(reason)[:40]}")
     return _FINISHES.get(_name(reason), "other")
+
+
+def is_cut_off(choice: Mapping[str, Any]) -> bool:
+    """Say whether a reply was ended because it was too long."""
+    return _FINISHES.get(_name(choice.get("finish_reason"))) == "length"
 
 
 def is_known(reason: Any) -> bool:

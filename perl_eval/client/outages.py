@@ -45,7 +45,7 @@ class Outages:
         self._since_s = 0.0
         self._next_s = 0.0
         self._wait_s = limits.backoff_s
-        self._probing = self._starting = False
+        self._probing = self._there = False
         self.away = False
         self._who: set[bytes] = set()
         self._changed = asyncio.Event()
@@ -53,7 +53,7 @@ class Outages:
     @property
     def known(self) -> bool:
         """Whether the server was there before: one that never was is no outage, and asking it ends soon."""
-        return self.answers > 0 or self._tally.from_ledger > 0 or self._starting
+        return self.answers > 0 or self._tally.from_ledger > 0 or self._there
 
     async def gate(self) -> bool:
         """Wait until a request may be sent; True if it is the one that finds out whether the server is back."""
@@ -97,7 +97,8 @@ class Outages:
             self._since_s = sent_s
         self.failures += 1
         self._who.add(who)
-        self._starting |= error.starting
+        # A reply that led to no answer, such as one that was cut off, is a sign of life too.
+        self._there |= error.starting or any(tokens_in is not None for tokens_in, _ in error.paid or ())
         several = len(self._who) > _FEW or error.starting
         patience_s = self._patience_s(error)
         ends_s = self._since_s + patience_s

@@ -7,6 +7,7 @@ becomes a class.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,16 @@ _BEGINNING = 200
 _TURNED_AWAY = (401, 403, 404)
 _NO_ENTRY = ("api key not valid", "api key expired", "invalid api key", "incorrect api key", "user location is not")
 """What some servers say with a 400 to whoever is let in nowhere."""
+_NO_SUCH_MODEL = re.compile(
+    r"\binvalid model(?: name| id| identifier)?(?= passed|[.:'\"]| ['\"`]|$)"
+    r"|\bis not a valid model(?: name| id)?\b|\bmodel not exist\b|\bno connected db\b",
+    re.IGNORECASE,
+)
+"""What some servers say with a 400 of a model that they do not have: LiteLLM, OpenRouter, DeepSeek, Mistral.
+
+LiteLLM's proxy without a database says so too, of a key that it does not know."""
+_INVALID = re.compile(r"\d+ validation errors?:.{0,200}\('body', ", re.DOTALL)
+"""What llama-cpp-python's server says with a 500 of a request that it does not take, such as one with a schema."""
 _TRY_AGAIN = (408, 409, 424, 425, 498, 499)
 
 
@@ -85,7 +96,10 @@ def _status_in(error: dict[str, Any]) -> int:
 
 
 def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeError:
-    status, said = answer.status, f"{answer.status}: {message}"[:_LONGEST_MESSAGE]
+    status = answer.status
+    if status == 500 and _INVALID.match(message):
+        status = 422
+    said = f"{status}: {message.removesuffix(f' ({status})')}"[:_LONGEST_MESSAGE]
     wait_s = retry_after_s(answer.headers)
     wait_s = told_s(message) if wait_s is None else wait_s
     if status == 402 or _wants_money(status, message.lower(), waits=wait_s is not None):
@@ -93,7 +107,7 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
     if status == 429:
         return RateLimited(said, wait_s)
     beginning = message[:_BEGINNING].lower()
-    if status in _TURNED_AWAY or (status == 400 and any(word in beginning for word in _NO_ENTRY)):
+    if status in _TURNED_AWAY or (status == 400 and _lets_nobody_in(beginning)):
         return TurnedAway(f"the server answered {said}", "check key, address and model", forbidden=status == 403)
     if 300 <= status < 400:
         place = hide(answer.headers.get("location", "nowhere"))[:_LONGEST_MESSAGE]
@@ -103,6 +117,11 @@ def _error(answer: Answer, message: str, hide: Callable[[str], str]) -> JudgeErr
         error.starting = status == 503 and "loading" in message[:_BEGINNING].lower()
         return error
     return Refused(said)
+
+
+def _lets_nobody_in(beginning: str) -> bool:
+    """Say whether a server has no such model, or wants another key: what it says begins with that."""
+    return any(word in beginning for word in _NO_ENTRY) or bool(_NO_SUCH_MODEL.search(beginning))
 
 
 def _wants_money(status: int, message: str, *, waits: bool) -> bool:

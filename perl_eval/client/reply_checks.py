@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from perl_eval.client.chat_replies import is_known
+from perl_eval.client.chat_replies import is_cut_off, is_known
 
 __all__ = ["checks_of"]
 
@@ -33,9 +33,11 @@ def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: 
             f"the server counts {tokens_in:,} tokens in a prompt of {sent:,} characters: it cuts prompts; "
             "give it a longer context"
         )
-    if "response_format" in body and text.strip() and not _is_json(text):
-        found["schema"] = "the server takes response_format and does not follow it: replies are read as text"
     choices = reply.get("choices") or [{}]
+    if "response_format" in body and text.strip() and not _is_json(text) and not is_cut_off(choices[0]):
+        found["schema"] = "the server takes response_format and does not follow it: replies are read as text"
+    if body.get("logprobs") and "message" in choices[0] and not _has_logprobs(choices[0]):
+        found["logprobs"] = "the server takes logprobs and gives none: there are no probabilities"
     reason = choices[0].get("finish_reason")
     if not is_known(reason):
         found["finish"] = f"the server ends replies with {str(reason)[:40]!r}, which is not known and no clean stop"
@@ -43,6 +45,12 @@ def checks_of(body: Mapping[str, Any], reply: Any, tokens_in: int | None, text: 
     if served and served != body["model"] and not _alike(str(body["model"]), served):
         found["model"] = f"the server was asked for {body['model']} and answers as {served}"
     return found
+
+
+def _has_logprobs(choice: Mapping[str, Any]) -> bool:
+    """Say whether a choice has log-probabilities at all; what they are worth is another question."""
+    given = choice.get("logprobs")
+    return bool(any(given.values()) if isinstance(given, dict) else given)
 
 
 def _is_json(text: str) -> bool:

@@ -55,6 +55,10 @@ __all__ = [
     "verify",
 ]
 
+_FEW_REASONS = 3
+_MANY_REASONS = 1000
+_LONGEST_REASON = 200
+
 
 def _has_more(notes: Mapping[str, Any]) -> bool:
     """Say if the same command has something to ask that a finished run has not: it stopped, or a reason can pass."""
@@ -99,11 +103,14 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
             return started.folder
         if started.done:
             started.reopen()
-        tally, counts = Usage(), Counter[str]()
+        tally, counts, reasons = Usage(), Counter[str](), Counter[str]()
 
         def counted(done: Iterator[Judgement]) -> Iterator[Judgement]:
             for judgement in done:
                 counts[judgement.outcome] += 1
+                if judgement.outcome == "unjudged":
+                    reason = str(judgement.reason)[:_LONGEST_REASON]
+                    reasons[reason if reason in reasons or len(reasons) < _MANY_REASONS else "other reasons"] += 1
                 yield judgement
 
         with scratch_in(started.folder) as scratch:
@@ -122,6 +129,8 @@ def run(a: Path, b: Path | None, out: Path, *, judge: Judge, options: JudgeOptio
         started.notes.update(
             {"judged": count, "outcomes": dict(counts), **left_over, "asking": _shown(tally), **batches}
         )
+        if reasons:
+            started.notes["unjudged"] = dict(reasons.most_common(_FEW_REASONS))
         started.notes["asking_in_all"] = asdict(account.totals)
         if referee is not None:
             started.write([replace(referee.estimate(), simulated=started.simulated)], Estimate)

@@ -72,17 +72,18 @@ def _standing(figures: Mapping[str, Estimate], *, brief: bool) -> str:
     if agreement.value is None or agreement.low is None or constant.value is None:
         return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
     seen = "" if brief else f"{_seen(figures)}; "
-    blind = f"always saying the most frequent label would agree with {constant.value:.0%}"
+    blind = f"always saying the most frequent label ({constant.value:.0%})"
     if agreement.low <= constant.value:
-        return f"may not stand in for a person: {seen}{blind}"
+        return f"may not stand in for a person: {seen}it is not known to agree more often than {blind}"
+    more = f"{seen}it agrees more often than {blind}"
     tested = figures.get(named.ALT_TEST_WINNING_RATE)
     if tested is None or tested.value is None:
         why = "to know whether it is as good as a person, let three people label the same units"
-        return f"does better than without reading the answers: {seen}{blind}; {why}"
-    rate = f"alternative annotator test {tested.value:.2f}"
+        return f"does better than without reading the answers: {more}; {why}"
+    rate = f"as good as {tested.value:.0%} of the people (alternative annotator test)"
     if tested.value >= _HALF:
-        return f"may stand in for a person: {seen}{blind}; {rate}"
-    return f"may not stand in for a person: {rate}, below {_HALF}; {seen}{blind}"
+        return f"may stand in for a person: {more}, and is {rate}"
+    return f"may not stand in for a person: it is only {rate}, fewer than half, though {more}"
 
 
 def _seen(figures: Mapping[str, Estimate]) -> str:

@@ -85,7 +85,7 @@ def run(
     if format == "html":
         content = _page(found, shown, title, seed)
     else:
-        simulations = _simulations(found, shown, survey(found, seed=seed, limit=0)[0])
+        simulations = _simulated(found, survey(found, seed=seed, limit=0)[0]) + _resting_on_it(found, shown)
         command = shlex.join(["perl-eval", "report", *map(str, sources), "--format", format, "--out", str(out)])
         if format == "tex":
             content = as_latex(title, shown, simulations, command)
@@ -142,7 +142,8 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         worths_by_judge=defaultdict(lambda: None, {one.judge: one for one in judges}),
         warnings=cautions(shown, tallies, decided, judges, complaints),
         comparisons=[_comparison(tally, shown, found) for tally in tallies],
-        simulations=_simulations(found, shown, tallies),
+        simulated=_simulated(found, tallies),
+        resting_on_it=_resting_on_it(found, shown),
         subjects=by_subject(shown),
         truths=truths(shown),
         agreements=agreements(shown),
@@ -207,8 +208,8 @@ def _comparison(tally: OutcomeCounts, shown: Sequence[Figure], found: Sequence[F
     }
 
 
-def _simulations(found: Sequence[Folder], shown: Sequence[Figure], tallies: Sequence[OutcomeCounts]) -> list[str]:
-    """Say, line by line, what rests on simulation."""
+def _simulated(found: Sequence[Folder], tallies: Sequence[OutcomeCounts]) -> list[str]:
+    """Say, line by line, which judges and people are simulated."""
     lines = []
     for judge in dict.fromkeys(tally.judge for tally in tallies if tally.simulated):
         n = sum(tally.simulated for tally in tallies if tally.judge == judge)
@@ -220,6 +221,12 @@ def _simulations(found: Sequence[Folder], shown: Sequence[Figure], tallies: Sequ
             labels += 1
     if labels:
         lines.append(f"{text.count(labels)} labels of {len(people)} annotators are simulated: no person was asked.")
+    return lines
+
+
+def _resting_on_it(found: Sequence[Folder], shown: Sequence[Figure]) -> list[str]:
+    """Say, line by line, what rests on simulation."""
+    lines = []
     simulated = sum(figure.estimate.simulated for figure in shown)
     if simulated:
         share = f"{text.count(simulated)} of {text.count(len(shown))} figures"

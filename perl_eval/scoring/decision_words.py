@@ -63,8 +63,8 @@ def _remedy(found: Decided, how: DecideOptions) -> str:
     """Say what would settle a comparison."""
     power = f"at {how.power:.0%} power"
     if found.corrected is None:
-        asked = f"about {about(first_labels(found, how)):,} labels of a random part"
-        return f"{asked} would tell {power}, if the judge is right"
+        asked = f"about {about(first_labels(found, how)):,} labels of randomly drawn units"
+        return f"{asked} would decide it {power}, if the judge is right"
     more = []
     if found.labels is not None:
         more.append(f"about {about(found.labels):,} more labels")

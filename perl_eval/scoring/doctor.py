@@ -380,7 +380,7 @@ def _for_comparison(part: Decided) -> Iterator[LabelsNeeded]:
         yield LabelsNeeded(f"decide {of}", have, 0 if part.verdict != "not decided" else part.labels)
     for policy, skill in zip((part.one, part.other), part.errors, strict=True):
         if skill.informedness is None:
-            yield LabelsNeeded(f"judge J on {policy}", skill.n, max(2 * _CLASS - skill.n, _CLASS))
+            yield LabelsNeeded(f"the judge's errors on {policy}", skill.n, max(2 * _CLASS - skill.n, _CLASS))
 
 
 def _part(title: str, lines: Sequence[str]) -> list[str]:

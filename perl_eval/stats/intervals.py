@@ -141,9 +141,10 @@ def proportion(
     """Estimate a proportion with Wilson's interval.
 
     Where clusters repeat, n is divided by the design effect (the number is that of effective clusters if all or none
-    are hits), and z is the t quantile, see `clustered_error`. Of few clusters that hold the rarer outcome, the design
-    effect seen says little, and it is drawn towards the size of a cluster, see `_design_effect`. Clusters of one size
-    whose items are all alike count as one item each: copies within their cluster add nothing.
+    are hits), and z is the t quantile. The design effect that was seen, and the one that the correlation of items of a
+    cluster leads to, give two intervals, of which each bound is the farther one. Of few clusters that hold the rarer
+    outcome, the design effect seen says little, and it is drawn towards the size of a cluster, see `_design_effects`.
+    Clusters of one size whose items are all alike count as one item each: copies within their cluster add nothing.
 
     Args:
         name: Name of the figure.
@@ -178,21 +179,31 @@ def proportion(
 def _clustered_wilson(value: float, data: FloatArray, clusters: Codes, level: float) -> tuple[float, float]:
     found = clustered_error(data, clusters)
     if value in (0.0, 1.0):
-        effective = found.effective
-        degrees = max(1.0, effective - 1)
+        worths = [(found.effective, max(1.0, found.effective - 1))]
     else:
-        effective, degrees = len(data) / _design_effect(data, clusters, found), found.degrees
-    effective = min(float(len(data)), effective)
-    return wilson(value * effective, effective, _critical(level, degrees))
+        worths = [(len(data) / effect, degrees) for effect, degrees in _design_effects(data, clusters, found)]
+    return _widest(
+        wilson(value * worth, worth, _critical(level, degrees))
+        for worth, degrees in ((min(float(len(data)), worth), degrees) for worth, degrees in worths)
+    )
 
 
-def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> float:
-    """Return how many items of clusters are worth one, of values in [0, 1]; at least 1, at most a cluster.
+def _widest(intervals: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the lowest lower and the highest upper bound."""
+    lows, highs = zip(*intervals, strict=True)
+    return min(lows), max(highs)
 
-    It is the clustered variance of the mean over that of independent items, or the one that the correlation r of items
-    of a cluster leads to, ``1 + r (m - 1)`` with m the size of a cluster, ``sum_c m_c^2 / n``, whichever is larger:
-    d. Where clusters differ in size the first rests on the few large ones, and is too small whenever these happen to
-    hold the commoner outcome. It is drawn towards m: ``(j d + w m) / (j + w)``, with ``w = min(1, (5 / j)^2)`` and j
+
+def _design_effects(data: FloatArray, clusters: Codes, found: ClusteredError) -> list[tuple[float, float]]:
+    """Return how many items of clusters are worth one, of values in [0, 1], and the degrees of freedom, in two ways.
+
+    The first is the clustered variance of the mean over that of independent items, with Satterthwaite's degrees of
+    freedom. Where clusters differ in size it rests on the few large ones, and is too small whenever these happen to
+    hold the commoner outcome. The second, which all clusters tell, is what the correlation r of items of a cluster
+    leads to, ``1 + r (m - 1)`` with m the size of a cluster, ``sum_c m_c^2 / n``; the degrees of freedom are the
+    clusters less one. An interval is as wide as either makes it.
+
+    Each is kept between 1 and m and drawn towards m: d becomes ``(j d + w m) / (j + w)``, ``w = min(1, (5 / j)^2)``, j
     the clusters that hold a hit or those that hold a miss, whichever are fewer: as if one more such cluster had been
     seen whose items are all alike, which of few says much and of many hardly anything.
 
@@ -202,11 +213,11 @@ def _design_effect(data: FloatArray, clusters: Codes, found: ClusteredError) -> 
     rarer = min(len(np.unique(clusters[data < 1])), len(np.unique(clusters[data > 0])))
     spread = float(data.var(ddof=1))
     if not rarer or not spread:
-        return size
-    seen = max(found.error**2 * n / spread, 1 + found.correlation * (size - 1))
-    seen = float(np.clip(seen, 1.0, size))
+        return [(size, found.degrees)]
     weight = min(1.0, (_FEW / rarer) ** 2)
-    return (rarer * seen + weight * size) / (rarer + weight)
+    effects = np.clip([found.error**2 * n / spread, 1 + found.correlation * (size - 1)], 1.0, size)
+    drawn = ((rarer * effects + weight * size) / (rarer + weight)).tolist()
+    return list(zip(drawn, (found.degrees, found.number - 1.0), strict=True))
 
 
 def mean(
@@ -282,14 +293,18 @@ def _bounded(estimate: Estimate, data: FloatArray, codes: Codes, bounds: tuple[f
     """Give the mean of bounded values Wilson's interval at the effective size, with pseudo-values."""
     scaled = (data - bounds[0]) / (bounds[1] - bounds[0])
     n, p, found = len(data), float(scaled.mean()), clustered_error(scaled, codes)
-    still, growth = np.ptp(scaled) == 0, _design_effect(scaled, codes, found)
-    worth = n / growth
+    still, spread = np.ptp(scaled) == 0, float(scaled.var(ddof=1))
     others = n - int(np.unique(scaled, return_counts=True)[1].max())
     number = 2 if still else 1 + 4 * p * (1 - p) * min(1.0, _FEW / others)
-    pseudo = number * p * (1 - p) / max(worth - 1, 1.0)
-    effective = worth * p * (1 - p) / (float(scaled.var(ddof=1)) + pseudo)
-    degrees = found.effective - 1 if still else found.degrees
-    low, high = wilson(p * effective, effective, _critical(estimate.level, max(1.0, degrees)))
+
+    def with_effect(effect: float, degrees: float) -> tuple[float, float]:
+        worth = n / effect
+        pseudo = number * p * (1 - p) / max(worth - 1, 1.0)
+        effective = worth * p * (1 - p) / (spread + pseudo)
+        free = found.effective - 1 if still else degrees
+        return wilson(p * effective, effective, _critical(estimate.level, max(1.0, free)))
+
+    low, high = _widest(with_effect(*one) for one in _design_effects(scaled, codes, found))
     return replace(_stretched(replace(estimate, value=p, low=low, high=high), bounds), value=estimate.value)
 
 

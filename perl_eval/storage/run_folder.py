@@ -278,7 +278,7 @@ def start(
             "choose another folder or delete this one",
         )
     if begun is None and any(not name.startswith(".") for name in held):
-        raise UserError(f"{out} is not empty and is no unfinished run of this command", "choose another folder")
+        raise UserError(f"{out} is not empty and not an unfinished run of this command", "choose another folder")
     parquet.sweep(out)
     _write_json(out / MARK, plan)
     return Run(out, plan, None)

@@ -234,7 +234,7 @@ def test_a_prompt_needs_room(line: str, fails: Callable[[str], str], at: Path) -
         ("build coffee-world --out s/file/out", "cannot write s/file/out"),
         ("report s/a --out s/file/page.html", "cannot write s/file/page.html"),
         ("build coffee-world --out s/a", "s/a holds the output of another `sample` run: this one is `build`"),
-        ("build coffee-world --out s/empty/..", "is not empty and is no unfinished run"),
+        ("build coffee-world --out s/empty/..", "is not empty and not an unfinished run"),
         (f"score s/a --out {'x' * 300}", "File name too long"),
     ],
 )

@@ -154,7 +154,7 @@ def test_ablate(typed: Any) -> None:
     [
         ("train sft --data d --out o --device warp", "no device 'warp' here"),
         ("train sft --data d --out o --dtype fp8", "--dtype 'fp8' is not known; choose from fp32, bf16"),
-        ("train sft --data d --out o --lora", "made from nothing, which an adapter cannot train"),
+        ("train sft --data d --out o --lora", "is new, and an adapter trains only a model that has learned"),
         ("train reward --data d --prior p --out o --method lorra", "method 'lorra' is not known; choose from lora"),
         ("train reward --data d --prior p --out o --dropout 1.5", "dropout is 1.5"),
         ("train dpo --data d --prior p --out o --loss simpo", "loss 'simpo' is not known; choose from sigmoid"),

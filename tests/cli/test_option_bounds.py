@@ -74,8 +74,8 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 NAMES: Mapping[str, str] = {
     "count": """
         batch calls-per-pair draws group items judged limit local-batch max-concurrency max-new-tokens max-reply-tokens
-        max-requests max-tokens members most n num-proc overlap pairs pool prompts rank seeds sft-batch steps
-        processes updates votes workers
+        max-requests max-tokens members most n num-proc overlap pairs pool processes prompts rank seeds sft-batch steps
+        updates votes workers
     """,
     "number": """
         evaluate-every evaluations folds max-steps micro-batch posterior:limit sample:limit train-dpo:limit

@@ -120,7 +120,7 @@ def test_what_was_on_its_way_at_a_kill_counts_as_paid(tmp_path: Path) -> None:
 
 def test_an_account_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / ACCOUNT).write_text(json.dumps({"runs": 1}))
-    with pytest.raises(DataError, match="no account"):
+    with pytest.raises(DataError, match="not an account"):
         Account(tmp_path / ACCOUNT)
 
 

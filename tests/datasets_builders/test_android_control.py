@@ -206,7 +206,7 @@ def test_an_episode_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1]", "no object"), ('{"train": [1.5]}', "no list of episode ids"), ('{"train": [1]}', "has splits")],
+    [("[1]", "not an object"), ('{"train": [1.5]}', "not a list of episode ids"), ('{"train": [1]}', "has splits")],
 )
 def test_splits_of_another_form_are_refused(tmp_path: Path, content: str, message: str) -> None:
     folder = write(tmp_path / "raw", [[writer.episode(3, GOAL, [])]])
@@ -267,7 +267,7 @@ def test_the_text_side_gives_the_test_split_without_screens(tmp_path: Path) -> N
         ({"mood": 1}, "unexpected key 'mood'"),
         ({"goal": None}, "goal no text"),
         ({"step_instructions": ["one"]}, "shorter"),
-        ({"step_instructions": ["one", 2]}, "no text"),
+        ({"step_instructions": ["one", 2]}, "is not text"),
         ({"candidate_bboxes": [[[1, 2, 3]], []]}, "not enough values"),
         ({"candidate_bboxes": [[[1, 2, 3, "4"]], []]}, "not four integers"),
         ({"actions": 5}, "not iterable"),

@@ -51,7 +51,7 @@ def test_the_reason_says_why_a_pattern_read_nothing(pattern: str, text: str, rea
         ("(", "is not a regular expression"),
         ("A|B", "has 0 groups"),
         ("(A)(B)", "has 2 groups"),
-        ("(?P<a>", "is no regular"),
+        ("(?P<a>", "is not a regular"),
     ],
 )
 def test_a_bad_pattern_is_one_line(pattern: str, line: str) -> None:
@@ -85,7 +85,7 @@ def test_a_pattern_goes_on_the_run_card_and_comes_back() -> None:
     reader = PatternReader(r"Take: (\w)")
     assert described(reader) == {"name": "pattern", "pattern": r"Take: (\w)"}
     assert reader_of(described(reader)) == reader
-    with pytest.raises(UserError, match="no regular expression"):
+    with pytest.raises(UserError, match="not a regular expression"):
         reader_of({"name": "pattern", "pattern": "("})
 
 

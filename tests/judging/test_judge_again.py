@@ -205,7 +205,7 @@ def test_another_judge_or_a_lost_ledger_is_refused(tmp_path: Path, contestants: 
     run = judge.run(*contestants, tmp_path / "run", judge=ScriptedJudge(length, name="length"), options=OPTIONS)
     with pytest.raises(UserError, match="the run had judge"):
         judge.verify(run, judge=ScriptedJudge(length, name="length", noise=1.0))
-    with pytest.raises(UserError, match="no finished judge run"):
+    with pytest.raises(UserError, match="not a finished judge run"):
         judge.verify(contestants[0], judge=ScriptedJudge(length, name="length"))
     for path in run.glob("ledger.sqlite*"):
         path.unlink()

@@ -232,13 +232,13 @@ def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Pat
         ("judge --reread {a} --judge scripted:length --out {o}", "--reread takes completions, judge and prompt"),
         (
             "{j} --judge chat:m --verdict-pattern (",
-            "--verdict-pattern '(' is no reg",
+            "--verdict-pattern '(' is not a reg",
         ),
         ("{j} --judge scripted:length --verdict-pattern (A)", "answers in none"),
         ("judge --reread {a} --prompt dialogue --out {o}", "--reread takes completions, judge and prompt from the run"),
         ("judge --reread {a} --out {o}", "a run of `sample` has no judge"),
-        ("judge --reread nowhere --out {o}", "nowhere is no finished run"),
-        ("verify nowhere", "nowhere is no finished run"),
+        ("judge --reread nowhere --out {o}", "nowhere is not a finished run"),
+        ("verify nowhere", "nowhere is not a finished run"),
         ("verify {a}", "a run of `sample` has no judge"),
     ],
 )

@@ -109,9 +109,9 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     ("changes", "words"),
     [
         ({"annotators": ("ann", "ann")}, "given twice"),
-        ({"annotators": ("",)}, "no pseudonym"),
-        ({"annotators": ("a\x1b[31m",)}, "no pseudonym"),
-        ({"annotators": ("x" * 65,)}, "no pseudonym"),
+        ({"annotators": ("",)}, "not a pseudonym"),
+        ({"annotators": ("a\x1b[31m",)}, "not a pseudonym"),
+        ({"annotators": ("x" * 65,)}, "not a pseudonym"),
         ({"overlap": 2}, "overlap is 2; it needs as many annotators, and there are 1"),
         ({"overlap": 0}, "overlap is 0"),
         ({"lease_s": 0.0}, "lease_s is 0.0"),

@@ -91,10 +91,10 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); always saying the most frequent",
+            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not known to agree",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
-        (0.85, 0.2, "may not stand in for a person: alternative annotator test 0.20, below 0.5"),
+        (0.85, 0.2, "may not stand in for a person: it is only as good as 20% of the people"),
         (0.85, None, "does better than without reading the answers: it agrees with 85%"),
     ],
 )
@@ -108,7 +108,7 @@ def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: flo
     assert line.startswith(f"gpt {says}")
     (brief,) = standings(figures, brief=True)
     assert "it agrees with" not in brief
-    assert "the most frequent label would agree with 60%" in brief
+    assert "always saying the most frequent label (60%)" in brief
 
 
 def test_blind_judges_agree_as_often_as_people_say_what_they_say() -> None:

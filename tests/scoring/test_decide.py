@@ -87,7 +87,7 @@ def test_without_labels_nothing_is_decided_unless_asked_for(tmp_path: Path) -> N
     assert found.verdict == "not decided"
     said = sentence(found)
     assert "not decided, no labels tell whether the judge is kinder to one of them" in said
-    assert "labels of a random part would tell at 80% power" in said
+    assert "labels of randomly drawn units would decide it at 80% power" in said
     _, (alone,) = decide.run(judged, tmp_path / "alone", options=DecideOptions(judge_alone=True))
     assert alone.verdict == "better"
     assert "by the judge alone on 800 items" in sentence(alone)

@@ -62,7 +62,7 @@ def test_judgements_without_labels_say_how_many_would_help(tmp_path: Path) -> No
     needed = {one.figure: one for one in found.labels}
     assert needed["decide rl against sft"].have == 0
     assert 10 < (needed["decide rl against sft"].more or 0) < 200
-    assert needed["judge J on rl"].more == 20
+    assert needed["the judge's errors on rl"].more == 20
 
 
 def test_judgements_and_labels_leave_nothing_in_the_way(tmp_path: Path) -> None:

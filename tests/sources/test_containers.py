@@ -80,7 +80,7 @@ def test_a_list_is_read_alike_however_its_pieces_fall(
         ("a.json", b'[{"a": 1}, {"a": ]', "row 1: is not JSON"),
         ("a.json", b'[{"a": 1} {"a": 2}]', "row 0: is not JSON"),
         ("a.json", b'[{"a": 1}, 3]', "row 1: is not a JSON object"),
-        ("a.json", b'[{"a": 1}] {"a": 2}', "goes on after the end"),
+        ("a.json", b'[{"a": 1}] {"a": 2}', "has more text after the end"),
         ("a.json", b'[{"a": 1}, {"a": 2}', "row 1: is not JSON"),
         ("a.jsonl", b'{"a": 1}\n{"a": 2\n{"a": 3}\n', "row 1: is not JSON"),
         ("a.jsonl", b'{"a": 1\n{"a": 2}\n', "row 0: is not JSON"),

@@ -96,7 +96,7 @@ def test_label_studio(tmp_path: Path) -> None:
         written(tmp_path, "export.json", tasks), "label-studio", sources.LabelColumns(label="better")
     )
     assert [(label.label, label.annotator, label.group) for label in labels] == [("win", "7", "g"), ("tie", "8", "g")]
-    with pytest.raises(DataError, match="no Label Studio task"):
+    with pytest.raises(DataError, match="not a Label Studio task"):
         sources.read_labels(written(tmp_path, "other.json", [{"id": 1}]), "label-studio")
 
 

@@ -103,7 +103,7 @@ def test_single_answers_are_judged_yes_or_no() -> None:
     [
         ({"verdict": "first"}, r"row 0, field 'verdict': verdict 'first' is a position"),
         ({"verdict": "maybe"}, r"row 0, field 'verdict': verdict 'maybe' is none of a, b, tie, rl, sft"),
-        ({"verdict": "a", "verdict_ab": "a"}, r"field 'verdict': stands beside verdict_ab"),
+        ({"verdict": "a", "verdict_ab": "a"}, r"field 'verdict': is given together with verdict_ab"),
         (
             {"outcome": "win", "verdict_ab": "b", "verdict_ba": "b"},
             r"row 0, field 'outcome': outcome 'win' is not that of the verdicts",

@@ -309,7 +309,7 @@ OF_CONTAINERS = [
     (text(f"[{GOOD}, {{", "x.json"), "row 1: is not JSON"),
     (text(f"[{GOOD}] []", "x.json"), "has more text after the end of its list"),
     (text('{"prompt": "q", "text": "a", "text": "b"}\n'), "row 0, field 'text': appears twice in one object"),
-    (text(f'[{GOOD}, {{"prompt": "q", "text": {{"k": 1, "k": 2}}}}]', "x.json"), "row 1, field 'k': stands twice"),
+    (text(f'[{GOOD}, {{"prompt": "q", "text": {{"k": 1, "k": 2}}}}]', "x.json"), "row 1, field 'k': appears twice"),
     (text('{"results": {"results": []}, "results": 1}', "x.json"), "field 'results': appears twice in one object"),
     (text("prompt,text\nq,a,b\n", "x.csv"), "row 0: has more cells than the 2 of the header"),
     (text('prompt,text\nq,a\nq,"a\n', "x.csv"), "row 1: is not CSV"),

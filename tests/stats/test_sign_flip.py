@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -41,6 +43,33 @@ def test_large_groups_of_many_sizes_are_added_up_alike() -> None:
     flips = np.array(list(product((1, -1), repeat=len(sums)))) @ sums
     wanted = np.mean(np.abs(flips) >= abs(sums.sum()))
     assert sign_flip_p(signs, clusters=clusters) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("sums", [[4] * 40 + [-3] * 2 + [1] * 30, [2] * 120 + [-1] * 60, [1, 2, 3, 4] * 30])
+@pytest.mark.parametrize("mid", [False, True])
+def test_small_values_are_right_to_their_digits(sums: list[int], mid: bool) -> None:
+    """Against sums of fractions: products of transforms alone are noise below 1e-16."""
+    chances = {0: Fraction(1)}
+    for one in sums:
+        following: dict[int, Fraction] = defaultdict(Fraction)
+        for total, chance in chances.items():
+            following[total + one] += chance / 2
+            following[total - one] += chance / 2
+        chances = following
+    seen = abs(sum(sums))
+    wanted = sum(
+        chance * (Fraction(1, 2) if mid and abs(total) == seen else 1)
+        for total, chance in chances.items()
+        if abs(total) >= seen
+    )
+    signs = [1 if one > 0 else -1 for one in sums for _ in range(abs(one))]
+    clusters = [place for place, one in enumerate(sums) for _ in range(abs(one))]
+    assert sign_flip_p(signs, clusters=clusters, mid=mid) == pytest.approx(float(wanted), rel=1e-10, abs=0)
+    assert 0 < float(wanted) < 1e-12
+
+
+def test_a_chance_is_never_nothing() -> None:
+    assert sign_flip_p([1] * 5000) == pytest.approx(np.finfo(float).tiny, abs=0)
 
 
 def test_equal_sides_are_told_apart_in_one_run_of_twenty_whatever_groups_share() -> None:

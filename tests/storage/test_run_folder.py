@@ -258,7 +258,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, mark: str
     if mark is not None:
         (tmp_path / MARK).write_text(mark)
     before = content(tmp_path)
-    with pytest.raises(UserError, match="not empty and is no unfinished run of this command"):
+    with pytest.raises(UserError, match="not empty and not an unfinished run of this command"):
         run_folder.start(tmp_path, verb="label", arguments={})
     assert content(tmp_path) == before
 

@@ -33,7 +33,9 @@ def read_reply(question: Question, reply: Reply, pattern: str | None = None) -> 
         reading = verdicts.read_by(pattern, reply.text, question.kind)
     if reading.reason == verdicts.UNCOMMITTED and (unsaid := verdicts.likelier(reply.logprobs, question.kind)):
         return reply.ballot(question, unsaid[0], p_first=unsaid[1])
-    p_first = verdicts.p_first(reply.logprobs, question.kind) if reading.verdict and reply.logprobs else None
+    p_first = None
+    if reading.verdict and reply.logprobs:
+        p_first = verdicts.p_first(reply.logprobs, question.kind, text=reply.text, verdict=reading.verdict)
     return reply.ballot(question, reading.verdict, p_first=p_first, reason=reading.reason)
 
 

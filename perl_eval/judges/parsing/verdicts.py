@@ -57,6 +57,7 @@ _BARE_TIE = frozenset({"c", "both", "neither", "same", "equal"})
 _LINE = 300
 _LEAST_MASS = 0.5
 _LEAST_MASS_UNSAID = 0.01
+_OPTIONS: Mapping[Kind, tuple[Verdict, Verdict]] = {"pairwise": ("first", "second"), "yes_no": ("yes", "no")}
 _SHORT = 64
 _ALL = 3
 """How many verdicts of a pair there are: first, second and tie."""
@@ -181,18 +182,33 @@ def _named(words: str, kind: Kind) -> Verdict | None:
     return _meaning(match, kind) if match else None
 
 
-def p_first(logprobs: Sequence[tuple[str, float]], kind: Kind) -> float | None:
+def p_first(
+    logprobs: Sequence[tuple[str, float]], kind: Kind, *, text: str = "", verdict: Verdict | None = None
+) -> float | None:
     """Return the probability of the first option from the tokens that could have stood first in the reply.
 
-    Mass on tokens that are no option is left out, a tie counts half; None if the options hold less than half of the
-    mass, for then the verdict does not stand first.
+    Mass on tokens that are no option is left out, a tie counts half. None if the options hold less than half of the
+    mass, for then the verdict need not stand first; unless the reply begins with it, and both options are among the
+    tokens, with a hundredth of the mass at least.
 
     Args:
         logprobs: Tokens with their log-probabilities, in nats.
         kind: What was asked.
+        text: The reply.
+        verdict: What it was read as.
     """
     mass = _mass(logprobs, kind)
-    return _share(mass) if sum(mass.values()) >= _LEAST_MASS else None
+    if sum(mass.values()) >= _LEAST_MASS:
+        return _share(mass)
+    seen = mass.keys() >= set(_OPTIONS[kind]) and sum(mass.values()) >= _LEAST_MASS_UNSAID
+    return _share(mass) if seen and _begins(text, verdict, logprobs, kind) else None
+
+
+def _begins(text: str, verdict: Verdict | None, logprobs: Sequence[tuple[str, float]], kind: Kind) -> bool:
+    """Say whether the first token of a reply is the verdict that it was read as."""
+    said = text.lstrip()
+    tokens = (token.strip() for token, _ in logprobs if _line(" ".join(token.split()), kind) == verdict)
+    return any(said.startswith(token) and not said[len(token) :][:1].isalnum() for token in tokens if verdict)
 
 
 def likelier(logprobs: Sequence[tuple[str, float]], kind: Kind) -> tuple[Verdict, float] | None:
@@ -206,8 +222,7 @@ def likelier(logprobs: Sequence[tuple[str, float]], kind: Kind) -> tuple[Verdict
         kind: What was asked.
     """
     mass = _mass(logprobs, kind)
-    one, other = ("first", "second") if kind == "pairwise" else ("yes", "no")
-    if not mass.keys() >= {one, other} or sum(mass.values()) < _LEAST_MASS_UNSAID:
+    if not mass.keys() >= set(_OPTIONS[kind]) or sum(mass.values()) < _LEAST_MASS_UNSAID:
         return None
     best = max(mass, key=lambda verdict: mass[verdict])
     even = kind == "pairwise" and mass["first"] == mass["second"] == mass[best]

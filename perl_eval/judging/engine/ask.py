@@ -25,6 +25,7 @@ NOT_KEPT = f"{JudgeError.__name__}: {NO_ANSWER}"
 """The reason of a ballot that was asked for offline and is not in the ledger."""
 _BLOCK = 256
 _HOPELESS = 20
+_SEVERAL = 4
 _CHARACTERS_A_TOKEN = 4.0
 
 
@@ -96,7 +97,14 @@ def ballots_of(
     if options.max_cost_usd is not None and judge.price_usd(1, 1) is None:
         raise UserError(f"money is limited and the price of {judge.model} is not known", "state its prices")
 
+    refusals: set[str] = set()
+    lastly = ""
+
     def ends(error: JudgeError, tally: Usage) -> UserError | None:
+        nonlocal lastly
+        lastly = str(error)
+        if not error.can_pass and len(refusals) <= 1:
+            refusals.add(lastly)
         if tally.failed < _HOPELESS or tally.asked + tally.from_ledger:
             return None
         return UserError(
@@ -108,8 +116,17 @@ def ballots_of(
     for question, answer in Scheduler(judge, ledger, options, handling, spending).answers(blocks):
         yield ballot_of(question, answer, judge)
     tally = spending.tally
-    if tally.can_pass and not (tally.asked or tally.from_ledger or tally.stopped):
-        tally.stopped = f"{judge.model} answered none of {tally.failed} questions"
+    nobody = not (tally.asked or tally.from_ledger or tally.stopped)
+    if nobody and len(refusals) == 1 and tally.failed >= _SEVERAL and not tally.can_pass:
+        # What is said to everybody is about no question: a wrong key or model, which some servers call a bad request.
+        raise UserError(
+            f"{judge.model} refused all of {tally.failed} questions: {lastly}",
+            "check key, address, model and options",
+        )
+    answered = tally.asked + tally.from_ledger
+    if tally.can_pass > answered and not tally.stopped:
+        few = f"only {answered} of {answered + tally.failed}" if answered else f"none of {tally.failed}"
+        tally.stopped = f"{judge.model} answered {few} questions, lastly: {lastly}"
 
 
 def ballot_of(question: Question, answer: Reply | JudgeError, judge: Judge) -> Ballot:
