@@ -138,7 +138,7 @@ def _moves(
     untrimmed, all_ended = BatchMaking(trimmed=False), BatchMaking(all_ended=True)
     still = kind_of_loss(estimator, language, language.theta, untrimmed) if kind.mean_over_groups else kind
     padding = change_by_making(estimator, language, found, untrimmed, still)
-    whole = torch.arange(len(language.tokens)).repeat_interleave(language.shape.group_size).unsqueeze(0)
+    whole = torch.arange(len(language.tokens)).repeat(language.shape.group_size).unsqueeze(0)  # groups of unlike ones
     one, other = (one_by_one(estimator, language, whole, language.theta, trial) for trial in (AS_TRAINED, all_ended))
     if torch.equal(one, other):  # it does not look at ends
         return padding, 0.0

@@ -131,11 +131,15 @@ def test_padding_and_missing_ends_are_seen() -> None:
     def masked(batch: Batch) -> torch.Tensor:
         return -(batch.log_probs.sum(1) * batch.ended * batch.rewards).mean()
 
+    def centred(batch: Batch) -> torch.Tensor:
+        return -(batch.log_probs.sum(1) * batch.ended * (batch.rewards - others_mean(batch.rewards, 2))).mean()
+
     shape = WorldShape("cut", 3, 3, end_rate=0.3, seed=4)
-    clean, columns, ends = (measure(estimator(loss), shape) for loss in (reinforce, by_column, masked))
+    clean, columns, ends, baseline = (measure(estimator(one), shape) for one in (reinforce, by_column, masked, centred))
     assert (clean.padding, clean.missing_ends) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
     assert columns.padding > 1e-3
     assert ends.missing_ends > 1e-3
+    assert baseline.missing_ends > 1e-3
     assert clean.never_ended > 0.01
 
 
