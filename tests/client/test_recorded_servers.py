@@ -206,3 +206,15 @@ def test_llama_cpp_python_gives_log_probabilities(tmp_path: Path) -> None:
 def test_a_wrong_key_at_llama_cpp_python_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the server answered 401: Invalid API key; check key"):
         heard(tmp_path, f"{LLAMA_PYTHON}/wrong-key")
+
+
+def test_few_answers_among_many_failures_are_no_finished_run(tmp_path: Path) -> None:
+    def fault(body: Any, _: int) -> str | None:
+        return None if "order 0" in body["messages"][-1]["content"] else "500"
+
+    tally = Usage()
+    with serving(FakeServer(fault=fault, answer=lambda _: "A")) as server, Ledger(tmp_path / "l") as ledger:
+        judge = ChatJudge("tiny", ChatOptions(base_url=server.url))
+        impatient = AskOptions(max_concurrency=1, attempts=1, backoff_s=0.001)
+        assert len(list(ask(questions(4, "dialogue"), judge, ledger, options=impatient, tally=tally))) == 4
+    assert str(tally.stopped).startswith("tiny answered only 1 of 4 questions, lastly: 500")

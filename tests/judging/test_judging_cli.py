@@ -192,6 +192,12 @@ def test_a_rate_spreads_the_requests(command: Command, pairs: str, tmp_path: Pat
     assert card.seconds >= 0.3
 
 
+def test_why_pairs_are_unjudged_is_printed(command: Command, pairs: str, tmp_path: Path) -> None:
+    with serving(FakeServer(answer=lambda _: "Both are fine.")) as server:
+        shown = command(judge(pairs, tmp_path / "out", f"--judge chat:m --base-url {server.url} --verdict-by text"))
+    assert shown.out.splitlines()[:2] == ["8 judged: 8 unjudged", "  8 unjudged: the reply commits to no verdict"]
+
+
 # ---------------------------------------------------------------------------------------------------- mistakes
 
 
