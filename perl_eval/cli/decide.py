@@ -55,7 +55,7 @@ def decide(
             help="Exit code 1 unless each policy minus --baseline (or the next by name) is decided and at least this."
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="File for a JUnit report.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="File for a JUnit report; it fails as the exit code does.")] = None,
     power: Annotated[
         float, typer.Option(help="Statistical power for which numbers of labels and items are given.")
     ] = 0.8,
@@ -82,7 +82,7 @@ def decide(
     lines = [line.removeprefix("- ") for line in text.splitlines() if line]
     say("\n".join(lines), lines=True)
     if junit is not None:
-        junit.write_text(report(said, options), "utf-8")
+        junit.write_text(report(said, options, least=fail_under), "utf-8")
     if summary := os.environ.get(_SUMMARY):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("".join(f"- {line}\n" for line in lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
@@ -14,6 +15,8 @@ __all__ = ["blind_judges", "standings"]
 
 _HALF = 0.5
 """The winning rate at which the alternative annotator test is passed."""
+_POWER, _FALSE = 0.8, 0.05
+"""Chance to pass that numbers of units are given for; share of false discoveries that the test allows."""
 
 
 def blind_judges(judgements: Sequence[Judgement], labels: Sequence[HumanLabel]) -> list[Estimate]:
@@ -57,33 +60,67 @@ def standings(estimates: Sequence[Estimate], *, brief: bool = False) -> list[str
         brief: Without the shares of labels that it and people agree with, where they stand beside.
     """
     own: dict[tuple[str, str], dict[str, Estimate]] = {}
+    persons: dict[tuple[str, str], list[Estimate]] = {}
     for one in estimates:
-        if one.about.judge and not (one.about.person or one.about.policy or one.about.slice or one.about.dataset):
+        about_all = one.about.judge and not (one.about.policy or one.about.slice or one.about.dataset)
+        if about_all and not one.about.person:
             own.setdefault((one.about.judge, one.about.question), {}).setdefault(one.name, one)
+        elif about_all and one.name == named.ALT_TEST_P_ONE_PERSON:
+            persons.setdefault((one.about.judge, one.about.question), []).append(one)
     return [
-        f"{judge}{f' ({question})' if question else ''} {_standing(figures, brief=brief)}"
-        for (judge, question), figures in sorted(own.items())
+        f"{key[0]}{f' ({key[1]})' if key[1] else ''} {_standing(figures, persons.get(key, []), brief=brief)}"
+        for key, figures in sorted(own.items())
         if named.HUMAN_JUDGE_EXACT_AGREEMENT in figures and named.CONSTANT_JUDGE in figures
     ]
 
 
-def _standing(figures: Mapping[str, Estimate], *, brief: bool) -> str:
+def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, brief: bool) -> str:
     agreement, constant = figures[named.HUMAN_JUDGE_EXACT_AGREEMENT], figures[named.CONSTANT_JUDGE]
     if agreement.value is None or agreement.low is None or constant.value is None:
         return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
     seen = "" if brief else f"{_seen(figures)}; "
     blind = f"always saying the most frequent label ({constant.value:.0%})"
     if agreement.low <= constant.value:
-        return f"may not stand in for a person: {seen}it is not known to agree more often than {blind}"
+        return f"may not stand in for a person: {seen}it is not shown to agree more often than {blind}"
     more = f"{seen}it agrees more often than {blind}"
     tested = figures.get(named.ALT_TEST_WINNING_RATE)
     if tested is None or tested.value is None:
         why = "to know whether it is as good as a person, let three people label the same units"
         return f"does better than without reading the answers: {more}; {why}"
-    rate = f"as good as {tested.value:.0%} of the people (alternative annotator test)"
+    rate = f"shown to be as good as {tested.value:.0%} of the people ({tested.method})"
     if tested.value >= _HALF:
         return f"may stand in for a person: {more}, and is {rate}"
-    return f"may not stand in for a person: it is only {rate}, fewer than half, though {more}"
+    gap = figures.get(named.JUDGE_MINUS_HUMAN_CEILING)
+    if gap is not None and gap.high is not None and gap.high < 0:
+        return f"may not stand in for a person: {more}, but less often than people with each other; it is {rate}"
+    units = _units_needed([one.value for one in persons if one.value is not None], tested.n)
+    would = "more units would hardly show it" if units is None else f"about {units:,} units in all would show it"
+    return f"is not shown to stand in for a person, nor to be worse: {more}, but is only {rate}; {would}"
+
+
+def _units_needed(ps: Sequence[float], units: int) -> int | None:
+    """Return at how many units half of the people would be beaten, if gaps stay as they are; None if never.
+
+    The test of a person is one of a mean, whose distance to the margin in standard errors grows as the root of the
+    units; of k people the j-th smallest p has to be below ``0.05 j / (k sum 1/i)`` (Benjamini and Yekutieli).
+
+    Args:
+        ps: One-sided p-value against each person.
+        units: On how many units they rest.
+    """
+    from scipy.special import ndtri
+
+    k = len(ps)
+    if not k:
+        return None
+    half = -(-k // 2)
+    reached = -float(ndtri(sorted(ps)[half - 1]))
+    if reached <= 0:
+        return None
+    limit = _FALSE * half / (k * sum(1 / i for i in range(1, k + 1)))
+    wanted = (float(-ndtri(limit) + ndtri(_POWER)) / reached) ** 2 * units
+    step: int = 10 ** max(0, len(str(ceil(wanted))) - 2)  # two digits: that many are known of it at most
+    return ceil(wanted / step) * step
 
 
 def _seen(figures: Mapping[str, Estimate]) -> str:

@@ -118,15 +118,24 @@ def is_at_least(found: Decided, least: float) -> bool:
     return found.verdict != "not decided" and value >= least
 
 
-def junit(found: Sequence[Decided], how: DecideOptions | None = None) -> str:
-    """Return the comparisons as a JUnit report: what is not decided is skipped, with its sentence."""
+def junit(found: Sequence[Decided], how: DecideOptions | None = None, *, least: float | None = None) -> str:
+    """Return the comparisons as a JUnit report, with their sentences.
+
+    Args:
+        found: The comparisons.
+        how: How it was decided.
+        least: A comparison fails that `is_at_least` does not hold for; if None, what is not decided is skipped.
+    """
     suite = ElementTree.Element("testsuite", name="perl-eval decide", tests=str(len(found)))
-    suite.set("skipped", str(sum(part.verdict == "not decided" for part in found)))
-    for part in found:
+    failed = [least is not None and not is_at_least(part, least) for part in found]
+    skipped = [least is None and part.verdict == "not decided" for part in found]
+    suite.set("failures", str(sum(failed)))
+    suite.set("skipped", str(sum(skipped)))
+    for part, failing, skipping in zip(found, failed, skipped, strict=True):
         case = ElementTree.SubElement(suite, "testcase", classname="decide", name=f"{part.one} against {part.other}")
         said = sentence(part, how)
-        if part.verdict == "not decided":
-            ElementTree.SubElement(case, "skipped", message=said)
+        if failing or skipping:
+            ElementTree.SubElement(case, "failure" if failing else "skipped", message=said)
         else:
             ElementTree.SubElement(case, "system-out").text = said
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

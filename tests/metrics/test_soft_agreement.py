@@ -91,10 +91,10 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not known to agree",
+            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to agree",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
-        (0.85, 0.2, "may not stand in for a person: it is only as good as 20% of the people"),
+        (0.85, 0.2, "is not shown to stand in for a person, nor to be worse: it agrees with 85%"),
         (0.85, None, "does better than without reading the answers: it agrees with 85%"),
     ],
 )
@@ -109,6 +109,31 @@ def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: flo
     (brief,) = standings(figures, brief=True)
     assert "it agrees with" not in brief
     assert "always saying the most frequent label (60%)" in brief
+
+
+def one_person(name: str, p: float) -> Estimate:
+    about = About(judge="gpt", person=name)
+    return Estimate("alt-test p, one person", p, None, None, 54, 0, "", about=about)
+
+
+def test_what_is_not_shown_is_told_from_what_is_worse_with_the_units_that_would_show_it() -> None:
+    figures = [
+        said("human-judge exact agreement", 0.71, 0.62, 0.79),
+        said("agreement of a constant judge", 0.5),
+        replace(said("alt-test winning rate", 0.0), n=54, method="alternative annotator test, epsilon 0.15"),
+        *(one_person(name, p) for name, p in zip("abcde", (0.007, 0.05, 0.0913, 0.12, 0.139), strict=True)),
+    ]
+    (line,) = standings([*figures, said("judge minus human ceiling", -0.015, -0.135, 0.106)])
+    # The third of five p-values is 1.333 standard errors off; it has to be below 0.05 x 3 / (5 x 137 / 60) = 0.013139,
+    # 2.2214 of them, and 0.8416 more for a power of 0.8: (3.0630 / 1.3328) ** 2 x 54 = 285.2.
+    assert "is not shown to stand in for a person, nor to be worse" in line
+    assert "only shown to be as good as 0% of the people (alternative annotator test, epsilon 0.15)" in line
+    assert line.endswith("about 290 units in all would show it")
+    (line,) = standings([*figures, said("judge minus human ceiling", -0.2, -0.3, -0.1)])
+    assert line.startswith("gpt may not stand in for a person")
+    assert "less often than people with each other" in line
+    never = [replace(one, value=0.6) if one.about.person else one for one in figures]
+    assert standings(never)[0].endswith("more units would hardly show it")
 
 
 def test_blind_judges_agree_as_often_as_people_say_what_they_say() -> None:

@@ -175,7 +175,13 @@ def test_exit_codes_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert (report.get("tests"), report.get("skipped")) == ("1", "0")
     assert command("decide judged --out out2").code == 3
     assert command("decide judged --labels people --baseline rl --fail-under 0.05 --out out3").code is None
-    assert command("decide judged --labels people --baseline rl --fail-under 0.5 --out out4").code == 1
+    assert (
+        command("decide judged --labels people --baseline rl --fail-under 0.5 --junit below.xml --out out4").code == 1
+    )
+    assert command("decide judged --fail-under 0 --junit open.xml --out out5").code == 1
+    for name in ("below.xml", "open.xml"):  # a report that passes where the exit code fails would hide it
+        report = ElementTree.fromstring(Path(name).read_text("utf-8"))
+        assert (report.get("failures"), report.get("skipped"), len(report.findall("*/failure"))) == ("1", "0", 1)
 
 
 def test_completions_of_several_items_are_refused_with_the_row(tmp_path: Path) -> None:
