@@ -162,7 +162,7 @@ def test_ablate(typed: Any) -> None:
         ("train policy --data d --prior p --out o", "a policy needs a reward, and only one kind"),
         (
             "train policy --data d --prior p --out o --reward r --reward-function m:f",
-            "a policy needs a reward, and one",
+            "a policy needs a reward, and only one",
         ),
         ("train policy --data d --prior p --out o --reward-function nowhere:f", "no reward function 'nowhere:f'"),
         ("train policy --data d --prior p --out o --reward-function math", "no reward function 'math'"),
