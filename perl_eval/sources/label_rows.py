@@ -38,6 +38,7 @@ _BOOLEANS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "y"), True),
     **dict.fromkeys(("", "false", "0", "0.0", "no", "n"), False),
 }
+_OF_VERDICTS = frozenset({"outcome", "verdict", "verdict_ab", "verdict_ba"})
 NAMES: Mapping[str, tuple[str, ...]] = {
     "a": ("a",),
     "b": ("b",),
@@ -162,7 +163,12 @@ class LabelMaker:
         known = (*NAMES, "yes_from")
         for name in columns:
             if name not in known:
-                raise OptionError("column", f"{name!r}, which no label has", f"choose from {', '.join(known)}")
+                first = ""
+                if name in _OF_VERDICTS:
+                    typed = f"perl-eval import FILE --column {name}={columns[name]}"
+                    first = f"for a file of a judge's verdicts run `{typed}` first and give its folder; for labels "
+                fix = f"{first}choose from {', '.join(known)}"
+                raise OptionError("column", f"{name!r}, which no label has", fix)
         if "unit" in columns and {"a", "b"} & set(columns):
             raise OptionError("column", "unit beside a or b", "give the unit, or the completions")
         if "yes_from" in columns and not _is_finite(columns["yes_from"]):
