@@ -144,7 +144,8 @@ def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
         near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
         fix = "name the columns, or the format"
         if kinds == (Judgement,):
-            fix = f"if a judge said it, name its column, as in {columns_typed(['verdict'], columns)}"
+            typed = columns_typed(["verdict"], columns)
+            fix = f"if a judge said it, name its column, as in {typed}, or run `perl-eval import` with that first"
         if kinds == (Completion,):
             missing = [field for field in ("prompt", "text") if not set(FIELDS[field]) & set(columns)]
             fix = f"name the columns, as in {columns_typed(missing, columns)}, or the format" if missing else fix

@@ -229,3 +229,11 @@ def test_columns_of_verdicts_beside_labels_are_read_by_import(tmp_path: Path) ->
         OptionError, match=r"'verdict', which no label has; for .* run `perl-eval import FILE --column v"
     ):
         pe.labels([{**LABEL, "label": "a"}], columns={"verdict": "said"})
+
+
+def test_a_file_of_verdicts_is_told_how_it_is_read_first(command: Callable[[str], Any], tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "v.csv", "prompt,policy_a,policy_b,said\nq,x,y,x\n")
+    labels = csv_of(tmp_path / "l.csv", "prompt,policy_a,policy_b,label\nq,x,y,a\n")
+    shown = command(f"agree {source} {labels} --out {tmp_path / 'out'}")
+    assert shown.code == 2
+    assert "as in --column verdict=NAME, or run `perl-eval import` with that first" in shown.err
