@@ -109,6 +109,7 @@ def run(
     """
     chosen = options or BuildOptions()
     out = Path(out)
+    _refuse_idle(chosen)
     with _translated():
         from datasets_builders import builder_class
 
@@ -185,6 +186,13 @@ class _Building:
             return write_config(builder, self.out, num_proc=self.options.num_proc)
 
 
+def _refuse_idle(options: BuildOptions) -> None:
+    """Refuse options about texts to look for where none are given."""
+    if options.against is None and (options.drop_leaks or options.columns):
+        option = "drop_leaks" if options.drop_leaks else "column"
+        raise OptionError(option, "about texts to look for, and none are given", "give `check` and `against` too")
+
+
 def _held(options: BuildOptions, *, check: bool) -> list[Held]:
     """Return the texts to look for in the built rows."""
     from datasets_builders.leaks import Held, held_in
@@ -192,9 +200,6 @@ def _held(options: BuildOptions, *, check: bool) -> list[Held]:
 
     against = options.against
     if against is None:
-        if options.drop_leaks or options.columns:
-            option = "drop_leaks" if options.drop_leaks else "column"
-            raise OptionError(option, "about texts to look for, and none are given", "give `check` and `against` too")
         return []
     if not check:
         raise UserError("against is for check", "give --check too")
