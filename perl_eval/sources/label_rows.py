@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import mirror, people_labels
 from perl_eval.records import HumanLabel, Message, digest, unit_of
+from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.reading import Import
 
 __all__ = ["NAMES", "LabelColumns", "LabelMaker", "meaning_of", "named", "not_given"]
@@ -270,7 +271,7 @@ class LabelMaker:
                 file=self._file,
                 row=row,
                 field=self._names["item"][0],
-                fix="name the columns that hold them",
+                fix=f"name what was labelled: {columns_typed(['prompt'], list(map(str, cells)))}",
             )
         return unit, item or unit
 

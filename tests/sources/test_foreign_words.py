@@ -237,3 +237,13 @@ def test_a_file_of_verdicts_is_told_how_it_is_read_first(command: Callable[[str]
     shown = command(f"agree {source} {labels} --out {tmp_path / 'out'}")
     assert shown.code == 2
     assert "as in --column verdict=NAME, or run `perl-eval import` with that first" in shown.err
+
+
+def test_what_labels_of_a_named_table_lack_is_told_as_it_is_typed(tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "x.csv", "ticket_id,user_question,rater,verdict\n1,q,ann,A\n")
+    with pytest.raises(DataError, match=r"nor an item; .*; name what was labelled: --column prompt=user_question$"):
+        pe.labels(source, columns={"label": "verdict"})
+    with pytest.raises(DataError, match=r"no such column; .*; name it: --column label=verdict$"):
+        pe.labels(source, format="table")
+    with pytest.raises(DataError, match=r"has no column of labels; .*; name them: --column annotator=ANN,BOB$"):
+        pe.labels(csv_of(tmp_path / "y.csv", "prompt,conclusion\nq,other\n"), format="wide")
