@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +27,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets_builders.checks import GRAM, Finding, runs, split_files
 from datasets_builders.errors import BuilderError
 
-__all__ = ["Held", "Leak", "built_rows", "findings", "held_in", "leaks", "write_leaks"]
+__all__ = ["Held", "Leak", "built_rows", "drop_rows", "findings", "held_in", "leaks", "write_leaks"]
 
 _BOILERPLATE_ROWS = 10
 _SHORT = 5
 _ANSWERS = ("completion", "chosen", "rejected")
 _WORD = re.compile(r"\w+")
-_FIELDS = ("config", "split", "id", "other_id", "kind", "matches")
+_FIELDS = ("config", "split", "id", "other_id", "kind", "matches", "other_text")
+_SHOWN = 200
 Grams = npt.NDArray[np.uint64]
 KINDS = (
     *("equal prompt", "prompt inside a dialogue", "equal answer", "answer inside a dialogue"),
@@ -72,6 +75,7 @@ class Leak:
         other_id: The first row there that it matches.
         kind: In which way, one of `KINDS`.
         matches: How many rows there it matches in this way.
+        other_text: What that first row there asks, or says where it asks nothing, on one line, cut to 200 characters.
     """
 
     config: str
@@ -80,10 +84,17 @@ class Leak:
     other_id: str
     kind: str
     matches: int
+    other_text: str = ""
 
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().split())
+
+
+def _shown(row: Held) -> str:
+    """Return what a row asks, or says where it asks nothing, on one line and cut."""
+    text = " ".join(next(iter((*row.prompt[-1:], *row.answers)), "").split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _long(text: str) -> bool:
@@ -129,6 +140,7 @@ class _Index:
     """Where a text of the other set is: numbers of rows, by text."""
 
     ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     prompts: dict[tuple[str, ...], list[int]] = field(default_factory=lambda: defaultdict(list))
     asked: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     turns: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -138,6 +150,7 @@ class _Index:
     def add(self, row: Held) -> None:
         number = len(self.ids)
         self.ids.append(row.id)
+        self.texts.append(_shown(row))
         prompt, answers = tuple(map(_plain, row.prompt)), [_plain(text) for text in row.answers]
         if prompt:
             self.prompts[prompt].append(number)
@@ -177,7 +190,8 @@ def leaks(rows: Iterable[tuple[str, str, Held]], others: Iterable[Held]) -> Iter
     for config, split, row in rows:
         for kind, found in index.matches(row):
             if found:
-                yield Leak(config, split, row.id, index.ids[min(found)], kind, len(found))
+                first = min(found)
+                yield Leak(config, split, row.id, index.ids[first], kind, len(found), index.texts[first])
 
 
 def _text(turn: Mapping[str, Any]) -> str:
@@ -236,13 +250,38 @@ def write_leaks(folder: Path, configs: Sequence[str], others: Sequence[Held], pa
     return found
 
 
-def findings(found: Sequence[Leak], sizes: Mapping[tuple[str, str], int], name: str) -> dict[str, list[Finding]]:
+def drop_rows(files: Sequence[Path], ids: Collection[str]) -> int:
+    """Leave rows out of parquet files that `build` wrote; each file is replaced once it is written.
+
+    Args:
+        files: The files.
+        ids: The ids of the rows.
+
+    Returns:
+        How many rows were left out.
+    """
+    unwanted, dropped = pa.array(sorted(ids), pa.string()), 0
+    for path in files:
+        partial = path.with_name(f"{path.name}.partial")
+        with pq.ParquetFile(path) as table, pq.ParquetWriter(partial, table.schema_arrow) as kept:
+            for batch in table.iter_batches():
+                leaves = pc.is_in(batch.column("id").cast(pa.string()), value_set=unwanted)
+                dropped += pc.sum(leaves, min_count=0).as_py()
+                kept.write_batch(batch.filter(pc.invert(leaves)))
+        partial.replace(path)
+    return dropped
+
+
+def findings(
+    found: Sequence[Leak], sizes: Mapping[tuple[str, str], int], name: str, *, note: str = ""
+) -> dict[str, list[Finding]]:
     """Return how many rows leak: in each way, and in any of them, in which a row counts once.
 
     Args:
         found: The leaks.
         sizes: How many rows each split of each configuration has.
         name: What the other set is called.
+        note: What became of the rows, if anything did.
 
     Returns:
         Findings by configuration.
@@ -254,9 +293,7 @@ def findings(found: Sequence[Leak], sizes: Mapping[tuple[str, str], int], name: 
         where = f"{split} in {name}"
         of_config = lines.setdefault(config, [])
         of_config += [Finding(kind, where, by_kind[config, split, kind], size) for kind in KINDS]
-        of_config.append(
-            Finding(
-                "leaks in any way", where, rows[config, split], size, "rows, each counted once; listed in leaks.csv"
-            )
-        )
+        any_way = rows[config, split]
+        told = f"rows, each counted once; listed in leaks.csv{note if any_way else ''}"
+        of_config.append(Finding("leaks in any way", where, any_way, size, told))
     return lines

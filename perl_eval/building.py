@@ -8,14 +8,14 @@ other texts.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perl_eval.checks import existing
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Completion
 from perl_eval.storage import parquet, run_folder
 from perl_eval.storage.executor import Executor, here
@@ -31,6 +31,7 @@ __all__ = ["LEAKS", "BuildOptions", "run"]
 
 LEAKS = "leaks.csv"
 """The file that lists the rows which are in what was compared with, and how."""
+_IN = "is in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class BuildOptions:
         num_proc: Processes to build with; no more than there are upstream files.
         against: What else must not be in the rows, with ``check``: another built folder, a run folder with completions,
             or a file of texts such as an evaluation set, see `perl_eval.sources.held_texts`.
+        columns: The names that the file of ``against`` uses, by ``prompt``, ``text`` and ``item`` (its own ids).
+        drop_leaks: Leave the rows out that are in ``against`` too.
         push_to_hub: Upload the folder to this dataset repository, ``owner/name``.
         public: Make that repository public; private otherwise.
         org: Who publishes the folder, for its card and its ``croissant.json``.
@@ -57,6 +60,8 @@ class BuildOptions:
     cache_dir: Path | None = None
     num_proc: int | None = None
     against: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    drop_leaks: bool = False
     push_to_hub: str | None = None
     public: bool = False
     org: str = ""
@@ -104,6 +109,7 @@ def run(
     """
     chosen = options or BuildOptions()
     out = Path(out)
+    _refuse_idle(chosen)
     with _translated():
         from datasets_builders import builder_class
 
@@ -121,18 +127,22 @@ def run(
             "settings": dict(chosen.settings),
             "check": check,
             "against": None if chosen.against is None else str(chosen.against),
+            **({"columns": dict(chosen.columns)} if chosen.columns else {}),
+            **({"drop_leaks": True} if chosen.drop_leaks else {}),
             "org": chosen.org,
             "fingerprints": {config: one.hash for config, one in builders.items()},
         }
-        others = _held(chosen.against, check=check)  # before the build: what cannot be read is told at once
+        others = _held(chosen, check=check)  # before the build: what cannot be read is told at once
         inputs = {} if chosen.against is None else {"against": chosen.against}
         with run_folder.start(out, verb="build", arguments=arguments, inputs=inputs) as current:
             if not current.done:
                 building = _Building(name, out.absolute(), data_dir, chosen)
                 built = dict(zip(builders, chosen.spread(building, list(builders)), strict=True))
-                findings = _examine(built, out, chosen.against, others) if check else {}
+                findings = _examine(built, out, chosen, others) if check else {}
                 _finish(current, origin, built, findings, org=chosen.org)
                 _show(origin.title, built, findings)
+                if chosen.against is not None:
+                    _show_leaks(findings, out, chosen)
                 if chosen.checksums == "verify":
                     _show_unpinned(built)
         if chosen.push_to_hub is not None:
@@ -176,34 +186,68 @@ class _Building:
             return write_config(builder, self.out, num_proc=self.options.num_proc)
 
 
-def _held(against: Path | None, *, check: bool) -> list[Held]:
+def _refuse_idle(options: BuildOptions) -> None:
+    """Refuse options about texts to look for where none are given."""
+    if options.against is None and (options.drop_leaks or options.columns):
+        option = "drop_leaks" if options.drop_leaks else "column"
+        raise OptionError(option, "about texts to look for, and none are given", "give `check` and `against` too")
+
+
+def _held(options: BuildOptions, *, check: bool) -> list[Held]:
     """Return the texts to look for in the built rows."""
     from datasets_builders.leaks import Held, held_in
     from perl_eval.sources.held_texts import held_texts
 
+    against = options.against
     if against is None:
         return []
     if not check:
         raise UserError("against is for check", "give --check too")
     if existing(against).is_dir() and not (against / run_folder.FILES[Completion]).is_file():
+        if options.columns:
+            raise UserError(f"{against} is a built folder, whose columns are known", "leave --column out")
         return held_in(against)
-    return [Held(*texts) for texts in held_texts(against)]
+    return [Held(*texts) for texts in held_texts(against, options.columns)]
 
 
 def _examine(
-    built: Mapping[str, Built], out: Path, against: Path | None, others: Sequence[Held]
+    built: Mapping[str, Built], out: Path, options: BuildOptions, others: Sequence[Held]
 ) -> dict[str, list[Finding]]:
+    """Return what is found in the rows; those that leak are listed, and left out first where that is asked."""
     from datasets_builders.checks import examine
     from datasets_builders.leaks import findings, write_leaks
 
-    folder = against if against is not None and any(against.glob("*/*-of-*.parquet")) else None
-    found = {config: examine(out / config, against=folder) for config in built}
+    against, leaking = options.against, {}
     if against is not None:
         listed = write_leaks(out, list(built), others, out / LEAKS)
         sizes = {(config, split): tally.kept for config, one in built.items() for split, tally in one.tallies.items()}
-        for config, lines in findings(listed, sizes, against.name).items():
-            found[config] += lines
-    return found
+        leaking = findings(listed, sizes, against.name, note="; left out" if options.drop_leaks else "")
+        if options.drop_leaks:
+            _drop(built, out, {(leak.config, leak.split, leak.id) for leak in listed}, f"{_IN} {against.name}")
+    folder = against if against is not None and any(against.glob("*/*-of-*.parquet")) else None
+    return {config: [*examine(out / config, against=folder), *leaking.get(config, ())] for config in built}
+
+
+def _drop(built: Mapping[str, Built], out: Path, leaking: Iterable[tuple[str, str, str]], reason: str) -> None:
+    """Leave rows out of what was written, and count them with the reason.
+
+    Args:
+        built: What was written, by configuration; its counts are changed.
+        out: The data set's folder.
+        leaking: Configuration, split and id of each row.
+        reason: Why they are left out.
+    """
+    from datasets_builders.checks import split_files
+    from datasets_builders.leaks import drop_rows
+
+    ids: dict[tuple[str, str], set[str]] = {}
+    for config, split, one in leaking:
+        ids.setdefault((config, split), set()).add(one)
+    for (config, split), of_split in sorted(ids.items()):
+        tally = built[config].tallies[split]
+        dropped = drop_rows(split_files(out / config)[split], of_split)
+        tally.kept -= dropped
+        tally.dropped[reason] += dropped
 
 
 def _finish(
@@ -249,6 +293,21 @@ def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Fi
         for line in found:
             table.add_row(line.check, line.where, f"{line.count:,}", f"{line.of:,}", line.note)
         console.print(table)
+
+
+def _show_leaks(findings: Mapping[str, list[Finding]], out: Path, options: BuildOptions) -> None:
+    """Say in one sentence how many rows are in what was compared with, and where they are listed."""
+    from rich.console import Console
+
+    name = options.against.name if options.against else ""
+    lines = [line for found in findings.values() for line in found if line.check == "leaks in any way"]
+    leak, rows = sum(line.count for line in lines), sum(line.of for line in lines)
+    are = "is" if leak == 1 else "are"
+    told = f"None of {rows:,} rows is in {name}"
+    if leak:
+        what = "left out, so the data has none of them" if options.drop_leaks else "--drop-leaks leaves them out"
+        told = f"{leak:,} of {rows:,} rows {are} in {name}: {out / LEAKS}; {what}"
+    Console(highlight=False, soft_wrap=True).print(told, markup=False)
 
 
 def _show_unpinned(built: Mapping[str, Built]) -> None:

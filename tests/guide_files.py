@@ -92,11 +92,21 @@ def start(folder: Path) -> None:
 
 
 def replace_annotators(folder: Path) -> None:
-    """Answers of two models, and five people's preferences for half of them."""
+    """Answers of two models, labels of five people for half of them, of two a column each; a judge's verdicts."""
     more = {"ours": 0.7, "theirs": 0.4}
     for policy, share in more.items():
         _write_answers(folder / f"{policy}.jsonl", policy, 200, share)
     _write_people(folder / "people.csv", more, 100, _PEOPLE)
+    about = [[_asked(n), *more] for n in range(100)]
+    with (folder / "wide.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["prompt", "policy_a", "policy_b", *_PEOPLE[:2]])
+        said = ([_preferred(n, person, more) for person in _PEOPLE[:2]] for n in range(100))
+        table.writerows([*row, *labels] for row, labels in zip(about, said, strict=True))
+    with (folder / "verdicts.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["prompt", "policy_a", "policy_b", "said"])
+        table.writerows([*row, _preferred(n, "judge", more)] for n, row in enumerate(about))
 
 
 _MONTHS = (("october", "gpt-4o", 0.02), ("october-again", "gpt-4o", 0.04), ("november", "gpt-5", 0.3))
@@ -137,7 +147,7 @@ def lora_against_full(folder: Path) -> None:
 
 
 def leak_check(folder: Path) -> None:
-    """Transcripts and posts as they are published, of which the evaluation file holds two."""
+    """Transcripts and posts as they are published, of which the evaluation files hold two and one."""
     harmless = folder / "upstream" / "hh-rlhf" / "harmless-base"
     harmless.mkdir(parents=True)
     for split, first in (("train", 0), ("test", 40)):
@@ -153,6 +163,7 @@ def leak_check(folder: Path) -> None:
     (folder / "evaluation.jsonl").write_text(
         "".join(f"{json.dumps({'prompt': _asked(n)})}\n" for n in (3, 105, 900)), "utf-8"
     )
+    (folder / "ours.csv").write_text(f'case_id,user_query,expected\nc7,"{_asked(5)}",steps\n', "utf-8")
 
 
 def _post(n: int, domain: str) -> Mapping[str, Any]:

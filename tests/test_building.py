@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ import pytest
 
 from perl_eval import building
 from perl_eval.building import BuildOptions
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.storage import run_folder
 
 TEST_ONLY = BuildOptions(splits=("test",), checksums="record")
@@ -242,3 +244,56 @@ def test_real_coffee_reads_back_with_plain_pyarrow(tmp_path, real_data) -> None:
     assert len(calls) == 2433  # generations that are API calls, as counted by others
     assert sum(call["function"]["name"] == "" for call in calls) == 25
     assert sum(row["label"] for row in rows) == 2775
+
+
+def test_rows_that_leak_are_left_out_counted_and_said(tmp_path, capsys) -> None:
+    source = write_harmless(tmp_path / "up", ["tea", "milk", "cake"])
+    held = tmp_path / "ours.csv"
+    held.write_text("case_id,user_query\nc7,Milk?\nc8,Water?\n", "utf-8")
+    named = {"prompt": "user_query"}
+    found = BuildOptions(splits=("test",), checksums="record", against=held, columns=named)
+    listed = building.run("harmless", tmp_path / "listed", data_dir=source, check=True, options=found)
+    told = f"1 of 3 rows is in ours.csv: {listed / building.LEAKS}; --drop-leaks leaves them out\n"
+    assert told in capsys.readouterr().out
+    without = replace(found, drop_leaks=True)
+    out = building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=without)
+    told = f"1 of 3 rows is in ours.csv: {out / building.LEAKS}; left out, so the data has none of them\n"
+    assert told in capsys.readouterr().out
+    (loaded,) = datasets.load_dataset(str(out), "pairs").values()
+    assert [row["prompt"][0]["content"] for row in loaded] == ["tea?", "cake?"]
+    card = (out / "README.md").read_text()
+    assert "| pairs | test | dropped | is in ours.csv | 1 |" in card
+    assert "| leaks in any way | test in ours.csv | 1 of 3 |" in card
+    notes = run_folder.read_card(out).notes
+    assert (notes["rows"], notes["dropped"]) == ({"pairs/test": 2}, {"pairs/test": {"is in ours.csv": 1}})
+    with (out / building.LEAKS).open(newline="") as handle:
+        (line,) = csv.DictReader(handle)
+    assert (line["other_id"], line["other_text"]) == ("c7", "Milk?")
+
+
+def test_nothing_leaks_and_that_is_said(tmp_path, capsys) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    (tmp_path / "ours.txt").write_text("Water?\n", "utf-8")
+    options = BuildOptions(splits=("test",), checksums="record", against=tmp_path / "ours.txt", drop_leaks=True)
+    out = building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=options)
+    assert "None of 1 rows is in ours.txt\n" in capsys.readouterr().out
+    assert run_folder.read_card(out).notes["dropped"] == {"pairs/test": {}}
+
+
+@pytest.mark.parametrize("given", [{"drop_leaks": True}, {"columns": {"prompt": "q"}}])
+def test_what_is_about_a_file_of_texts_needs_one(tmp_path, given: dict[str, Any]) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    with pytest.raises(OptionError, match="is about texts to look for, and none are given") as caught:
+        building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=replace(TEST_ONLY, **given))
+    option = "--drop-leaks" if "drop_leaks" in given else "--column"
+    assert caught.value.typed().startswith(f"{option} is about texts")
+    assert caught.value.typed().endswith("give --check and --against too")
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_of_a_built_folder_are_not_named(tmp_path) -> None:
+    source = write_harmless(tmp_path / "up", ["tea"])
+    other = building.run("harmless", tmp_path / "other", data_dir=source, options=TEST_ONLY)
+    options = replace(TEST_ONLY, against=other, columns={"prompt": "q"})
+    with pytest.raises(UserError, match="is a built folder, whose columns are known; leave --column out"):
+        building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=options)

@@ -21,7 +21,11 @@ SAID = {
         *("flips beyond the judge's own", "no longer judges as it did", "runs/flips-sheets/flipped.csv"),
         *("The judge says something else of", "cannot be told from that alone", "The judge has changed: that is"),
     ),
-    "leak-check": ("leaks.csv", "data/shp"),
+    "leak-check": (
+        *("1 of 40 rows is in evaluation.jsonl: data/harmless/leaks.csv; --drop-leaks leaves them out", "data/shp"),
+        "1 of 40 rows is in ours.csv: data/harmless-ours/leaks.csv",
+        "1 of 40 rows is in evaluation.jsonl: data/harmless-clean/leaks.csv; left out, so the data has none of them",
+    ),
     "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),
     "start": ("nothing is judged, so no policy", STARTED, "report.html"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from perl_eval.cli.console import done
-from perl_eval.cli.shared_options import Address, Engine, Out, Seed, Workers, spread_of
+from perl_eval.cli.shared_options import Address, Engine, Out, Seed, Workers, how_read, spread_of
 from perl_eval.errors import UserError
 
 
@@ -39,6 +39,15 @@ def build(
             "are in it too are listed in leaks.csv."
         ),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the file of --against keeps what: prompt=NAME, text=, item= (its own ids). May be repeated."
+        ),
+    ] = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="With --against: leave the rows out that are in it too.")
+    ] = False,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, an option of this data set; may be repeated.")
@@ -67,6 +76,7 @@ def build(
             **{"config": config, "data-dir": data_dir, "split": split, "check": check, "against": against},
             **{"num-proc": num_proc, "setting": setting, "cache-dir": cache_dir, "push-to-hub": push_to_hub},
             **{"public": public, "format-calls": format_calls, "org": org},
+            **{"column": column, "drop-leaks": drop_leaks},
         }
         for option, value in meant_for_files.items():
             if value:
@@ -82,6 +92,8 @@ def build(
         cache_dir=cache_dir,
         num_proc=num_proc,
         against=against,
+        columns=how_read("", column).columns,
+        drop_leaks=drop_leaks,
         push_to_hub=push_to_hub,
         public=public,
         org=org,

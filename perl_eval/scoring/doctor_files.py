@@ -10,6 +10,7 @@ from perl_eval.errors import DataError, PerlEvalError
 from perl_eval.records import Completion, HumanLabel, Judgement
 from perl_eval.scoring.several_files import for_kind, kind_named
 from perl_eval.sources import brought, completions, imported, imported_rows, judgement_files, label_files, labels
+from perl_eval.sources.column_names import column_like, columns_typed
 from perl_eval.sources.containers import Brought, is_saved_dataset, opened
 from perl_eval.sources.formats.label_table import WIDE
 from perl_eval.sources.reading import Format, HowRead
@@ -114,8 +115,10 @@ def _of_another_tool(source: Path, home: Path, how: HowRead) -> Held:
         homes[kind] = (folder,)
         told.append(brought.told(folder))
     if not homes and not wrong:
-        columns = ", ".join(map(str, found.head[0])) if found.head else "no rows"
-        return _as_rows(source, home, f"is of no known format ({columns}); name its columns with --column", how)
+        columns = list(map(str, found.head[0])) if found.head else []
+        fields = ("prompt", "label") if column_like("label", columns) else ("prompt", "text")
+        why = f"is of no known format ({', '.join(columns) or 'no rows'}); name its columns, as in "
+        return _as_rows(source, home, why + columns_typed(fields, columns), how)
     return Held(str(source), homes, tuple(told), () if homes else tuple(wrong))
 
 

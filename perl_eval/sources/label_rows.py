@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import mirror, people_labels
 from perl_eval.records import HumanLabel, Message, digest, unit_of
+from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.reading import Import
 
 __all__ = ["NAMES", "LabelColumns", "LabelMaker", "meaning_of", "named", "not_given"]
@@ -38,6 +39,7 @@ _BOOLEANS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "y"), True),
     **dict.fromkeys(("", "false", "0", "0.0", "no", "n"), False),
 }
+_OF_VERDICTS = frozenset({"outcome", "verdict", "verdict_ab", "verdict_ba"})
 NAMES: Mapping[str, tuple[str, ...]] = {
     "a": ("a",),
     "b": ("b",),
@@ -162,7 +164,12 @@ class LabelMaker:
         known = (*NAMES, "yes_from")
         for name in columns:
             if name not in known:
-                raise OptionError("column", f"{name!r}, which no label has", f"choose from {', '.join(known)}")
+                first = ""
+                if name in _OF_VERDICTS:
+                    typed = f"perl-eval import FILE --column {name}={columns[name]}"
+                    first = f"for a file of a judge's verdicts run `{typed}` first and give its folder; for labels "
+                fix = f"{first}choose from {', '.join(known)}"
+                raise OptionError("column", f"{name!r}, which no label has", fix)
         if "unit" in columns and {"a", "b"} & set(columns):
             raise OptionError("column", "unit beside a or b", "give the unit, or the completions")
         if "yes_from" in columns and not _is_finite(columns["yes_from"]):
@@ -264,7 +271,7 @@ class LabelMaker:
                 file=self._file,
                 row=row,
                 field=self._names["item"][0],
-                fix="name the columns that hold them",
+                fix=f"name what was labelled: {columns_typed(['prompt'], list(map(str, cells)))}",
             )
         return unit, item or unit
 

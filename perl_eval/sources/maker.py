@@ -8,6 +8,7 @@ from typing import Any
 
 from perl_eval.errors import DataError
 from perl_eval.records import Completion, Message, digest
+from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.reading import FIELDS, Import
 
@@ -57,7 +58,7 @@ class Maker:
         prompt, text = _dialogue(cell("prompt"), cell("text"), cell("messages"), cells, self._file, row)
         who = told("policy", self._reading.policy)
         if not who:
-            fix = "give policy=NAME, or name its column"
+            fix = "name its column: --column policy=NAME"
             raise DataError("names no policy", file=self._file, row=row, field="policy", fix=fix)
         spoken = [f"{turn.role}:{turn.content}" for turn in prompt]
         item = digest("item", *spoken) if self._reading.by_prompt else told("item", digest("item", *spoken))
@@ -133,7 +134,8 @@ def _dialogue(
     """Return the turns of the prompt and the answer."""
     present = f"present are {', '.join(map(str, cells))}"
     if prompt is None and messages is None:
-        raise DataError(f"has no prompt; {present}", file=file, row=row, field="prompt", fix="name its column")
+        fix = _what_to_type("prompt", cells, text is None)
+        raise DataError(f"has no prompt; {present}", file=file, row=row, field="prompt", fix=fix)
     turns = _turns(
         prompt if prompt is not None else messages, "prompt" if prompt is not None else "messages", file, row
     )
@@ -142,9 +144,17 @@ def _dialogue(
             raise DataError("does not end with an assistant's turn", file=file, row=row, field="messages")
         return turns[:-1], turns[-1].content
     if text is None:
-        raise DataError(f"has no answer; {present}", file=file, row=row, field="text", fix="name its column")
+        fix = _what_to_type("text", cells)
+        raise DataError(f"has no answer; {present}", file=file, row=row, field="text", fix=fix)
     said = text if isinstance(text, str) else "\n".join(turn.content for turn in _turns(text, "text", file, row))
     return turns, said
+
+
+def _what_to_type(field: str, cells: Mapping[str, Any], also_text: bool = False) -> str:
+    if there := next((name for name in FIELDS[field] if name in cells), ""):
+        return f"fill its {there} in, or leave the row out; or name another column: --column {field}=NAME"
+    fields = [field, "text"] if also_text else [field]
+    return f"name its column: {columns_typed(fields, list(map(str, cells)))}"
 
 
 def _turns(given: Any, field: str, file: str, row: int) -> tuple[Message, ...]:

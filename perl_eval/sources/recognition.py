@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from perl_eval.errors import DataError, OptionError
 from perl_eval.records import Completion, HumanLabel, Judgement
+from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.formats import (
     alpaca_annotations,
@@ -28,6 +29,7 @@ from perl_eval.sources.formats import (
     plain_table,
     promptfoo_results,
 )
+from perl_eval.sources.label_rows import NAMES
 from perl_eval.sources.reading import FIELDS, Format
 
 __all__ = ["CALLED", "FORMATS", "format_named", "format_of", "format_of_any", "formats_for"]
@@ -66,7 +68,9 @@ CALLED = {Completion: "completions", Judgement: "judgements", HumanLabel: "label
 _NEAR = 0.75
 """Names are nearly the same from this ratio of `difflib` on."""
 _SHOWN = 12
-_SAID_IN = ("winner", "label", "preference", "preferred", "better", "choice")
+_FEW_WORDS, _SHORT = 6, 30
+"""A person's labels are so few words, each of so few letters."""
+_NAME_THEM = "name the columns, or the format"
 
 
 def formats_for(kind: type) -> Sequence[Format]:
@@ -140,18 +144,51 @@ def _unknown(found: Brought, kinds: Sequence[type]) -> tuple[str, str]:
         near = f"; it looks like {others[0].name}, {CALLED.get(others[0].gives, 'rows')}"
         fix = "name the columns, or the format"
         if kinds == (Judgement,):
-            fix = f"if a judge said it, name its column, as in --column verdict={_said_in(columns)}"
+            typed = columns_typed(["verdict"], columns)
+            fix = f"if a judge said it, name its column, as in {typed}, or run `perl-eval import` with that first"
+        if kinds == (Completion,):
+            missing = [field for field in ("prompt", "text") if not set(FIELDS[field]) & set(columns)]
+            fix = f"name the columns, as in {columns_typed(missing, columns)}, or the format" if missing else fix
         if kinds == (HumanLabel,):
-            fix = f"name the columns, as in --column prompt={columns[0]} --column label={columns[-1]}, or the format"
+            fix = _of_labels(found, columns)
     else:
         near, fix = _nearest(columns, known)
+        if kinds == (HumanLabel,) and columns and fix == _NAME_THEM:
+            fix = _of_labels(found, columns)
     names = ", ".join(dict.fromkeys(one.name for one in known))
     return f"is of no known format of {what} ({has}){near}; known are {names}", fix
 
 
-def _said_in(columns: Sequence[str]) -> str:
-    """Return the column that is likeliest to hold what was said."""
-    return next((name for name in columns if name.lower() in _SAID_IN), columns[-1])
+def _of_labels(found: Brought, columns: Sequence[str]) -> str:
+    """Return what to type to have a table read as labels."""
+    if people := _people(found):
+        return f"if each person has a column, type --format wide --column annotator={','.join(people)}"
+    about = any(name in columns for field in ("unit", "a", "item", "prompt") for name in NAMES[field])
+    fields = [*(() if about else ("prompt",)), *(() if set(NAMES["label"]) & set(columns) else ("label",))]
+    if not fields:
+        return _NAME_THEM
+    return f"name the columns, as in {columns_typed(fields, columns)}, or the format"
+
+
+def _people(found: Brought) -> Sequence[str]:
+    """Return the columns that look like one person's labels each: they share a few short words; none if unlike."""
+    known = {name for names in (*NAMES.values(), *FIELDS.values()) for name in names}
+    said: dict[str, set[str]] = {}
+    for name in found.head[0] if found.head else ():
+        cells = [cells.get(name) for cells in found.head if cells.get(name) not in (None, "")]
+        words = {" ".join(cell.lower().split()) for cell in cells if isinstance(cell, str) and not _is_number(cell)}
+        if name not in known and cells and 0 < len(words) <= _FEW_WORDS and max(map(len, words)) <= _SHORT:
+            said[str(name)] = words
+    alike = [one for one, words in said.items() if any(words & other for name, other in said.items() if name != one)]
+    return alike if len(set().union(*(said[one] for one in alike))) <= _FEW_WORDS else ()
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _nearest(columns: Sequence[str], known: Sequence[Format]) -> tuple[str, str]:
@@ -159,7 +196,7 @@ def _nearest(columns: Sequence[str], known: Sequence[Format]) -> tuple[str, str]
     scored = [(_nearness(columns, one), -place, one) for place, one in enumerate(known) if one.needs]
     nearness, _, best = max(scored, default=(0.0, 0, known[0]))
     if not nearness:
-        return "", "name the columns, or the format"
+        return "", _NAME_THEM
     missing = [need.split("|") for need in best.needs.split() if not set(need.split("|")) & set(columns)]
     if not missing:
         return f"; nearest is {best.name}, whose columns it has in another form", "see what the format looks like"
@@ -168,9 +205,10 @@ def _nearest(columns: Sequence[str], known: Sequence[Format]) -> tuple[str, str]
     pairs = ((name, column) for names in missing for name in names for column in columns)
     like = next((pair for pair in pairs if _alike(*pair) >= _NEAR), None)
     if best.weak:
-        name, column = like or (missing[0][0], "NAME")
-        return near, f"name the column that holds it: --column {_field(name)}={column}"
-    return near + (f", and has {like[1]!r}" if like else ""), "name the columns, or the format"
+        fields = [_field(names[0]) for names in missing]
+        hold = "columns that hold them" if len(fields) > 1 else "column that holds it"
+        return near, f"name the {hold}: {columns_typed(fields, columns)}"
+    return near + (f", and has {like[1]!r}" if like else ""), _NAME_THEM
 
 
 def _called(names: Sequence[str]) -> str:

@@ -137,6 +137,10 @@ JUDGE = "judge s/a s/b --out out --prompt dialogue --judge"
         ("build taskmaster-coffee --data-dir s/none --out out", "s/none"),
         ("build coffee-world --config ratings --out out", "coffee-world is made on the spot and takes no --config"),
         ("build coffee-world --check --out out", "takes no --check"),
+        ("build coffee-world --drop-leaks --out out", "takes no --drop-leaks"),
+        ("build coffee-world --column prompt=q --out out", "takes no --column"),
+        ("build shp --check --drop-leaks --data-dir s --out out", "--drop-leaks is about texts to look for"),
+        ("build shp --column prompt --data-dir s --out out", "--column is 'prompt'; give NAME=COLUMN"),
         ("build coffee-world --push-to-hub me/it --out out", "takes no --push-to-hub"),
         ("build coffee-world --setting a=b --out out", "takes no --setting"),
         ("build shp --setting min_score_ratio --out out", "--setting 'min_score_ratio' is not NAME=VALUE"),
@@ -306,6 +310,9 @@ def test_build_passes_its_options_on(command: Command, monkeypatch: pytest.Monke
     command("build shp --setting min_score_ratio=2 --setting max_pairs_per_post=5 --cache-dir c --public --out o")
     assert asked[0].settings == {"min_score_ratio": "2", "max_pairs_per_post": "5"}
     assert (asked[0].cache_dir, asked[0].public) == (Path("c"), True)
+    assert (asked[0].drop_leaks, asked[0].columns) == (False, {})
+    command("build shp --check --against e.csv --column prompt=q --column item=case_id --drop-leaks --out o")
+    assert (asked[1].drop_leaks, asked[1].columns) == (True, {"prompt": "q", "item": "case_id"})
 
 
 def test_build_takes_the_embedded_world_under_both_spellings(

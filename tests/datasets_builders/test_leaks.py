@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from test_checks import Rows, write
 
 from datasets_builders import BuilderError
-from datasets_builders.leaks import Held, findings, held_in, leaks, write_leaks
+from datasets_builders.leaks import Held, drop_rows, findings, held_in, leaks, write_leaks
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 ASKED = "please tell me about the sea"
@@ -77,3 +78,26 @@ def test_a_built_folder_is_read_from_either_level_and_an_empty_one_is_refused(tm
     assert (held_in(folder)[0].prompt, held_in(folder)[0].answers) == (("a", "b", "c"), ("d",))
     with pytest.raises(BuilderError, match="holds no built rows"):
         held_in(tmp_path)
+
+
+def test_a_leak_shows_the_text_of_the_other_row_cut_and_on_one_line() -> None:
+    row = Held("r", (f"a {WORDS}",), (SAID,))
+    (found,) = leaks([("c", "s", row)], [Held("o", (f"first\n\nline {WORDS} {'x' * 300}",))])
+    assert found.other_text.startswith("first line one two three")
+    assert (len(found.other_text), found.other_text[-4:]) == (200, "x...")
+    (found,) = leaks([("c", "s", row)], [Held("o", (), (SAID,))])  # no question there: the answer is shown
+    assert found.other_text == SAID
+
+
+def test_rows_are_left_out_of_their_files_and_the_rest_stays_as_it_was(tmp_path: Path) -> None:
+    mine = Rows().rated(ASKED, answer=SAID).rated("nothing of the kind").rated("x", answer=SAID)
+    folder = write(tmp_path / "ratings", {"test": mine.rows})
+    (path,) = folder.glob("*.parquet")
+    before = pq.read_table(path)
+    ids = before["id"].to_pylist()
+    assert drop_rows([path], {ids[0], ids[2], "no such row"}) == 2
+    after = pq.read_table(path)
+    assert after.to_pylist() == before.to_pylist()[1:2]
+    assert after.schema.equals(before.schema, check_metadata=True)
+    assert drop_rows([path], {ids[1]}) == 1
+    assert (pq.read_table(path).num_rows, list(folder.iterdir())) == (0, [path])

@@ -99,6 +99,14 @@ def test_files_of_nothing_known_are_named(tmp_path: Path) -> None:
         doctor.run([tmp_path / "none"])
 
 
+def test_columns_that_may_be_meant_are_said(tmp_path: Path) -> None:
+    answers = table(tmp_path / "answers.csv", "ticket_id,user_question,bot_reply", [(1, "q", "a")])
+    said = table(tmp_path / "said.csv", "ticket_id,user_query,better", [(1, "q", "left")])
+    found = doctor.run([answers, said])
+    assert found.wrong[0].endswith("name its columns, as in --column prompt=user_question --column text=bot_reply")
+    assert found.wrong[1].endswith("name its columns, as in --column prompt=user_query --column label=better")
+
+
 def test_our_folders_are_looked_at_and_changed_files_refused(tmp_path: Path) -> None:
     ours = {"ours": [{"prompt": f"Say {n}.", "text": "x" * n} for n in range(1, 40)]}
     theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (40 - n)} for n in range(1, 40)]}

@@ -175,3 +175,75 @@ def test_ids_that_rows_share_are_derived_anew_whatever_the_order(tmp_path: Path,
 def test_one_of_something_is_no_plural(several: str, one: str) -> None:
     assert counted(1, several) == one
     assert counted(1200, several) == f"1,200 {several}"
+
+
+# What to type
+
+
+def csv_of(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_every_missing_column_of_answers_is_named_at_once(tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "x.csv", "ticket_id,user_question,bot_reply,latency_ms\n1,q,a,3\n")
+    with pytest.raises(DataError, match=r"hold them: --column prompt=user_question --column text=bot_reply$"):
+        pe.completions(source)
+    source = csv_of(tmp_path / "y.csv", "prompt,conclusion\nq,a\n")
+    with pytest.raises(DataError, match=r"has no answer; present are prompt, conclusion; name .*: --column text=NAME$"):
+        pe.completions(source)
+    source = csv_of(tmp_path / "z.csv", "conclusion_2,answer\nq,a\n")
+    with pytest.raises(DataError, match=r"has no prompt; .*; name its column: --column prompt=NAME$"):
+        pe.completions(source)
+
+
+def test_an_empty_cell_is_to_be_filled_not_named(tmp_path: Path) -> None:
+    source = lines(tmp_path / "x.jsonl", [{"prompt": "q", "text": "a"}, {"prompt": "q", "text": None}])
+    with pytest.raises(
+        DataError, match=r"row 1, field 'text': has no answer; .*; fill its text in, or leave the row ou"
+    ):
+        pe.completions(source)
+
+
+def test_columns_of_labels_are_proposed_by_their_words(tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "x.csv", "ticket_id,user_question,rater,verdict\n1,q,ann,A\n")
+    with pytest.raises(DataError, match="as in --column prompt=user_question --column label=verdict, or the format"):
+        pe.labels(source)
+    source = csv_of(tmp_path / "y.csv", "prompt,conclusion\nq,a\n")
+    with pytest.raises(DataError, match="as in --column label=NAME, or the format"):
+        pe.labels(source)
+
+
+def test_a_table_with_a_column_a_person_is_offered_as_wide(tmp_path: Path) -> None:
+    head, rows = "prompt,policy_a,policy_b,Aiko,Esra\n", "q,x,y,erste,zweite\nr,x,y,zweite,erste\n"
+    source = csv_of(tmp_path / "x.csv", head + rows)
+    with pytest.raises(DataError, match=r"a column, type --format wide --column annotator=Aiko,Esra$"):
+        pe.labels(source)
+    means = {"erste": "a", "zweite": "b"}
+    made = pe.labels(source, format="wide", columns={"annotator": "Aiko,Esra"}, means=means)
+    assert [(one.annotator, one.label) for one in made][:2] == [("Aiko", "win"), ("Esra", "loss")]
+
+
+def test_columns_of_verdicts_beside_labels_are_read_by_import(tmp_path: Path) -> None:
+    with pytest.raises(
+        OptionError, match=r"'verdict', which no label has; for .* run `perl-eval import FILE --column v"
+    ):
+        pe.labels([{**LABEL, "label": "a"}], columns={"verdict": "said"})
+
+
+def test_a_file_of_verdicts_is_told_how_it_is_read_first(command: Callable[[str], Any], tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "v.csv", "prompt,policy_a,policy_b,said\nq,x,y,x\n")
+    labels = csv_of(tmp_path / "l.csv", "prompt,policy_a,policy_b,label\nq,x,y,a\n")
+    shown = command(f"agree {source} {labels} --out {tmp_path / 'out'}")
+    assert shown.code == 2
+    assert "as in --column verdict=NAME, or run `perl-eval import` with that first" in shown.err
+
+
+def test_what_labels_of_a_named_table_lack_is_told_as_it_is_typed(tmp_path: Path) -> None:
+    source = csv_of(tmp_path / "x.csv", "ticket_id,user_question,rater,verdict\n1,q,ann,A\n")
+    with pytest.raises(DataError, match=r"nor an item; .*; name what was labelled: --column prompt=user_question$"):
+        pe.labels(source, columns={"label": "verdict"})
+    with pytest.raises(DataError, match=r"no such column; .*; name it: --column label=verdict$"):
+        pe.labels(source, format="table")
+    with pytest.raises(DataError, match=r"has no column of labels; .*; name them: --column annotator=ANN,BOB$"):
+        pe.labels(csv_of(tmp_path / "y.csv", "prompt,conclusion\nq,other\n"), format="wide")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_models
 
-from perl_eval.errors import DataError, UserError
+from perl_eval.errors import DataError, OptionError, UserError
 from perl_eval.records import Completion
 from perl_eval.sources.completions import completions
 from perl_eval.sources.held_texts import HeldTexts, held_texts
@@ -96,7 +96,8 @@ def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "content"), [("q.txt", "one?\n\ntwo?\n"), ("q.json", '[\n "one?", "two?"]')])
 def test_a_list_of_nothing_but_texts_holds_prompts(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content, "utf-8")
-    held = [HeldTexts("row 0", ("one?",), ()), HeldTexts("row 1", ("two?",), ())]
+    places = ("line 1", "line 3") if name.endswith(".txt") else ("row 0", "row 1")  # a line as an editor numbers it
+    held = [HeldTexts(place, (text,), ()) for place, text in zip(places, ("one?", "two?"), strict=True)]
     assert held_texts(tmp_path / name) == held
 
 
@@ -110,3 +111,35 @@ def test_what_is_no_list_of_texts_is_refused_as_before(content: str, tmp_path: P
 def test_records_in_a_text_file_are_records(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text('{"prompt": "one?", "id": 1}\n', "utf-8")
     assert held_texts(tmp_path / "q.txt") == [HeldTexts("1", ("one?",), ())]
+
+
+OF_OURS = "case_id,user_query,expected\nc7,How long does bread keep?,three days\n"
+
+
+def test_columns_of_ones_own_are_named_and_the_message_says_what_to_type(tmp_path: Path) -> None:
+    path = tmp_path / "ours.csv"
+    path.write_text(OF_OURS, "utf-8")
+    with pytest.raises(DataError, match="type --column prompt=user_query, or give a text file with one question a l"):
+        held_texts(path)
+    asked = ("How long does bread keep?",)
+    assert held_texts(path, {"prompt": "user_query"}) == [HeldTexts("c7", asked, ())]
+    named = {"prompt": "user_query", "text": "expected", "item": "expected"}
+    assert held_texts(path, named) == [HeldTexts("three days", asked, ("three days",))]
+
+
+def test_a_column_that_is_not_there_or_is_none_of_a_texts_is_refused(tmp_path: Path) -> None:
+    path, plain = tmp_path / "ours.csv", tmp_path / "q.txt"
+    path.write_text(OF_OURS, "utf-8")
+    plain.write_text("one?\n", "utf-8")
+    with pytest.raises(DataError, match=r"'query': no such column; present are case_id.*type --column prompt=NAME"):
+        held_texts(path, {"prompt": "query"})
+    with pytest.raises(OptionError, match="'label', which no text has; choose from prompt, text, item"):
+        held_texts(path, {"label": "expected"})
+    with pytest.raises(UserError, match="is a list of texts, without columns; leave --column out"):
+        held_texts(plain, {"prompt": "query"})
+
+
+def test_a_record_of_another_tool_without_an_id_is_called_by_its_place(tmp_path: Path) -> None:
+    spoken = [{"from": "human", "value": "Name a prime."}, {"from": "gpt", "value": "7"}]
+    (tmp_path / "sharegpt.json").write_text(json.dumps([{"conversations": spoken}]), "utf-8")
+    assert [one.id for one in held_texts(tmp_path / "sharegpt.json")] == ["row 0"]

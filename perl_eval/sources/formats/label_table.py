@@ -7,6 +7,7 @@ from typing import Any
 
 from perl_eval.errors import DataError
 from perl_eval.records import HumanLabel
+from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.label_rows import NAMES, LabelMaker, meaning_of, named, not_given
 from perl_eval.sources.reading import FIELDS, Format, Import
@@ -42,11 +43,15 @@ def _read(found: Brought, reading: Import) -> Iterator[HumanLabel]:
         column = next((name for name in names["label"] if name in cells), None)
         if column is None:
             what = f"no such column; present are {', '.join(map(str, cells))}"
-            raise DataError(what, file=found.name, row=row, field=names["label"][0], fix="name it: label=NAME")
+            raise DataError(what, file=found.name, row=row, field=names["label"][0], fix=_named_label(cells))
         if why := not_given(cells[column], reading.columns):
             reading.left_out[f"rows whose {column} {why}"] += 1
             continue
         yield make(row, cells, cells[column], make.cell(cells, "annotator"), make.cell(cells, "note"))
+
+
+def _named_label(cells: Mapping[str, Any]) -> str:
+    return f"name it: {columns_typed(['label'], list(map(str, cells)))}"
 
 
 def _refuse_missing(columns: Mapping[str, str], cells: Mapping[str, Any], file: str, row: int) -> None:
@@ -107,7 +112,7 @@ def _read_wide(found: Brought, reading: Import) -> Iterator[HumanLabel]:
     make = LabelMaker(found.name, apart, contestants=_a_is_known(found))
     if not raters:
         what = f"has no column of labels; present are {', '.join(map(str, found.head[0] if found.head else ()))}"
-        raise DataError(what, file=found.name, fix="name them: annotator=ANN,BOB")
+        raise DataError(what, file=found.name, fix="name them: --column annotator=ANN,BOB")
     for row, cells in enumerate(found.rows()):
         _refuse_missing({**columns, **{rater: rater for rater in raters}}, cells, found.name, row)
         for rater in raters:
