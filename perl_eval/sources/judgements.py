@@ -12,7 +12,7 @@ from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import decide, of_verdict
 from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Order, Verdict, digest
 from perl_eval.sources.containers import Brought, opened
-from perl_eval.sources.label_rows import LabelColumns, not_given
+from perl_eval.sources.label_rows import TIES, LabelColumns, not_given
 from perl_eval.sources.reading import Import
 
 __all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
@@ -42,7 +42,8 @@ _OUTCOME_OF = {"a": "win", "b": "loss"}
 _WINNER_OF = {"win": "a", "loss": "b"}
 _CONTESTANTS = {
     **{"a": "a", "model_a": "a", "model_1": "a", "policy_a": "a"},
-    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b", "tie": "tie"},
+    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b"},
+    **dict.fromkeys(TIES, "tie"),
 }
 _MOST_BY_CHANCE = 0.001
 """Two orders that contradict each other with a smaller chance than this were written as positions."""
@@ -329,7 +330,7 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
     policies = {given["policy_a"]: "a", given["policy_b"]: "b"} if given["policy_a"] != given["policy_b"] else {}
     if said in policies and said:
         return policies[said]
-    low = said.lower()
+    low = " ".join(said.lower().split())
     if low in _CONTESTANTS:
         return _CONTESTANTS[low]
     if low in ("first", "second"):
