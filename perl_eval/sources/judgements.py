@@ -55,8 +55,9 @@ def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None 
     What was said stands in one of these columns:
 
     - ``outcome``: win, loss, split, tie, mixed or unjudged of contestant a; or yes, no.
-    - ``verdict``: who won, where each pair was asked once: ``a``, ``b``, ``tie`` or a policy's name; or yes, no.
-      Nothing is known of the other order then, so position and consistency have no figures.
+    - ``verdict``: who won, where each pair was asked once: ``a``, ``b``, ``tie`` (or draw, equal, same and the like) or
+      a policy's name; or yes, no. Nothing is known of the other order then, so position and consistency have no
+      figures.
     - ``verdict_ab`` and ``verdict_ba``: who won with a shown first, and with b shown first; ``a``, ``b``, ``tie`` or a
       policy's name say who, ``first`` and ``second`` where. One of the two may be missing.
 
