@@ -316,7 +316,7 @@ def _found_from(least: Estimate) -> str:
     """Say which share of changes would have been found."""
     if least.value is None:
         return f"{least.n:,} units are too few to find any change"
-    return f"from {least.value:.2f} of units on, a change would have been found in {_POWER:.0%} of cases"
+    return f"other verdicts on {least.value:.2f} of the units would have been told from that in {_POWER:.0%} of cases"
 
 
 def _shown(one: Estimate) -> str:

@@ -148,7 +148,7 @@ def test_two_files_of_verdicts_say_whether_the_judge_has_changed(
     same = command(f"score october.csv again.csv --again again.csv {NAMED} --out same").out
     assert "something else of 1 of 120" in same
     assert "No change of the judge is found" in same
-    assert "of units on, a change would have been found in 80% of cases" in same
+    assert "of the units would have been told from that in 80% of cases" in same
     assert "No shift of the verdicts towards a or towards b is found (p = 1)." in same
     twin = command(f"score october.csv october.csv {NAMED.removesuffix(' --means even=tie')} --out twin")
     assert "october.csv is given twice" in twin.err  # which is no second opinion
@@ -166,6 +166,18 @@ def test_what_only_one_file_has_is_counted(
     told = command("score october.csv november.csv --out out").out
     assert "Left out are 47 of 50 judged earlier and 47 of 50 judged later" in told
     assert "says the same of all 3 units" in told
+
+
+def test_two_files_of_one_judge_that_share_little_are_told_how_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(tmp_path / "october.csv", ["a"] * 50, "j")
+    (tmp_path / "november.csv").write_text(
+        "question,winner,by\n" + "".join(f"Say {n}.,a,j\n" for n in range(47, 97)), "utf-8"
+    )
+    told = command("score october.csv november.csv --column verdict=winner --column judge=by --out out")
+    assert (told.code, "only 3 units of 50 and 50 are in both" in told.err) == (2, True)
 
 
 def test_a_move_is_told_of_one_policy_whichever_stands_first() -> None:
