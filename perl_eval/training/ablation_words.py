@@ -11,11 +11,13 @@ from perl_eval.training.cells import FULL, PEAK_BYTES, STEP_SECONDS, TENSOR_BYTE
 __all__ = ["MEMORY", "sentences", "too_few_rows"]
 
 MEMORY = (
-    f"{TENSOR_BYTES}: of weights, gradients and moments. {PEAK_BYTES}: measured on this machine; it holds whatever "
-    "else is in memory too, so of models of a few million weights it says nothing."
+    f"In the table, {TENSOR_BYTES} are those of weights, gradients and moments; {PEAK_BYTES} are measured on this "
+    "machine, and without a GPU hold much else, so that they say nothing of models of a few million weights."
 )
 """What the figures of memory are."""
 _LEAST_ROWS = 30
+_SAME = 0.005
+"""Differences below it are none in two digits."""
 _ACCURACIES = (named.PAIR_ACCURACY, named.BALANCED_ACCURACY)
 
 
@@ -41,8 +43,9 @@ def too_few_rows(found: Sequence[Estimate]) -> str:
     rows = [round(one.value) for one in found if one.name == TEST_ROWS and one.value is not None]
     if not rows or min(rows) >= _LEAST_ROWS:
         return ""
+    one = f"{1 / max(1, min(rows)):.2f}"
     return (
-        f"only {min(rows)} rows test the reward models: one row is {1 / max(1, min(rows)):.2f} of an accuracy, and the "
+        f"only {_counted(min(rows), 'test row')} for the reward models: one is {one} of an accuracy, and the "
         f"intervals over seeds do not show that; give a test split of {_LEAST_ROWS} rows or more"
     )
 
@@ -60,7 +63,7 @@ def _accuracy(own: Mapping[str, Estimate], name: str) -> str:
     if above.value is None:
         return f"{name} not compared"
     size = abs(above.value)
-    way = "higher" if above.value >= 0 else "lower"
+    way = "the same" if size < _SAME else f"{size:.2f} {'higher' if above.value > 0 else 'lower'}"
     known = above.low is not None and above.high is not None
     low, high = above.low or 0.0, above.high or 0.0
     if above.value < 0:
@@ -68,15 +71,18 @@ def _accuracy(own: Mapping[str, Estimate], name: str) -> str:
     between = f" ({low:.2f} to {high:.2f})" if known else " (no interval)"
     apart = known and not low <= 0 <= high
     rows = own.get(TEST_ROWS)
-    tested = "" if rows is None or rows.value is None else f" on {rows.value:,.0f} test rows"
-    over = f"{above.n} seed{'s' if above.n > 1 else ''}"
+    tested = "" if rows is None or rows.value is None else f" on {_counted(rows.value, 'test row')}"
     told = "a difference" if apart else "no difference found"
-    return f"{name} {size:.2f} {way}{between}, {told}{tested}, {over}"
+    return f"{name} {way}{between}, {told}{tested}, {_counted(above.n, 'seed')}"
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _costs(own: Mapping[str, Estimate], full: Mapping[str, Estimate]) -> list[str]:
     """Return the share of full tuning's bytes and time that a reward model takes."""
-    words = ((f"reward {TENSOR_BYTES}", "bytes of its weights, gradients and moments"), (_SECONDS, "time a step"))
+    words = ((f"reward {TENSOR_BYTES}", "bytes of weights, gradients and moments"), (_SECONDS, "time a step"))
     shares = [(own[name].value, full[name].value, what) for name, what in words if name in own and name in full]
     return [f"{mine / theirs:.0%} of the {what}" for mine, theirs, what in shares if mine is not None and theirs]
 

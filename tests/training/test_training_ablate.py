@@ -102,7 +102,7 @@ def test_each_adapter_is_held_against_full_tuning_in_a_sentence(done: Path) -> N
     assert [one.partition(" against")[0] for one in said] == ["prior: LoRA r4", "prior: LoRA r1"]
     assert "on 30 test rows, 2 seeds; " in said[0]
     bytes_of = [found[arm, "reward tensor bytes by formula"].value or 0 for arm in ("r4", "full")]
-    assert f"{bytes_of[0] / bytes_of[1]:.0%} of the bytes of its weights, gradients and moments" in said[0]
+    assert f"{bytes_of[0] / bytes_of[1]:.0%} of the bytes of weights, gradients and moments" in said[0]
     assert too_few_rows(table) == ""
 
 
@@ -125,8 +125,11 @@ def test_sentences_say_which_way_and_whether_it_is_found() -> None:
         "tiny: LoRA r4 against full: pair accuracy 0.02 higher (-0.05 to 0.09), no difference found on 3 test rows, "
         "3 seeds; 50% of the time a step."
     )
+    assert (
+        "pair accuracy the same (no interval), no difference found on 1 test row, 3" in difference(0, None, None, 1)[0]
+    )
     assert "0.10 lower (0.04 to 0.16), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
-    assert "only 3 rows test the reward models: one row is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
+    assert "only 3 test rows for the reward models: one is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
     assert difference(0.02, -0.05, 0.09, 30)[1] == ""
 
 
