@@ -21,6 +21,7 @@ __all__ = [
     "LABELS",
     "LOST",
     "TABLE",
+    "TIE_WORDS",
     "UNDECIDED",
     "WON",
     "Decision",
@@ -47,6 +48,8 @@ EVEN = 0.5
 """The worth of what favours neither side: the fixed point of turning a pair round, which makes w of 1 - w."""
 UNDECIDED = "undecided"
 """The word for splits, ties and mixed pairs together."""
+TIE_WORDS: tuple[str, ...] = ("tie", "tied", "draw", "equal", "both", "neither", "same")
+"""What people and judges say of two answers of which neither is better, in files, replies and labels."""
 LABELS: Mapping[str, tuple[str, ...]] = {
     "pairwise": ("win", "tie", "loss"),
     "yes_no": ("no", "yes"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from perl_eval.checks import at_least_one, named
-from perl_eval.cli.console import done, show
+from perl_eval.cli.console import done, say, show
 from perl_eval.cli.shared_options import (
     HELD_OUT,
     MaxTokens,
@@ -133,7 +133,20 @@ def ablate(
     known = (lambda row, text: coffee.true_reward(row.prompt, text)) if truth else None
     folder = verb.run(data, out, options=options, truth=known, seed=seed)
     show(folder)
+    _conclude(folder)
     done(folder)
+
+
+def _conclude(folder: Path) -> None:
+    """Print each adapter against full tuning in a sentence, and what weakens that."""
+    from perl_eval.records import Estimate
+    from perl_eval.storage import run_folder
+    from perl_eval.training.ablation_words import MEMORY, sentences, too_few_rows
+
+    found = run_folder.read(folder, Estimate)
+    say("\n".join([MEMORY, *sentences(found)]), lines=True)
+    if few := too_few_rows(found):
+        say(few, err=True)
 
 
 def _numbers(option: str, given: str, kind: Callable[[str], Number], example: str) -> tuple[Number, ...]:

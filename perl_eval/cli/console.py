@@ -79,6 +79,10 @@ def table(title: str, estimates: Sequence[Any]) -> None:
         say(f"({note}) none: {reason}")
 
 
+_WHOLE = 1e5
+"""From here on a figure has no decimals."""
+
+
 def digits(value: float, kind: str = "value") -> str:
     """Return a figure in the digits that one reads: counts whole, small ones by their leading digits.
 
@@ -88,7 +92,7 @@ def digits(value: float, kind: str = "value") -> str:
     """
     if kind == "p-value" and value < 0.001:
         return "< 0.001"
-    if kind == "count" or (abs(value) >= 10 and float(value).is_integer()):
+    if kind == "count" or abs(value) >= _WHOLE or (abs(value) >= 10 and float(value).is_integer()):
         return f"{value:,.0f}"
     return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:,.3f}"
 

@@ -97,8 +97,8 @@ def score(
     people = None if labels is None else labels_at(labels, out)
     beside = verb.ScoreBeside(data, against, judged, people, again)
     result = verb.run(sources, out, beside=beside, options=options, spread=spread)
-    show(result)
     _say_what_flipped(result, [*sources[1:], *([] if again is None else [again])])
+    show(result)
     done(result)
 
 
@@ -116,4 +116,4 @@ def _say_what_flipped(folder: Path, later: Sequence[Path]) -> None:
     if said := sentences(run_folder.read(folder, Estimate)):
         for run in filter(asked_nothing, later):
             said.append(f"{run} asked nothing: its ledger had every reply. Judge with a ledger of its own to compare.")
-        say("\n".join([*said, f"Which they are, and what was said of each: {folder / FLIPPED}"]), lines=True)
+        say("\n".join([*said, f"What changed, and who won before and now: {folder / FLIPPED}"]), lines=True)

@@ -220,6 +220,8 @@ _AUDIT = {
     ),
     named.OWN_FLIP_RATE: "share of outcomes that change when the earlier judge is asked the same once more",
     named.FLIPS_BEYOND_CHANCE: "flip rate minus the judge's own",
+    named.LEFT_OUT_OF_EARLIER: "units of the earlier of two runs that have no verdict in both",
+    named.LEFT_OUT_OF_LATER: "units of the later of two runs that have no verdict in both",
     named.DRIFT_P: "p-value that no more has changed than when the audit asked twice",
     named.DRIFT_ALARM: "1 if more changed than that explains; unknown where the audit asked nothing twice",
     named.DRIFT_DETECTABLE_FLIP_RATE: "smallest share of changes that would give an alarm in 80 % of cases",

@@ -62,6 +62,24 @@ class Conclusion:
         return "" if value == 0 else self.one if value > 0 else self.other
 
     @property
+    def rests_on(self) -> tuple[object, ...]:
+        """What two conclusions have in common that were drawn from the same in the same way."""
+        ends = (None if end is None else round(end, 9) for end in (self.difference.value, *self._ends))
+        return self.one, self.other, self.judge, self.judged, self.by_labels, self.verdict, *ends
+
+    @property
+    def _ends(self) -> tuple[float | None, float | None]:
+        return self.difference.low, self.difference.high
+
+    def turned(self) -> Conclusion:
+        """Return the same of the other policy against the first; the sentence names both and stays."""
+        value, low, high = (None if end is None else -end for end in (self.difference.value, *self._ends[::-1]))
+        about = replace(self.difference.about, policy=self.other, minus=self.one)
+        other = replace(self.difference, value=value, low=low, high=high, about=about)
+        verdict = {"better": "worse", "worse": "better"}.get(self.verdict, self.verdict)
+        return replace(self, one=self.other, other=self.one, verdict=verdict, difference=other)
+
+    @property
     def width(self) -> float:
         """Width of the interval; 2, the widest there is, without one."""
         low, high = self.difference.low, self.difference.high
@@ -143,13 +161,32 @@ def comparisons_decided(found: Sequence[Folder]) -> SaidDecisions:
             if home is not None:
                 given += _read(home, group.judge, tuple(group.folders), None)
                 rankings.append(ranking_in(home, group.judge, None))
-    said = _by_policies([replace(one, commands=_commands(one, found)) for one in given])
-    return SaidDecisions(said, complaints, [one for one in rankings if one is not None])
+    said = _by_policies([replace(one, commands=_commands(one, found)) for one in _once(given)])
+    return SaidDecisions(said, complaints, _ranked_once(rankings))
+
+
+def _once(given: Sequence[Conclusion]) -> list[Conclusion]:
+    """Return every two policies in one order, and what was decided several times from the same as it was last."""
+    order: dict[frozenset[str], str] = {}
+    last: dict[tuple[object, ...], Conclusion] = {}
+    for one in given:
+        first = order.setdefault(frozenset((one.one, one.other)), one.one)
+        facing = one if first == one.one else one.turned()
+        last[facing.rests_on] = facing
+    return list(last.values())
+
+
+def _ranked_once(given: Sequence[Ranking | None]) -> list[Ranking]:
+    """Return rankings, those that say the same by the same judge as they were said last."""
+    return list({(one.judge, tuple(one.standings)): one for one in given if one is not None}.values())
 
 
 def _commands(said: Conclusion, found: Sequence[Folder]) -> str:
-    """Return the commands by which people's labels would settle it, where one run judged the two against each other."""
-    if said.verdict != "not decided":
+    """Return the commands by which people's labels would settle it, where one run judged the two against each other.
+
+    Where labels correct it already, and no number of them on these items would settle it, there are none.
+    """
+    if said.verdict != "not decided" or (said.by_labels and named.MORE_LABELS not in {one.name for one in said.needed}):
         return ""
     both = {said.one, said.other}
     runs = [found[at] for at in said.judged if _policies(found[at].files[Judgement]) == both]

@@ -12,7 +12,7 @@ from perl_eval.records import About, Estimate, Judgement
 from perl_eval.scoring.audit_figures import SAME, said
 from perl_eval.scoring.audit_options import AuditOptions
 from perl_eval.stats.intervals import about, p_value, proportion, undefined
-from perl_eval.stats.sample_size import Assumptions, sign_test_power
+from perl_eval.stats.sample_size import detectable_flip_rate
 from perl_eval.stats.sign_flip import more_often_p
 from perl_eval.stats.winrate import over_groups
 from perl_eval.storage import run_folder
@@ -182,19 +182,7 @@ def _least_found(wavered: int, n: int, groups: int) -> Estimate:
         groups: Groups that they are of; where they repeat, they are what counts.
     """
     name, noise = named.DRIFT_DETECTABLE_FLIP_RATE, wavered / n
-
-    def found(share: float) -> bool:
-        more, less = share * (1 - noise), noise * (1 - share)
-        assumed = Assumptions(more + less, more - less, level=1 - 2 * _ALARM)
-        return sign_test_power(assumed, groups) >= _POWER
-
-    if not found(1.0):
+    least = detectable_flip_rate(noise, groups, level=1 - 2 * _ALARM, power=_POWER)
+    if least is None:
         return undefined(name, f"{groups} anchors are too few to find any change", n=n)
-    low, high = noise, 1.0
-    while high - low > _PRECISION:
-        middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) else (middle, high)
-    return Estimate(name, high, None, None, n, 0, "")
-
-
-_PRECISION = 1e-3
+    return Estimate(name, least, None, None, n, 0, "")

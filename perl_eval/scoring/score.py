@@ -108,6 +108,17 @@ def _is_simulated(path: Path) -> bool:
     return card is not None and card.simulated
 
 
+def _way_out(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> str:
+    """Return what to do about a pair that one judge judged twice."""
+    if len(read) != 2:
+        return _TWICE
+    units = [{one.unit for one in given} for _, given in read]
+    shared = len(units[0] & units[1])
+    of = f"{len(units[0]):,} and {len(units[1]):,}"
+    few = f"only {shared:,} units of {of} are in both, too few for two runs of the same"
+    return f"{few}: keep in both files what both judged, or these units in one file" if shared else _TWICE
+
+
 def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> None:
     seen: set[tuple[str, ...]] = set()
     for file, records in read:
@@ -117,7 +128,7 @@ def _refuse_bad_judgements(read: Sequence[tuple[Path, Sequence[Judgement]]]) -> 
             key = (*kind_of(record), record.unit)
             if key in seen:
                 what = f"judgement {record.id} of the same pair by the same judge occurs twice"
-                raise DataError(what, file=file, row=row, fix=_TWICE)
+                raise DataError(what, file=file, row=row, fix=_way_out(read))
             seen.add(key)
             if record.p_a is not None and not 0 <= record.p_a <= 1:
                 raise DataError(f"{record.p_a} is not a probability", file=file, row=row, field="p_a")

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from perl_eval import figure_names as named
 from perl_eval.metrics.judgement_estimates import ScoreOptions
 from perl_eval.outcomes import is_vote, mirror, worth
 from perl_eval.records import About, Estimate, Judgement
 from perl_eval.stats.bootstrap import cluster_codes
 from perl_eval.stats.intervals import about, mean, p_value, proportion, undefined
+from perl_eval.stats.sample_size import detectable_flip_rate
 from perl_eval.stats.sign_flip import sign_flip_p
 from perl_eval.storage import parquet, run_folder
 
@@ -21,8 +24,13 @@ __all__ = ["FLIPPED", "are_two_runs", "asked_nothing", "compare", "sentences", "
 
 FLIPPED = "flipped.csv"
 """The file with the items whose outcome changed."""
-_COLUMNS = ("item", "policy_a", "policy_b", "before", "now", "prompt", "text_a", "text_b")
+_COLUMNS = (
+    *("item", "policy_a", "policy_b", "before", "now", "winner_before", "winner_now"),
+    *("prompt", "text_a", "text_b"),
+)
 _SLICE = "two runs"
+_POWER = 0.8
+"""How often the least change that is told would be found."""
 _SURE = 0.05
 """Verdicts moved to one side if McNemar's p is below this."""
 _ALONE = (
@@ -49,9 +57,21 @@ class _Twice:
         return self.said[0] != self.said[1]
 
     @property
+    def winners(self) -> tuple[str, str]:
+        """The policies that won, earlier and later; "" where none did, and of single answers."""
+        return _winner(self.last, self.last.outcome), _winner(self.last, self.now.outcome)
+
+    @property
     def step(self) -> float:
         """How much more the later judgement is worth to a, or to the one answer; of scores, in points."""
         return _worth(self.now) - _worth(self.last)
+
+
+def _winner(of: Judgement, outcome: str) -> str:
+    if outcome not in ("win", "loss"):
+        return ""
+    own = ("policy_a", "policy_b") if of.policy_a == of.policy_b else (of.policy_a, of.policy_b)
+    return own[outcome == "loss"]
 
 
 def _told(one: Judgement) -> str:
@@ -69,12 +89,15 @@ def _is_told(one: Judgement) -> bool:
 def are_two_runs(sources: Sequence[Sequence[Judgement]]) -> bool:
     """Return whether two sources judge the same answers, so that the later is a second opinion on the earlier.
 
-    They do if each unit of the smaller one, nearly, is one of the other.
+    They do if more than half of the units of the smaller one are units of the other; where no judge is in both, if any
+    unit is.
     """
     if len(sources) != 2:
         return False
     units = [{frozenset((one.a, one.b)) for one in source} for source in sources]
-    return len(units[0] & units[1]) > 0.5 * min(map(len, units))
+    judges = [{one.judge for one in source} for source in sources]
+    least = 0.5 * min(map(len, units)) if judges[0] & judges[1] else 0
+    return len(units[0] & units[1]) > least
 
 
 def compare(
@@ -93,31 +116,58 @@ def compare(
         options: The level.
 
     Returns:
-        ``flip rate``; with ``again`` the judge's own and the difference; the difference of the mean worth, and
-        McNemar's p over groups; and the items that flipped: item, policies, the outcome (or score) before and now, the
-        prompt and the answers.
+        ``flip rate``; with ``again`` the judge's own, the difference, and the least flip rate that would have been
+        told from the judge's own; the difference of the mean worth to the policy that the figure is about (or to each
+        unit's first, of several pairs of policies), and McNemar's p over groups; how many units of each run are left
+        out; and the items that flipped: item, policies, the outcome (or score) before and now, the policy that won
+        before and now, the prompt and the answers.
     """
     level = (options or ScoreOptions()).resampling.level
     met = list(_met(last, now))
     groups = cluster_codes([one.last.group for one in met])[0]
     missing = len(last) - len(met)
     bounds = None if any(one.last.kind == "score" for one in met) else (-1.0, 1.0)
-    steps = [one.step for one in met]
+    sides = _sides(met)
+    steps = [one.step if one.last.policy_a == sides[one.last.policy_a, one.last.policy_b] else -one.step for one in met]
     found = [
         proportion(named.FLIP_RATE, [one.flipped for one in met], clusters=groups, n_missing=missing, level=level),
         mean(named.LATER_LESS_EARLIER, steps, clusters=groups, bounds=bounds, n_missing=missing, level=level),
-        _mcnemar(met),
+        _mcnemar(met, steps),
         *_beside_itself(met, last, again, level),
+        _left_out(named.LEFT_OUT_OF_EARLIER, last, met),
+        _left_out(named.LEFT_OUT_OF_LATER, now, met),
     ]
     rows = [_row(one) for one in met if one.flipped]
     judges = [", ".join(sorted({one.judge for one in run})) for run in (last, now)]
-    subject = About(judge=judges[0], other_judge=judges[1] if judges[1] != judges[0] else "", slice=_SLICE)
+    policy, against = _compared(met)
+    other = judges[1] if judges[1] != judges[0] else ""
+    subject = About(policy=policy, against=against, judge=judges[0], other_judge=other, slice=_SLICE)
     return about(found, subject, simulated=any(one.simulated for one in (*last, *now))), rows
 
 
 def _row(one: _Twice) -> tuple[str, ...]:
     last, prompt = one.last, "\n\n".join(message.content for message in one.last.prompt)
-    return last.item, last.policy_a, last.policy_b, *one.said, prompt, last.text_a, last.text_b
+    return last.item, last.policy_a, last.policy_b, *one.said, *one.winners, prompt, last.text_a, last.text_b
+
+
+def _sides(met: Sequence[_Twice]) -> dict[tuple[str, str], str]:
+    """Return, of every two policies in either order, the one that a move is told of: the one named first earliest."""
+    found: dict[tuple[str, str], str] = {}
+    for one in met:
+        pair = one.last.policy_a, one.last.policy_b
+        found.setdefault(pair, found.get(pair[::-1], pair[0]))
+    return found
+
+
+def _compared(met: Sequence[_Twice]) -> tuple[str, str]:
+    """Return the two policies, or the one, that all units are of; empty where there are more."""
+    pairs = {tuple(sorted((one.last.policy_a, one.last.policy_b))) for one in met}
+    return (met[0].last.policy_a, met[0].last.policy_b) if len(pairs) == 1 else ("", "")
+
+
+def _left_out(name: str, run: Sequence[Judgement], met: Sequence[_Twice]) -> Estimate:
+    """Return how many units of a run have no verdict in both."""
+    return Estimate(name, float(len(run) - len(met)), None, None, len(run), 0, "counted", kind="count")
 
 
 def _met(last: Sequence[Judgement], now: Sequence[Judgement]) -> Iterator[_Twice]:
@@ -134,9 +184,9 @@ def _met(last: Sequence[Judgement], now: Sequence[Judgement]) -> Iterator[_Twice
             yield _Twice(one, replace(other, outcome=turned))
 
 
-def _mcnemar(met: Sequence[_Twice]) -> Estimate:
+def _mcnemar(met: Sequence[_Twice], steps: Sequence[float]) -> Estimate:
     """Return McNemar's exact p: whether those that went up are as many as those that went down."""
-    apart = [(1.0 if one.step > 0 else -1.0, one.last.group) for one in met if one.step]
+    apart = [(1.0 if step > 0 else -1.0, one.last.group) for one, step in zip(met, steps, strict=True) if step]
     if not apart:
         return undefined(named.MCNEMAR_P, "no outcome changed sides", method="exact")
     p = sign_flip_p([sign for sign, _ in apart], clusters=[group for _, group in apart])
@@ -147,7 +197,7 @@ def _beside_itself(
     met: Sequence[_Twice], last: Sequence[Judgement], again: Sequence[Judgement], level: float
 ) -> list[Estimate]:
     """Return how often the earlier judge changes its own mind, and how many flips are more than that."""
-    names = (named.OWN_FLIP_RATE, named.FLIPS_BEYOND_CHANCE)
+    names = (named.OWN_FLIP_RATE, named.FLIPS_BEYOND_CHANCE, named.DRIFT_DETECTABLE_FLIP_RATE)
     own = {(one.last.a, one.last.b): one for one in _met(last, again)}
     both = [(one, own[one.last.a, one.last.b]) for one in met if (one.last.a, one.last.b) in own]
     if not both:
@@ -158,7 +208,17 @@ def _beside_itself(
     return [
         proportion(names[0], itself, clusters=groups, level=level),
         mean(names[1], more, clusters=groups, bounds=(-1.0, 1.0), level=level),
+        _detectable(float(np.mean(itself)), len(both), len(set(groups.tolist())), level),
     ]
+
+
+def _detectable(noise: float, n: int, groups: int, level: float) -> Estimate:
+    """Return the least flip rate that is told from the judge's own with 80 % power."""
+    least = detectable_flip_rate(noise, groups, level=level, power=_POWER)
+    if least is None:
+        return undefined(named.DRIFT_DETECTABLE_FLIP_RATE, f"{groups} units are too few to find any change", n=n)
+    told = f"exact sign test beside the judge's own flips, power {_POWER:g}"
+    return Estimate(named.DRIFT_DETECTABLE_FLIP_RATE, least, None, None, n, 0, told, level)
 
 
 def write_flipped(rows: Sequence[tuple[str, ...]], file: Path) -> None:
@@ -181,7 +241,23 @@ def sentences(found: Sequence[Estimate]) -> list[str]:
     flips = figures.get(named.FLIP_RATE)
     if flips is None or flips.value is None:
         return []
-    changed = round(flips.value * flips.n)
+    return [*_incomplete(figures), *_changed(figures, flips, flips.value)]
+
+
+def _incomplete(figures: Mapping[str, Estimate]) -> Iterator[str]:
+    """Yield how much of the two runs is not compared, if any is not."""
+    runs = (("earlier", figures.get(named.LEFT_OUT_OF_EARLIER)), ("later", figures.get(named.LEFT_OUT_OF_LATER)))
+    parts = [f"{one.value:,.0f} of {one.n:,} judged {when}" for when, one in runs if one is not None and one.value]
+    if parts:
+        yield (
+            f"Left out are {' and '.join(parts)}: they have no verdict in both. Units meet by their item (or else "
+            "their question) and their policies, or by the ids of their answers."
+        )
+
+
+def _changed(figures: Mapping[str, Estimate], flips: Estimate, rate: float) -> list[str]:
+    """Return what changed, whether that is the judge, and which way."""
+    changed = round(rate * flips.n)
     if not changed:
         share = "" if flips.high is None else f"; of all such units it may be up to {flips.high:.2f}"
         return [f"The judge says the same of all {flips.n:,} units{share}."]
@@ -194,7 +270,9 @@ def sentences(found: Sequence[Estimate]) -> list[str]:
         said.append(f"The judge has changed: that is {beyond}.")
     else:
         beside = f"asked the same twice, it changes its own mind on {own.value:.2f}; the difference is {_shown(more)}"
-        said.append(f"No change of the judge is found: {beside}.")
+        least = figures.get(named.DRIFT_DETECTABLE_FLIP_RATE)
+        found = "" if least is None else f"; {_found_from(least)}"
+        said.append(f"No change of the judge is found: {beside}{found}.")
     return [*said, *_moved(figures)]
 
 
@@ -215,11 +293,30 @@ def _moved(figures: Mapping[str, Estimate]) -> Iterator[str]:
     if p.value is None or moved.value is None:
         return
     value = "p < 0.001" if p.value < 0.001 else f"p = {p.value:.2g}"
+    one, other = moved.about.policy or "the policy that is named first", moved.about.against
     if p.value >= _SURE:
-        yield f"Later it is not found to be kinder to policy_a, or harder on it ({value})."
-    else:
-        kind = "kinder to" if moved.value > 0 else "harder on"
-        yield f"Later it is {kind} policy_a, whose answers are worth {_shown(moved)} more ({value})."
+        sides = f"{one} or towards {other}" if other else f"{one}, or away from it,"
+        yield f"No shift of the verdicts towards {sides} is found ({value})."
+        return
+    more = "more" if moved.value > 0 else "less"
+    way = f"towards {one}" if moved.value > 0 else f"towards {other}" if other else f"away from {one}"
+    yield f"The verdicts have shifted {way}: an answer of {one} is now worth {_shown(_size(moved))} {more} ({value})."
+
+
+def _size(moved: Estimate) -> Estimate:
+    """Return a difference without its sign."""
+    assert moved.value is not None
+    if moved.value >= 0:
+        return moved
+    low, high = (None if end is None else -end for end in (moved.high, moved.low))
+    return replace(moved, value=-moved.value, low=low, high=high)
+
+
+def _found_from(least: Estimate) -> str:
+    """Say which share of changes would have been found."""
+    if least.value is None:
+        return f"{least.n:,} units are too few to find any change"
+    return f"other verdicts on {least.value:.2f} of the units would have been told from that in {_POWER:.0%} of cases"
 
 
 def _shown(one: Estimate) -> str:

@@ -12,7 +12,7 @@ from perl_eval.errors import DataError, OptionError
 from perl_eval.outcomes import decide, of_verdict
 from perl_eval.records import OUTCOMES, Ballot, Judgement, Message, Order, Verdict, digest
 from perl_eval.sources.containers import Brought, opened
-from perl_eval.sources.label_rows import LabelColumns, not_given
+from perl_eval.sources.label_rows import TIES, LabelColumns, not_given
 from perl_eval.sources.reading import Import
 
 __all__ = ["OUTCOME_FIELDS", "has_verdicts", "read_outcomes", "read_table"]
@@ -42,7 +42,8 @@ _OUTCOME_OF = {"a": "win", "b": "loss"}
 _WINNER_OF = {"win": "a", "loss": "b"}
 _CONTESTANTS = {
     **{"a": "a", "model_a": "a", "model_1": "a", "policy_a": "a"},
-    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b", "tie": "tie"},
+    **{"b": "b", "model_b": "b", "model_2": "b", "policy_b": "b"},
+    **dict.fromkeys(TIES, "tie"),
 }
 _MOST_BY_CHANCE = 0.001
 """Two orders that contradict each other with a smaller chance than this were written as positions."""
@@ -54,8 +55,9 @@ def read_outcomes(source: Any, columns: LabelColumns | Mapping[str, str] | None 
     What was said stands in one of these columns:
 
     - ``outcome``: win, loss, split, tie, mixed or unjudged of contestant a; or yes, no.
-    - ``verdict``: who won, where each pair was asked once: ``a``, ``b``, ``tie`` or a policy's name; or yes, no.
-      Nothing is known of the other order then, so position and consistency have no figures.
+    - ``verdict``: who won, where each pair was asked once: ``a``, ``b``, ``tie`` (or draw, equal, same and the like) or
+      a policy's name; or yes, no. Nothing is known of the other order then, so position and consistency have no
+      figures.
     - ``verdict_ab`` and ``verdict_ba``: who won with a shown first, and with b shown first; ``a``, ``b``, ``tie`` or a
       policy's name say who, ``first`` and ``second`` where. One of the two may be missing.
 
@@ -329,7 +331,7 @@ def _winner(said: str, given: _Row, field: str) -> str | None:
     policies = {given["policy_a"]: "a", given["policy_b"]: "b"} if given["policy_a"] != given["policy_b"] else {}
     if said in policies and said:
         return policies[said]
-    low = said.lower()
+    low = " ".join(said.lower().split())
     if low in _CONTESTANTS:
         return _CONTESTANTS[low]
     if low in ("first", "second"):

@@ -9,20 +9,22 @@ from math import isfinite, isnan
 from typing import Any, TypeVar
 
 from perl_eval.errors import DataError, OptionError
-from perl_eval.outcomes import mirror, people_labels
+from perl_eval.outcomes import TIE_WORDS, mirror, people_labels
 from perl_eval.records import HumanLabel, Message, digest, unit_of
 from perl_eval.sources.column_names import columns_typed
 from perl_eval.sources.reading import Import
 
-__all__ = ["NAMES", "LabelColumns", "LabelMaker", "meaning_of", "named", "not_given"]
+__all__ = ["NAMES", "TIES", "LabelColumns", "LabelMaker", "meaning_of", "named", "not_given"]
 
 _MEANINGS = {
     **{name: name for name in people_labels()},
     **{"a": "win", "b": "loss", "left": "win", "right": "loss", "first": "win", "second": "loss", "lose": "loss"},
-    **{"model_a": "win", "model_b": "loss", "1": "win", "2": "loss", "equal": "tie", "draw": "tie", "both": "tie"},
+    **{"model_a": "win", "model_b": "loss", "1": "win", "2": "loss", **dict.fromkeys(TIE_WORDS, "tie")},
     **{"tie (bothbad)": "tie", "tie (inconsistent)": "tie", "both_bad": "tie", "bothbad": "tie", "both bad": "tie"},
     **{"true": "yes", "false": "no", "thumbs_up": "yes", "thumbs_down": "no", "good": "yes", "bad": "no"},
 }
+TIES = frozenset(word for word, meaning in _MEANINGS.items() if meaning == "tie")
+"""The words for a tie in files of labels and of verdicts."""
 _THING = "answer|response|model|option|completion|reply|output|candidate|assistant|text"
 _SIDE = re.compile(
     rf"(?:the )?(?:(?:{_THING})[ _-]*)?(?P<side>a|b|1|2|one|two|left|right|first|second)"

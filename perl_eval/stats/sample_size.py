@@ -15,6 +15,7 @@ __all__ = [
     "Assumptions",
     "Budget",
     "detectable_difference",
+    "detectable_flip_rate",
     "labels_for_half_width",
     "pairs_for",
     "pilot",
@@ -174,6 +175,38 @@ def detectable_difference(assumed: Assumptions, pairs: int) -> float | None:
         middle = (low + high) / 2
         low, high = (low, middle) if found(middle) else (middle, high)
     return high
+
+
+def detectable_flip_rate(noise: float, groups: int, *, level: float, power: float) -> float | None:
+    """Return the least share of changes that is told from a share of chance changes, by a paired sign test.
+
+    Changes and chance changes are taken as independent: of units that did one and not the other,
+    ``p (1 - q)`` against ``q (1 - p)``.
+
+    Args:
+        noise: q, the share that changes by chance, in [0, 1].
+        groups: Independent units.
+        level: Of the two-sided test.
+        power: How often it is to be found.
+
+    Returns:
+        p in (q, 1], or None if not even a change of all is found.
+    """
+
+    def found(share: float) -> bool:
+        more, less = share * (1 - noise), noise * (1 - share)
+        return sign_test_power(Assumptions(more + less, more - less, level=level), groups) >= power
+
+    if not found(1.0):
+        return None
+    low, high = noise, 1.0
+    while high - low > _FLIP_PRECISION:
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) else (middle, high)
+    return high
+
+
+_FLIP_PRECISION = 1e-3
 
 
 def labels_for_half_width(assumed: Assumptions, correlation: float, judged: int, half_width: float) -> int | None:

@@ -8,8 +8,9 @@ highest rank, unless each seed is to have its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,18 @@ from perl_eval.records import About, Estimate
 from perl_eval.stats import intervals
 from perl_eval.storage import hub_snapshot, run_folder
 from perl_eval.training import overoptimisation_plot
-from perl_eval.training.cells import FULL, AblateOptions, Cells, Figures, Stage, Truth
+from perl_eval.training.cells import (
+    FULL,
+    PEAK_BYTES,
+    STEP_SECONDS,
+    TENSOR_BYTES,
+    TEST_ROWS,
+    AblateOptions,
+    Cells,
+    Figures,
+    Stage,
+    Truth,
+)
 
 __all__ = ["FULL", "AblateOptions", "run"]
 
@@ -81,7 +93,7 @@ def _of_size(cells: Cells, truth: Truth | None) -> list[Estimate]:
             others = {name: one for name, one in ((FULL, full), (SFT, prior)) if one is not None}
             if arm in first:
                 others[f"beta {cells.options.strengths[0]:g}"] = first[arm]
-            table = [*_table(found, full), *_differences(found, others), *_rates(cells, arm)]
+            table = [*_table(found, full), *_differences(found, others), *_rates(cells, arm), _rows(cells, arm)]
             estimates += intervals.about(table, overoptimisation_plot.subject(arm, beta))
             full = found if arm == FULL else full
             first.setdefault(arm, found)
@@ -96,16 +108,41 @@ _WORTHS = {
     named.TRUE_REWARD: None,
 }
 """Figures whose differences are told, and the most they can be."""
+_ANY = float("inf")
+_COSTS = (TENSOR_BYTES, PEAK_BYTES, STEP_SECONDS)
+_TOO_FEW = 2
+"""Values whose interval, by Student's t of one degree of freedom, is wider than what it is of."""
 
 
 def _differences(found: Figures, others: Mapping[str, Figures]) -> list[Estimate]:
     """Return how far an arm is above others, seed by seed: both answer the same prompts and judge the same pairs."""
     return [
-        intervals.mean(f"{name}, above {other}", np.subtract(found[name], theirs[name]))
+        _within(intervals.mean(f"{name}, above {other}", np.subtract(found[name], theirs[name])), -(most or _ANY), most)
         for other, theirs in others.items()
-        for name in _WORTHS
+        for name, most in _WORTHS.items()
         if name in found and name in theirs
     ]
+
+
+def _within(estimate: Estimate, least: float, most: float | None) -> Estimate:
+    """Return an estimate whose interval holds nothing that the figure cannot be."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    high = estimate.high if most is None else min(estimate.high, most)
+    return replace(estimate, low=max(estimate.low, least), high=high)
+
+
+def _cost(name: str, values: Any) -> Estimate:
+    """Return the mean of bytes or seconds, which are not negative; two values have no interval worth telling."""
+    found = _within(intervals.mean(name, values), 0.0, None)
+    if found.n > _TOO_FEW or found.low is None:
+        return found
+    return replace(found, low=None, high=None, reason=f"{found.n} seeds only; they give no interval")
+
+
+def _rows(cells: Cells, arm: str) -> Estimate:
+    """Return how many rows the accuracies rest on."""
+    return Estimate(TEST_ROWS, float(cells.test_rows(arm)), None, None, cells.options.seeds, 0, "counted", kind="count")
 
 
 def _rates(cells: Cells, arm: str) -> list[Estimate]:
@@ -122,13 +159,16 @@ def _rates(cells: Cells, arm: str) -> list[Estimate]:
 def _table(found: Figures, full: Figures | None) -> list[Estimate]:
     """Return each figure's mean over seeds with its interval, and costs as shares of full tuning's."""
     bounds = {name: (0.0, most) for name, most in _WORTHS.items() if most}
-    result = [intervals.mean(name, values, bounds=bounds.get(name)) for name, values in found.items()]
+    result = [
+        _cost(name, values) if name.endswith(_COSTS) else intervals.mean(name, values, bounds=bounds.get(name))
+        for name, values in found.items()
+    ]
     if full is None:
         return result
     for name, values in found.items():
         if "bytes" in name and name in full:
-            result.append(intervals.mean(f"{name}, of full", np.array(values) / np.mean(full[name])))
-        if name.endswith("seconds a step") and name in full:
-            speed = name.replace("seconds a step", "steps a second, of full")
-            result.append(intervals.mean(speed, np.mean(full[name]) / np.array(values)))
+            result.append(_cost(f"{name}, of full", np.array(values) / np.mean(full[name])))
+        if name.endswith(STEP_SECONDS) and name in full:
+            speed = name.replace(STEP_SECONDS, "steps a second, of full")
+            result.append(_cost(speed, np.mean(full[name]) / np.array(values)))
     return result

@@ -35,9 +35,25 @@ from perl_eval.training.policy import PolicyOptions
 from perl_eval.training.reward import RewardOptions
 from perl_eval.training.sft import SftOptions
 
-__all__ = ["FULL", "AblateOptions", "Cells", "Figures", "Stage", "Truth"]
+__all__ = [
+    "FULL",
+    "PEAK_BYTES",
+    "STEP_SECONDS",
+    "TENSOR_BYTES",
+    "TEST_ROWS",
+    "AblateOptions",
+    "Cells",
+    "Figures",
+    "Stage",
+    "Truth",
+]
 
 FULL = "full"
+PEAK_BYTES = "peak bytes of the process"
+STEP_SECONDS = "seconds a step"
+TENSOR_BYTES = "tensor bytes by formula"
+TEST_ROWS = "test rows of the reward model"
+"""Names of figures, the first three after the name of a stage."""
 Truth = Callable[[Row, str], float]
 """The reward that a text is really worth, where the world is known."""
 Figures = Mapping[str, Sequence[float]]
@@ -189,6 +205,10 @@ class Cells:
                 found.setdefault(name, []).append(value)
         return found
 
+    def test_rows(self, arm: str) -> int:
+        """Return how many held-out rows a reward model's accuracy rests on; 0 if none does."""
+        return max((one.n for one in _tested(self.reward(arm, self.seeds[0]))), default=0)
+
     def of_prior(self, truth: Truth | None) -> Figures:
         """Return the figures of the SFT model's own answers, a value a seed."""
         found: dict[str, list[float]] = {}
@@ -281,11 +301,15 @@ def _reward_figures(folder: Path) -> dict[str, float]:
 
     The test rows are used where there are any; the validation rows, which chose the weights, otherwise.
     """
+    return {one.name: one.value for one in _tested(folder) if one.value is not None}
+
+
+def _tested(folder: Path) -> list[Estimate]:
     wanted = (named.PAIR_ACCURACY, named.AUC, named.BALANCED_ACCURACY)
     found = run_folder.read(folder, Estimate)
     splits = {split: [one for one in found if one.subject == split] for split in ("test", "validation")}
     chosen = splits["test"] or splits["validation"]
-    return {one.name: one.value for one in chosen if one.name in wanted and one.value is not None}
+    return [one for one in chosen if one.name in wanted]
 
 
 def _costs(folder: Path, stage: str) -> dict[str, float]:
@@ -293,9 +317,9 @@ def _costs(folder: Path, stage: str) -> dict[str, float]:
     notes = _card(folder).notes
     account = sum(notes[f"bytes of {part}"] for part in ("weights", "gradients", "moments"))
     return {
-        f"{stage} bytes by formula": float(account),
-        f"{stage} peak memory bytes": float(notes["peak memory bytes"]),
-        f"{stage} seconds a step": float(notes["seconds a step"]),
+        f"{stage} {TENSOR_BYTES}": float(account),
+        f"{stage} {PEAK_BYTES}": float(notes["peak memory bytes"]),
+        f"{stage} {STEP_SECONDS}": float(notes["seconds a step"]),
         f"{stage} trained share": float(notes["trained share"]),
     }
 

@@ -34,6 +34,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Any
         monkeypatch.setattr(verb, "run", called)
         for verbs in ("train", "ablate"):
             monkeypatch.setattr(f"perl_eval.cli.{verbs}.show", lambda _: None)
+        monkeypatch.setattr("perl_eval.cli.ablate._conclude", lambda _: None)
         monkeypatch.setattr(sys, "argv", ["perl-eval", *shlex.split(line)])
         with pytest.raises(SystemExit) as caught:
             cli.main()

@@ -101,6 +101,40 @@ def test_a_run_of_decide_is_taken_as_it_is(two: Path, tmp_path: Path) -> None:
     assert [one.judge for one in comparison.conclusions if one.run is None] == ["two"]
 
 
+def test_the_same_decided_again_or_the_other_way_round_is_one_comparison(two: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name, baseline in (("once", ""), ("again", ""), ("turned", "rl"), ("back", "sft")):
+        decide.run(two / "first", runs / name, labels=two / "people", options=decide.DecideOptions(baseline=baseline))
+    found = folders([two / "first", two / "people", runs])
+    (comparison,), *_ = comparisons_decided(found)
+    (own,) = comparison.conclusions
+    assert (comparison.one, comparison.other, own.verdict) == ("rl", "sft", "better")
+    assert own.difference.value is not None
+    assert own.difference.value > 0
+    assert own.difference.low is not None
+    assert own.difference.low > 0
+    decide.run(two / "first", runs / "alone", options=decide.DecideOptions(judge_alone=True))
+    (comparison,), *_ = comparisons_decided(folders([two / "first", two / "people", runs]))
+    assert [one.by_labels for one in comparison.conclusions] == [True, False]  # said of the same, otherwise
+    page = " ".join(run([two / "first", two / "people", runs], tmp_path / "page.html").read_text("utf-8").split())
+    assert "corrected by labels, but <code>agree</code> was not run" in page
+
+
+def test_labels_are_not_offered_where_no_number_of_them_would_settle_it(tmp_path: Path) -> None:
+    """As many wins as losses to people too, all units labelled."""
+    given = {"a": tmp_path / "ours", "b": tmp_path / "theirs"}
+    for path in given.values():
+        path.mkdir(parents=True)
+    records = said(["win", "loss"] * 20 + ["win"] * 3, "one")
+    write(tmp_path / "judged", "judge", [(Judgement, records)], **given)
+    people = [HumanLabel(one.unit, one.item, one.group, "ann", one.outcome) for one in records]  # type: ignore[arg-type]
+    write(tmp_path / "people", "annotate", [(HumanLabel, people)])
+    page = " ".join(run([tmp_path / "judged", tmp_path / "people"], tmp_path / "page.html").read_text("utf-8").split())
+    assert "not decided" in page
+    assert "no number of labels on these items would" in page
+    assert "perl-eval annotate" not in page
+
+
 def test_the_same_judge_twice_is_decided_twice(two: Path, tmp_path: Path) -> None:
     write(tmp_path / "again", "judge", [(Judgement, said(SECOND, "one"))])
     (comparison,), complaints, _ = comparisons_decided(folders([two / "first", tmp_path / "again"]))

@@ -100,7 +100,7 @@ def test_a_policy_whose_name_begins_another_keeps_its_own_rate(tmp_path: Path) -
     score.run([tmp_path / "rl", tmp_path / "rl-without-KL"], tmp_path / "scored")
     page = run([tmp_path], tmp_path / "page.html").read_text("utf-8")
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    start = text.index("rl against sft", text.index("A count opens its judgements"))
+    start = text.index("rl against sft", text.index("Click a count to read its judgements"))
     part = text[start : text.index("rl without KL against sft", start)]
     assert re.findall(r"win rate (\S+)", part) == ["0"]
 

@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from perl_eval.records import Estimate, Judgement, Message
 from perl_eval.scoring import score
-from perl_eval.scoring.two_runs import asked_nothing, compare
+from perl_eval.scoring.two_runs import asked_nothing, compare, sentences
 from perl_eval.storage import parquet, run_folder
 
 
@@ -84,11 +84,13 @@ def test_score_sets_two_runs_against_each_other(
     assert command("score last now --out out").code is None
     flips = {one.name: one for one in run_folder.read(tmp_path / "out", Estimate)}["flip rate"]
     rows = list(csv.reader((tmp_path / "out" / "flipped.csv").read_text("utf-8").splitlines()))
-    assert rows[0] == ["item", "policy_a", "policy_b", "before", "now", "prompt", "text_a", "text_b"]
+    assert rows[0][:7] == ["item", "policy_a", "policy_b", "before", "now", "winner_before", "winner_now"]
+    assert rows[0][7:] == ["prompt", "text_a", "text_b"]
+    who = {"win": last[0].policy_a, "loss": last[0].policy_b}
     changed = {one.item: one for one, other in zip(last, now, strict=True) if one.outcome != other.outcome}
     for row in rows[1:]:
         one = changed[row[0]]
-        assert row[3:] == [one.outcome, row[4], "Say it.", one.text_a, one.text_b]
+        assert row[3:] == [one.outcome, row[4], who[one.outcome], who[row[4]], "Say it.", one.text_a, one.text_b]
     assert len(rows) - 1 == round((flips.value or 0) * 200)
     upgraded = [replace(one, judge="j-2") for one in now]
     parquet.write(tmp_path / "upgraded" / "judgements.parquet", upgraded, Judgement)
@@ -137,15 +139,70 @@ def test_two_files_of_verdicts_say_whether_the_judge_has_changed(
     alone = command(f"score october.csv november.csv {NAMED.removesuffix(' --means even=tie')} --out alone").out
     assert "something else of 20 of 120 units: 0.17" in alone
     assert "cannot be told from that alone: how often the judge changes its own mind is not known" in alone
-    assert "Later it is harder on policy_a, whose answers are worth -0.17" in alone
+    assert "The verdicts have shifted towards b: an answer of a is now worth 0.17 (0.10 to 0.24) less" in alone
+    assert alone.index("The verdicts have shifted") < alone.index("win rate")
+    assert "Left out" not in alone
     beside = command(f"score october.csv november.csv --again again.csv {NAMED} --out beside").out
     assert "The judge has changed: that is 0.16" in beside
     assert len((tmp_path / "beside" / "flipped.csv").read_text("utf-8").splitlines()) == 21
     same = command(f"score october.csv again.csv --again again.csv {NAMED} --out same").out
     assert "something else of 1 of 120" in same
     assert "No change of the judge is found" in same
+    assert "of the units would have been told from that in 80% of cases" in same
+    assert "No shift of the verdicts towards a or towards b is found (p = 1)." in same
     twin = command(f"score october.csv october.csv {NAMED.removesuffix(' --means even=tie')} --out twin")
     assert "october.csv is given twice" in twin.err  # which is no second opinion
+
+
+def test_what_only_one_file_has_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    """Of judges of two names, a few pairs in common are compared, and what is left out is said."""
+    monkeypatch.chdir(tmp_path)
+    for name, judge, first in (("october", "gpt-4o", 0), ("november", "gpt-5", 47)):
+        rows = [(f"Say {n}.", "ours", "theirs", "ours", judge) for n in range(first, first + 50)]
+        with (tmp_path / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("prompt", "policy_a", "policy_b", "verdict", "judge"), *rows])
+    told = command("score october.csv november.csv --out out").out
+    assert "Left out are 47 of 50 judged earlier and 47 of 50 judged later" in told
+    assert "says the same of all 3 units" in told
+
+
+def test_two_files_of_one_judge_that_share_little_are_told_how_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(tmp_path / "october.csv", ["a"] * 50, "j")
+    (tmp_path / "november.csv").write_text(
+        "question,winner,by\n" + "".join(f"Say {n}.,a,j\n" for n in range(47, 97)), "utf-8"
+    )
+    told = command("score october.csv november.csv --column verdict=winner --column judge=by --out out")
+    assert (told.code, "only 3 units of 50 and 50 are in both" in told.err) == (2, True)
+
+
+def test_a_move_is_told_of_one_policy_whichever_stands_first() -> None:
+    """Half of the rows name the policies the other way round; the judge moved towards rl in all of them."""
+    last = [judgement(place, "loss") for place in range(20)]
+    now = [judgement(place, "win") for place in range(20)]
+
+    def turned(run: Sequence[Judgement]) -> list[Judgement]:
+        other = {"win": "loss", "loss": "win"}
+        return [
+            replace(one, a=one.b, b=one.a, policy_a=one.policy_b, policy_b=one.policy_a, outcome=other[one.outcome])  # type: ignore[arg-type]
+            if place % 2
+            else one
+            for place, one in enumerate(run)
+        ]
+
+    found, rows = compare(turned(last), turned(now))
+    figures = {one.name: one for one in found}
+    assert figures["later less earlier"].value == pytest.approx(1.0)
+    assert figures["later less earlier"].about.policy == last[0].policy_a
+    assert figures["McNemar p"].value == pytest.approx(2 * 0.5**20)
+    assert {row[5:7] for row in rows} == {(last[0].policy_b, last[0].policy_a)}
+    assert (
+        f"shifted towards {last[0].policy_a}: an answer of {last[0].policy_a} is now worth 1.00" in sentences(found)[-1]
+    )
 
 
 def test_a_run_that_asked_nothing_is_told(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from perl_eval.metrics.judgement_estimates import estimate_judgements
 from perl_eval.records import Estimate, Judgement
 from perl_eval.scoring import dispatch
 from perl_eval.sources.judgements import read_outcomes
+from perl_eval.sources.labels import read_labels
 from perl_eval.stats.position_bias import NAMES
 from perl_eval.storage import run_folder
 
@@ -96,6 +97,15 @@ def test_single_answers_are_judged_yes_or_no() -> None:
         ("yes_no", "no", ""),
         ("yes_no", "unjudged", ""),
     ]
+
+
+def test_verdicts_and_labels_know_the_same_words_for_a_tie() -> None:
+    for word in ("Draw", "equal", "same", "both", "neither", "tied", "Tie (bothbad)", "both  bad"):
+        (one,) = read_outcomes(once([word]))
+        (label,) = read_labels([{"item": "q", "policy_a": "x", "policy_b": "y", "label": word, "annotator": "p"}])
+        assert (word, one.outcome, label.label) == (word, "tie", "tie")
+    (row,) = read_outcomes([{"item": "q", "verdict_ab": "draw", "verdict_ba": "same"}])
+    assert [ballot.verdict for ballot in row.ballots] == ["tie", "tie"]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_choices_that_name_a_side_in_words_are_known(tmp_path: Path, choice: str
     assert [one.label for one in labels(source)] == [said]
 
 
-@pytest.mark.parametrize("choice", ["Answer 3", "neither", "model", "is better", "A or B"])
+@pytest.mark.parametrize("choice", ["Answer 3", "not sure", "model", "is better", "A or B"])
 def test_other_choices_are_refused_with_what_to_do(tmp_path: Path, choice: str) -> None:
     source = document(tmp_path / "ls.json", [studio_task(("label", "choices", {"choices": [choice]}))])
     with pytest.raises(DataError, match=r"means nothing here; known are .*say what it means: --means"):

@@ -12,10 +12,11 @@ import pytest
 import tiny_models
 
 from perl_eval.errors import UserError
-from perl_eval.records import Estimate, Measurement
+from perl_eval.records import About, Estimate, Measurement
 from perl_eval.sources.rows import Row
 from perl_eval.storage import run_folder
 from perl_eval.training import ablate, cells, policy, reward
+from perl_eval.training.ablation_words import sentences, too_few_rows
 from perl_eval.training.loop import Diverged
 from perl_eval.training.policy import PolicyOptions
 from perl_eval.training.reward import RewardOptions
@@ -70,7 +71,7 @@ def test_every_cell_has_every_figure(done: Path) -> None:
     assert found["SFT", "true reward"].n == 2
     assert found["SFT", "KL to prior"].value == 0
     assert abs(found["full", "KL to prior"].value or 0) > 1e-3
-    assert ("full", "reward peak memory bytes, of full") not in found
+    assert ("full", "reward peak bytes of the process, of full") not in found
 
 
 def test_figures_are_means_over_the_runs_of_a_cell(done: Path) -> None:
@@ -81,7 +82,55 @@ def test_figures_are_means_over_the_runs_of_a_cell(done: Path) -> None:
         values.append(next(one.value for one in estimates if (one.subject, one.name) == ("test", "pair accuracy")))
     assert found["r4", "pair accuracy"].value == pytest.approx(np.mean(values))
     assert (found["full", "RL trained share"].value or 0) > 0.99  # of the policy's model; the rest is the value head
-    assert (found["r1", "RL bytes by formula, of full"].value or 1) < 0.4
+    assert (found["r1", "RL tensor bytes by formula, of full"].value or 1) < 0.4
+
+
+def test_costs_have_no_interval_below_nothing(done: Path) -> None:
+    """Two seeds give a t interval that reaches far below zero; more have one that ends there."""
+    found = named(done)
+    for name in ("reward seconds a step", "RL peak bytes of the process", "reward steps a second, of full"):
+        assert found["r4", name].low is None
+    assert "2 seeds only" in (found["r4", "RL seconds a step"].reason or "")
+    assert ablate._cost("RL seconds a step", [0.1, 0.1, 3.0]).low == 0.0
+    above = found["r4", "pair accuracy, above full"]
+    assert -1 <= (above.low or 0) <= (above.high or 0) <= 1
+
+
+def test_each_adapter_is_held_against_full_tuning_in_a_sentence(done: Path) -> None:
+    table, found = run_folder.read(done, Estimate), named(done)
+    said = sentences(table)
+    assert [one.partition(" against")[0] for one in said] == ["prior: LoRA r4", "prior: LoRA r1"]
+    assert "on 30 test rows, 2 seeds; " in said[0]
+    bytes_of = [found[arm, "reward tensor bytes by formula"].value or 0 for arm in ("r4", "full")]
+    assert f"{bytes_of[0] / bytes_of[1]:.0%} of the bytes of weights, gradients and moments" in said[0]
+    assert too_few_rows(table) == ""
+
+
+def difference(value: float, low: float | None, high: float | None, rows: int) -> list[str]:
+    def figure(name: str, value: float, arm: str = "r4", ends: tuple[float | None, float | None] = (None, None)) -> Any:
+        return Estimate(name, value, *ends, 3, 0, "", about=About(scope="tiny", policy=arm))
+
+    table = [
+        figure("pair accuracy", 0.7, "full"),
+        figure("reward seconds a step", 2.0, "full"),
+        figure("reward seconds a step", 1.0),
+        figure("pair accuracy, above full", value, ends=(low, high)),
+        figure("test rows of the reward model", rows),
+    ]
+    return [*sentences(table), too_few_rows(table)]
+
+
+def test_sentences_say_which_way_and_whether_it_is_found() -> None:
+    assert difference(0.02, -0.05, 0.09, 3)[0] == (
+        "tiny: LoRA r4 against full: pair accuracy 0.02 higher (-0.05 to 0.09), no difference found on 3 test rows, "
+        "3 seeds; 50% of the time a step."
+    )
+    assert (
+        "pair accuracy the same (no interval), no difference found on 1 test row, 3" in difference(0, None, None, 1)[0]
+    )
+    assert "0.10 lower (0.04 to 0.16), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
+    assert "only 3 test rows for the reward models: one is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
+    assert difference(0.02, -0.05, 0.09, 30)[1] == ""
 
 
 def test_differences_are_taken_seed_by_seed(done: Path) -> None:

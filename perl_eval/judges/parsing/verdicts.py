@@ -17,7 +17,7 @@ from perl_eval.client import thoughts
 from perl_eval.errors import UserError
 from perl_eval.judges.parsing import patterns, structured
 from perl_eval.judges.parsing.verdict_expressions import CONDITION, LISTED, NUMBERED, expressions, quoted
-from perl_eval.outcomes import of_verdict, worth
+from perl_eval.outcomes import TIE_WORDS, of_verdict, worth
 from perl_eval.records import Kind, Verdict
 
 __all__ = ["UNCOMMITTED", "Reading", "Spoken", "likelier", "p_first", "parse_verdict", "read", "read_by", "spoken"]
@@ -44,7 +44,7 @@ _WORDS: dict[Kind, dict[str, Verdict]] = {
     "pairwise": {
         **dict.fromkeys(("a", "1", "first", "one"), "first"),
         **dict.fromkeys(("b", "2", "second", "two"), "second"),
-        **dict.fromkeys(("tie", "tied", "draw", "equal", "both", "neither", "same", "c"), "tie"),
+        **dict.fromkeys((*TIE_WORDS, "c"), "tie"),
     },
     "yes_no": {
         **dict.fromkeys(("yes", "true"), "yes"),
