@@ -33,6 +33,7 @@ EXPORTED = ("tests/exporting/test_exported.py",)
 ROUND_TRIPS = ("tests/exporting/test_round_trips.py",)
 SLICES = ("tests/metrics/test_agreement_slices.py",)
 SOFT = ("tests/metrics/test_soft_agreement.py",)
+BY_GAP = ("tests/metrics/test_consistency_by_gap.py",)
 TWO_RUNS = ("tests/scoring/test_two_runs.py",)
 ESTIMATES = ("tests/scoring/test_score.py",)
 LABELLING = ("tests/labelling/test_labelling_app.py", "tests/labelling/test_labelling_labels.py")
@@ -210,6 +211,7 @@ READERS = (
     Change("exporting/verdicts_out.py", "as_label(one.outcome) != one.outcome", 'one.outcome == "split"', ROUND_TRIPS),
     Change("exporting/verdicts_out.py", "HALF.of(one.outcome)", "float(one.outcome == 'win')", ROUND_TRIPS),
     Change("metrics/agreement_slices.py", "import as_label", "import word as as_label", SLICES),
+    Change("metrics/consistency_by_gap.py", "HALF.of(record.outcome)", 'float(record.outcome == "win")', BY_GAP),
     Change("metrics/judgement_estimates.py", "mirror(record.outcome)", "record.outcome", ESTIMATES),
     Change("metrics/soft_agreement.py", "sum(map(worth, said))", "sum(map({'win'}.__contains__, said))", SOFT),
     Change(
@@ -218,8 +220,8 @@ READERS = (
         "{'loss': 'loss'}.get(one.record.outcome, 'win')",
         SOFT,
     ),
-    Change("scoring/two_runs.py", "mirror(later[one.b, one.a])", "later[one.b, one.a]", TWO_RUNS),
-    Change("scoring/two_runs.py", "for one in now if is_vote(one.outcome)", "for one in now", TWO_RUNS),
+    Change("scoring/two_runs.py", "mirror(other.outcome)", "other.outcome", TWO_RUNS),
+    Change("scoring/two_runs.py", "for one in now if _is_told(one)", "for one in now", TWO_RUNS),
 )
 """A change of every place that reads the table."""
 

@@ -68,10 +68,11 @@ class _Twice:
 
 
 def _winner(of: Judgement, outcome: str) -> str:
-    if outcome not in ("win", "loss"):
+    if not of.policy_b or not is_vote(outcome):
         return ""
     own = ("policy_a", "policy_b") if of.policy_a == of.policy_b else (of.policy_a, of.policy_b)
-    return own[outcome == "loss"]
+    value = worth(outcome)
+    return "" if 0 < value < 1 else own[value == 0]
 
 
 def _told(one: Judgement) -> str:

@@ -30,7 +30,12 @@ def beta_share(a: float, b: float, x: float) -> float:
     if not 0 < x < 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):
-        return 1 - beta_share(b, a, 1 - x)
+        return 1 - _continued_fraction(b, a, 1 - x)
+    return _continued_fraction(a, b, x)
+
+
+def _continued_fraction(a: float, b: float, x: float) -> float:
+    """Return `beta_share` for an x at or below the mean, where the fraction converges fast."""
     front = math.exp(_log_density(a, b, x)) * x * (1 - x) / a
     c, d = 1.0, 1 / _away(1 - (a + b) * x / (a + 1))
     whole = d

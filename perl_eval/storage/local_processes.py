@@ -80,15 +80,20 @@ class LocalProcesses:
             initializer=_open,
             initargs=(open_worker,),
         )
+        cancel = True
         try:
-            yield from pool.map(_do, pieces)
+            for piece in [pool.submit(_do, one) for one in pieces]:
+                yield piece.result()
         except BrokenProcessPool:
             said = f"one of {self.count} processes was killed or could not start"
             raise UserError(said, "run the same command again, with fewer processes if memory was short") from None
         except KeyboardInterrupt:
+            cancel = (
+                False  # the pool fails what is left when its processes are gone, and stumbles over what is cancelled
+            )
             for child in multiprocessing.active_children():
                 if child.pid not in others:
                     child.terminate()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=cancel)

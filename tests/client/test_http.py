@@ -227,7 +227,7 @@ def test_what_unpacks_to_too_much_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("port", ["abc", "99999"])
 def test_an_address_without_a_port_number_is_a_mistake(port: str) -> None:
-    with pytest.raises(UserError, match="address is none"):
+    with pytest.raises(UserError, match="address is not valid"):
         Endpoint(f"http://127.0.0.1:{port}/v1", "NO_SUCH_KEY", 2.0, None, None)
 
 

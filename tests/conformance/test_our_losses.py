@@ -83,7 +83,7 @@ def test_training_by_an_unbiased_loss_ends_at_the_target() -> None:
 
 def test_training_by_reward_alone_ends_away_from_the_target() -> None:
     end = train_to_the_end(OURS["reinforce"])
-    assert end.kl_from_target > 0.5
+    assert end.kl_from_target > 0.4
     assert end.entropy < 0.2 < end.target_entropy
     assert end.reward > end.target_reward
 
@@ -102,4 +102,4 @@ def test_compare_takes_the_noise_off() -> None:
     law = expected_gradient(OURS["kl_rl, kl=reward"], language)
     bias = compare(law, exact_gradient(language, "kl"))
     assert 0 < bias.half_width < 0.05
-    assert bias.largest < bias.half_width
+    assert bias.largest < max(bias.half_width, 1e-12)  # control variates leave rounding

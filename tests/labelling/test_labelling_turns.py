@@ -280,10 +280,10 @@ def test_a_file_that_is_no_session_is_left_alone(tmp_path: Path) -> None:
     other.execute("CREATE TABLE reply (key BLOB)")
     other.close()
     before = path.read_bytes()
-    with pytest.raises(DataError, match="no labelling session"):
+    with pytest.raises(DataError, match="is not a labelling session"):
         Store(path)
     (tmp_path / "text").write_text("these are words, more than sixteen bytes of them\n" * 50)
-    with pytest.raises(DataError, match="no labelling session"):
+    with pytest.raises(DataError, match="is not a labelling session"):
         Store(tmp_path / "text")
     assert sqlite3.connect(path).execute("SELECT name FROM sqlite_schema").fetchall() == [("reply",)]
     assert len(path.read_bytes()) == len(before)

@@ -169,7 +169,7 @@ def test_prompts_that_are_refused_stay_without_a_completion(data: Path, tmp_path
 
 def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(data: Path, tmp_path: Path) -> None:
     with running(Answering(fault=lambda body, _: "500" if body["seed"] % 4 == 0 else None)) as fake:
-        with pytest.raises(Unfinished, match=r"completions had no answer, lastly: 500.*goes on from here"):
+        with pytest.raises(Unfinished, match=r"completions had no answer, lastly: 500.*continues from here"):
             sampled(fake, data, tmp_path / "out", replace(QUICK, attempts=2, max_concurrency=2))
         port, had = fake.port, len(fake.answered)
     assert not (tmp_path / "out" / run_folder.CARD).exists()
