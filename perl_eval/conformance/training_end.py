@@ -74,7 +74,7 @@ def where_it_stands(language: ListedLanguage, theta: torch.Tensor) -> dict[str, 
     }
 
 
-def train_to_the_end(estimator: Estimator, shape: WorldShape = TRAINED_WORLD, *, most: int = 160) -> TrainingEnd:
+def train_to_the_end(estimator: Estimator, shape: WorldShape = TRAINED_WORLD, *, most: int = 300) -> TrainingEnd:
     """Train by Adam on the expected gradient, every batch from the policy itself, at a rate that falls to 0.
 
     A rate for each coordinate makes constant factors of a loss go, as they do for who tunes the rate.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perl_eval.conformance.batch_gradients import GradientLaw
 from perl_eval.conformance.expected_gradient import expected_gradient
 from perl_eval.conformance.listed_language import WorldShape, listed, summed_log_probs
 from perl_eval.conformance.measured_bias import compare, measure
@@ -83,7 +84,8 @@ def test_training_by_an_unbiased_loss_ends_at_the_target() -> None:
 
 def test_training_by_reward_alone_ends_away_from_the_target() -> None:
     end = train_to_the_end(OURS["reinforce"])
-    assert end.kl_from_target > 0.4
+    assert end.stands
+    assert end.kl_from_target > 0.5
     assert end.entropy < 0.2 < end.target_entropy
     assert end.reward > end.target_reward
 
@@ -97,9 +99,26 @@ def test_every_kl_and_form_of_train_policy_is_measured() -> None:
         assert word in said
 
 
-def test_compare_takes_the_noise_off() -> None:
+def test_drawn_batches_of_an_unbiased_loss_have_the_exact_gradient() -> None:
+    """A mean over groups has no noise once its control variates are taken off: what is left is rounding."""
     language = listed(WorldShape("drawn", seed=1, groups=64, draws=300))
     law = expected_gradient(OURS["kl_rl, kl=reward"], language)
-    bias = compare(law, exact_gradient(language, "kl"))
-    assert 0 < bias.half_width < 0.05
-    assert bias.largest < max(bias.half_width, 1e-12)  # control variates leave rounding
+    assert compare(law, exact_gradient(language, "kl")).largest < 1e-12
+
+
+def test_compare_takes_the_noise_off() -> None:
+    """Of an unbiased gradient with normal noise of known size, 95 % of the intervals hold all coordinates at once."""
+    exact = exact_gradient(listed(WORLDS[0]), "kl")
+    rng = torch.Generator().manual_seed(0)
+    error = torch.full_like(exact, 0.02)
+    held, squares = [], []
+    for _ in range(2000):
+        noise = error * torch.randn(exact.shape, generator=rng, dtype=torch.float64)
+        bias = compare(GradientLaw(exact + noise, error, 1.0, 100, listed=False), exact)
+        held.append(bias.largest < bias.half_width)
+        squares.append(bias.norm)
+    # 2,000 runs: 0.95 +- 0.005. The norm is 0 where the noise is below its mean, so it is no more than its spread.
+    assert 0.935 < sum(held) / len(held) < 0.965
+    assert sum(squares) / len(squares) < 0.7 * float(error.norm())
+    shifted = compare(GradientLaw(2 * exact, error, 1.0, 100, listed=False), exact)
+    assert shifted.scale == pytest.approx(0.5)
