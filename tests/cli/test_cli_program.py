@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from command_line import Command, Shown
 
 from datasets_builders import DataError as UpstreamError
 from datasets_builders import SourceError
 from perl_eval import cli
+from perl_eval.cli.program import program as built_for
 from perl_eval.errors import DataError, TimedOut, UserError
 from perl_eval.worlds import coffee
 
@@ -177,3 +179,18 @@ def test_other_ends_are_interrupts_also_in_the_background(number: signal.Signals
         assert running.stdout.readline() == "waits\n"
         running.send_signal(number)
         assert running.wait(20) == 130
+
+
+def test_a_command_builds_its_own_verb_or_group_and_any_other_word_all() -> None:
+    """All verbs take a fifth of a second to build; a word that is none has to be told from all of them."""
+
+    def offered(words: list[str]) -> set[str]:
+        built = typer.main.get_command(built_for(words))
+        assert isinstance(built, typer.core.TyperGroup)
+        return set(built.commands)
+
+    assert offered(["judge", "a", "b"]) == {"judge"}
+    assert offered(["train", "sft"]) == {"train"}
+    everything = offered([])
+    assert {"judge", "train", "ledger", "docs"} < everything
+    assert offered(["jugde"]) == offered(["--help"]) == everything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_what_is_known_of_a_judge_comes_before_the_width_of_its_interval(two: Pa
     assert both.led_by({other.judge}).conclusions == (other, one)
     alone = replace(both, conclusions=(one, replace(other, by_labels=False)))
     assert alone.led_by({other.judge}) == alone
+
+
+def test_the_page_begins_with_a_judge_that_was_compared_with_people(tmp_path: Path) -> None:
+    outcomes = ["win", "loss", "win", "tie"] * 10
+    for judge in ("one", "two"):  # they say the same, so that widths tell nothing
+        write(tmp_path / judge, "judge", [(Judgement, said(outcomes, judge))])
+    people = [HumanLabel(one.unit, one.item, one.group, "ann", "win") for one in said(outcomes, "one")]
+    write(tmp_path / "people", "annotate", [(HumanLabel, people)])
+    trust = re.compile("How far to trust the judge: <b>(.*?)</b>")
+    assert trust.findall(run([tmp_path], tmp_path / "before.html").read_text("utf-8")) == ["one", "two"]
+    known = Estimate("human-judge exact agreement", 0.7, 0.6, 0.8, 40, 0, "Wilson", about=About(judge="two"))
+    write(tmp_path / "agreed", "agree", [(Estimate, [known])])
+    assert trust.findall(run([tmp_path], tmp_path / "after.html").read_text("utf-8")) == ["two", "one"]
 
 
 def Estimates(folder: Path) -> list[Estimate]:
