@@ -20,11 +20,17 @@ from perl_eval import figure_names as named
 from perl_eval.bayes.importance_weights import (
     effective_size,
     log_mean_exp,
-    most_pareto_k,
     normalised,
-    pareto_k,
     relative_variance,
     upper_spread,
+)
+from perl_eval.bayes.weighted_figures import (
+    floored,
+    lognormal_mean_variance,
+    lognormal_variance,
+    of_one_prompt,
+    skewed,
+    weighted_figure,
 )
 from perl_eval.records import Estimate
 from perl_eval.stats import intervals
@@ -32,10 +38,8 @@ from perl_eval.stats.bootstrap import Clusters, cluster_sums
 from perl_eval.stats.diversity import diversity
 
 __all__ = [
-    "LEAST_EFFECTIVE",
     "alpha_divergence",
     "collapse",
-    "doubted",
     "effective_sizes",
     "forward_kl",
     "gap",
@@ -51,10 +55,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-_MOST_SPREAD = 50.0
-"""Variance of log-weights above which nothing is to be had of them, and no exponential of it overflows."""
-LEAST_EFFECTIVE = 30.0
-"""Effective draws a prompt below which a figure is called unreliable: the standard error of log Z is then near 0.18."""
 
 
 def log_normalisers(log_weights: ArrayLike) -> FloatArray:
@@ -88,8 +88,8 @@ def log_normaliser(log_weights: ArrayLike, *, level: float = 0.95) -> Estimate:
             named.LOG_Z, "no draw meets the target", n_missing=len(rows), method="importance sampling"
         )
     kept = rows[live]
-    found = _figure(
-        named.LOG_Z, log_normalisers(kept), relative_variance(kept), kept, least=_lognormal(kept), level=level
+    found = weighted_figure(
+        named.LOG_Z, log_normalisers(kept), relative_variance(kept), kept, least=lognormal_variance(kept), level=level
     )
     return replace(found, n_missing=int(np.count_nonzero(~live)))
 
@@ -107,8 +107,13 @@ def log_normaliser_above(log_weights: ArrayLike, *, level: float = 0.95) -> Esti
         Grosse, Ghahramani and Adams, arXiv 1511.02543 (bidirectional Monte Carlo), in its simplest form.
     """
     rows = -np.atleast_2d(np.asarray(log_weights, np.float64))
-    found = _figure(
-        named.LOG_Z_FROM_ABOVE, -log_mean_exp(rows), relative_variance(rows), rows, least=_lognormal(rows), level=level
+    found = weighted_figure(
+        named.LOG_Z_FROM_ABOVE,
+        -log_mean_exp(rows),
+        relative_variance(rows),
+        rows,
+        least=lognormal_variance(rows),
+        level=level,
     )
     return replace(found, kind="upper bound")
 
@@ -140,12 +145,12 @@ def reverse_kl(own: ArrayLike, reference: ArrayLike | None = None, *, level: flo
         shares = normalised(rows) * rows.shape[-1]
         influence = shares - rows
         variance = influence.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
-        least = np.maximum(_lognormal(rows) - upper_spread(rows) ** 2 / rows.shape[-1], 0.0)
-        found = _skewed(_figure(name, values, variance, others, least=least, level=level), len(rows))
+        least = np.maximum(lognormal_variance(rows) - upper_spread(rows) ** 2 / rows.shape[-1], 0.0)
+        found = skewed(weighted_figure(name, values, variance, others, least=least, level=level), len(rows))
         return replace(found, method=f"{found.method}; log Z from the policy's own draws")
     spread = rows.var(-1, ddof=1) / rows.shape[-1] if rows.shape[-1] > 1 else np.zeros(len(rows))
-    variance, least = relative_variance(others) + spread, _lognormal(others) + spread
-    return _skewed(_figure(name, values, variance, others, least=least, level=level), len(rows))
+    variance, least = relative_variance(others) + spread, lognormal_variance(others) + spread
+    return skewed(weighted_figure(name, values, variance, others, least=least, level=level), len(rows))
 
 
 def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -172,11 +177,11 @@ def forward_kl(log_weights: ArrayLike, log_ratio: ArrayLike, *, level: float = 0
         return intervals.undefined(name, "infinite: the policy cannot say what the target does", n=len(rows))
     if rows.shape[-1] < 2:
         values = (shares * counted).sum(-1) - log_mean_exp(rows)
-        return _floored(_figure(name, values, np.zeros(len(rows)), rows, level=level))
+        return floored(weighted_figure(name, values, np.zeros(len(rows)), rows, level=level))
     values, variance = _without_bias(rows, shares, counted)
-    least = _lognormal_mean(rows, counted)
-    found = _skewed(_figure(name, values, variance, rows, least=least, level=level), len(rows))
-    return found if len(rows) > 1 else _of_one_prompt(found, rows)
+    least = lognormal_mean_variance(rows, counted)
+    found = skewed(weighted_figure(name, values, variance, rows, least=least, level=level), len(rows))
+    return found if len(rows) > 1 else of_one_prompt(found, rows)
 
 
 def alpha_divergence(
@@ -217,7 +222,7 @@ def alpha_divergence(
     else:
         relative = relative_variance(alpha * rows) + alpha**2 * relative_variance(others)
     variance = (scale * moment) ** 2 * np.maximum(relative, 0.0)
-    return _skewed(_figure(name, scale * (moment - 1), variance, others, level=level), len(rows))
+    return skewed(weighted_figure(name, scale * (moment - 1), variance, others, level=level), len(rows))
 
 
 def _without_bias(rows: FloatArray, shares: FloatArray, counted: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -229,32 +234,6 @@ def _without_bias(rows: FloatArray, shares: FloatArray, counted: FloatArray) -> 
     left = (expected[:, None] - shares * counted) / rest - log_mean_exp(rows)[:, None] - np.log(rest * n / (n - 1))
     variance = (n - 1) / n * ((left - left.mean(-1, keepdims=True)) ** 2).sum(-1)
     return np.asarray(n * values - (n - 1) * left.mean(-1)), np.asarray(variance)
-
-
-def _lognormal(rows: FloatArray) -> FloatArray:
-    """Return the variance of `log_mean_exp` of each prompt if weights were lognormal, ``(exp(s^2) - 1) / n``.
-
-    s is their `upper_spread`. Several prompts have an interval over prompts, and get 0.
-    """
-    if len(rows) > 1:
-        return np.zeros(len(rows))
-    return np.asarray(np.expm1(np.minimum(upper_spread(rows) ** 2, _MOST_SPREAD)) / rows.shape[-1], np.float64)
-
-
-def _lognormal_mean(rows: FloatArray, counted: FloatArray) -> FloatArray:
-    """Return the variance of ``sum_i w_i d_i / sum_i w_i - log mean w`` if d and log w were normal together.
-
-    With d as log w times b and a rest of variance v, ``(exp(s^2) ((b s^2 - 1)^2 + b^2 s^2 + v) - 1) / n``: the second
-    moment of ``w (d - E_target d - 1) + 1``, w of mean 1, less nothing, for its mean is 0.
-    """
-    spread, n = upper_spread(rows), rows.shape[-1]
-    if len(rows) > 1 or not spread[0]:
-        return np.zeros(len(rows))
-    centred, gaps = rows[0] - rows[0].mean(), counted[0] - counted[0].mean()
-    slope = float(centred @ gaps / (centred @ centred))
-    rest = float(((gaps - slope * centred) ** 2).mean())
-    square = min(float(spread[0]) ** 2, _MOST_SPREAD)
-    return np.array([(np.exp(square) * ((slope * square - 1) ** 2 + slope**2 * square + rest) - 1) / n])
 
 
 def target_entropy(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -273,7 +252,9 @@ def target_entropy(log_weights: ArrayLike, log_target: ArrayLike, *, level: floa
     shares = normalised(rows)
     counted = np.where(shares > 0, said, 0.0)
     values, variance = _without_bias(rows, shares, counted)
-    return _figure(named.ENTROPY, -values, variance, rows, least=_lognormal_mean(rows, counted), level=level)
+    return weighted_figure(
+        named.ENTROPY, -values, variance, rows, least=lognormal_mean_variance(rows, counted), level=level
+    )
 
 
 def target_mode(log_weights: ArrayLike, log_target: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -288,30 +269,14 @@ def target_mode(log_weights: ArrayLike, log_target: ArrayLike, *, level: float =
     if (effective_size(rows) == 0).any():
         return intervals.undefined(named.TARGET_MODE, "no draw meets the target in some prompt", n=len(rows))
     shares = np.minimum(np.exp(said.max(-1) - log_normalisers(rows)), 1.0)
-    least = shares**2 * _lognormal(rows)
-    found = _figure(named.TARGET_MODE, shares, shares**2 * relative_variance(rows), rows, least=least, level=level)
+    least = shares**2 * lognormal_variance(rows)
+    found = weighted_figure(
+        named.TARGET_MODE, shares, shares**2 * relative_variance(rows), rows, least=least, level=level
+    )
     high = None if found.high is None else min(1.0, found.high)
     return replace(
-        _floored(found), high=high, method=f"{found.method}; the likeliest that was drawn", kind="lower bound"
+        floored(found), high=high, method=f"{found.method}; the likeliest that was drawn", kind="lower bound"
     )
-
-
-def _skewed(found: Estimate, prompts: int) -> Estimate:
-    """Return a KL with its interval kept at 0 or above and, of one prompt, the upper bound on a log scale if higher."""
-    if prompts == 1 and found.value is not None and found.high is not None and found.value > 0:
-        on_log_scale = found.value * float(np.exp(min((found.high - found.value) / found.value, 50.0)))
-        found = replace(found, high=max(found.high, on_log_scale))
-    return _floored(found)
-
-
-def _of_one_prompt(found: Estimate, rows: FloatArray) -> Estimate:
-    """Return a KL of one prompt from weighted draws, doubted where squared weights are worth too few draws."""
-    size = min(float(effective_size(2 * rows)[0]), _as_lognormal(2 * rows))
-    found = replace(found, method=found.method.replace("delta method", "jackknife"))
-    if size >= LEAST_EFFECTIVE or (found.reason or "").startswith("unreliable"):
-        return found
-    reason = f"unreliable: squared weights are worth {size:.1f} draws, fewer than {LEAST_EFFECTIVE:.0f}"
-    return replace(found, reason=reason, method=f"{found.method}; unreliable")
 
 
 def gap(own: ArrayLike, reference: ArrayLike | None = None, *, beta: float, level: float = 0.95) -> Estimate:
@@ -403,92 +368,3 @@ def effective_sizes(log_weights: ArrayLike) -> Estimate:
     rows = np.atleast_2d(np.asarray(log_weights, np.float64))
     found = intervals.mean(named.EFFECTIVE_SAMPLE_SIZE, effective_size(rows), bounds=(0.0, float(rows.shape[-1])))
     return replace(found, method=f"{found.method}; of {rows.shape[-1]} draws a prompt")
-
-
-def _floored(found: Estimate) -> Estimate:
-    """Return a divergence's figure with its interval kept at 0 or above; the value stays as it came."""
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=max(0.0, found.high))
-
-
-def _figure(
-    name: str,
-    values: FloatArray,
-    variances: FloatArray,
-    weights: FloatArray,
-    *,
-    level: float,
-    least: FloatArray | None = None,
-) -> Estimate:
-    """Return a figure of one prompt, or the mean of several, with what its weights say about its worth.
-
-    Args:
-        name: Name of the figure.
-        values: Of each prompt.
-        variances: Of each prompt's, as its draws show.
-        weights: Log-weights, shape (prompts, n).
-        level: Confidence level.
-        least: What the variance of one prompt is at least, if its log-weights are normal in their upper half.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    sizes, draws = effective_size(weights), weights.shape[-1]
-    method = f"importance sampling, {np.median(sizes):.0f} effective of {draws} draws a prompt"
-    if len(values) > 1:
-        found = intervals.mean(name, values, level=level)
-        found = replace(found, method=f"{method}; {found.method} over prompts")
-    else:
-        # The variance is known from the squares of the weights, which are worth fewer draws than the weights.
-        degrees = max(1.0, float(effective_size(2 * weights)[0]) - 1)
-        half = float(stdtrit(degrees, (1 + level) / 2) * np.sqrt(variances[0]))
-        if least is not None:
-            half = max(half, float(ndtri((1 + level) / 2) * np.sqrt(max(least[0], 0.0))))
-        value = float(values[0])
-        found = Estimate(name, value, value - half, value + half, draws, 0, f"{method}; delta method", level)
-    return doubted(found, weights)
-
-
-def doubted(found: Estimate, log_weights: ArrayLike) -> Estimate:
-    """Return a figure that says so, in its reason, if the weights it rests on are worth too few draws.
-
-    Args:
-        found: A figure.
-        log_weights: What it was made from, shape (n,) or (prompts, n).
-    """
-    rows = np.atleast_2d(np.asarray(log_weights, np.float64))
-    sizes = effective_size(rows)
-    poor = int(np.count_nonzero(sizes < LEAST_EFFECTIVE))
-    reason = _heavy_tail(rows) or _too_spread(rows)
-    if poor:
-        which = "" if len(sizes) == 1 else f" in {poor} of {len(sizes)} prompts"
-        least = f"fewest {sizes.min():.1f} of {rows.shape[-1]}"
-        reason = f"unreliable: fewer than {LEAST_EFFECTIVE:.0f} effective draws{which} ({least})"
-    if not reason:
-        return found
-    whole = "; ".join(part for part in (found.reason, reason) if part)
-    # A page shows the reason of what has no value, and the method of what has one.
-    return replace(found, reason=whole, method=f"{found.method}; unreliable")
-
-
-def _too_spread(rows: FloatArray) -> str:
-    """Return what is wrong with one prompt's weights if lognormal ones of their spread were worth too few draws."""
-    expected = _as_lognormal(rows) if len(rows) == 1 else np.inf
-    if expected >= min(LEAST_EFFECTIVE, rows.shape[-1]):
-        return ""
-    return f"unreliable: weights as spread as these are worth {expected:.1f} draws, fewer than {LEAST_EFFECTIVE:.0f}"
-
-
-def _as_lognormal(rows: FloatArray) -> float:
-    """Return how many draws lognormal weights would be worth whose logs have the spread of one prompt's."""
-    return float(rows.shape[-1] * np.exp(-(upper_spread(rows)[0] ** 2)))
-
-
-def _heavy_tail(rows: FloatArray) -> str:
-    """Return what is wrong with the largest weights: of one prompt their tail, of several that of most prompts."""
-    k, most = pareto_k(rows), most_pareto_k(rows.shape[-1])
-    heavy = int(np.count_nonzero(k > most))
-    if 2 * heavy <= len(k):
-        return ""
-    which = "" if len(k) == 1 else f" in {heavy} of {len(k)} prompts"
-    return f"unreliable: the largest weights have Pareto k above {most:.2f}{which} (largest {k.max():.2f})"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
-from perl_eval.bayes import best_of_n, divergences
+from perl_eval.bayes import best_of_n, divergences, weighted_figures
 from perl_eval.bayes.importance_weights import normalised
 from perl_eval.figure_names import BEST_OF_LINE, TARGET_LINE
 from perl_eval.posterior.methods import FROM_PRIOR, Pool
@@ -41,7 +41,7 @@ def frontier(setting: Setting, pool: Pool) -> list[Estimate]:
         distance = replace(divergences.forward_kl(weights, weights), name=FROM_PRIOR)
         means = [intervals.mean(name, (shares * value).sum(-1)) for name, value in values.items()]
         told = [replace(one, method=f"importance sampling; {one.method}") for one in means]
-        worth = [divergences.doubted(one, weights) for one in told]
+        worth = [weighted_figures.doubted(one, weights) for one in told]
         found += intervals.about([*worth, distance], About(slice=TARGET_LINE, at=beta))
     n = 1
     while n <= setting.options.pool // 4:

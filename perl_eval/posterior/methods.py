@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perl_eval import figure_names as named
-from perl_eval.bayes import best_of_n, best_of_poisson, rejection
+from perl_eval.bayes import best_of_n, best_of_poisson, rejection, weighted_figures
 from perl_eval.bayes import divergences as estimates
 from perl_eval.bayes.best_of_n import SamplerResult
 from perl_eval.bayes.language_model import Draws
@@ -172,7 +172,7 @@ def _by_rank(pool: Pool, tilts: FloatArray, to_prior: FloatArray, expected: Floa
     plain = f"order statistics of {pool.log_weights.shape[1]} draws a prompt"
     found = [
         replace(_over_prompts(to_prior, plain), reason=None),  # all at the bound where no answer repeats: no spread
-        estimates.doubted(_over_prompts(to_prior - expected + pool.log_z, plain), pool.log_weights),
+        weighted_figures.doubted(_over_prompts(to_prior - expected + pool.log_z, plain), pool.log_weights),
         estimates.forward_kl(pool.log_weights, pool.log_weights - tilts),
     ]
     return _named(found)
@@ -214,8 +214,8 @@ def _rejected(setting: Setting, pool: Pool, name: str, bound: FloatArray) -> Ans
     to_prior = replace(estimates.forward_kl(truncated, truncated), reason=None)
     found = [
         to_prior,
-        estimates.doubted(_over_prompts(rejection.truncated_kl(weights, bound), plain), weights),
-        estimates.doubted(_over_prompts(rejection.truncated_forward_kl(weights, bound), plain), weights),
+        weighted_figures.doubted(_over_prompts(rejection.truncated_kl(weights, bound), plain), weights),
+        weighted_figures.doubted(_over_prompts(rejection.truncated_forward_kl(weights, bound), plain), weights),
     ]
     distance = rejection.truncated_total_variation(weights, bound)
     expected = intervals.mean(named.ACCEPTANCE_EXPECTED, rejection.acceptance(weights, bound), bounds=(0.0, 1.0))
@@ -273,7 +273,7 @@ def _bounds(pool: Pool, sampled: SamplerResult) -> list[Estimate]:
         [
             replace(_over_prompts(evidence - own, why), kind="upper bound"),
             replace(
-                estimates.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
+                weighted_figures.doubted(_over_prompts(pool.log_z[present] - own, why), pool.log_weights[present]),
                 kind="upper bound",
             ),
             intervals.undefined(FROM_TARGET, "the sampler has no density to ask"),

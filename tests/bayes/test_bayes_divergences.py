@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from small_language import SmallLanguage, SmallWorld, kl, places
 
-from perl_eval.bayes import divergences
+from perl_eval.bayes import divergences, weighted_figures
 from perl_eval.bayes.importance_weights import (
     effective_size,
     log_mean_exp,
@@ -405,7 +405,7 @@ def test_the_kl_from_the_target_holds_where_its_squares_are_worth_just_enough() 
 
 def test_weights_too_spread_for_their_number_are_doubted_however_many_draws_they_seem_to_be_worth() -> None:
     rows = without_the_largest(1.8, 256)
-    assert float(effective_size(rows)) > divergences.LEAST_EFFECTIVE
+    assert float(effective_size(rows)) > weighted_figures.LEAST_EFFECTIVE
     found = divergences.log_normaliser(rows)
     expected = 256 * math.exp(-(float(upper_spread(rows)) ** 2))
     assert found.reason == f"unreliable: weights as spread as these are worth {expected:.1f} draws, fewer than 30"
