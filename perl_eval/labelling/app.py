@@ -37,14 +37,15 @@ _ASSETS = {
 Answer = dict[str, Any]
 
 
-def build(store: Store, *, hosts: frozenset[str]) -> ASGIApp:
+def build(store: Store, *, hosts: frozenset[str], at_hand: set[str] | None = None) -> ASGIApp:
     """Return the application that serves a session.
 
     Args:
         store: The session.
         hosts: Host headers to answer to, see `guard.hosts_of`.
+        at_hand: Is kept at the names of those who have something before them.
     """
-    api = _Api(store)
+    api = _Api(store, set() if at_hand is None else at_hand)
     routes = [Route(path, _asset(name, kind)) for path, (name, kind) in _ASSETS.items()]
     routes += [
         Route("/openapi.json", api.describe),
@@ -96,8 +97,8 @@ async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
 class _Api:
     """The calls; whose units and labels they are about depends on the token alone."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, at_hand: set[str]) -> None:
+        self._store, self._at_hand = store, at_hand
         turns, rulings = Turns(store), Rulings(store)
         self._turns: dict[str, Turns | Rulings] = dict.fromkeys(store.annotators, turns)
         self._turns |= dict.fromkeys(store.adjudicators, rulings)
@@ -158,6 +159,7 @@ class _Api:
 
     async def _answer(self, annotator: str, turn: Turn | None) -> Response:
         shown = None if turn is None else _shown(turn)
+        self._at_hand.discard(annotator) if turn is None else self._at_hand.add(annotator)
         decided = await run_in_threadpool(lambda: self._store.is_decided)
         return JSONResponse({"task": shown, "progress": await self._progress(annotator), "decided": decided})
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ __all__ = ["DECIDED", "Look", "Watch", "look_now", "looks"]
 DECIDED = "decided"
 """Under this name a session keeps the sentence that it was decided with."""
 _FIRST, _GROWTH, _ERROR = 20, 1.5, 0.05
-_POLL_S, _LINGER_S = 1.0, 10.0
+_POLL_S, _LINGER_S = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,21 @@ class Watch(threading.Thread):
         store: The session.
         judgements: The judge's.
         say: Told what each look says.
-        end: Called once it is decided, and those who label have been told.
+        end: Called once it is decided, and those who label have been told, or do not come back within a minute.
+        at_hand: Who has something before them; it changes as they answer.
     """
 
-    def __init__(self, store: Store, judgements: Path, say: Callable[[str], object], end: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        judgements: Path,
+        say: Callable[[str], object],
+        end: Callable[[], object],
+        at_hand: Collection[str] = (),
+    ) -> None:
         super().__init__(daemon=True)
         self._store, self._judgements, self._say, self._finish = store, judgements, say, end
+        self._at_hand = at_hand
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -127,8 +137,15 @@ class Watch(threading.Thread):
             if line is not None:
                 self._say(line)
             if self._store.is_decided:
-                if not self._stopped.wait(_LINGER_S):
-                    self._finish()
+                self._linger()
+                return
+
+    def _linger(self) -> None:
+        """End once nobody has anything before them, a moment later so that their page hears of it."""
+        end_s = time.monotonic() + _LINGER_S
+        while not self._stopped.wait(_POLL_S):
+            if not self._at_hand or time.monotonic() >= end_s:
+                self._finish()
                 return
 
     def stop(self) -> None:

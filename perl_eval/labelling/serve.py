@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,23 +201,26 @@ def run(
         ) from None
     with begin(a, b, folder, options=options) as store, _listening(where) as listener:
         where = replace(where, port=listener.getsockname()[1])
-        application = build(store, hosts=hosts_of(where.host, where.port, where.names))
+        at_hand: set[str] = set()
+        application = build(store, hosts=hosts_of(where.host, where.port, where.names), at_hand=at_hand)
         server = served(application)
         announce(links(store, where))
-        with _stopping(), _watching(store, options, lambda: setattr(server, "should_exit", True)):
+        with _stopping(), _watching(store, options, at_hand, lambda: setattr(server, "should_exit", True)):
             server.run(sockets=[listener])
     return Path(folder)
 
 
 @contextmanager
-def _watching(store: Store, options: AnnotateOptions, end: Callable[[], object]) -> Iterator[None]:
+def _watching(
+    store: Store, options: AnnotateOptions, at_hand: Collection[str], end: Callable[[], object]
+) -> Iterator[None]:
     """Look at the decision as labels come, if that is wanted."""
     if not options.until_decided or options.judgements is None:
         yield
         return
     from perl_eval.labelling.deciding import Watch
 
-    watch = Watch(store, options.judgements, options.say, end)
+    watch = Watch(store, options.judgements, options.say, end, at_hand)
     watch.start()
     try:
         yield

@@ -66,8 +66,9 @@ def store(path: Path, n: int = 4, *, people: Sequence[str] = ("ann", "bob"), clo
 class Client:
     """One annotator's browser, as far as the API goes."""
 
-    def __init__(self, store: Store, annotator: str = "ann", **headers: str) -> None:
-        self.http = TestClient(build(store, hosts=frozenset({HOST})), base_url=f"http://{HOST}")
+    def __init__(self, store: Store, annotator: str = "ann", at_hand: set[str] | None = None, **headers: str) -> None:
+        app = build(store, hosts=frozenset({HOST}), at_hand=at_hand)
+        self.http = TestClient(app, base_url=f"http://{HOST}")
         token = token_of(store.secret, annotator)
         self.headers = {"Authorization": f"Bearer {token}", **headers}
 

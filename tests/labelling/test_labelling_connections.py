@@ -66,7 +66,7 @@ def test_nonsense_leaves_no_traceback(shelf: Path) -> None:
     with Server(shelf) as server:
         start = f"POST /api/label HTTP/1.1\r\nHost: {server.host}\r\nContent-Type: application/json\r\n"
         token = f"Authorization: Bearer {server.token('annotator-1')}\r\n"
-        for sent in (
+        nonsense = (
             b"\x00\xff\r\n\r\n",
             f"{start}{token}Content-Length: 100\r\n\r\n{{".encode(),  # and gone
             f"{start}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode(),
@@ -74,12 +74,14 @@ def test_nonsense_leaves_no_traceback(shelf: Path) -> None:
             f"{start}Content-Length: -1\r\n\r\n".encode(),
             f"GET / HTTP/1.1\r\nHost: {server.host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".encode(),
             b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 30_000,
-        ):
-            for wait_s in (0.0, 0.3):
-                with socket.create_connection(("127.0.0.1", server.port), 20) as one, contextlib.suppress(OSError):
-                    one.sendall(sent[:-2])
-                    time.sleep(wait_s)
-                    one.sendall(sent[-2:])
+        )
+        for wait_s in (0.0, 0.3):
+            with contextlib.ExitStack() as stack:
+                ones = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in nonsense]
+                for part in (slice(None, -2), slice(-2, None)):
+                    for one, sent in zip(ones, nonsense, strict=True):
+                        with contextlib.suppress(OSError):
+                            one.sendall(sent[part])
                     time.sleep(wait_s)
         assert opened(server) == 200
         assert server.interrupt_and_log() == (0, "")

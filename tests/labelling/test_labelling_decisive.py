@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from test_labelling_labels import judgement
 
 from perl_eval.errors import UserError
 from perl_eval.labelling.assignment import Turns
-from perl_eval.labelling.deciding import look_now, looks
+from perl_eval.labelling import deciding
+from perl_eval.labelling.deciding import Watch, look_now, looks
 from perl_eval.labelling.export import export
 from perl_eval.labelling.serve import AnnotateOptions, begin
 from perl_eval.labelling.store import Store
@@ -214,6 +216,30 @@ def test_the_server_ends_when_it_is_decided(tmp_path: Path) -> None:
     assert "kappa is better than sigma" in log
     with session_of(tmp_path / "s") as store:
         assert store.is_decided
+
+
+def test_the_end_waits_for_those_who_have_something_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "_POLL_S", 0.01)
+    shelf(tmp_path, 4, 4)
+    with begun(tmp_path) as store:
+        at_hand: set[str] = set()
+        ann, bob = (Client(store, name, at_hand=at_hand) for name in ("ann", "bob"))
+        task = ann.next()
+        assert bob.next() is not None
+        store.note(deciding.DECIDED, "after 4 labelled units")
+        ended = threading.Event()
+        watch = Watch(store, tmp_path / "judged.parquet", lambda _: None, ended.set, at_hand)
+        watch.start()
+        ann.label(task, "first")
+        assert ann.next() is None
+        assert not ended.wait(0.3)  # Bob has not answered
+        bob.label(bob.next(), "first")
+        assert not ended.wait(0.3)  # nor heard
+        assert bob.next() is None
+        assert ended.wait(20)
+        watch.stop()
 
 
 def session_of(folder: Path) -> Store:
