@@ -15,8 +15,8 @@ from sessions import Client, completions, unit
 from test_labelling_labels import judgement
 
 from perl_eval.errors import UserError
-from perl_eval.labelling.assignment import Turns
 from perl_eval.labelling import deciding
+from perl_eval.labelling.assignment import Turns
 from perl_eval.labelling.deciding import Watch, look_now, looks
 from perl_eval.labelling.export import export
 from perl_eval.labelling.serve import AnnotateOptions, begin
