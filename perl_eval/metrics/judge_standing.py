@@ -57,7 +57,7 @@ def standings(estimates: Sequence[Estimate], *, brief: bool = False) -> list[str
 
     Args:
         estimates: What `agree` or `audit` found.
-        brief: Without the shares of labels that it and people agree with, where they stand beside.
+        brief: Without the shares of labels that it and people agree with, where they stand beside, as numbers.
     """
     own: dict[tuple[str, str], dict[str, Estimate]] = {}
     persons: dict[tuple[str, str], list[Estimate]] = {}
@@ -79,7 +79,8 @@ def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, b
     if agreement.value is None or agreement.low is None or constant.value is None:
         return f"is not known to stand in for a person: {agreement.reason or 'too few labels'}"
     seen = "" if brief else f"{_seen(figures)}; "
-    blind = f"always saying the most frequent label ({constant.value:.0%})"
+    share = f"{constant.value:.3f}" if brief else f"{constant.value:.0%}"
+    blind = f"always saying the most frequent label ({share})"
     if agreement.low <= constant.value:
         return f"may not stand in for a person: {seen}it is not shown to agree more often than {blind}"
     more = f"{seen}it agrees more often than {blind}"
@@ -87,7 +88,9 @@ def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, b
     if tested is None or tested.value is None:
         why = "to know whether it is as good as a person, let three people label the same units"
         return f"does better than without reading the answers: {more}; {why}"
-    rate = f"shown to be as good as {tested.value:.0%} of the people ({tested.method})"
+    people = sum(one.value is not None for one in persons)
+    beaten = f"{round(tested.value * people)} of {people} people" if people else f"{tested.value:.0%} of people"
+    rate = f"shown to be as good as {beaten} ({tested.method})"
     if tested.value >= _HALF:
         return f"may stand in for a person: {more}, and is {rate}"
     gap = figures.get(named.JUDGE_MINUS_HUMAN_CEILING)

@@ -108,7 +108,7 @@ def test_whether_it_may_stand_in_is_said_in_words(agreement: float, winning: flo
     assert line.startswith(f"gpt {says}")
     (brief,) = standings(figures, brief=True)
     assert "it agrees with" not in brief
-    assert "always saying the most frequent label (60%)" in brief
+    assert "always saying the most frequent label (0.600)" in brief
 
 
 def one_person(name: str, p: float) -> Estimate:
@@ -127,7 +127,7 @@ def test_what_is_not_shown_is_told_from_what_is_worse_with_the_units_that_would_
     # The third of five p-values is 1.333 standard errors off; it has to be below 0.05 x 3 / (5 x 137 / 60) = 0.013139,
     # 2.2214 of them, and 0.8416 more for a power of 0.8: (3.0630 / 1.3328) ** 2 x 54 = 285.2.
     assert "is not shown to stand in for a person, nor to be worse" in line
-    assert "only shown to be as good as 0% of the people (alternative annotator test, epsilon 0.15)" in line
+    assert "only shown to be as good as 0 of 5 people (alternative annotator test, epsilon 0.15)" in line
     assert line.endswith("about 290 units in all would show it")
     (line,) = standings([*figures, said("judge minus human ceiling", -0.2, -0.3, -0.1)])
     assert line.startswith("gpt may not stand in for a person")
