@@ -81,6 +81,11 @@ def compare_prompts(folder: Path) -> None:
         table = csv.writer(handle)
         table.writerow(["question", "who", "better"])
         table.writerows([row["prompt"], row["annotator"], words[row["winner"]]] for row in rows)
+    sides = [[json.loads(line) for line in (folder / f"{name}.jsonl").read_text("utf-8").splitlines()] for name in more]
+    with (folder / "both.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["question", "reply_v2", "reply_v1"])
+        table.writerows([new["prompt"], new["answer"], old["answer"]] for new, old in zip(*sides, strict=True))
 
 
 def start(folder: Path) -> None:

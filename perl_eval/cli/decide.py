@@ -52,7 +52,8 @@ def decide(
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit code 1 unless each policy minus --baseline (or the next by name) is decided and at least this."
+            help="Exit code 1 unless each policy is shown to be better than --baseline (or the next by name), and is ahead "
+            "by so much or more by the figure itself, not by the lower end of its interval."
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report; it fails as the exit code does.")] = None,
@@ -69,7 +70,7 @@ def decide(
     In a GitHub job the sentences also go to its summary.
     """
     from perl_eval.scoring import decide as verb
-    from perl_eval.scoring.decision_words import is_at_least
+    from perl_eval.scoring.decision_words import is_at_least, shortfall
     from perl_eval.scoring.decision_words import junit as report
 
     options = verb.DecideOptions(baseline, level, power, judge_alone, anytime, price_label, price_item)
@@ -87,7 +88,9 @@ def decide(
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("".join(f"- {line}\n" for line in lines))
     done(folder)
-    if fail_under is not None and any(not is_at_least(part, fail_under) for part in said):
+    if fail_under is not None and (below := [part for part in said if not is_at_least(part, fail_under)]):
+        for part in below:
+            say(f"failed: {shortfall(part, fail_under)}", err=True)
         raise typer.Exit(_BELOW)
     if any(part.verdict == "not decided" for part in said):
         say(f"not decided: what labels would do: `{command_for(NOT_DECIDED)}`", err=True)

@@ -164,7 +164,9 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    a, b = completions_at(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
+    sides = completions_at(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
+    _refuse_twins(a, b, (policy_a, policy_b))
+    a, b = sides
     from perl_eval.judging import judge as verb
 
     folders = _folders(out, specs)
@@ -199,6 +201,16 @@ def _batches(batch_poll: float) -> BatchOptions:
     from perl_eval.judging.engine.batch_api import BatchOptions
 
     return BatchOptions(batch_poll_s=batch_poll, say=lambda line: say(line, err=True))
+
+
+def _refuse_twins(a: Path, b: Path | None, policies: tuple[str, str]) -> None:
+    """Refuse one file for both sides, unless another policy of it is named for each: every pair would be a twin."""
+    if b is not None and policies[0] == policies[1] and a.resolve() == b.resolve():
+        raise UserError(
+            f"{a} is given for both sides, so that each answer would be judged against itself",
+            "name a policy of it for each by --policy-a and --policy-b; of a sheet with a column for each side, make "
+            "two files first: `perl-eval import`, with --column text=NAME --policy NAME, for each",
+        )
 
 
 def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
@@ -327,7 +339,7 @@ def _show_outcomes(folder: Path) -> bool:
 
 def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
     """Print the win rate of pairs with its interval, and on standard error how many answers had no partner."""
-    from perl_eval.figure_names import WIN_RATE
+    from perl_eval.figure_names import LOSS_RATE, UNDECIDED_RATE, WIN_RATE
     from perl_eval.records import Judgement
     from perl_eval.stats.winrate import win_rates
     from perl_eval.storage import parquet, run_folder
@@ -345,10 +357,12 @@ def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
     if len(policies) != 1:
         return
     rates = win_rates([one["outcome"] for one in pairs], clusters=[one["group"] for one in pairs])
-    rate = next(one for one in rates if one.name == WIN_RATE)
+    by_name = {one.name: one for one in rates}
+    rate, lost, open_ = (by_name[name] for name in (WIN_RATE, LOSS_RATE, UNDECIDED_RATE))
     if rate.value is not None:
         between = f" ({rate.low:.2f} to {rate.high:.2f})" if rate.low is not None else ""
-        told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, n = {rate.n:,}"
+        beside = f"{LOSS_RATE} {lost.value:.2f}, {UNDECIDED_RATE} {open_.value:.2f}"
+        told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, {beside}, n = {rate.n:,}"
         say(f"{told}; see `perl-eval score {folder}`")
 
 

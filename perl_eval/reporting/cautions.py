@@ -111,7 +111,7 @@ def _wide(figures: Sequence[Figure]) -> Iterator[Caution]:
     """Warn of shares whose interval leaves nothing out, as those that separated data give."""
     wide = [one.estimate for one in figures if _says_nothing(one.estimate)]
     for estimate in wide[:_SHOWN]:
-        yield Caution(f"{estimate.name} of {estimate.subject} says nothing: {_told(estimate)}.", "figures")
+        yield Caution(f"{estimate.name} of {estimate.subject} is hardly known: {_told(estimate)}.", "figures")
     if len(wide) > _SHOWN:
         yield Caution(f"{len(wide) - _SHOWN} more figures have intervals that leave nothing out.", "figures")
 

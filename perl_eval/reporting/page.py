@@ -33,6 +33,7 @@ from perl_eval.reporting.rows_out import write_rows_out
 from perl_eval.reporting.svg_charts import charts, laid_out
 from perl_eval.reporting.svg_curves import HEIGHT, WIDTH, curves
 from perl_eval.reporting.tables import boards, matrices
+from perl_eval.scoring import two_runs
 from perl_eval.storage import parquet
 
 __all__ = ["Format", "run"]
@@ -97,6 +98,16 @@ def run(
     return out
 
 
+def _judged_again(found: Sequence[Folder], shown: Sequence[Figure]) -> list[tuple[Folder, list[str]]]:
+    """Return what two runs of the same answers say about the judge, in words, run by run."""
+    said = []
+    for place, folder in enumerate(found):
+        own = [one.estimate for one in shown if one.folder == place]
+        if words := two_runs.sentences(own):
+            said.append((folder, words))
+    return said
+
+
 def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
     tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
     style, script = _asset("page.css"), "".join(map(_asset, _SCRIPTS))
@@ -137,6 +148,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         folders=found,
         tallies=tallies,
         decided=decided,
+        again=_judged_again(found, shown),
         rankings=rankings,
         worths=judges,
         worths_by_judge=defaultdict(lambda: None, {one.judge: one for one in judges}),

@@ -9,7 +9,7 @@ from typing import Any
 
 from perl_eval import figure_names as named
 from perl_eval.errors import UserError
-from perl_eval.metrics.policy_comparisons import comparisons
+from perl_eval.metrics.policy_comparisons import Units, comparisons
 from perl_eval.metrics.policy_decisions import Decided, JudgeSkill, Placed, decided, placed
 from perl_eval.records import About, Estimate
 from perl_eval.scoring.decide_options import DecideOptions
@@ -63,6 +63,7 @@ def run(
         units = read_units(sources, labels, [Path(one) for one in proxies])
         found = comparisons(units, how.baseline)
         if not found:
+            _refuse_unknown(how.baseline, units)
             raise UserError("no two policies were judged on the same items", "judge two, or see --baseline")
         anytime = how.anytime or any(map(_stopped, sources))
         said = decided(found, level=how.level, power=how.power, judge_alone=how.judge_alone, anytime=anytime)
@@ -76,6 +77,13 @@ def run(
             going.notes |= {"decided": sum(part.verdict != "not decided" for part in said), "comparisons": len(said)}
             going.notes |= {"anytime": True} if anytime else {}
     return going.folder, said
+
+
+def _refuse_unknown(baseline: str, units: Units) -> None:
+    """Refuse a baseline that no judged policy is called, and name those there are."""
+    known = sorted({name for part in comparisons(units) for name in (part.one, part.other)})
+    if known and baseline not in known:
+        raise UserError(f"no policy is called {baseline!r}", f"choose --baseline from {', '.join(known)}")
 
 
 def _stopped(source: Path) -> bool:

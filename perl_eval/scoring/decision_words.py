@@ -11,7 +11,7 @@ from perl_eval.metrics.policy_decisions import Decided, Placed
 from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.stats.label_plans import cheapest_split
 
-__all__ = ["about", "first_labels", "is_at_least", "junit", "places_sentence", "sentence"]
+__all__ = ["about", "first_labels", "is_at_least", "junit", "places_sentence", "sentence", "shortfall"]
 
 _LIKELY = 0.005
 """Least chance to be best that is said."""
@@ -114,8 +114,18 @@ def places_sentence(places: Sequence[Placed], how: DecideOptions | None = None) 
 
 def is_at_least(found: Decided, least: float) -> bool:
     """Return whether a comparison is decided, and the first policy better by so much or more."""
-    value = found.alone if found.corrected is None else found.corrected.value
-    return found.verdict != "not decided" and value >= least
+    return found.verdict != "not decided" and _ahead(found) >= least
+
+
+def shortfall(found: Decided, least: float) -> str:
+    """Return what was asked of a comparison that `is_at_least` does not hold for, and what was found."""
+    asked = f"{found.one} was to be better than {found.other}" + (f" by {least:g} or more" if least else "")
+    return f"{asked}; it is {'not decided' if found.verdict == 'not decided' else f'{_ahead(found):+.2f}'}"
+
+
+def _ahead(found: Decided) -> float:
+    """Return by how much the first policy is ahead."""
+    return found.alone if found.corrected is None else found.corrected.value
 
 
 def junit(found: Sequence[Decided], how: DecideOptions | None = None, *, least: float | None = None) -> str:
@@ -134,6 +144,8 @@ def junit(found: Sequence[Decided], how: DecideOptions | None = None, *, least: 
     for part, failing, skipping in zip(found, failed, skipped, strict=True):
         case = ElementTree.SubElement(suite, "testcase", classname="decide", name=f"{part.one} against {part.other}")
         said = sentence(part, how)
+        if failing and least is not None:
+            said = f"{shortfall(part, least)}: {said}"
         if failing or skipping:
             ElementTree.SubElement(case, "failure" if failing else "skipped", message=said)
         else:

@@ -251,7 +251,7 @@ def _incomplete(figures: Mapping[str, Estimate]) -> Iterator[str]:
     parts = [f"{one.value:,.0f} of {one.n:,} judged {when}" for when, one in runs if one is not None and one.value]
     if parts:
         yield (
-            f"Left out are {' and '.join(parts)}: they have no verdict in both. Units meet by their item (or else "
+            f"Left out are {' and '.join(parts)}, without a verdict in both files. Units meet by their item (or else "
             "their question) and their policies, or by the ids of their answers."
         )
 
@@ -261,8 +261,8 @@ def _changed(figures: Mapping[str, Estimate], flips: Estimate, rate: float) -> l
     changed = round(rate * flips.n)
     if not changed:
         share = "" if flips.high is None else f"; of all such units it may be up to {flips.high:.2f}"
-        return [f"The judge says the same of all {flips.n:,} units{share}."]
-    said = [f"The judge says something else of {changed:,} of {flips.n:,} units: {_shown(flips)}."]
+        return [f"The verdict is the same on all {flips.n:,} units{share}."]
+    said = [f"The judge's verdict differs on {changed:,} of {flips.n:,} units: {_shown(flips)}."]
     own, more = figures[named.OWN_FLIP_RATE], figures[named.FLIPS_BEYOND_CHANCE]
     if own.value is None or more.value is None or more.low is None:
         said.append(f"Whether the judge has changed cannot be told from that alone: {_ALONE}.")
@@ -299,9 +299,9 @@ def _moved(figures: Mapping[str, Estimate]) -> Iterator[str]:
         sides = f"{one} or towards {other}" if other else f"{one}, or away from it,"
         yield f"No shift of the verdicts towards {sides} is found ({value})."
         return
-    more = "more" if moved.value > 0 else "less"
+    more = "higher" if moved.value > 0 else "lower"
     way = f"towards {one}" if moved.value > 0 else f"towards {other}" if other else f"away from {one}"
-    yield f"The verdicts have shifted {way}: an answer of {one} is now worth {_shown(_size(moved))} {more} ({value})."
+    yield f"The verdicts have shifted {way}: the win rate of {one}, undecided as half, is now {_shown(_size(moved))} {more} ({value})."
 
 
 def _size(moved: Estimate) -> Estimate:

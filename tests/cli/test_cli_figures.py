@@ -72,6 +72,19 @@ def ends_in(shown: tuple[int | None, str, str], out: str) -> None:
 
 
 @pytest.mark.usefixtures("shelf")
+def test_the_ending_of_a_report_says_its_form(run: Run) -> None:
+    run("score judged --out scored")
+    for name, form, start in (
+        ("r.md", "", "# "),
+        ("r.JSON", "", "{"),
+        ("r.txt", "", "\n<!DOC"),
+        ("r.md", "html", "\n<!DOC"),
+    ):
+        assert run(f"report scored --out {name}{form and f' --format {form}'}")[0] is None
+        assert Path(name).read_text("utf-8").startswith(start), (name, form)
+
+
+@pytest.mark.usefixtures("shelf")
 def test_several_judge_runs_are_ranked_and_paired(run: Run) -> None:
     ends_in(run("score judged base --out out --level 0.9 --draws 100 --intervals bootstrap"), "out")
     found = figures("out")

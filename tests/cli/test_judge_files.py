@@ -35,7 +35,7 @@ def test_from_two_files_to_a_win_rate(command: Callable[[str], Any]) -> None:
 def test_a_prompt_of_another_kind_is_said_before_weights_are_loaded(fails: Callable[[str], str]) -> None:
     said = fails("judge one.json two.jsonl --judge local:no-such-model --prompt harmful --out judged")
     assert "prompt 'harmful' asks a yes_no question" in said
-    assert not Path("judged").exists()
+    assert not list(Path().rglob("judgements.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,24 @@ def test_a_column_is_for_the_files_that_have_it(command: Callable[[str], Any]) -
     assert "1 judged: 1 win" in command(f"judge a.csv b.csv --column text=reply {JUDGING}").out
 
 
+def test_one_file_for_both_sides_is_refused_before_anything_is_asked(command: Callable[[str], Any]) -> None:
+    Path("sheet.csv").write_text("prompt,old,new\nq,b,a long answer\n", "utf-8")
+    shown = command(f"judge sheet.csv ./sheet.csv --column text=new {JUDGING}")
+    assert shown.code == 2
+    assert "sheet.csv is given for both sides, so that each answer would be judged against itself" in shown.err
+    assert not list(Path().rglob("judgements.parquet"))
+    for name in ("old", "new"):
+        assert command(f"import sheet.csv --column text={name} --policy {name} --out runs/{name}").code is None
+    assert "new against old: win rate 1.00" in command(f"judge runs/new runs/old {JUDGING}").out
+
+
 def test_the_end_names_policies_and_rate_and_who_had_no_partner(command: Callable[[str], Any]) -> None:
     few = json.loads(Path("one.json").read_text("utf-8"))[:5]
     Path("few.json").write_text(json.dumps(few), "utf-8")
     shown = command(f"judge few.json two.jsonl {JUDGING}")
     assert "3 answers of two have no partner" in shown.err
     assert "one against two: win rate 1.00 (" in shown.out
-    assert ", n = 5; see `perl-eval score judged`" in shown.out
+    assert ", loss rate 0.00, undecided rate 0.00, n = 5; see `perl-eval score judged`" in shown.out
     assert "1 request, 0 answers" in shown.out
     command("score judged --out scored")
     rate = next(one for one in run_folder.read(Path("scored"), Estimate) if one.name == "win rate")

@@ -20,7 +20,7 @@ from perl_eval.reporting.decision_lines import Conclusion, TwoPolicies, comparis
 from perl_eval.reporting.inputs import figures, folders
 from perl_eval.reporting.judge_worth import worths
 from perl_eval.reporting.sides import side_by_side
-from perl_eval.scoring import agree, decide
+from perl_eval.scoring import agree, decide, dispatch
 from perl_eval.stats.bootstrap import Resampling
 
 FIRST = ["win"] * 40 + ["loss"] * 10 + ["split"] * 10
@@ -219,7 +219,7 @@ def test_what_is_wrong_is_said_first(tmp_path: Path) -> None:
         "Judge one follows the order of the answers: of 50 pairs shown in both orders it named twice the answer shown "
         "first on 40, the one shown second on 0.",
         "Length turns the winner of rl against sft, judge one: its win rate of 0.550 becomes 0.440 at equal length.",
-        "accuracy of separated says nothing: 0.948 (1.90e-05 to 1).",
+        "accuracy of separated is hardly known: 0.948 (1.90e-05 to 1).",
     ]
 
 
@@ -268,6 +268,17 @@ def test_sides_line_up_whoever_comes_first(two: Path) -> None:
     assert sorted(made.flipped().values()) == [1] * 5 + [2] * 10
     (people,) = [one for one in made.slices if one[0] == "people say"]
     assert sorted(people[1]) == ["nobody asked", "prefer rl"]
+
+
+def test_the_page_begins_with_what_two_runs_say_of_the_judge(two: Path, tmp_path: Path) -> None:
+    runs = [two / "first", two / "second"]
+    changed = dispatch.run(runs, tmp_path / "changed")
+    page = run([*runs, changed], tmp_path / "page.html").read_text("utf-8")
+    (said,) = re.findall(r'<section id="again".*?</section>', page, re.DOTALL)
+    assert "verdict differs on 15 of 60 units" in said
+    assert "changed/flipped.csv" in said
+    assert page.index(said) < page.index('<section id="decision"')
+    assert 'id="again"' not in run(runs, tmp_path / "alone.html").read_text("utf-8")
 
 
 def test_flips_are_embedded_though_they_were_not_drawn(two: Path, tmp_path: Path) -> None:

@@ -175,13 +175,18 @@ def test_exit_codes_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert (report.get("tests"), report.get("skipped")) == ("1", "0")
     assert command("decide judged --out out2").code == 3
     assert command("decide judged --labels people --baseline rl --fail-under 0.05 --out out3").code is None
-    assert (
-        command("decide judged --labels people --baseline rl --fail-under 0.5 --junit below.xml --out out4").code == 1
-    )
+    shown = command("decide judged --labels people --baseline rl --fail-under 0.5 --junit below.xml --out out4")
+    assert shown.code == 1
+    assert "failed: sft was to be better than rl by 0.5 or more; it is +" in shown.err
     assert command("decide judged --fail-under 0 --junit open.xml --out out5").code == 1
     for name in ("below.xml", "open.xml"):  # a report that passes where the exit code fails would hide it
         report = ElementTree.fromstring(Path(name).read_text("utf-8"))
         assert (report.get("failures"), report.get("skipped"), len(report.findall("*/failure"))) == ("1", "0", 1)
+        asked = "by 0.5 or more; it is +" if name == "below.xml" else "; it is not decided: "
+        assert asked in str(report.findall("*/failure")[0].get("message"))
+    told = command("decide judged --labels people --baseline rll --out out6")
+    assert told.code == 2
+    assert "no policy is called 'rll'; choose --baseline from rl, sft" in told.err
 
 
 def test_completions_of_several_items_are_refused_with_the_row(tmp_path: Path) -> None:

@@ -137,16 +137,19 @@ def test_two_files_of_verdicts_say_whether_the_judge_has_changed(
     refused = command("score october.csv november.csv --out none")
     assert (refused.code, "name its column, as in --column verdict=winner" in refused.err) == (2, True)
     alone = command(f"score october.csv november.csv {NAMED.removesuffix(' --means even=tie')} --out alone").out
-    assert "something else of 20 of 120 units: 0.17" in alone
+    assert "differs on 20 of 120 units: 0.17" in alone
     assert "cannot be told from that alone: how often the judge changes its own mind is not known" in alone
-    assert "The verdicts have shifted towards b: an answer of a is now worth 0.17 (0.10 to 0.24) less" in alone
+    assert (
+        "The verdicts have shifted towards b: the win rate of a, undecided as half, is now 0.17 (0.10 to 0.24) lower"
+        in alone
+    )
     assert alone.index("The verdicts have shifted") < alone.index("win rate")
     assert "Left out" not in alone
     beside = command(f"score october.csv november.csv --again again.csv {NAMED} --out beside").out
     assert "The judge has changed: that is 0.16" in beside
     assert len((tmp_path / "beside" / "flipped.csv").read_text("utf-8").splitlines()) == 21
     same = command(f"score october.csv again.csv --again again.csv {NAMED} --out same").out
-    assert "something else of 1 of 120" in same
+    assert "differs on 1 of 120" in same
     assert "No change of the judge is found" in same
     assert "of the units would have been told from that in 80% of cases" in same
     assert "No shift of the verdicts towards a or towards b is found (p = 1)." in same
@@ -165,7 +168,7 @@ def test_what_only_one_file_has_is_counted(
             csv.writer(file).writerows([("prompt", "policy_a", "policy_b", "verdict", "judge"), *rows])
     told = command("score october.csv november.csv --out out").out
     assert "Left out are 47 of 50 judged earlier and 47 of 50 judged later" in told
-    assert "says the same of all 3 units" in told
+    assert "The verdict is the same on all 3 units" in told
 
 
 def test_two_files_of_one_judge_that_share_little_are_told_how_little(
@@ -201,7 +204,8 @@ def test_a_move_is_told_of_one_policy_whichever_stands_first() -> None:
     assert figures["McNemar p"].value == pytest.approx(2 * 0.5**20)
     assert {row[5:7] for row in rows} == {(last[0].policy_b, last[0].policy_a)}
     assert (
-        f"shifted towards {last[0].policy_a}: an answer of {last[0].policy_a} is now worth 1.00" in sentences(found)[-1]
+        f"shifted towards {last[0].policy_a}: the win rate of {last[0].policy_a}, undecided as half, is now 1.00"
+        in sentences(found)[-1]
     )
 
 
