@@ -112,6 +112,13 @@ def replace_annotators(folder: Path) -> None:
         table = csv.writer(handle)
         table.writerow(["prompt", "policy_a", "policy_b", "said"])
         table.writerows([*row, _preferred(n, "judge", more)] for n, row in enumerate(about))
+    raters = ("ann", "ben", "eve", "judge")
+    with (folder / "sheet.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["question", "answer_1", "answer_2", *raters])
+        for n in range(100):
+            texts = [_answer(policy, n, share) for policy, share in more.items()]
+            table.writerow([_asked(n), *texts, *(_preferred(n, name, more) for name in raters)])
 
 
 _MONTHS = (("october", "gpt-4o", 0.02), ("october-again", "gpt-4o", 0.04), ("november", "gpt-5", 0.3))

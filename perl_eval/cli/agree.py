@@ -126,7 +126,8 @@ def agree(
     if labels is None:
         if format or means:
             option = f"--format {format}" if format else "--means"
-            raise UserError(f"{option} is for a file of labels", "leave it out")
+            fix = "leave it out; which columns of a table are raters' is said by --column rater=ann,ben,judge"
+            raise UserError(f"{option} is for a file of labels beside judgements", fix)
         where = verb.RatingColumns(**columns_of(column, verb.RatingColumns()))
         chosen: Any = scale
         result = verb.run_table(judgements, out, columns=where, scale=chosen, judge=judge_rater, options=how)

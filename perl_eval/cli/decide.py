@@ -52,8 +52,8 @@ def decide(
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit code 1 unless each policy is shown to be better than --baseline (or the next by name), and is ahead "
-            "by so much or more by the figure itself, not by the lower end of its interval."
+            help="Exit code 1 unless each policy is shown to be better than --baseline (or the next by name), and the "
+            "difference itself, not the lower end of its interval, is so much or more."
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File for a JUnit report; it fails as the exit code does.")] = None,

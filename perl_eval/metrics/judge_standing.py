@@ -82,11 +82,16 @@ def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, b
     share = f"{constant.value:.3f}" if brief else f"{constant.value:.0%}"
     blind = f"always saying the most frequent label ({share})"
     if agreement.low <= constant.value:
-        return f"may not stand in for a person: {seen}it is not shown to agree more often than {blind}"
+        if agreement.high is not None and agreement.high <= constant.value:
+            return f"may not stand in for a person: {seen}it agrees no more often than {blind}"
+        would = _labels_needed(agreement, constant.value)
+        return f"is not shown to stand in for a person: {seen}it is not shown to agree more often than {blind}{would}"
     more = f"{seen}it agrees more often than {blind}"
     tested = figures.get(named.ALT_TEST_WINNING_RATE)
     if tested is None or tested.value is None:
-        why = "to know whether it is as good as a person, let three people label the same units"
+        why = "to know whether it is as good as a person, let three people label the same units, 30 or more"
+        if tested is not None and tested.reason:
+            why = f"{why}; here {tested.reason}"
         return f"does better than without reading the answers: {more}; {why}"
     people = sum(one.value is not None for one in persons)
     beaten = f"{round(tested.value * people)} of {people} people" if people else f"{tested.value:.0%} of people"
@@ -97,8 +102,28 @@ def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, b
     if gap is not None and gap.high is not None and gap.high < 0:
         return f"may not stand in for a person: {more}, but less often than people with each other; it is {rate}"
     units = _units_needed([one.value for one in persons if one.value is not None], tested.n)
-    would = "more units would hardly show it" if units is None else f"about {units:,} units in all would show it"
+    would = "more units would hardly show it" if units is None else f"roughly {units:,} units in all would show it"
     return f"is not shown to stand in for a person, nor to be worse: {more}, but is only {rate}; {would}"
+
+
+def _labels_needed(agreement: Estimate, constant: float) -> str:
+    """Say roughly how many labels in all would show that a judge agrees more often than a constant one, if it seems so.
+
+    The interval narrows as the root of the labels; the gap stays as it is.
+    """
+    from scipy.special import ndtri
+
+    if agreement.value is None or agreement.low is None or agreement.high is None or agreement.value <= constant:
+        return ""
+    half = (agreement.high - agreement.low) / 2
+    times = (1 + float(ndtri(_POWER) / ndtri(0.975))) * half / (agreement.value - constant)
+    return f"; roughly {_two_digits(times**2 * agreement.n):,} labels in all would show it, if it does"
+
+
+def _two_digits(wanted: float) -> int:
+    """Return a number rounded up to two digits: that many are known of it at most."""
+    step: int = 10 ** max(0, len(str(ceil(wanted))) - 2)
+    return ceil(wanted / step) * step
 
 
 def _units_needed(ps: Sequence[float], units: int) -> int | None:
@@ -122,8 +147,7 @@ def _units_needed(ps: Sequence[float], units: int) -> int | None:
         return None
     limit = _FALSE * half / (k * sum(1 / i for i in range(1, k + 1)))
     wanted = (float(-ndtri(limit) + ndtri(_POWER)) / reached) ** 2 * units
-    step: int = 10 ** max(0, len(str(ceil(wanted))) - 2)  # two digits: that many are known of it at most
-    return ceil(wanted / step) * step
+    return _two_digits(wanted)
 
 
 def _seen(figures: Mapping[str, Estimate]) -> str:

@@ -27,6 +27,8 @@ from perl_eval.stats.intervals import about, count
 from perl_eval.storage import run_folder
 
 __all__ = ["AgreeOptions", "RatingColumns", "of_table", "run", "run_cascade", "run_table"]
+_MOST_LABELS = 40
+"""Different ratings of a table that are taken for labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ def of_table(
     groups = list(group_of.values())
     seen = sorted({label for unit in by_unit.values() for label in unit.values()})
     labels = [label if isinstance(label, str) else repr(label) for label in seen]
+    if scale == "nominal":
+        _refuse_texts(by_unit.values(), labels)
     spelt = dict(zip(seen, labels, strict=True))
     ratings = [{rater: spelt[label] for rater, label in unit.items()} for unit in by_unit.values()]
     # AC1 asks how many labels there can be: a table with one only knows of no other.
@@ -234,6 +238,21 @@ def of_table(
         pair = ([unit.get(name) for unit in by_unit.values()] for name in (one, other))
         found += about(correlations(*pair, clusters=groups, level=how.level), About(rater=one, other_rater=other))
     return found
+
+
+def _refuse_texts(units: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> None:
+    """Refuse ratings of so many kinds that they are texts or numbers: agreement needs a square of them, twice."""
+    if len(labels) <= _MOST_LABELS:
+        return
+    said: dict[str, set[Any]] = {}
+    for unit in units:
+        for rater, label in unit.items():
+            said.setdefault(rater, set()).add(label)
+    rater = max(said, key=lambda name: len(said[name]))
+    raise UserError(
+        f"{rater} has {len(said[rater])} different ratings, and there are {len(labels)} in all: too many for labels",
+        "name the raters' columns, as in --column rater=ann,ben,judge; of numbers say --scale ordinal or interval",
+    )
 
 
 def _stand_in(

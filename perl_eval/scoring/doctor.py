@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perl_eval.errors import PerlEvalError, UserError
-from perl_eval.metrics.policy_comparisons import comparisons
+from perl_eval.metrics.policy_comparisons import Units, comparisons
 from perl_eval.metrics.policy_decisions import Decided, decided
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
 from perl_eval.scoring.decide_options import DecideOptions
@@ -38,8 +38,8 @@ _CLASS = 10
 """Labels of each kind that a judge's hit rate rests on; see `perl_eval.metrics.policy_comparisons`."""
 _TWICE = 50
 """Units that two people should label to know how far people agree: within 0.14."""
-_WITHIN = 97
-"""Labels that tell an agreement within 0.1 at 95 %."""
+_WITHIN = 0.1
+"""How narrowly an agreement is to be known, to either side at 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +301,15 @@ def _look_at_labels(found: _Found, needed: list[LabelsNeeded]) -> None:
     needed.append(LabelsNeeded("how far people agree (units that two label)", twice, max(0, _TWICE - twice)))
 
 
+def _labels_for_agreement(units: Units) -> int:
+    """Return how many labels tell the agreement that was seen within `_WITHIN`; of few labels, one of a half."""
+    known = np.isfinite(units.truth)
+    same = int((np.abs(units.truth - units.worth)[known] < 0.5).sum())
+    n = int(known.sum())
+    share = same / n if n >= _CLASS else 0.5
+    return int(np.ceil(1.96**2 * max(share * (1 - share), 0.05) / _WITHIN**2))
+
+
 def _look_at_both(
     found: _Found, place: Path, can: list[tuple[str, str]], wrong: list[str], needed: list[LabelsNeeded]
 ) -> None:
@@ -322,7 +331,8 @@ def _look_at_both(
         if labelled:
             what = f"agreement with people on {labelled:,} units, and rates corrected by them"
             can.append((f"agree {names} {found.names(HumanLabel)}", what))
-        needed.append(LabelsNeeded("agreement with people within 0.10", labelled, max(0, _WITHIN - labelled)))
+        wanted = _labels_for_agreement(units)
+        needed.append(LabelsNeeded("agreement with people within 0.10", labelled, max(0, wanted - labelled)))
         said = decided(comparisons(units))
         if said:
             can.append((f"decide {names}{beside}", "which policy is better, or what would settle it"))

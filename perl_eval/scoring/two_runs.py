@@ -301,7 +301,8 @@ def _moved(figures: Mapping[str, Estimate]) -> Iterator[str]:
         return
     more = "higher" if moved.value > 0 else "lower"
     way = f"towards {one}" if moved.value > 0 else f"towards {other}" if other else f"away from {one}"
-    yield f"The verdicts have shifted {way}: the win rate of {one}, undecided as half, is now {_shown(_size(moved))} {more} ({value})."
+    rate = f"the win rate of {one}, undecided as half, is now {_shown(_size(moved))} {more}"
+    yield f"The verdicts have shifted {way}: {rate} ({value})."
 
 
 def _size(moved: Estimate) -> Estimate:

@@ -207,6 +207,8 @@ def _layout(found: Brought, asked: HowRead) -> Format:
         return next((one for one in named if one.matches(found)), None) or format_named(asked.format)
     if _VERDICTS & set(asked.columns):
         return format_named("outcomes")
+    if "text" in asked.columns:  # which only answers have
+        return completions.layout_of(found, asked.columns)
     if "prompt" in asked.columns or "messages" in asked.columns:
         told = (one for one in sorted(FORMATS, key=lambda one: one.weak) if one.matches(found))
         return next(told, None) or completions.layout_of(found, asked.columns)

@@ -105,7 +105,7 @@ def alternative_annotator_test(
         reason = f"no person shares {asked.least_units} units with others"
         return [undefined(name, reason, n=panel.units, n_missing=missing, method=method) for name in _NAMES], {}
     people = panel.tested(panel.verdicts, asked)
-    tested = f"{method}, {len(people)} people"
+    tested = f"{method}, {len(people)} {'person' if len(people) == 1 else 'people'}"
 
     def rate(name: str, value: float) -> Estimate:
         return Estimate(name, value, None, None, panel.units, missing, tested)

@@ -77,8 +77,8 @@ def test_the_ending_of_a_report_says_its_form(run: Run) -> None:
     for name, form, start in (
         ("r.md", "", "# "),
         ("r.JSON", "", "{"),
-        ("r.txt", "", "\n<!DOC"),
-        ("r.md", "html", "\n<!DOC"),
+        ("r.txt", "", "<!DOC"),
+        ("r.md", "html", "<!DOC"),
     ):
         assert run(f"report scored --out {name}{form and f' --format {form}'}")[0] is None
         assert Path(name).read_text("utf-8").startswith(start), (name, form)

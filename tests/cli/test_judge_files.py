@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perl_eval.records import Estimate, Judgement
+from perl_eval.records import Completion, Estimate, Judgement
 from perl_eval.storage import run_folder
 
 ASKED = [f"Name {n} colours." for n in range(1, 9)]
@@ -114,3 +114,24 @@ def test_one_file_of_two_policies_is_judged_against_itself(command: Callable[[st
     assert "8 judged: 8 win" in shown.out
     assert "yy against x" in shown.out
     assert "8 answers of yy; derived: dataset, group, id, item; left out: 8 answers of other policies" in shown.err
+
+
+def test_a_sheet_with_answers_and_labels_gives_the_answers_that_are_named(command: Callable[[str], Any]) -> None:
+    head, row = "item,prompt,first,second,ann,ben,judge", "{0},q {0},a long answer,b,a,b,tie"
+    Path("sheet.csv").write_text("\n".join([head, *(row.format(n) for n in range(6))]), "utf-8")
+    shown = command("import sheet.csv --column item=item --column text=first --policy one --out runs/one")
+    assert shown.code is None, shown.err
+    assert {(one.policy, one.text) for one in run_folder.read(Path("runs/one"), Completion)} == {
+        ("one", "a long answer")
+    }
+
+
+def test_columns_of_texts_are_not_taken_for_raters(command: Callable[[str], Any]) -> None:
+    rows = [f"{n},answer {n},{'ab'[n % 2]},{'ab'[n % 3 == 0]},a" for n in range(60)]
+    Path("sheet.csv").write_text("\n".join(["unit,answer_1,ann,ben,gpt", *rows]), "utf-8")
+    shown = command("agree sheet.csv --judge-rater gpt --out agreed")
+    assert shown.code == 2
+    assert "answer_1 has 60 different ratings, and there are 62 in all: too many for labels; name the" in shown.err
+    assert command("agree sheet.csv --column rater=ann,ben,gpt --judge-rater gpt --out agreed").code is None
+    wide = command("agree sheet.csv --format wide --judge-rater gpt --out other")
+    assert "leave it out; which columns of a table are raters' is said by --column rater=ann,ben,judge" in wide.err

@@ -91,7 +91,7 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "may not stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to agree",
+            "is not shown to stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to agree",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
         (0.85, 0.2, "is not shown to stand in for a person, nor to be worse: it agrees with 85%"),
@@ -116,6 +116,21 @@ def one_person(name: str, p: float) -> Estimate:
     return Estimate("alt-test p, one person", p, None, None, 54, 0, "", about=about)
 
 
+def test_labels_that_would_show_more_than_a_constant_judge_are_said() -> None:
+    known = [said("human-judge exact agreement", 0.65, 0.55, 0.75), said("agreement of a constant judge", 0.6)]
+    # Of 100 labels the interval is 0.1 to either side; 2.8016 / 1.96 of that must be 0.05: (1.4294 x 2) ** 2 x 100 = 817.
+    assert standings(known)[0].endswith("(60%); roughly 820 labels in all would show it, if it does")
+    (line,) = standings([known[0], said("agreement of a constant judge", 0.8)])
+    assert line.startswith("gpt may not stand in for a person")
+    assert "it agrees no more often than always saying the most frequent label (80%)" in line
+    few = [
+        said("human-judge exact agreement", 0.8, 0.7, 0.9),
+        known[1],
+        replace(said("alt-test winning rate", 0.0), value=None, reason="no person shares 30 units with others"),
+    ]
+    assert standings(few)[0].endswith("30 or more; here no person shares 30 units with others")
+
+
 def test_what_is_not_shown_is_told_from_what_is_worse_with_the_units_that_would_show_it() -> None:
     figures = [
         said("human-judge exact agreement", 0.71, 0.62, 0.79),
@@ -128,7 +143,7 @@ def test_what_is_not_shown_is_told_from_what_is_worse_with_the_units_that_would_
     # 2.2214 of them, and 0.8416 more for a power of 0.8: (3.0630 / 1.3328) ** 2 x 54 = 285.2.
     assert "is not shown to stand in for a person, nor to be worse" in line
     assert "only shown to be as good as 0 of 5 people (alternative annotator test, epsilon 0.15)" in line
-    assert line.endswith("about 290 units in all would show it")
+    assert line.endswith("roughly 290 units in all would show it")
     (line,) = standings([*figures, said("judge minus human ceiling", -0.2, -0.3, -0.1)])
     assert line.startswith("gpt may not stand in for a person")
     assert "less often than people with each other" in line

@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import perl_eval as pe
@@ -195,3 +197,11 @@ def test_two_runs_of_the_same_answers_are_not_taken_together(tmp_path: Path) -> 
     assert f"score {given[0]} {given[1]}" in commands
     assert sum(name.startswith("decide") for name in commands) == 2
     assert found.clear, found.wrong
+
+
+def test_labels_for_an_agreement_are_those_that_the_one_seen_takes() -> None:
+    """Wald's count: 1.96 ** 2 p (1 - p) / 0.1 ** 2, of a half 96.04, of 0.7 80.7."""
+    truth = np.array([1.0] * 70 + [0.0] * 30 + [np.nan] * 5)
+    units = SimpleNamespace(truth=truth, worth=np.ones(105))
+    assert doctor._labels_for_agreement(units) == 81  # type: ignore[arg-type]
+    assert doctor._labels_for_agreement(SimpleNamespace(truth=truth[66:72], worth=np.ones(6))) == 97  # type: ignore[arg-type]
