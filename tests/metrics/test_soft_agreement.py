@@ -91,7 +91,7 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "is not shown to stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to agree",
+            "is not shown to stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
         (0.85, 0.2, "is not shown to stand in for a person, nor to be worse: it agrees with 85%"),
@@ -118,7 +118,7 @@ def one_person(name: str, p: float) -> Estimate:
 
 def test_labels_that_would_show_more_than_a_constant_judge_are_said() -> None:
     known = [said("human-judge exact agreement", 0.65, 0.55, 0.75), said("agreement of a constant judge", 0.6)]
-    # Of 100 labels the interval is 0.1 to either side; 2.8016 / 1.96 of that must be 0.05: (1.4294 x 2) ** 2 x 100 = 817.
+    # Of 100 labels the interval is 0.1 to either side; 2.8016 / 1.96 of that must be 0.05: (1.4294 x 2) ** 2 x 100.
     assert standings(known)[0].endswith("(60%); roughly 820 labels in all would show it, if it does")
     (line,) = standings([known[0], said("agreement of a constant judge", 0.8)])
     assert line.startswith("gpt may not stand in for a person")
