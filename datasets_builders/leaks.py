@@ -10,7 +10,7 @@ A row leaks in these ways, each told apart:
 - **run of 13 words**: any text of the row shares 13 words in a row with any text there. Runs that are in more than ten
   rows there are boilerplate and do not count.
 
-Texts are compared in lower case, with white space made one space. Turns and answers of fewer than five words, such as
+Texts are compared by their words: letter case, punctuation and white space do not count. Turns and answers of fewer than five words, such as
 "yes", are not looked for alone: they are everywhere.
 """
 
@@ -88,7 +88,8 @@ class Leak:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
+    """Return the words of a text in lower case, punctuation and white space apart; a text of no word as it is."""
+    return " ".join(_WORD.findall(text.casefold())) or " ".join(text.split())
 
 
 def _shown(row: Held) -> str:

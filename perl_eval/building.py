@@ -305,7 +305,7 @@ def _show_leaks(findings: Mapping[str, list[Finding]], out: Path, options: Build
     are = "is" if leak == 1 else "are"
     told = f"None of {rows:,} rows is in {name}"
     if leak:
-        what = "left out, so the data has none of them" if options.drop_leaks else "--drop-leaks leaves them out"
+        what = "left out of the data" if options.drop_leaks else "--drop-leaks leaves them out"
         told = f"{leak:,} of {rows:,} rows {are} in {name}: {out / LEAKS}; {what}"
     Console(highlight=False, soft_wrap=True).print(told, markup=False)
 

@@ -257,7 +257,7 @@ def test_rows_that_leak_are_left_out_counted_and_said(tmp_path, capsys) -> None:
     assert told in capsys.readouterr().out
     without = replace(found, drop_leaks=True)
     out = building.run("harmless", tmp_path / "out", data_dir=source, check=True, options=without)
-    told = f"1 of 3 rows is in ours.csv: {out / building.LEAKS}; left out, so the data has none of them\n"
+    told = f"1 of 3 rows is in ours.csv: {out / building.LEAKS}; left out of the data\n"
     assert told in capsys.readouterr().out
     (loaded,) = datasets.load_dataset(str(out), "pairs").values()
     assert [row["prompt"][0]["content"] for row in loaded] == ["tea?", "cake?"]

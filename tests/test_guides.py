@@ -24,7 +24,7 @@ SAID = {
     "leak-check": (
         *("1 of 40 rows is in evaluation.jsonl: data/harmless/leaks.csv; --drop-leaks leaves them out", "data/shp"),
         "1 of 40 rows is in ours.csv: data/harmless-ours/leaks.csv",
-        "1 of 40 rows is in evaluation.jsonl: data/harmless-clean/leaks.csv; left out, so the data has none of them",
+        "1 of 40 rows is in evaluation.jsonl: data/harmless-clean/leaks.csv; left out of the data",
     ),
     "lora-against-full": ("pair accuracy", "tiny, full"),
     "compare-prompts": ("v2 is better than v1", "report.html"),

@@ -26,6 +26,9 @@ def kinds(row: Held, *others: Held) -> dict[str, tuple[str, int]]:
     ("row", "other", "found"),
     [
         (Held("r", (ASKED,)), Held("o", (f" {ASKED.upper()}\n",)), {"equal prompt"}),
+        (Held("r", (f"{ASKED}?",)), Held("o", (ASKED.replace(" me ", " me,  "),)), {"equal prompt"}),
+        (Held("r", ("?!",)), Held("o", ("...",)), set()),  # no word: compared as they are
+        (Held("r", ("Straße 5, bitte",)), Held("o", ("STRASSE 5 bitte",)), {"equal prompt"}),
         (Held("r", ("hi",)), Held("o", ("hi",)), {"equal prompt"}),  # a whole prompt may be short
         (Held("r", (ASKED,)), Held("o", ("hello", "hi", ASKED)), {"prompt inside a dialogue"}),
         (Held("r", ("hello", ASKED, "go on")), Held("o", (ASKED,)), {"prompt inside a dialogue"}),
