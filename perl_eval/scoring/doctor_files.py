@@ -119,7 +119,10 @@ def _of_another_tool(source: Path, home: Path, how: HowRead) -> Held:
         fields = ("prompt", "label") if column_like("label", columns) else ("prompt", "text")
         why = f"is of no known format ({', '.join(columns) or 'no rows'}); name its columns, as in "
         return _as_rows(source, home, why + columns_typed(fields, columns), how)
-    return Held(str(source), homes, tuple(told), () if homes else tuple(wrong))
+    if homes:
+        return Held(str(source), homes, tuple(told))
+    as_rows = _as_rows(source, home, "", how)
+    return as_rows if as_rows.homes else Held(str(source), wrong=tuple(wrong))
 
 
 def _kinds(found: Brought, how: HowRead) -> list[tuple[type, str]]:

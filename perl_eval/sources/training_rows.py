@@ -1,9 +1,9 @@
 """Rows that people bring for training and sampling, in any of TRL's shapes.
 
 Shapes (TRL, "Dataset formats and types"), standard (texts) or conversational (turns): language modelling (``text`` or
-``messages``), prompt-only, prompt-completion, preference with explicit or implicit prompt, unpaired preference. What
-is not there is derived: the id from all that the row says, the group from how the dialogue opens, the prompt of a
-preference from what both sides begin with.
+``messages``), prompt-only, prompt-completion, preference with explicit or implicit prompt, unpaired preference; and
+what OpenAI's preference fine-tuning takes. What is not there is derived: the id from all that the row says, the group
+from how the dialogue opens, the prompt of a preference from what both sides begin with.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ NAMES: Mapping[str, str] = {
 """Splits, by the names that files have."""
 SIDES = ("completion", "chosen", "rejected")
 """The columns of answers."""
+_FINE_TUNING = ("input", "preferred_output", "non_preferred_output")
+"""The columns of OpenAI's preference fine-tuning."""
 _MOST = 10
 """Answers repeat their prompts if at most one row in so many does not."""
 
@@ -140,10 +142,26 @@ def _one_shape(before: frozenset[str], made: Mapping[str, Any], place: Place) ->
 
 def _named(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """Return a row's cells that are not empty, under the names used here: a column that was named goes first."""
+    cells = _of_fine_tuning(cells)
     taken = {*columns, *columns.values()}
     named = {name: value for name, value in cells.items() if name not in taken}
     named |= {name: _turns_of(name, cells.get(column)) for name, column in columns.items()}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _of_fine_tuning(cells: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row of OpenAI's preference fine-tuning in TRL's columns; any other as it is.
+
+    Source: OpenAI, "Direct preference optimization": ``input`` with ``messages`` and ``tools``, ``preferred_output``,
+    ``non_preferred_output``.
+    """
+    asked = cells.get("input")
+    if not (isinstance(asked, Mapping) and "messages" in asked and "preferred_output" in cells):
+        return cells
+    rest = {name: cell for name, cell in cells.items() if name not in _FINE_TUNING}
+    tools = {"tools": asked["tools"]} if asked.get("tools") else {}
+    sides = {"chosen": cells["preferred_output"], "rejected": cells.get("non_preferred_output")}
+    return {**rest, **tools, "prompt": asked["messages"], **sides}
 
 
 def _turns_of(name: str, cell: Any) -> Any:

@@ -205,3 +205,24 @@ def test_labels_for_an_agreement_are_those_that_the_one_seen_takes() -> None:
     units = SimpleNamespace(truth=truth, worth=np.ones(105))
     assert doctor._labels_for_agreement(units) == 81  # type: ignore[arg-type]
     assert doctor._labels_for_agreement(SimpleNamespace(truth=truth[66:72], worth=np.ones(6))) == 97  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "How?", "chosen": "So.", "rejected": "No."},
+        {
+            "uid": "7",
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How?"}],
+            "chosen": [{"role": "assistant", "content": "So."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        },
+    ],
+)
+def test_preferences_for_training_are_rows(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("".join(json.dumps(row | {"n": n}) + "\n" for n in range(40)), "utf-8")
+    columns = {"prompt": "messages"} if "messages" in row else {}
+    found = doctor.run([path], how=HowRead(columns=columns))
+    assert not found.wrong
+    assert any("train" in line for line, _ in found.can)

@@ -75,6 +75,18 @@ SHAPES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Sequence[tuple[str, s
             "rejected": [("assistant", "Green.")],
         },
     ),
+    "preference, OpenAI's fine-tuning": (
+        {
+            "input": {"messages": [ASKED], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [GOOD],
+            "non_preferred_output": [BAD],
+        },
+        {
+            "prompt": [("user", "What colour is the sky?")],
+            "chosen": [("assistant", "Blue.")],
+            "rejected": [("assistant", "Green.")],
+        },
+    ),
     "preference, implicit": (
         {"chosen": "The sky is blue.", "rejected": "The sky is green."},
         {
