@@ -10,8 +10,8 @@ A row leaks in these ways, each told apart:
 - **run of 13 words**: any text of the row shares 13 words in a row with any text there. Runs that are in more than ten
   rows there are boilerplate and do not count.
 
-Texts are compared by their words: letter case, punctuation and white space do not count. Turns and answers of fewer than five words, such as
-"yes", are not looked for alone: they are everywhere.
+Texts are compared by their words: letter case, punctuation and white space do not count. Turns and answers of fewer
+than five words, such as "yes", are not looked for alone: they are everywhere.
 """
 
 from __future__ import annotations

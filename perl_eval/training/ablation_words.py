@@ -45,8 +45,9 @@ def too_few_rows(found: Sequence[Estimate]) -> str:
         return ""
     one = f"{1 / max(1, min(rows)):.2f}"
     return (
-        f"only {_counted(min(rows), 'test row')} for the reward models: one is {one} of an accuracy, and the "
-        f"intervals over seeds do not show that; give a test split of {_LEAST_ROWS} rows or more"
+        f"only {_counted(min(rows), 'test row')} for the reward models: one row more or less is {one} of "
+        f"an accuracy, which the intervals over seeds do not show; give {_LEAST_ROWS} or more, as test.jsonl beside "
+        "train.jsonl in a folder"
     )
 
 
@@ -62,13 +63,10 @@ def _accuracy(own: Mapping[str, Estimate], name: str) -> str:
     above = own[f"{name}, above {FULL}"]
     if above.value is None:
         return f"{name} not compared"
-    size = abs(above.value)
-    way = "the same" if size < _SAME else f"{size:.2f} {'higher' if above.value > 0 else 'lower'}"
+    way = "the same" if abs(above.value) < _SAME else f"{above.value:+.2f}"
     known = above.low is not None and above.high is not None
     low, high = above.low or 0.0, above.high or 0.0
-    if above.value < 0:
-        low, high = -high, -low
-    between = f" ({low:.2f} to {high:.2f})" if known else " (no interval)"
+    between = f" ({low:+.2f} to {high:+.2f})" if known else " (no interval)"
     apart = known and not low <= 0 <= high
     rows = own.get(TEST_ROWS)
     tested = "" if rows is None or rows.value is None else f" on {_counted(rows.value, 'test row')}"
@@ -81,10 +79,11 @@ def _counted(number: float, what: str) -> str:
 
 
 def _costs(own: Mapping[str, Estimate], full: Mapping[str, Estimate]) -> list[str]:
-    """Return the share of full tuning's bytes and time that a reward model takes."""
-    words = ((f"reward {TENSOR_BYTES}", "bytes of weights, gradients and moments"), (_SECONDS, "time a step"))
+    """Return the share of full tuning's bytes and time that a reward model takes, and of the time that RL takes."""
+    words = (
+        (f"reward {TENSOR_BYTES}", "bytes of weights, gradients and moments"),
+        (f"reward {STEP_SECONDS}", "time of a step of the reward model"),
+        (f"RL {STEP_SECONDS}", "time of a step of RL"),
+    )
     shares = [(own[name].value, full[name].value, what) for name, what in words if name in own and name in full]
     return [f"{mine / theirs:.0%} of the {what}" for mine, theirs, what in shares if mine is not None and theirs]
-
-
-_SECONDS = f"reward {STEP_SECONDS}"

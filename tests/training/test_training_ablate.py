@@ -122,14 +122,14 @@ def difference(value: float, low: float | None, high: float | None, rows: int) -
 
 def test_sentences_say_which_way_and_whether_it_is_found() -> None:
     assert difference(0.02, -0.05, 0.09, 3)[0] == (
-        "tiny: LoRA r4 against full: pair accuracy 0.02 higher (-0.05 to 0.09), no difference found on 3 test rows, "
-        "3 seeds; 50% of the time a step."
+        "tiny: LoRA r4 against full: pair accuracy +0.02 (-0.05 to +0.09), no difference found on 3 test rows, "
+        "3 seeds; 50% of the time of a step of the reward model."
     )
     assert (
         "pair accuracy the same (no interval), no difference found on 1 test row, 3" in difference(0, None, None, 1)[0]
     )
-    assert "0.10 lower (0.04 to 0.16), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
-    assert "only 3 test rows for the reward models: one is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
+    assert "-0.10 (-0.16 to -0.04), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
+    assert "only 3 test rows for the reward models: one row more or less is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
     assert difference(0.02, -0.05, 0.09, 30)[1] == ""
 
 
