@@ -329,12 +329,17 @@ def _show_outcomes(folder: Path) -> bool:
             if notes.get("decided after"):
                 say(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
             if asking["stopped"]:
-                say(f"stopped: {asking['stopped']}; {notes.get('not_asked', 0):,} not asked")
+                say(f"stopped: {_as_typed(asking['stopped'])}; {notes.get('not_asked', 0):,} not asked")
                 stopped = True
         show_noted(notes.get("noted", {}))
         _show_rate(folder, unmatched=(notes.get("unmatched_a", 0), notes.get("unmatched_b", 0)))
     done(folder)
     return stopped
+
+
+def _as_typed(why: str) -> str:
+    """Return why a run stopped with the names of options as they are typed."""
+    return why.replace("max_cost_usd", "--max-cost").replace("max_requests", "--max-requests")
 
 
 def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
@@ -377,6 +382,9 @@ def _cost(notes: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
+_CUT = "a reply cut at --max-reply-tokens is asked for again, twice as long"
+
+
 def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:
     """Print what judging would take, and one request."""
     cost = "not known; give --price-in and --price-out"
@@ -389,7 +397,7 @@ def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:
         "questions": f"{found.questions:,}, of which {found.from_ledger:,} are in the ledger",
         "requests": f"{found.requests:,}",
         "tokens in": f"about {found.tokens_in:,}",
-        "tokens out": f"{found.tokens_out:,} at most",
+        "tokens out": f"{found.tokens_out:,} at most: {_CUT}",
         "cost": cost,
     }
     for name, value in lines.items():

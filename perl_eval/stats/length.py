@@ -358,7 +358,8 @@ def longer_preferred_rate(
     data, a, b = (np.asarray(part, np.float64) for part in (scores, lengths_a, lengths_b))
     live = (data != EVEN) & (a != b)
     if not live.any():
-        return undefined(named.LONGER_PREFERRED_RATE, "no decided pair differs in length", n_missing=len(data))
+        why = "no decided pair differs in length" if (a + b).any() else "the texts of the answers are not known"
+        return undefined(named.LONGER_PREFERRED_RATE, why, n_missing=len(data))
     hits = (data[live] > EVEN) == (a[live] > b[live])
     missing = len(data) - int(live.sum())
     return proportion(

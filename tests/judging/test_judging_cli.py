@@ -135,11 +135,11 @@ def test_limits_end_a_run_and_the_ledger_may_lie_elsewhere(command: Command, pai
     with serving(FakeServer()) as server:
         more = f"--judge chat:m --base-url {server.url} --ledger {tmp_path}/l.sqlite --max-concurrency 1"
         shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
-        assert "stopped: max_requests of 6 reached; 5 not asked" in shown.out
+        assert "stopped: --max-requests of 6 reached; 5 not asked" in shown.out
         with Ledger(tmp_path / "l.sqlite") as ledger:
             assert len(ledger) == 6
         shown = command(judge(pairs, tmp_path / "paid", f"{more} --max-cost 0.001 --price-in 1 --price-out 1"))
-        assert "stopped: max_cost_usd of 0.001 is less than one reply may cost, 0.0018" in shown.out
+        assert "stopped: --max-cost of 0.001 is less than one reply may cost, 0.0018" in shown.out
         whole = command(judge(pairs, tmp_path / "whole", more))
     assert len(server.requests) == 16
     assert whole.out.startswith("8 judged: 4 loss, 4 win\n")

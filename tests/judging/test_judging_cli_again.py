@@ -28,7 +28,7 @@ def test_a_dry_run_shows_one_request_and_asks_nobody(command: Command, pairs: st
     # Eight pairs in both orders; a reply that is cut off is asked for once more with twice the tokens: 16 x 30 at most.
     assert "requests   16\n" in shown.out
     assert "questions  16, of which 0 are in the ledger\n" in shown.out
-    assert "tokens out 480 at most\n" in shown.out
+    assert "tokens out 480 at most: a reply cut at --max-reply-tokens is asked for again, twice as long\n" in shown.out
     assert "US dollars at most" in shown.out
     assert "[system]\n" in shown.out
     assert "=== answer A |" in shown.out

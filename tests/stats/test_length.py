@@ -203,3 +203,11 @@ def test_alpaca_without_a_finite_fit_has_no_interval() -> None:
     assert estimate.reason == "no finite solution in 50 of 50 bootstrap draws, or one group only"
     one = alpaca_win_rate([1.0, 0.0] * 30, rng.normal(size=60), clusters=["g"] * 60, resampling=Resampling(draws=50))
     assert (one.low, one.high) == (None, None)
+
+
+def test_texts_that_nobody_has_are_not_texts_of_one_length() -> None:
+    nobody = np.zeros(4)
+    found = longer_preferred_rate([1.0, 0.0, 1.0, 0.5], nobody, nobody)
+    assert (found.value, found.reason) == (None, "the texts of the answers are not known")
+    alike = longer_preferred_rate([1.0, 0.0, 1.0, 0.5], nobody + 3, nobody + 3)
+    assert alike.reason == "no decided pair differs in length"
