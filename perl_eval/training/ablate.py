@@ -132,9 +132,12 @@ def _within(estimate: Estimate, least: float, most: float | None) -> Estimate:
     return replace(estimate, low=max(estimate.low, least), high=high)
 
 
-def _cost(name: str, values: Any) -> Estimate:
-    """Return the mean of bytes or seconds, which are not negative; two values have no interval worth telling."""
-    found = _within(intervals.mean(name, values), 0.0, None)
+def _over_seeds(name: str, values: Any, most: float | None = None) -> Estimate:
+    """Return the mean over seeds of what is not negative, and ``most`` at most.
+
+    Two values have no interval worth telling. An accuracy is not one yes or no a seed but a mean of many: Student's t.
+    """
+    found = _within(intervals.mean(name, values), 0.0, most)
     if found.n > _TOO_FEW or found.low is None:
         return found
     return replace(found, low=None, high=None, reason=f"{found.n} seeds only; they give no interval")
@@ -158,16 +161,18 @@ def _rates(cells: Cells, arm: str) -> list[Estimate]:
 
 def _table(found: Figures, full: Figures | None) -> list[Estimate]:
     """Return each figure's mean over seeds with its interval, and costs as shares of full tuning's."""
-    bounds = {name: (0.0, most) for name, most in _WORTHS.items() if most}
+    most = {name: most for name, most in _WORTHS.items() if most}
     result = [
-        _cost(name, values) if name.endswith(_COSTS) else intervals.mean(name, values, bounds=bounds.get(name))
+        _over_seeds(name, values, most.get(name))
+        if name.endswith(_COSTS) or name in most
+        else intervals.mean(name, values)
         for name, values in found.items()
     ]
     if full is None:
         return result
     for name, values in found.items():
         if "bytes" in name and name in full:
-            result.append(_cost(f"{name}, of full", np.array(values) / np.mean(full[name])))
+            result.append(_over_seeds(f"{name}, of full", np.array(values) / np.mean(full[name])))
         if name.endswith(STEP_SECONDS) and name in full:
             speed = name.replace(STEP_SECONDS, "steps a second, of full")
             # A mean of ratios would be that of the seed with the shortest time.

@@ -91,7 +91,12 @@ def test_costs_have_no_interval_below_nothing(done: Path) -> None:
     for name in ("reward seconds a step", "RL peak bytes of the process", "reward steps a second, of full"):
         assert found["r4", name].low is None
     assert "2 seeds only" in (found["r4", "RL seconds a step"].reason or "")
-    assert ablate._cost("RL seconds a step", [0.1, 0.1, 3.0]).low == 0.0
+    assert ablate._over_seeds("RL seconds a step", [0.1, 0.1, 3.0]).low == 0.0
+    # The mean 0.922 with Student's t of two degrees of freedom: 4.3027 x 0.04849 / sqrt(3) = 0.1205 to either side.
+    accuracy = ablate._over_seeds("pair accuracy", [0.87, 0.93, 0.966], 1.0)
+    assert (accuracy.low, accuracy.high) == (pytest.approx(0.922 - 0.1205, abs=1e-4), 1.0)
+    seconds = [found[arm, "RL seconds a step"].value or 0 for arm in ("full", "r4")]
+    assert found["r4", "RL steps a second, of full"].value == pytest.approx(seconds[0] / seconds[1])
     above = found["r4", "pair accuracy, above full"]
     assert -1 <= (above.low or 0) <= (above.high or 0) <= 1
 
