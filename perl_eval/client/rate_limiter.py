@@ -143,13 +143,14 @@ class Pace:
         when_s = 0.0
         for kind, sent, needed in (("requests", self._requests, 1.0), ("tokens", self._tokens, tokens)):
             stock = self._stock.get(kind)
-            if stock is None or stock.left - (sent - stock.sent) >= needed:
+            if stock is None:
                 continue
-            if time.monotonic() < stock.until_s:
-                when_s = max(when_s, stock.until_s)
-            else:
+            if time.monotonic() >= stock.until_s:
                 # Filled up again, with at least what there was at most so far, for as long; the next answer will tell.
+                # What was left before is not added: it ended with its window.
                 stock.left, stock.sent, stock.until_s = stock.most, sent, time.monotonic() + stock.span_s
+            elif stock.left - (sent - stock.sent) < needed:
+                when_s = max(when_s, stock.until_s)
         return when_s
 
     def leave(self, turn: Slot, *, answered: bool, left: Allowance | None = None) -> None:

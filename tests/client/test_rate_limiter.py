@@ -241,3 +241,23 @@ def test_a_late_word_of_the_last_window_does_not_fill_the_next_one_twice() -> No
         return sent
 
     assert asyncio.run(send()) == 4
+
+
+def test_what_was_left_when_a_window_ended_is_not_added_to_the_next() -> None:
+    """Of ten in a window four were left when it ended: the next one takes ten again, not fourteen."""
+
+    async def send() -> int:
+        pace = Pace(64)
+        pace.leave(await pace.enter(), answered=True, left=Allowance(requests=10, requests_reset_s=0.2))
+        for _ in range(6):
+            await pace.enter()
+        await asyncio.sleep(0.25)
+        more = [asyncio.ensure_future(pace.enter()) for _ in range(16)]
+        await asyncio.sleep(0.05)
+        sent = sum(turn.done() for turn in more)
+        for turn in more:
+            turn.cancel()
+        await asyncio.gather(*more, return_exceptions=True)
+        return sent
+
+    assert asyncio.run(send()) == 10
