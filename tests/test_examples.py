@@ -53,7 +53,8 @@ def typed(name: str, folder: Path, *words: str, **given: str) -> list[list[str]]
         fake = folder / command
         fake.write_text(f"#!{sys.executable}\nimport json, sys\n{does}\n")
         fake.chmod(0o755)
-    having = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | given
+    having = {name: value for name, value in os.environ.items() if name != "PYTHON"}  # which an example would run
+    having |= {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | given
     command = ["bash", str(EXAMPLES / f"{name}.sh"), *words]
     done = subprocess.run(command, env=having, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from perl_eval.client.rate_limit_headers import Allowance
@@ -57,6 +57,8 @@ class _Stock:
         until_s: When there is more, on the monotonic clock.
         span_s: The longest that it ever was until then.
         most: The most that was ever left.
+        unseen: What was sent before the request that this is the word on, and is not answered yet: the server may not
+            have taken it off. By number of request.
     """
 
     left: float
@@ -64,6 +66,16 @@ class _Stock:
     until_s: float
     span_s: float
     most: float
+    unseen: dict[int, float] = field(default_factory=dict)
+
+    def has(self, sent: float, needed: float) -> bool:
+        """Return whether enough is left, whatever of what is on its way was taken off."""
+        return self.left - (sent - self.sent) - sum(self.unseen.values()) >= needed
+
+    def refill(self, sent: float) -> None:
+        """Take it for filled up again, with at least what there was at most so far, for as long."""
+        self.left, self.sent, self.until_s = self.most, sent, time.monotonic() + self.span_s
+        self.unseen = {}
 
 
 class Pace:
@@ -90,6 +102,7 @@ class Pace:
         self._latency_s = 0.0
         self._best_s = math.inf
         self._requests, self._tokens = 0, 0.0
+        self._unanswered: dict[int, float] = {}  # tokens by number of request
         self._stock: dict[str, _Stock] = {}
 
     @property
@@ -126,6 +139,7 @@ class Pace:
                 raise
         self._requests += 1
         self._tokens += tokens
+        self._unanswered[self._requests] = tokens
         return Slot(time.monotonic(), self._requests, self._tokens)
 
     async def _spread(self, tokens: float) -> None:
@@ -146,10 +160,9 @@ class Pace:
             if stock is None:
                 continue
             if time.monotonic() >= stock.until_s:
-                # Filled up again, with at least what there was at most so far, for as long; the next answer will tell.
-                # What was left before is not added: it ended with its window.
-                stock.left, stock.sent, stock.until_s = stock.most, sent, time.monotonic() + stock.span_s
-            elif stock.left - (sent - stock.sent) < needed:
+                # What was left before is not added: it ended with its window. The next answer will tell.
+                stock.refill(sent)
+            elif not stock.has(sent, needed):
                 when_s = max(when_s, stock.until_s)
         return when_s
 
@@ -163,8 +176,11 @@ class Pace:
                 self.limit = min(self._most, self.limit + (1.0 / self.limit if self._complained else 1.0))
             elif self._latency_s > _TOO_SLOW * self._best_s:
                 self._cut(now)
+        self._unanswered.pop(turn.requests, None)
         if left is not None:
             self._note(turn, left)
+        for stock in self._stock.values():
+            stock.unseen.pop(turn.requests, None)
         self._release()
 
     def complain(self, turn: Slot, *, retry_after_s: float = 0.0) -> None:
@@ -184,18 +200,24 @@ class Pace:
     def _note(self, turn: Slot, left: Allowance) -> None:
         """Remember what was left when the server took this request; what was sent after it is to be taken off."""
         now = time.monotonic()
-        for kind, remaining, reset_s, sent in (
-            ("requests", left.requests, left.requests_reset_s, turn.requests),
-            ("tokens", left.tokens, left.tokens_reset_s, turn.tokens),
+        older = {number: tokens for number, tokens in self._unanswered.items() if number < turn.requests}
+        for kind, remaining, reset_s, sent, unseen in (
+            ("requests", left.requests, left.requests_reset_s, turn.requests, dict.fromkeys(older, 1.0)),
+            ("tokens", left.tokens, left.tokens_reset_s, turn.tokens, older),
         ):
+            if remaining is None or reset_s is None:
+                continue
             known = self._stock.get(kind)
             # Replies may overtake one another: what the later request was told is newer. After a refill only what was
             # sent since counts: the last word of the window before is none about this one.
-            if remaining is not None and reset_s is not None and (known is None or sent > known.sent):
+            if known is None or sent > known.sent:
                 wait_s = min(reset_s, self._longest_s)
                 span_s = max(wait_s, known.span_s if known is not None else 0.0)
                 most = max(remaining, known.most if known is not None else 0.0)
-                self._stock[kind] = _Stock(remaining, sent, now + wait_s + _EARLY_S, span_s, most)
+                self._stock[kind] = _Stock(remaining, sent, now + wait_s + _EARLY_S, span_s, most, dict(unseen))
+            elif remaining < known.left:
+                # The server took it after all, so it was not taken off what the later one was told.
+                known.left -= known.unseen.get(turn.requests, 0.0)
 
     def _release(self) -> None:
         self._on_way -= 1

@@ -73,7 +73,7 @@ def by_probability(judgements: Sequence[Judgement]) -> Decision:
 
 def _side(chance: float) -> int:
     """Return on which side of one half a mean of probabilities lies: 1, -1, or 0 where only rounding parts them."""
-    return 0 if math.isclose(chance, EVEN, abs_tol=1e-12) else 1 if chance > EVEN else -1
+    return 0 if math.isclose(chance, EVEN, rel_tol=0.0, abs_tol=1e-12) else 1 if chance > EVEN else -1
 
 
 def _pair_outcome(p_ab: float, p_ba: float) -> Outcome:

@@ -261,3 +261,27 @@ def test_what_was_left_when_a_window_ended_is_not_added_to_the_next() -> None:
         return sent
 
     assert asyncio.run(send()) == 10
+
+
+def test_a_reply_that_overtakes_others_does_not_free_their_places() -> None:
+    """Of ten six are sent; the server takes the last of them third: of the seven left three are for the others."""
+
+    async def send() -> tuple[int, int]:
+        pace = Pace(64)
+        turns = [await pace.enter() for _ in range(6)]
+        pace.leave(turns[0], answered=True, left=Allowance(requests=9, requests_reset_s=0.3))
+        pace.leave(turns[1], answered=True, left=Allowance(requests=8, requests_reset_s=0.3))
+        pace.leave(turns[5], answered=True, left=Allowance(requests=7, requests_reset_s=0.3))
+        more = [asyncio.ensure_future(pace.enter()) for _ in range(16)]
+        await asyncio.sleep(0.02)
+        at_first = sum(turn.done() for turn in more)
+        for place, turn in enumerate(turns[2:5]):
+            pace.leave(turn, answered=True, left=Allowance(requests=6 - place, requests_reset_s=0.3))
+        await asyncio.sleep(0.02)
+        then = sum(turn.done() for turn in more)
+        for one in more:
+            one.cancel()
+        await asyncio.gather(*more, return_exceptions=True)
+        return at_first, then
+
+    assert asyncio.run(send()) == (4, 4)
