@@ -10,14 +10,16 @@ A row leaks in these ways, each told apart:
 - **run of 13 words**: any text of the row shares 13 words in a row with any text there. Runs that are in more than ten
   rows there are boilerplate and do not count.
 
-Texts are compared by their words: letter case, punctuation and white space do not count. Turns and answers of fewer
-than five words, such as "yes", are not looked for alone: they are everywhere.
+Texts are compared without letter case, white space and punctuation around words; signs that make another word, as in
+"C++" or "2-2", count. Turns and answers of fewer than five words, such as "yes", are not looked for alone: they are
+everywhere.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ __all__ = ["Held", "Leak", "built_rows", "drop_rows", "findings", "held_in", "le
 _BOILERPLATE_ROWS = 10
 _SHORT = 5
 _ANSWERS = ("completion", "chosen", "rejected")
+_PARTING, _OF_WORDS = ("Po", "Ps", "Pe", "Pi", "Pf"), "#%&*@/\\"
 _WORD = re.compile(r"\w+")
 _FIELDS = ("config", "split", "id", "other_id", "kind", "matches", "other_text")
 _SHOWN = 200
@@ -88,8 +91,24 @@ class Leak:
 
 
 def _plain(text: str) -> str:
-    """Return the words of a text in lower case, punctuation and white space apart; a text of no word as it is."""
-    return " ".join(_WORD.findall(text.casefold())) or " ".join(text.split())
+    """Return a text in lower case, without the punctuation around its words; one of punctuation alone as it is."""
+    words = unicodedata.normalize("NFC", text).casefold().split()
+    return " ".join(filter(None, map(_bare, words))) or " ".join(words)
+
+
+def _bare(word: str) -> str:
+    """Return a word without the punctuation at its ends."""
+    first, last = 0, len(word)
+    while first < last and _closes(word[first]):
+        first += 1
+    while first < last and _closes(word[last - 1]):
+        last -= 1
+    return word[first:last]
+
+
+def _closes(sign: str) -> bool:
+    """Return whether a sign only parts words: quotes, brackets, stops of any script, but not "#" or "%"."""
+    return unicodedata.category(sign) in _PARTING and sign not in _OF_WORDS
 
 
 def _shown(row: Held) -> str:

@@ -21,6 +21,7 @@ _FEW = 30
 """Items or clusters below which the interval is rough."""
 _STEPS = 12
 _TINY = 1e-12
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,15 @@ def _bounds(gaps: FloatArray, covariance: FloatArray, number: int, how: Resampli
     def scaled(share: float) -> float:
         """Return the scaling of the gaps up to which at most that share of figures is as large as ours."""
         least, most = 0.0, 3.0
-        if np.mean(np.abs(noise).sum(axis=1) >= value) > share:
+        if np.mean(np.abs(noise).sum(axis=1) >= value - _ROUNDING) > share:
             return 0.0
         for _ in range(_STEPS):
             middle = (least + most) / 2
-            as_large = np.mean(np.abs(middle * gaps + noise).sum(axis=1) >= value) > share
+            as_large = np.mean(np.abs(middle * gaps + noise).sum(axis=1) >= value - _ROUNDING) > share
             least, most = (least, middle) if as_large else (middle, most)
         return most * value
 
-    signs = np.sign(gaps)
+    signs = np.where(np.abs(gaps) > _ROUNDING, np.sign(gaps), 0.0)
     half = float(stdtrit(number - 1, 1 - tail) * np.sqrt(signs @ covariance @ signs))
     middle = scaled(0.5)
     low, high = min(scaled(tail), middle - half, value), max(scaled(1 - tail), middle + half, value)

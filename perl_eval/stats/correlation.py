@@ -18,6 +18,8 @@ __all__ = ["correlations"]
 
 FloatArray = NDArray[np.float64]
 _LEAST = 4
+_ROUNDING = 1e-9
+"""Shares of a variance up to which it is rounding."""
 Bounds = tuple[float | None, float | None]
 
 
@@ -108,9 +110,11 @@ def _jackknife(x: FloatArray, y: FloatArray, codes: NDArray[np.intp], number: in
         np.bincount(codes, weights=part, minlength=number) for part in (np.ones_like(u), u, v, u * u, v * v, u * v)
     ]
     m, a, b, aa, bb, ab = (part.sum() - part for part in parts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = (ab - a * b / m) / np.sqrt((aa - a * a / m) * (bb - b * b / m))
-    if not (np.abs(left) < 1 - 1e-9).all():  # a value that is not a number is none of these either
+    own, other = aa - a * a / m, bb - b * b / m
+    if min(own.min(), other.min()) <= _ROUNDING * len(x):  # without a cluster one of them is all alike
+        return None
+    left = (ab - a * b / m) / np.sqrt(own * other)
+    if not (np.abs(left) < 1 - 1e-9).all():
         return None
     scaled = np.arctanh(left)
     return float(np.sqrt((number - 1) / number * np.sum((scaled - scaled.mean()) ** 2)))

@@ -27,6 +27,16 @@ def kinds(row: Held, *others: Held) -> dict[str, tuple[str, int]]:
     [
         (Held("r", (ASKED,)), Held("o", (f" {ASKED.upper()}\n",)), {"equal prompt"}),
         (Held("r", (f"{ASKED}?",)), Held("o", (ASKED.replace(" me ", " me,  "),)), {"equal prompt"}),
+        *(
+            (Held("r", (one,)), Held("o", (other,)), set())
+            for one, other in (
+                ("What is 2+2?", "What is 2-2?"),
+                ("Is it C++?", "Is it C?"),
+                ("Is it C#?", "Is it C?"),
+                ("कि", "का"),
+            )
+        ),
+        (Held("r", ("«Is it C#»?",)), Held("o", ("is it c# ?",)), {"equal prompt"}),
         (Held("r", ("?!",)), Held("o", ("...",)), set()),  # no word: compared as they are
         (Held("r", ("Straße 5, bitte",)), Held("o", ("STRASSE 5 bitte",)), {"equal prompt"}),
         (Held("r", ("hi",)), Held("o", ("hi",)), {"equal prompt"}),  # a whole prompt may be short

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from perl_eval.records import Estimate
@@ -89,9 +89,20 @@ SMALL_SAMPLE = {"krippendorff_alpha"}
 """Its expected disagreement leaves the pair itself out, so a copy of the data is not the same data."""
 
 
+FLAT = [("win", "win", 0), ("loss", "win", 0), ("loss", "win", 0), ("loss", "win", 1), ("loss", "win", -1)]
+"""Without its first row the outcomes are all alike, up to rounding."""
+EVEN = [*[("win", "win", 0)] * 7, ("win", "loss", -4), ("win", "loss", -3), ("win", "win", -3)]
+"""Chances 0.3, 0.35 and 0.35 with one yes: a bin without a gap, up to rounding."""
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 @settings(deadline=None, max_examples=12)
 @given(rows, st.integers(0, 2**31))
+@example(FLAT, 0)
+@example(FLAT, 2)
+@example(EVEN, 0)
+@example(EVEN, 1)
+@example(EVEN, 2)
 def test_row_order_changes_no_member(name: str, data: list[Row], seed: int) -> None:
     shuffled = list(data)
     random.Random(seed).shuffle(shuffled)
