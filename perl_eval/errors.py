@@ -108,8 +108,12 @@ class OptionError(UserError, ValueError):
 
     def typed(self) -> str:
         """Return the line in the words of the command line: ``--max-cost`` for the argument ``max_cost_usd``."""
-        rest = _NAMED.sub(lambda name: _flag(name[1]), f"{self.value}; {self.fix}")
-        return f"{_flag(self.option)} is {rest}"
+        return f"{_flag(self.option)} is {in_typed_names(f'{self.value}; {self.fix}')}"
+
+
+def in_typed_names(text: str) -> str:
+    """Return a text with the names of options, in backquotes, as they are typed on the command line."""
+    return _NAMED.sub(lambda name: _flag(name[1]), text)
 
 
 def _flag(option: str) -> str:

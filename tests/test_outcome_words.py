@@ -13,7 +13,7 @@ from contests import pair_judged
 from outcome_changes import FLAGS, GIVEN, PAIRS, QUICK, SAID, Changed, Under, changed, judged, labelled, named, putting
 
 from perl_eval import outcomes
-from perl_eval.cli.judge import _show_outcomes
+from perl_eval.cli.judge_printing import show_outcomes
 from perl_eval.judging import image_ablation
 from perl_eval.labelling import app, units
 from perl_eval.labelling.assignment import Turn
@@ -140,7 +140,7 @@ def test_the_command_line_says_the_word(under: Under, tmp_path: Path, capsys: py
     with run_folder.start(tmp_path / "run", verb="judge", arguments={}) as going:
         going.write(judged(["win", "win", "win", "loss", "loss"]), Judgement)
         going.notes |= {"judged": 5, "outcomes": {"win": 3, "loss": 2}}
-    _show_outcomes(tmp_path / "run")
+    show_outcomes(tmp_path / "run")
     assert capsys.readouterr().out.splitlines()[0] == "5 judged: 2 loss, 3 preferred twice"
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perl_eval.cli import judge_options as asked
-from perl_eval.cli.console import UNFINISHED, _show_estimates, counted, done, say, show_noted
+from perl_eval.cli.console import UNFINISHED, _show_estimates, say
+from perl_eval.cli.judge_printing import show_forecast, show_outcomes
 from perl_eval.cli.jury import jury
 from perl_eval.cli.shared_options import (
     Address,
@@ -33,7 +34,6 @@ from perl_eval.errors import UserError
 if TYPE_CHECKING:
     from perl_eval.judges.protocol import Judge
     from perl_eval.judging.engine.batch_api import BatchOptions
-    from perl_eval.judging.judge import Forecast
 
 
 def judge(
@@ -164,22 +164,20 @@ def judge(
         half_width=half_width,
         batch=_batches(batch_poll) if batch else None,
     )
-    sides = completions_at(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
-    _refuse_twins(a, b, (policy_a, policy_b))
-    a, b = sides
+    a, b = completions_at(a, b, out, how_read(format, column, requests), (policy_a, policy_b))
     from perl_eval.judging import judge as verb
 
     folders = _folders(out, specs)
     stopped = 0
     for spec, one, folder in zip(specs, opened, folders, strict=True):
         if dry_run:
-            _show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
+            show_forecast(spec, prompt, verb.forecast(a, b, judge=one, options=options, out=folder))
         elif attack or look:
             test = verb.attack if attack else verb.look
             _show_estimates(test(a, b, folder, judge=one, options=options))
         else:
             before = _begun(folder)
-            stopped += _show_outcomes(verb.run(a, b, folder, judge=one, options=options))
+            stopped += show_outcomes(verb.run(a, b, folder, judge=one, options=options))
             if before and before == _begun(folder):
                 say(
                     f"{folder} was finished before, and nothing was asked now; to judge anew, give another --out",
@@ -201,16 +199,6 @@ def _batches(batch_poll: float) -> BatchOptions:
     from perl_eval.judging.engine.batch_api import BatchOptions
 
     return BatchOptions(batch_poll_s=batch_poll, say=lambda line: say(line, err=True))
-
-
-def _refuse_twins(a: Path, b: Path | None, policies: tuple[str, str]) -> None:
-    """Refuse one file for both sides, unless another policy of it is named for each: every pair would be a twin."""
-    if b is not None and policies[0] == policies[1] and a.resolve() == b.resolve():
-        raise UserError(
-            f"{a} is given for both sides, so that each answer would be judged against itself",
-            "name a policy of it for each by --policy-a and --policy-b; of a sheet with a column for each side, make "
-            "two files first: `perl-eval import`, with --column text=NAME --policy NAME, for each",
-        )
 
 
 def _given(a: Path | None, specs: Sequence[str], prompt: str) -> Path:
@@ -276,7 +264,7 @@ def _reread(run: Path, out: Path, prompts: Path | None, pattern: str | None, *, 
 
     if given:
         raise UserError("--reread takes completions, judge and prompt from the run", "leave them out")
-    _show_outcomes(verb.reread(run, out, judge=_read_by(pattern, reopen(finished(run))), prompts=prompts))
+    show_outcomes(verb.reread(run, out, judge=_read_by(pattern, reopen(finished(run))), prompts=prompts))
 
 
 def _read_by(pattern: str | None, judge: Judge) -> Judge:
@@ -296,112 +284,3 @@ def _begun(folder: Path) -> str:
 
     card = run_folder.read_card(folder) if folder.is_dir() else None
     return "" if card is None else card.started
-
-
-def _show_outcomes(folder: Path) -> bool:
-    """Print what came out, and what it took, from the run card; returns whether the run stopped before its end."""
-    from perl_eval.outcomes import word
-    from perl_eval.storage import run_folder
-
-    card, stopped = run_folder.read_card(folder), False
-    if card is not None:
-        notes = card.notes
-        outcomes = ", ".join(f"{count:,} {word(outcome)}" for outcome, count in sorted(notes["outcomes"].items()))
-        say(f"{notes['judged']:,} judged: {outcomes or 'none'}")
-        for reason, count in notes.get("unjudged", {}).items():
-            say(f"  {count:,} unjudged: {reason}")
-        if "changed" in notes:
-            say(f"{notes['changed']:,} changed")
-        if asking := notes.get("asking"):
-            ledger = counted(asking["from_ledger"], "answer")
-            say(f"{counted(asking['requests'], 'request')}, {ledger} from the ledger{_cost(notes)}")
-            if estimated := asking.get("estimated"):
-                replies = counted(estimated, "reply", "replies")
-                say(f"{replies} did not say, or not credibly, how many tokens they took")
-            if left := asking.get("can_pass"):
-                what = counted(left, "question")
-                say(f"{what} without an answer for a reason that can pass: the same command asks again")
-            if batches := notes.get("batch"):
-                sent, where = counted(batches["requests"], "request"), "it" if batches["batches"] == 1 else "them"
-                say(f"{counted(batches['batches'], 'batch', 'batches')}, {sent} in {where}")
-                for reason, count in batches["without_answer"].items():
-                    say(f"  {count:,} without an answer at first or at all: {reason}")
-            if notes.get("decided after"):
-                say(f"decided after {notes['decided after']:,} of {notes['queue']:,}")
-            if asking["stopped"]:
-                say(f"stopped: {_as_typed(asking['stopped'])}; {notes.get('not_asked', 0):,} not asked")
-                stopped = True
-        show_noted(notes.get("noted", {}))
-        _show_rate(folder, unmatched=(notes.get("unmatched_a", 0), notes.get("unmatched_b", 0)))
-    done(folder)
-    return stopped
-
-
-def _as_typed(why: str) -> str:
-    """Return why a run stopped with the names of options as they are typed."""
-    return why.replace("max_cost_usd", "--max-cost").replace("max_requests", "--max-requests")
-
-
-def _show_rate(folder: Path, *, unmatched: tuple[int, int]) -> None:
-    """Print the win rate of pairs with its interval, and on standard error how many answers had no partner."""
-    from perl_eval.figure_names import LOSS_RATE, UNDECIDED_RATE, WIN_RATE
-    from perl_eval.records import Judgement
-    from perl_eval.stats.winrate import win_rates
-    from perl_eval.storage import parquet, run_folder
-
-    columns, found = ("kind", "policy_a", "policy_b", "outcome", "group"), []
-    for batch in parquet.batches(run_folder.locate(folder, Judgement), Judgement, columns):
-        found += batch.select(columns).to_pylist()
-    pairs = [one for one in found if one["kind"] == "pairwise"]
-    policies = {(one["policy_a"], one["policy_b"]) for one in pairs}
-    names = next(iter(policies)) if len(policies) == 1 else ("a", "b")
-    for name, count in zip(names, unmatched, strict=True):
-        if count:
-            verb = "has" if count == 1 else "have"
-            say(f"{counted(count, 'answer')} of {name} {verb} no partner", err=True)
-    if len(policies) != 1:
-        return
-    rates = win_rates([one["outcome"] for one in pairs], clusters=[one["group"] for one in pairs])
-    by_name = {one.name: one for one in rates}
-    rate, lost, open_ = (by_name[name] for name in (WIN_RATE, LOSS_RATE, UNDECIDED_RATE))
-    if rate.value is not None:
-        between = f" ({rate.low:.2f} to {rate.high:.2f})" if rate.low is not None else ""
-        beside = f"{LOSS_RATE} {lost.value:.2f}, {UNDECIDED_RATE} {open_.value:.2f}"
-        told = f"{names[0]} against {names[1]}: {WIN_RATE} {rate.value:.2f}{between}, {beside}, n = {rate.n:,}"
-        say(f"{told}; see `perl-eval score {folder}`")
-
-
-def _cost(notes: Mapping[str, Any]) -> str:
-    """Return what was paid: by this run, and where there were several, by all of them in this folder."""
-    asking, in_all = notes["asking"], notes.get("asking_in_all")
-    parts = [f", {asking['cost_usd']:.4f} US dollars"] if asking["cost_usd"] else []
-    if in_all and in_all["runs"] > 1 and in_all["cost_usd"]:
-        parts.append(f"; {in_all['cost_usd']:.4f} US dollars over all {in_all['runs']} runs in this folder")
-    if in_all and in_all["estimated_usd"]:
-        parts.append(f", {in_all['estimated_usd']:.4f} of it estimated")
-    return "".join(parts)
-
-
-_CUT = "a reply cut at --max-reply-tokens is asked for again, twice as long"
-
-
-def _show_forecast(spec: str, prompt: str, found: Forecast) -> None:
-    """Print what judging would take, and one request."""
-    cost = "not known; give --price-in and --price-out"
-    if found.cost_usd is not None:
-        cost = f"{found.cost_usd:,.4f} US dollars at most"
-    lines = {
-        "judge": spec,
-        "prompt": prompt,
-        "to judge": f"{found.units:,}",
-        "questions": f"{found.questions:,}, of which {found.from_ledger:,} are in the ledger",
-        "requests": f"{found.requests:,}",
-        "tokens in": f"about {found.tokens_in:,}",
-        "tokens out": f"{found.tokens_out:,} at most: {_CUT}",
-        "cost": cost,
-    }
-    for name, value in lines.items():
-        say(f"{name:<11}{value}")
-    say("\nOne request:", lines=True)
-    for turn in found.example:
-        say(f"\n[{turn.role}]\n{turn.content}", lines=True)

@@ -178,12 +178,12 @@ class SpendingLimit:
         """Say whether a budget is used up, and note which."""
         limits, tally, totals = self._limits, self._tally, self._account.totals
         if limits.max_requests is not None and totals.requests >= limits.max_requests:
-            tally.stopped = tally.stopped or f"max_requests of {limits.max_requests} reached"
+            tally.stopped = tally.stopped or f"`max_requests` of {limits.max_requests} reached"
         cap_usd = limits.max_cost_usd
         if cap_usd is not None and not self._on_way and totals.cost_usd + wanted.likely_usd > cap_usd:
             small = wanted.likely_usd > cap_usd
             what = f"is less than one reply may cost, {wanted.likely_usd:.4f}" if small else "reached"
-            tally.stopped = tally.stopped or f"max_cost_usd of {cap_usd} {what}"
+            tally.stopped = tally.stopped or f"`max_cost_usd` of {cap_usd} {what}"
         return tally.stopped is not None
 
     def _fits(self, wanted: Reservation) -> bool:

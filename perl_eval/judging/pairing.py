@@ -215,5 +215,21 @@ def refuse_other_prompts(a: Ordered[Completion], b: Ordered[Completion]) -> None
                         raise _other_prompt(ours["item"][row].as_py())
 
 
+def refuse_twins(a: Ordered[Completion], b: Ordered[Completion]) -> None:
+    """Check that not every answer is paired with itself, as when one file is given twice: nothing can come of it.
+
+    Raises:
+        UserError: Each pair is of one policy and one text.
+    """
+    for ours, theirs in zip(a.tables(), b.tables(), strict=True):
+        if not (ours["policy"].equals(theirs["policy"]) and ours["text"].equals(theirs["text"])):
+            return
+    raise UserError(
+        "each answer would be judged against itself: both sides have the same texts of the same policy",
+        "give another set of answers; from a sheet with a column for each side make two files first: `perl-eval "
+        "import`, with --column text=NAME --policy NAME, for each",
+    )
+
+
 def _other_prompt(item: str) -> UserError:
     return UserError(f"item {item!r} has one prompt in A and another in B", "sample both from the same prompts")

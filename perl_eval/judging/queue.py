@@ -67,7 +67,8 @@ def queue_of(
         run: A finished run: take what it judged, in the order of its judgements.
 
     Raises:
-        UserError: Nothing matches, prompts differ, an item lacks its reference, or the inputs are not those of the run.
+        UserError: Nothing matches, prompts differ, each answer would meet itself, an item lacks its reference, or the
+            inputs are not those of the run.
         DataError: An input does not match its card, or is not a table of completions.
     """
     files = [run_folder.locate(path, Completion) for path in (a, b) if path is not None]
@@ -89,6 +90,8 @@ def queue_of(
         sides.append(Ordered(path, Completion, pairing.placed(units[f"row_{name}"], len(rows)), scratch / name))
     if b is not None:
         pairing.refuse_other_prompts(*sides)
+        if run is None:
+            pairing.refuse_twins(*sides)
     examples = [*found.only_a[:_EXAMPLES], *found.only_b[:_EXAMPLES]]
     left_over = {"unmatched_a": len(found.only_a), "unmatched_b": len(found.only_b), "unmatched_examples": examples}
     return Queue(sides, a), left_over if b is not None else {}

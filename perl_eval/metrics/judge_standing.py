@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import ceil
 
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats.intervals import about
+from perl_eval.stats.label_plans import two_digits
 
 __all__ = ["blind_judges", "standings"]
 
@@ -117,13 +117,7 @@ def _labels_needed(agreement: Estimate, constant: float) -> str:
         return ""
     half = (agreement.high - agreement.low) / 2
     times = (1 + float(ndtri(_POWER) / ndtri(0.975))) * half / (agreement.value - constant)
-    return f"; roughly {_two_digits(times**2 * agreement.n):,} labels in all would show it, if it does"
-
-
-def _two_digits(wanted: float) -> int:
-    """Return a number rounded up to two digits: that many are known of it at most."""
-    step: int = 10 ** max(0, len(str(ceil(wanted))) - 2)
-    return ceil(wanted / step) * step
+    return f"; roughly {two_digits(times**2 * agreement.n):,} labels in all would show it, if it does"
 
 
 def _units_needed(ps: Sequence[float], units: int) -> int | None:
@@ -147,7 +141,7 @@ def _units_needed(ps: Sequence[float], units: int) -> int | None:
         return None
     limit = _FALSE * half / (k * sum(1 / i for i in range(1, k + 1)))
     wanted = (float(-ndtri(limit) + ndtri(_POWER)) / reached) ** 2 * units
-    return _two_digits(wanted)
+    return two_digits(wanted)
 
 
 def _seen(figures: Mapping[str, Estimate]) -> str:

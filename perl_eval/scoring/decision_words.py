@@ -9,9 +9,9 @@ import numpy as np
 
 from perl_eval.metrics.policy_decisions import Decided, Placed
 from perl_eval.scoring.decide_options import DecideOptions
-from perl_eval.stats.label_plans import cheapest_split
+from perl_eval.stats.label_plans import cheapest_split, two_digits
 
-__all__ = ["about", "first_labels", "is_at_least", "junit", "places_sentence", "sentence", "shortfall"]
+__all__ = ["first_labels", "is_at_least", "junit", "places_sentence", "sentence", "shortfall"]
 
 _LIKELY = 0.005
 """Least chance to be best that is said."""
@@ -63,14 +63,14 @@ def _remedy(found: Decided, how: DecideOptions) -> str:
     """Say what would settle a comparison."""
     power = f"at {how.power:.0%} power"
     if found.corrected is None:
-        asked = f"about {about(first_labels(found, how)):,} labels of randomly drawn units"
+        asked = f"about {two_digits(first_labels(found, how)):,} labels of randomly drawn units"
         return f"{asked} would decide it {power}, if the judge is right"
     more = []
     if found.labels is not None:
-        more.append(f"about {about(found.labels):,} more labels")
+        more.append(f"about {two_digits(found.labels):,} more labels")
     if found.pairs is not None:
         first = "" if more else "about "
-        more.append(f"{first}{about(found.pairs):,} more items, labelled in the same proportion,")
+        more.append(f"{first}{two_digits(found.pairs):,} more items, labelled in the same proportion,")
     if not more:
         return "no difference is seen that more items could tell"
     rest = "" if found.labels is not None else "; no number of labels on these items would"
@@ -85,13 +85,8 @@ def _cheapest(found: Decided, how: DecideOptions) -> str:
     split = cheapest_split(found.corrected, found.items, level=how.level, power=how.power, prices=prices)
     if split is None:
         return ""
-    return f"; cheapest: {about(split.labels):,} labels on {about(split.items):,} items in all, for {split.price:,.2f}"
-
-
-def about(number: int) -> int:
-    """Return a number rounded up to two digits: that many is known of it at most."""
-    step: int = 10 ** max(0, len(str(number)) - 2)
-    return -(-number // step) * step
+    labels, items = two_digits(split.labels), two_digits(split.items)
+    return f"; cheapest: {labels:,} labels on {items:,} items in all, for {split.price:,.2f}"
 
 
 def first_labels(found: Decided, how: DecideOptions) -> int:

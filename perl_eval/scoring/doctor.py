@@ -19,7 +19,7 @@ from perl_eval.metrics.policy_comparisons import Units, comparisons
 from perl_eval.metrics.policy_decisions import Decided, decided
 from perl_eval.records import Completion, Estimate, HumanLabel, Judgement, Score
 from perl_eval.scoring.decide_options import DecideOptions
-from perl_eval.scoring.decision_words import about, first_labels, sentence
+from perl_eval.scoring.decision_words import first_labels, sentence
 from perl_eval.scoring.doctor_files import Held, held_in
 from perl_eval.scoring.judged_units import read_units
 from perl_eval.scoring.several_files import ways_of
@@ -27,6 +27,7 @@ from perl_eval.scoring.two_runs import are_two_runs
 from perl_eval.sources.reading import HowRead, meanings
 from perl_eval.sources.recognition import format_named
 from perl_eval.sources.rows import Row
+from perl_eval.stats.label_plans import two_digits
 from perl_eval.storage import parquet, run_folder
 
 __all__ = ["Diagnosis", "LabelsNeeded", "run"]
@@ -302,7 +303,10 @@ def _look_at_labels(found: _Found, needed: list[LabelsNeeded]) -> None:
 
 
 def _labels_for_agreement(units: Units) -> int:
-    """Return how many labels tell the agreement that was seen within `_WITHIN`; of few labels, one of a half."""
+    """Return how many labels tell the agreement that was seen within `_WITHIN`, by the normal approximation.
+
+    Of few labels it is taken for a half, and never for more than 0.95, where the approximation ends.
+    """
     known = np.isfinite(units.truth)
     same = int((np.abs(units.truth - units.worth)[known] < 0.5).sum())
     n = int(known.sum())
@@ -376,7 +380,7 @@ def _too_few(blocked: Sequence[Decided], labelled: int) -> str:
     asked = max(first_labels(part, DecideOptions()) for part in blocked)
     return (
         f"{why} whether the judge is kinder to one of {pairs}{more}; have people label a random part, "
-        f"about {about(asked):,} units of each comparison"
+        f"about {two_digits(asked):,} units of each comparison"
     )
 
 
@@ -418,7 +422,7 @@ def _label_table(needed: Sequence[LabelsNeeded]) -> list[str]:
         return []
     lines = [f"  {'for':<52} {'have':>8} {'about':>10}"]
     for one in dict.fromkeys(needed):
-        more = "no number" if one.more is None else "enough" if one.more == 0 else f"{about(one.more):,} more"
+        more = "no number" if one.more is None else "enough" if one.more == 0 else f"{two_digits(one.more):,} more"
         first, *rest = textwrap.wrap(one.figure, 52)
         lines.append(f"  {first:<52} {one.have:>8,} {more:>10}")
         lines += [f"    {line}" for line in rest]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from perl_eval.stats.corrected_difference import CorrectedDifference
 
-__all__ = ["LabelPlan", "cheapest_split", "labels_to_decide"]
+__all__ = ["LabelPlan", "cheapest_split", "labels_to_decide", "two_digits"]
+
+
+def two_digits(number: float) -> int:
+    """Return a number rounded up to two digits: that many are known of a needed number at most."""
+    whole = ceil(number)
+    step: int = 10 ** max(0, len(str(whole)) - 2)
+    return -(-whole // step) * step
 
 
 def labels_to_decide(

@@ -35,7 +35,7 @@ def test_from_two_files_to_a_win_rate(command: Callable[[str], Any]) -> None:
 def test_a_prompt_of_another_kind_is_said_before_weights_are_loaded(fails: Callable[[str], str]) -> None:
     said = fails("judge one.json two.jsonl --judge local:no-such-model --prompt harmful --out judged")
     assert "prompt 'harmful' asks a yes_no question" in said
-    assert not list(Path().rglob("judgements.parquet"))
+    assert not Path("judged").exists()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_one_file_for_both_sides_is_refused_before_anything_is_asked(command: Ca
     Path("sheet.csv").write_text("prompt,old,new\nq,b,a long answer\n", "utf-8")
     shown = command(f"judge sheet.csv ./sheet.csv --column text=new {JUDGING}")
     assert shown.code == 2
-    assert "sheet.csv is given for both sides, so that each answer would be judged against itself" in shown.err
+    assert "each answer would be judged against itself: both sides have the same texts of the same policy" in shown.err
     assert not list(Path().rglob("judgements.parquet"))
     for name in ("old", "new"):
         assert command(f"import sheet.csv --column text={name} --policy {name} --out runs/{name}").code is None
@@ -135,3 +135,12 @@ def test_columns_of_texts_are_not_taken_for_raters(command: Callable[[str], Any]
     assert command("agree sheet.csv --column rater=ann,ben,gpt --judge-rater gpt --out agreed").code is None
     wide = command("agree sheet.csv --format wide --judge-rater gpt --out other")
     assert "leave it out; which columns of a table are raters' is said by --column rater=ann,ben,judge" in wide.err
+
+
+def test_a_copy_of_the_answers_is_the_same_answers(command: Callable[[str], Any]) -> None:
+    Path("copy.json").write_bytes(Path("one.json").read_bytes())
+    assert "each answer would be judged against itself" in command(f"judge one.json copy.json {JUDGING}").err
+    other = json.loads(Path("one.json").read_text("utf-8"))
+    other[-1]["output"] = "grey"
+    Path("other.json").write_text(json.dumps(other), "utf-8")
+    assert command(f"judge one.json other.json {JUDGING}-again").code is None

@@ -70,14 +70,14 @@ def test_the_cap_is_kept_and_used_up_however_long_a_reply_may_be(tmp_path: Path,
     assert 9.8 <= till.billed_usd <= 10.0
     assert tally.cost_usd == pytest.approx(till.billed_usd)
     assert account.totals.cost_usd == pytest.approx(till.billed_usd)
-    assert tally.stopped == "max_cost_usd of 10.0 reached"
+    assert tally.stopped == "`max_cost_usd` of 10.0 reached"
 
 
 def test_a_cap_below_one_longest_reply_asks_nothing_and_says_why(tmp_path: Path) -> None:
     till = Till(lambda _: 10, longest=20_000)
     _, tally, _ = put(tmp_path, till, 20, Limits(max_cost_usd=10.0))
     assert till.requests == 0
-    assert tally.stopped == "max_cost_usd of 10.0 is less than one reply may cost, 20.0000"
+    assert tally.stopped == "`max_cost_usd` of 10.0 is less than one reply may cost, 20.0000"
 
 
 def test_replies_that_grow_long_late_pass_the_cap_by_a_fiftieth_at_most(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_cap_that_is_raised_goes_on_from_what_was_spent(tmp_path: Path) -> Non
     put(tmp_path, till, 500, Limits(max_cost_usd=1.0))
     before = till.requests
     _, tally, _ = put(tmp_path, till, 500, Limits(max_cost_usd=1.0))
-    assert (till.requests, tally.stopped) == (before, "max_cost_usd of 1.0 reached")
+    assert (till.requests, tally.stopped) == (before, "`max_cost_usd` of 1.0 reached")
     _, tally, account = put(tmp_path, till, 500, Limits(max_cost_usd=2.0))
     assert 1.96 <= till.billed_usd <= 2.0
     assert account.totals.cost_usd == pytest.approx(till.billed_usd)
@@ -184,7 +184,7 @@ def test_timeouts_use_up_the_cap(tmp_path: Path) -> None:
 
     till = Late(lambda _: 10, longest=20)
     _, tally, _ = put(tmp_path, till, 500, Limits(max_concurrency=4, backoff_s=0.001, max_cost_usd=0.51))
-    assert tally.stopped == "max_cost_usd of 0.51 reached"
+    assert tally.stopped == "`max_cost_usd` of 0.51 reached"
     assert tally.cost_usd == tally.estimated_usd == pytest.approx(0.5)
     assert till.requests == 25
 

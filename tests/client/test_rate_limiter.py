@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,17 @@ from perl_eval.client.rate_limiter import Pace
 async def answered(pace: Pace, times: int) -> None:
     for _ in range(times):
         pace.leave(await pace.enter(), answered=True)
+
+
+@asynccontextmanager
+async def several(pace: Pace, count: int) -> AsyncIterator[Callable[[], int]]:
+    """Let so many want their turn at once, and give what counts those that have had it; the others give up."""
+    turns = [asyncio.ensure_future(pace.enter()) for _ in range(count)]
+    await asyncio.sleep(0.05)
+    yield lambda: sum(turn.done() for turn in turns)
+    for turn in turns:
+        turn.cancel()
+    await asyncio.gather(*turns, return_exceptions=True)
 
 
 def test_the_limit_grows_by_one_an_answer_up_to_the_most() -> None:
@@ -232,13 +245,8 @@ def test_a_late_word_of_the_last_window_does_not_fill_the_next_one_twice() -> No
         next_window = [await pace.enter() for _ in range(4)]
         pace.leave(last, answered=True, left=Allowance(requests=0, requests_reset_s=0.0))
         await asyncio.sleep(0.03)
-        more = [asyncio.ensure_future(pace.enter()) for _ in range(4)]
-        await asyncio.sleep(0.02)
-        sent = len(next_window) + sum(turn.done() for turn in more)
-        for turn in more:
-            turn.cancel()
-        await asyncio.gather(*more, return_exceptions=True)
-        return sent
+        async with several(pace, 4) as more:
+            return len(next_window) + more()
 
     assert asyncio.run(send()) == 4
 
@@ -252,13 +260,8 @@ def test_what_was_left_when_a_window_ended_is_not_added_to_the_next() -> None:
         for _ in range(6):
             await pace.enter()
         await asyncio.sleep(0.25)
-        more = [asyncio.ensure_future(pace.enter()) for _ in range(16)]
-        await asyncio.sleep(0.05)
-        sent = sum(turn.done() for turn in more)
-        for turn in more:
-            turn.cancel()
-        await asyncio.gather(*more, return_exceptions=True)
-        return sent
+        async with several(pace, 16) as more:
+            return more()
 
     assert asyncio.run(send()) == 10
 
@@ -272,16 +275,11 @@ def test_a_reply_that_overtakes_others_does_not_free_their_places() -> None:
         pace.leave(turns[0], answered=True, left=Allowance(requests=9, requests_reset_s=0.3))
         pace.leave(turns[1], answered=True, left=Allowance(requests=8, requests_reset_s=0.3))
         pace.leave(turns[5], answered=True, left=Allowance(requests=7, requests_reset_s=0.3))
-        more = [asyncio.ensure_future(pace.enter()) for _ in range(16)]
-        await asyncio.sleep(0.02)
-        at_first = sum(turn.done() for turn in more)
-        for place, turn in enumerate(turns[2:5]):
-            pace.leave(turn, answered=True, left=Allowance(requests=6 - place, requests_reset_s=0.3))
-        await asyncio.sleep(0.02)
-        then = sum(turn.done() for turn in more)
-        for one in more:
-            one.cancel()
-        await asyncio.gather(*more, return_exceptions=True)
-        return at_first, then
+        async with several(pace, 16) as more:
+            at_first = more()
+            for place, turn in enumerate(turns[2:5]):
+                pace.leave(turn, answered=True, left=Allowance(requests=6 - place, requests_reset_s=0.3))
+            await asyncio.sleep(0.02)
+            return at_first, more()
 
     assert asyncio.run(send()) == (4, 4)

@@ -264,7 +264,7 @@ def test_a_limit_of_requests_ends_the_asking_with_a_prefix(ledger: Ledger) -> No
     assert len(judge.calls) == tally.requests == 20
     assert tally.asked == len(ledger) == 19
     assert 10 <= len(ballots) <= 19
-    assert tally.stopped == "max_requests of 20 reached"
+    assert tally.stopped == "`max_requests` of 20 reached"
 
 
 def test_a_limit_of_money_is_never_passed_and_what_was_paid_is_kept(ledger: Ledger) -> None:

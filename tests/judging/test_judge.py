@@ -144,7 +144,7 @@ def test_a_budget_ends_a_run_with_whole_pairs_and_says_so(tmp_path: Path, contes
     card = run_folder.read_card(out)
     assert card is not None
     assert card.notes["not_asked"] == 30 - len(found)
-    assert card.notes["asking"]["stopped"] == "max_requests of 21 reached"
+    assert card.notes["asking"]["stopped"] == "`max_requests` of 21 reached"
 
 
 # ------------------------------------------------------------------------------------------------- kill -9

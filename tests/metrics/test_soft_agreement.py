@@ -91,7 +91,8 @@ def said(name: str, value: float, low: float | None = None, high: float | None =
         (
             0.65,
             0.8,
-            "is not shown to stand in for a person: it agrees with 65% of labels (55% to 75%); it is not shown to",
+            "is not shown to stand in for a person: it agrees with 65% of labels (55% to 75%); "
+            "it is not shown to agree",
         ),
         (0.85, 0.8, "may stand in for a person: it agrees with 85%"),
         (0.85, 0.2, "is not shown to stand in for a person, nor to be worse: it agrees with 85%"),

@@ -118,6 +118,12 @@ def test_a_run_of_decide_is_taken_as_it_is(two: Path, tmp_path: Path) -> None:
     assert [one.judge for one in comparison.conclusions if one.run is None] == ["two"]
 
 
+def test_a_decision_whose_judgements_are_not_here_says_so(two: Path, tmp_path: Path) -> None:
+    folder, _ = decide.run(two / "first", tmp_path / "decided", labels=two / "people")
+    page = run([folder], tmp_path / "page.html").read_text("utf-8")
+    assert "from judgements that are not on this page, or have changed since" in page
+
+
 def test_the_same_decided_again_or_the_other_way_round_is_one_comparison(two: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for name, baseline in (("once", ""), ("again", ""), ("turned", "rl"), ("back", "sft")):

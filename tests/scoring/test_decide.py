@@ -17,8 +17,9 @@ from perl_eval.metrics.policy_decisions import decided
 from perl_eval.records import Estimate, HumanLabel, Judgement, Score, digest
 from perl_eval.scoring import agree, decide
 from perl_eval.scoring.decide_options import DecideOptions
-from perl_eval.scoring.decision_words import about, sentence
+from perl_eval.scoring.decision_words import sentence
 from perl_eval.scoring.judged_units import units_of
+from perl_eval.stats.label_plans import two_digits
 from perl_eval.storage import parquet, run_folder
 
 
@@ -107,7 +108,9 @@ def test_what_is_not_decided_says_what_would_settle_it(tmp_path: Path) -> None:
     assert found.verdict == "not decided"
     assert found.pairs is not None
     assert found.pairs > 400
-    assert f"{about(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(found)
+    assert f"{two_digits(found.pairs):,} more items, labelled in the same proportion, would decide it" in sentence(
+        found
+    )
 
 
 def test_a_pair_judged_in_both_directions_is_one_comparison() -> None:
@@ -250,3 +253,8 @@ def test_another_judge_of_a_part_and_scores_narrow_the_interval(tmp_path: Path) 
     parquet.write(tmp_path / "other" / "judgements.parquet", elsewhere, Judgement)
     with pytest.raises(UserError, match="says nothing about what was judged"):
         decide.run(judged, tmp_path / "out9", labels=people, proxies=[tmp_path / "other"])
+
+
+@pytest.mark.parametrize(("number", "said"), [(7, 7), (99.2, 100), (817.2, 820), (820, 820), (10_001, 11_000), (0, 0)])
+def test_numbers_of_labels_are_rounded_up_to_two_digits(number: float, said: int) -> None:
+    assert two_digits(number) == said
