@@ -106,11 +106,11 @@ def _bounds(gaps: FloatArray, covariance: FloatArray, number: int, how: Resampli
     def scaled(share: float) -> float:
         """Return the scaling of the gaps up to which at most that share of figures is as large as ours."""
         least, most = 0.0, 3.0
-        if np.mean(np.abs(noise).sum(axis=1) >= value - _ROUNDING) > share:
+        if np.mean(np.abs(noise).sum(axis=1) >= value) > share:
             return 0.0
         for _ in range(_STEPS):
             middle = (least + most) / 2
-            as_large = np.mean(np.abs(middle * gaps + noise).sum(axis=1) >= value - _ROUNDING) > share
+            as_large = np.mean(np.abs(middle * gaps + noise).sum(axis=1) >= value) > share
             least, most = (least, middle) if as_large else (middle, most)
         return most * value
 

@@ -279,7 +279,21 @@ def test_a_reply_that_overtakes_others_does_not_free_their_places() -> None:
             at_first = more()
             for place, turn in enumerate(turns[2:5]):
                 pace.leave(turn, answered=True, left=Allowance(requests=6 - place, requests_reset_s=0.3))
-            await asyncio.sleep(0.02)
+        async with several(pace, 4) as more:  # of whom nobody has asked before
             return at_first, more()
 
-    assert asyncio.run(send()) == (4, 4)
+    assert asyncio.run(send()) == (4, 0)
+
+
+def test_what_a_reply_had_overtaken_is_no_part_of_the_next_window() -> None:
+    """Of ten six are sent, five of them never answered: the next window takes nine, the most that was ever left."""
+
+    async def send() -> int:
+        pace = Pace(64)
+        turns = [await pace.enter() for _ in range(6)]
+        pace.leave(turns[5], answered=True, left=Allowance(requests=9, requests_reset_s=0.1))
+        await asyncio.sleep(0.15)
+        async with several(pace, 16) as more:
+            return more()
+
+    assert asyncio.run(send()) == 9

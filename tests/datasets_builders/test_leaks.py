@@ -37,6 +37,7 @@ def kinds(row: Held, *others: Held) -> dict[str, tuple[str, int]]:
             )
         ),
         (Held("r", ("«Is it C#»?",)), Held("o", ("is it c# ?",)), {"equal prompt"}),
+        (Held("r", ("A caf\u00e9?",)), Held("o", ("a cafe\u0301",)), {"equal prompt"}),
         (Held("r", ("?!",)), Held("o", ("...",)), set()),  # no word: compared as they are
         (Held("r", ("Straße 5, bitte",)), Held("o", ("STRASSE 5 bitte",)), {"equal prompt"}),
         (Held("r", ("hi",)), Held("o", ("hi",)), {"equal prompt"}),  # a whole prompt may be short

@@ -121,6 +121,8 @@ def test_labels_that_would_show_more_than_a_constant_judge_are_said() -> None:
     known = [said("human-judge exact agreement", 0.65, 0.55, 0.75), said("agreement of a constant judge", 0.6)]
     # Of 100 labels the interval is 0.1 to either side; 2.8016 / 1.96 of that must be 0.05: (1.4294 x 2) ** 2 x 100.
     assert standings(known)[0].endswith("(60%); roughly 820 labels in all would show it, if it does")
+    (line,) = standings([said("human-judge exact agreement", 0.55, 0.45, 0.65), known[1]])
+    assert line.endswith("always saying the most frequent label (60%)")  # no number of labels would show it
     (line,) = standings([known[0], said("agreement of a constant judge", 0.8)])
     assert line.startswith("gpt may not stand in for a person")
     assert "it agrees no more often than always saying the most frequent label (80%)" in line
