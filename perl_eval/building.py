@@ -281,7 +281,7 @@ def _show(title: str, built: Mapping[str, Built], findings: Mapping[str, list[Fi
     from rich.table import Table
 
     console = Console()
-    table = Table("configuration", "split", "rows", "dropped or mended", title=title, title_justify="left")
+    table = Table("configuration", "split", "rows", "what was left out or changed", title=title, title_justify="left")
     for config, one in built.items():
         for split, tally in one.tallies.items():
             reasons = [f"{count:,} dropped: {reason}" for reason, count in sorted(tally.dropped.items())]

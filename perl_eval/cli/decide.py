@@ -12,7 +12,7 @@ from perl_eval.cli.console import done, say
 from perl_eval.cli.doc_pages import command_for
 from perl_eval.cli.error_pages import NOT_DECIDED
 from perl_eval.cli.shared_options import FileFormat, LabelColumn, Level, Means, Out, how_read, judgements_at, labels_at
-from perl_eval.errors import OptionError
+from perl_eval.errors import OptionError, PerlEvalError
 
 __all__ = ["decide"]
 
@@ -70,15 +70,20 @@ def decide(
     In a GitHub job the sentences also go to its summary.
     """
     from perl_eval.scoring import decide as verb
-    from perl_eval.scoring.decision_words import is_at_least, shortfall
+    from perl_eval.scoring.decision_words import is_at_least, junit_error, shortfall
     from perl_eval.scoring.decision_words import junit as report
 
     options = verb.DecideOptions(baseline, level, power, judge_alone, anytime, price_label, price_item)
     if fail_under is not None and not -1 <= fail_under <= 1:
         raise OptionError("fail_under", fail_under, "give a number in [-1, 1]")
-    found = [judgements_at(source, out) for source in sources]
-    people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
-    folder, said = verb.run(found, out, labels=people, proxies=proxy or (), options=options)
+    try:
+        found = [judgements_at(source, out) for source in sources]
+        people = None if labels is None else labels_at(labels, out, how_read(format, column, means=means))
+        folder, said = verb.run(found, out, labels=people, proxies=proxy or (), options=options)
+    except PerlEvalError as error:
+        if junit is not None:
+            junit.write_text(junit_error(str(error)), "utf-8")
+        raise
     text = (folder / verb.DECISION).read_text("utf-8")
     lines = [line.removeprefix("- ") for line in text.splitlines() if line]
     say("\n".join(lines), lines=True)

@@ -48,7 +48,7 @@ _POSITION = {
     named.FIRST_IN_BOTH_ORDERS: "pairs where both verdicts name the answer shown first",
     named.SECOND_IN_BOTH_ORDERS: "pairs where both verdicts name the answer shown second",
     named.POSITION_TEST_P: "p-value that the judge favours neither position",
-    named.CONSISTENCY: "share of pairs that position did not decide",
+    named.CONSISTENCY: "share of pairs that position did not decide: all but splits, mixed pairs too",
     named.POSITION_PREFERENCE: "share decided for the answer shown first minus share decided for the second",
     named.KAPPA_BETWEEN_ORDERS: "Cohen's kappa between the verdicts of the two orders",
     named.CONSISTENCY_BY_GAP: "consistency where the stronger of the two policies wins so often",

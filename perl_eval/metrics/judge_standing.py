@@ -102,8 +102,10 @@ def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, b
     if gap is not None and gap.high is not None and gap.high < 0:
         return f"may not stand in for a person: {more}, but less often than people with each other; it is {rate}"
     units = _units_needed([one.value for one in persons if one.value is not None], tested.n)
-    would = "more units would hardly show it" if units is None else f"roughly {units:,} units in all would show it"
-    return f"is not shown to stand in for a person, nor to be worse: {more}, but is only {rate}; {would}"
+    would = "so far it seems worse than half of them or more, so more units are unlikely to show it"
+    if units is not None:
+        would = f"roughly {units:,} units in all would show it, if it is"
+    return f"is neither shown to be as good as a person nor to be worse: {more}, but is only {rate}; {would}"
 
 
 def _labels_needed(agreement: Estimate, constant: float) -> str:

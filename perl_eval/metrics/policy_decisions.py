@@ -131,9 +131,9 @@ def _draft(found: PolicyPair, level: float, *, judge_alone: bool, anytime: bool)
         p = None if alone is None else alone.p_value()
     else:
         said = found.labelled
-        why = "no labels tell whether the judge is kinder to one of them"
+        why = "there are no human labels to show whether the judge favours one of them"
         if said:
-            why = f"{said} labels are too few to tell whether the judge is kinder to one of them"
+            why = f"{said} labels are too few to show whether the judge favours one of them"
     low, high = (None, None) if alone is None else alone.interval(level)
     errors = (_error(*found.sides[0], level), _error(*found.sides[1], level))
     return Decided(

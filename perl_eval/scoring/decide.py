@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from perl_eval import figure_names as named
-from perl_eval.errors import UserError
+from perl_eval.errors import UserError, in_typed_names
 from perl_eval.metrics.policy_comparisons import Units, comparisons
 from perl_eval.metrics.policy_decisions import Decided, JudgeSkill, Placed, decided, placed
 from perl_eval.records import About, Estimate
 from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.scoring.decision_words import places_sentence, sentence
 from perl_eval.scoring.judged_units import read_units
+from perl_eval.sources.counting import counted
 from perl_eval.storage import run_folder
 
 __all__ = ["DECISION", "DecideOptions", "run", "sentence"]
@@ -71,7 +72,7 @@ def run(
             places = placed(found, said, level=how.level)
             figures = [one for part in said for one in _estimates(part, how, going.simulated)]
             going.write([*figures, *_placed(places, how, going.simulated)], Estimate)
-            lines = [f"- {sentence(part, how)}\n" for part in said]
+            lines = [f"- {line}\n" for line in (*(sentence(part, how) for part in said), *_cut_short(sources))]
             ending = f"\n{places_sentence(places, how)}\n" if places else ""
             (going.folder / DECISION).write_text("".join(lines) + ending, "utf-8")
             going.notes |= {"decided": sum(part.verdict != "not decided" for part in said), "comparisons": len(said)}
@@ -86,10 +87,24 @@ def _refuse_unknown(baseline: str, units: Units) -> None:
         raise UserError(f"no policy is called {baseline!r}", f"choose --baseline from {', '.join(known)}")
 
 
+def _notes_of(source: Path) -> Mapping[str, Any]:
+    card = run_folder.read_card(source if source.is_dir() else source.parent)
+    return {} if card is None else card.notes
+
+
 def _stopped(source: Path) -> bool:
     """Return whether a judge run stopped once it was decided, after which fixed intervals do not hold."""
-    card = run_folder.read_card(source if source.is_dir() else source.parent)
-    return card is not None and card.notes.get("decided after") is not None
+    return _notes_of(source).get("decided after") is not None
+
+
+def _cut_short(sources: Sequence[Path]) -> Iterator[str]:
+    """Yield a sentence for each judge run that a budget or an outage stopped before it had asked everything."""
+    for source in sources:
+        notes = _notes_of(source)
+        if why := notes.get("asking", {}).get("stopped"):
+            left = counted(notes.get("not_asked", 0), "items that were not asked")
+            goes_on = f"{in_typed_names(why)}; the same `judge` command goes on"
+            yield f"{source.name} is not complete, it lacks {left} ({goes_on})"
 
 
 def _placed(places: Sequence[Placed], how: DecideOptions, simulated: bool) -> Iterator[Estimate]:

@@ -11,7 +11,7 @@ from perl_eval.metrics.policy_decisions import Decided, Placed
 from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.stats.label_plans import cheapest_split, two_digits
 
-__all__ = ["first_labels", "is_at_least", "junit", "places_sentence", "sentence", "shortfall"]
+__all__ = ["first_labels", "is_at_least", "junit", "junit_error", "places_sentence", "sentence", "shortfall"]
 
 _LIKELY = 0.005
 """Least chance to be best that is said."""
@@ -115,7 +115,10 @@ def is_at_least(found: Decided, least: float) -> bool:
 def shortfall(found: Decided, least: float) -> str:
     """Return what was asked of a comparison that `is_at_least` does not hold for, and what was found."""
     asked = f"{found.one} was to be better than {found.other}" + (f" by {least:g} or more" if least else "")
-    return f"{asked}; it is {'not decided' if found.verdict == 'not decided' else f'{_ahead(found):+.2f}'}"
+    if found.verdict == "not decided":
+        return f"{asked}; that is not decided"
+    by = "as the judge says" if found.corrected is None else "corrected by labels"
+    return f"{asked}; the difference, {by}, is {_ahead(found):+.2f}"
 
 
 def _ahead(found: Decided) -> float:
@@ -145,4 +148,12 @@ def junit(found: Sequence[Decided], how: DecideOptions | None = None, *, least: 
             ElementTree.SubElement(case, "failure" if failing else "skipped", message=said)
         else:
             ElementTree.SubElement(case, "system-out").text = said
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def junit_error(why: str) -> str:
+    """Return a JUnit report that says why nothing could be compared."""
+    suite = ElementTree.Element("testsuite", name="perl-eval decide", tests="1", failures="0", errors="1", skipped="0")
+    case = ElementTree.SubElement(suite, "testcase", classname="decide", name="all comparisons")
+    ElementTree.SubElement(case, "error", message=why)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

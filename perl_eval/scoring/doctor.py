@@ -376,10 +376,10 @@ def _shown(text: str, parts: Sequence[_Judged]) -> str:
 def _too_few(blocked: Sequence[Decided], labelled: int) -> str:
     pairs = ", ".join(f"{part.one} and {part.other}" for part in blocked[:3])
     more = f" and {len(blocked) - 3} more comparisons" if len(blocked) > 3 else ""
-    why = "no labels say" if not labelled else "too few labels say"
+    why = "no labels show" if not labelled else "too few labels show"
     asked = max(first_labels(part, DecideOptions()) for part in blocked)
     return (
-        f"{why} whether the judge is kinder to one of {pairs}{more}; have people label a random part, "
+        f"{why} whether the judge favours one of {pairs}{more}; have people label a random part, "
         f"about {two_digits(asked):,} units of each comparison"
     )
 

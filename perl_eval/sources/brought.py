@@ -212,6 +212,9 @@ def told(folder: Path) -> str:
         counts = (name.rstrip(",") if count == whole else f"{name} of {count:,}" for name, count in derived)
         said.append(f"derived: {', '.join(counts)}")
     said += [f"left out: {counted(count, reason)}" for reason, count in notes["left_out"].items()]
+    for split, count in notes.get("shared_prompts", {}).items():
+        rows = counted(notes["splits"][split], "rows")
+        said.append(f"{count:,} of {rows} of {split} have a prompt that train has too: no test of other prompts")
     if unused := notes.get("unused"):
         said.append(f"not read: {_few(unused)}")
     return "; ".join(said)

@@ -88,6 +88,7 @@ def take_rows(
             "made": [split for split in missing if split in counts],
             "derived": dict(state.derived),
             "left_out": dict(state.left_out),
+            "shared_prompts": {split: count for split, count in state.shared.items() if count},
         }
     return going.folder
 

@@ -171,7 +171,7 @@ class LabelMaker:
                     typed = f"perl-eval import FILE --column {name}={columns[name]}"
                     first = f"for a file of a judge's verdicts run `{typed}` first and give its folder; for labels "
                 fix = f"{first}choose from {', '.join(known)}"
-                raise OptionError("column", f"{name!r}, which no label has", fix)
+                raise OptionError("column", f"{name!r}, which is no property of a label", fix)
         if "unit" in columns and {"a", "b"} & set(columns):
             raise OptionError("column", "unit beside a or b", "give the unit, or the completions")
         if "yes_from" in columns and not _is_finite(columns["yes_from"]):

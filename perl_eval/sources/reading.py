@@ -65,6 +65,7 @@ class Import:
         derived: What was not there and was derived: rows by field.
         left_out: Rows that give no record, by reason.
         again: How many equal answers there are, by the derived id of the first, where there is more than one.
+        shared: Rows of held-out splits whose prompt a row for training has too, by split.
         means: What words of labels and verdicts mean, as `meant` finds them.
         met: Those of the words that were met.
     """
@@ -77,6 +78,7 @@ class Import:
     derived: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     again: dict[str, int] = field(default_factory=dict)
+    shared: Counter[str] = field(default_factory=Counter)
     means: Mapping[str, str] = field(default_factory=dict)
     met: set[str] = field(default_factory=set)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -68,13 +70,14 @@ def write_splits(
         seed: Of the splits that are made.
 
     Returns:
-        Rows by split.
+        Rows by split; ``state.shared`` counts those whose prompt the split for training has too.
 
     Raises:
         UserError: There are no rows.
         DataError: A row lacks what is needed, or a column mixes types.
     """
     counts: dict[str, int] = {}
+    prompts: dict[str, Counter[int]] = {}
     survey = surveyed(parts.values(), state.columns)
     folder.mkdir(parents=True, exist_ok=True)
     for split, found in parts.items():
@@ -82,6 +85,8 @@ def write_splits(
         with ExitStack() as stack:
             held = {name: stack.enter_context(_Held(folder)) for name in (split, *wanted)}
             for place, cells in cells_of(found, state, survey):
+                if len(parts) > 1 and cells["prompt"]:
+                    prompts.setdefault(split, Counter())[_digest(cells["prompt"])] += 1
                 held[split_of(cells["group"], wanted, seed) if wanted else split].add(place, cells)
             schema = _in_common([batch for one in held.values() for batch in one.finished()])
             for name, one in held.items():
@@ -90,7 +95,14 @@ def write_splits(
     if not counts:
         why = "; ".join(f"left out: {counted(count, reason)}" for reason, count in state.left_out.items())
         raise UserError(f"there are no rows{f' ({why})' if why else ''}", "give at least one")
+    trained = prompts.pop("train", Counter())
+    for split, held_out in prompts.items():
+        state.shared[split] += sum(rows for prompt, rows in held_out.items() if prompt in trained)
     return counts
+
+
+def _digest(prompt: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(json.dumps(prompt).encode(), digest_size=7).digest(), "big")
 
 
 @dataclass(frozen=True, slots=True)

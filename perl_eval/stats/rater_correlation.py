@@ -21,6 +21,8 @@ KISH = "effective number of judges, equal correlations"
 EIGENVALUE = "effective number of judges, eigenvalues"
 _STILL = 1e-12
 """A variance up to this is that of a judge who does not vary in a draw."""
+_NORMAL = 1e4
+"""From this noncentrality on a chi-square is taken as normal; its skewness is below 0.011."""
 
 
 def likeness(
@@ -73,7 +75,10 @@ def likeness(
     found = [estimate(name, subject, _Figure(count, chosen)) for name, subject, chosen in figures]
     if still or len(rows) < 2:
         return [*found, *(estimate(f"{name}, {of}", About(), _Figure(count, pairs)) for name in (KISH, EIGENVALUE))]
-    known = _Correlations.of(data, pairs, clusters)
+    known = _Correlations.of(rows, count, pairs)
+    if not np.isfinite(known.covariance).all():
+        why = "a judge varies in one cluster only"
+        return [*found, *(replace(undefined(f"{name}, {of}", why), n=len(data)) for name in (KISH, EIGENVALUE))]
     level = (resampling or Resampling()).level
     return [*found, _by_the_mean(f"{KISH}, {of}", known, level), _by_eigenvalues(f"{EIGENVALUE}, {of}", known, level)]
 
@@ -87,7 +92,8 @@ class _Correlations:
         items: How many items.
         clusters: How many clusters the items are of.
         values: The correlations, shape (pairs,).
-        covariance: Of the correlations, from influence values summed by cluster, shape (pairs, pairs).
+        covariance: Of the correlations on Fisher's scale, by the jackknife over clusters, shape (pairs, pairs).
+        freedom: Degrees of freedom of the jackknife's variances, from how their parts vary from cluster to cluster.
     """
 
     judges: int
@@ -95,18 +101,23 @@ class _Correlations:
     clusters: int
     values: FloatArray
     covariance: FloatArray
+    freedom: float
 
     @classmethod
-    def of(cls, data: FloatArray, pairs: Sequence[tuple[int, int]], clusters: Clusters) -> _Correlations:
-        """Make them of what each judge gave each item."""
-        first, second = np.array(pairs).T
-        units = (data - data.mean(axis=0)) / data.std(axis=0)
-        r = (units[:, first] * units[:, second]).mean(axis=0)
-        influence = units[:, first] * units[:, second] - r * (units[:, first] ** 2 + units[:, second] ** 2) / 2
-        sums = cluster_sums(influence, clusters)
-        # Influence values understate the error in small samples, as residuals do.
-        covariance = len(sums) / max(len(sums) - 3, 1) * sums.T @ sums / len(data) ** 2
-        return cls(data.shape[1], len(data), len(sums), r, covariance)
+    def of(cls, sums: FloatArray, count: int, pairs: Sequence[tuple[int, int]]) -> _Correlations:
+        """Make them of what `_sums` returns for so many judges."""
+        r = _pairs(sums.sum(axis=0, keepdims=True), count, pairs)[0]
+        without = np.arctanh(np.clip(_pairs(sums.sum(axis=0) - sums, count, pairs), _STILL - 1, 1 - _STILL))
+        off = without - without.mean(axis=0)
+        parts = np.square(off).sum(axis=1)
+        uneven = float(np.square(parts).mean() / max(float(parts.mean()) ** 2, _STILL**2)) - 1
+        n = len(sums)
+        return cls(count, round(float(sums[:, 0].sum())), n, r, (n - 1) / n * off.T @ off, 2 * n / max(uneven, _STILL))
+
+    def covariance_at(self, values: FloatArray) -> FloatArray:
+        """Return the covariance of the correlations themselves, were these the true ones."""
+        slope = 1 - np.square(values)
+        return self.covariance * np.outer(slope, slope)
 
 
 def _by_the_mean(name: str, known: _Correlations, level: float) -> Estimate:
@@ -121,7 +132,7 @@ def _by_the_mean(name: str, known: _Correlations, level: float) -> Estimate:
 
     method = f"t on Fisher's scale, {known.clusters} clusters"
     estimate = Estimate(name, number(mean), None, None, known.items, 0, method, level)
-    error = float(np.sqrt(known.covariance.mean()))
+    error = float(np.sqrt(known.covariance_at(known.values).mean()))
     if error < _STILL or abs(mean) > 1 - _STILL:
         return replace(estimate, reason="the correlations do not vary; they have no interval")
     half = float(stdtrit(known.clusters - 1, (1 + level) / 2)) * error / (1 - mean**2)
@@ -134,42 +145,51 @@ def _by_the_mean(name: str, known: _Correlations, level: float) -> Estimate:
 def _by_eigenvalues(name: str, known: _Correlations, level: float) -> Estimate:
     """Return the number of judges by eigenvalues, with an interval of the sum S of squared correlations.
 
-    Were the true sum S, that of the sample would be about gamma, with mean ``S + tr C`` and variance ``2 tr C^2 + 4 (S
-    / s) r' C r``, with r the sample's correlations, s the sum of their squares and C their covariance, from influence
-    values summed by cluster. The interval holds every S that s does not speak against; S is at least 0, so that the
-    number is at most n.
+    The interval holds every S that the sample's sum s does not speak against; S is at least 0, so that the number is at
+    most n. Were the true correlations r' = r sqrt(S / s), with covariance C' (jackknife over clusters on Fisher's
+    scale, so that it is narrower the larger they are), s would be about a scaled noncentral chi-square with mean ``S +
+    tr C' - b`` and variance ``2 tr C'^2 + 4 r' C' r'``, ``b`` the bias of the sample's correlations towards 0. Tails
+    are those of t, since C' is an estimate.
 
     Source: Andrews, Econometrica 68 (2000), 399-405, for why a bootstrap fails at the edge; Olkin and Finn,
-        Psychological Bulletin 118 (1995), 155-164, for influence values of correlations.
+        Psychological Bulletin 118 (1995), 155-164, for correlations of one sample; Satterthwaite, Biometrics Bulletin 2
+        (1946), 110-114, for matching moments.
     """
-    r, covariance, count = known.values, known.covariance, known.judges
+    r, count = known.values, known.judges
     squares, method = float(r @ r), f"test inversion, {known.clusters} clusters"
     estimate = Estimate(name, count**2 / (count + 2 * squares), None, None, known.items, 0, method, level)
-    if np.trace(covariance) < _STILL or squares < _STILL:
+    if np.trace(known.covariance_at(r)) < _STILL or squares < _STILL:
         return replace(estimate, reason="the correlations do not vary; they have no interval")
-    least, most = _sums_not_refused(squares, covariance, float(r @ covariance @ r), len(r), level)
+    least, most = _sums_not_refused(known, level)
     return replace(estimate, low=count**2 / (count + 2 * most), high=count**2 / (count + 2 * least))
 
 
-def _sums_not_refused(
-    squares: float, covariance: FloatArray, along: float, most: int, level: float
-) -> tuple[float, float]:
+def _sums_not_refused(known: _Correlations, level: float) -> tuple[float, float]:
     """Return the least and largest sum of squared correlations that are not refused."""
     from scipy.optimize import brentq
-    from scipy.special import gammainc
+    from scipy.special import chndtr, ndtr, stdtrit
 
-    bias, tail = float(np.trace(covariance)), (1 - level) / 2
-    still = 2 * float((covariance * covariance).sum())
+    squares, most = float(known.values @ known.values), float(len(known.values))
+    tail = float(ndtr(stdtrit(known.freedom, (1 - level) / 2)))
 
     def below(true: float) -> float:
         """Return the chance of a sum up to that of the sample."""
-        middle, spread = true + bias, still + 4 * true / squares * along
-        return float(gammainc(middle**2 / spread, squares * middle / spread))
+        r = np.clip(known.values * np.sqrt(true / squares), _STILL - 1, 1 - _STILL)
+        covariance = known.covariance_at(r)
+        bias = float((np.diag(known.covariance) * np.square(r) * (1 - np.square(r))).sum())
+        middle, spread = max(true - bias, 0.0), float(np.trace(covariance))
+        variance = 2 * float(np.square(covariance).sum()) + 4 * float(r @ covariance @ r)
+        if spread + middle <= 0 or variance <= 0:
+            return 1.0
+        scale = variance / (2 * spread + 4 * middle)
+        if middle > _NORMAL * scale:
+            return float(ndtr((squares - spread - middle) / np.sqrt(variance)))
+        return float(chndtr(squares / scale, spread / scale, middle / scale))
 
     low = 0.0 if below(0.0) <= 1 - tail else float(brentq(lambda true: below(true) - 1 + tail, 0.0, squares))
     if below(squares) <= tail:
         return low, squares
-    high = float(most) if below(float(most)) > tail else float(brentq(lambda true: below(true) - tail, squares, most))
+    high = most if below(most) > tail else float(brentq(lambda true: below(true) - tail, squares, most))
     return low, high
 
 
@@ -186,17 +206,27 @@ class _Figure:
     """A mean of correlations, as the numerator and denominator that a bootstrap of ratios takes."""
 
     def __init__(self, count: int, pairs: Sequence[tuple[int, int]]) -> None:
-        self._count = count
-        self._first, self._second = np.array(pairs).T
+        self._count, self._chosen = count, pairs
 
     def __call__(self, sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return numerators and denominators, shape (draws,); a denominator of 0 where a judge does not vary."""
-        n = sums[:, :1]
-        means = sums[:, 1 : 1 + self._count] / n
-        products = sums[:, 1 + self._count :].reshape(len(sums), self._count, self._count) / n[:, :, None]
-        covariances = products - means[:, :, None] * means[:, None, :]
-        variances = np.diagonal(covariances, axis1=1, axis2=2)
-        live = np.asarray((variances > _STILL).all(axis=1), np.float64)
-        spread = np.sqrt(np.where(live[:, None] > 0, variances, 1.0))
-        chosen = covariances[:, self._first, self._second] / (spread[:, self._first] * spread[:, self._second])
-        return np.asarray(chosen.mean(axis=1), np.float64), live
+        chosen = _pairs(sums, self._count, self._chosen)
+        live = np.asarray(np.isfinite(chosen).all(axis=1), np.float64)
+        return np.asarray(np.where(live > 0, chosen.mean(axis=1), 0.0), np.float64), live
+
+
+def _pairs(sums: FloatArray, count: int, chosen: Sequence[tuple[int, int]]) -> FloatArray:
+    """Return the correlations of the pairs chosen, shape (draws, pairs), from sums over all items of a draw.
+
+    All are nan in a draw in which a judge does not vary.
+    """
+    first, second = np.array(chosen).T
+    n = sums[:, :1]
+    means = sums[:, 1 : 1 + count] / n
+    products = sums[:, 1 + count :].reshape(len(sums), count, count) / n[:, :, None]
+    covariances = products - means[:, :, None] * means[:, None, :]
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    live = (variances > _STILL).all(axis=1, keepdims=True)
+    spread = np.sqrt(np.where(live, variances, 1.0))
+    found = covariances[:, first, second] / (spread[:, first] * spread[:, second])
+    return np.asarray(np.where(live, found, np.nan), np.float64)

@@ -32,7 +32,8 @@ def minimised(world: SmallWorld, loss_of: Callable[[torch.Tensor], torch.Tensor]
     """Return the law of the tabular policy that has the least loss, by L-BFGS from the prior."""
     logits = torch.tensor(world.prior.table[0]).requires_grad_()
     prior = torch.tensor(world.prior.exact[0])
-    optimizer = torch.optim.LBFGS([logits], max_iter=steps, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    exactly = {"tolerance_grad": 1e-10, "tolerance_change": 0.0, "line_search_fn": "strong_wolfe"}
+    optimizer = torch.optim.LBFGS([logits], max_iter=steps, **exactly)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

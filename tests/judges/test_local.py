@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import time
 from dataclasses import replace
@@ -208,7 +209,8 @@ def test_a_saved_model_is_opened_and_its_name_tells_its_weights(model: Any, toke
     questions = list(plan(contest(1), judge, prompting.load("dialogue")))
     same = LocalJudge(model, tokenizer, name="tiny")
     ours, theirs = asyncio.run(judge.ask(questions)), asyncio.run(same.ask(questions))
-    assert [reply.text for reply in ours] == [reply.text for reply in theirs]
+    for one, other in zip(ours, theirs, strict=True):  # where weights lie in memory decides how products are rounded
+        assert json.loads(one.text) == pytest.approx(json.loads(other.text), abs=1e-6)
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1.0
     model.save_pretrained(folder)

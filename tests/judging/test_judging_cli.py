@@ -152,12 +152,19 @@ def test_a_run_that_a_budget_stopped_is_exit_code_3_and_goes_on_with_more(
         more = f"--judge chat:m --base-url {server.url} --max-concurrency 1 --price-in 1 --price-out 1"
         shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
         assert shown.code == 3
+        decided = command(f"decide {tmp_path}/out --judge-alone --out {tmp_path}/decided").out
+        assert decided.splitlines()[1] == (
+            "out is not complete, it lacks 5 items that were not asked (--max-requests of 6 reached; the same `judge`"
+            " command goes on)"
+        )
         shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 6"))
         assert (shown.code, len(server.requests)) == (3, 6)
         shown = command(judge(pairs, tmp_path / "out", f"{more} --max-requests 60"))
         assert (shown.code, len(server.requests)) == (None, 16)
         assert "US dollars over all 3 runs in this folder" in shown.out
         assert command(judge(pairs, tmp_path / "out", more)).code is None
+        decided = command(f"decide {tmp_path}/out --judge-alone --out {tmp_path}/decided-whole").out
+        assert "not complete" not in decided
     assert len(server.requests) == 16
     card = run_folder.read_card(tmp_path / "out")
     assert card is not None

@@ -87,7 +87,7 @@ def test_without_labels_nothing_is_decided_unless_asked_for(tmp_path: Path) -> N
     _, (found,) = decide.run(judged, tmp_path / "out")
     assert found.verdict == "not decided"
     said = sentence(found)
-    assert "not decided, no labels tell whether the judge is kinder to one of them" in said
+    assert "not decided, there are no human labels to show whether the judge favours one of them" in said
     assert "labels of randomly drawn units would decide it at 80% power" in said
     _, (alone,) = decide.run(judged, tmp_path / "alone", options=DecideOptions(judge_alone=True))
     assert alone.verdict == "better"
@@ -180,16 +180,19 @@ def test_exit_codes_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert command("decide judged --labels people --baseline rl --fail-under 0.05 --out out3").code is None
     shown = command("decide judged --labels people --baseline rl --fail-under 0.5 --junit below.xml --out out4")
     assert shown.code == 1
-    assert "failed: sft was to be better than rl by 0.5 or more; it is +" in shown.err
+    assert "failed: sft was to be better than rl by 0.5 or more; the difference, corrected by labels, is +" in shown.err
     assert command("decide judged --fail-under 0 --junit open.xml --out out5").code == 1
     for name in ("below.xml", "open.xml"):  # a report that passes where the exit code fails would hide it
         report = ElementTree.fromstring(Path(name).read_text("utf-8"))
         assert (report.get("failures"), report.get("skipped"), len(report.findall("*/failure"))) == ("1", "0", 1)
-        asked = "by 0.5 or more; it is +" if name == "below.xml" else "; it is not decided: "
+        asked = "; the difference, corrected by labels, is +" if name == "below.xml" else "; that is not decided: "
         assert asked in str(report.findall("*/failure")[0].get("message"))
-    told = command("decide judged --labels people --baseline rll --out out6")
+    told = command("decide judged --labels people --baseline rll --junit error.xml --out out6")
     assert told.code == 2
     assert "no policy is called 'rll'; choose --baseline from rl, sft" in told.err
+    report = ElementTree.fromstring(Path("error.xml").read_text("utf-8"))
+    assert (report.get("errors"), report.get("failures")) == ("1", "0")
+    assert "no policy is called 'rll'" in str(report.findall("*/error")[0].get("message"))
 
 
 def test_completions_of_several_items_are_refused_with_the_row(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_answers_to_other_items_are_told(tmp_path: Path) -> None:
 def test_judgements_without_labels_say_how_many_would_help(tmp_path: Path) -> None:
     found = doctor.run([verdicts(tmp_path / "v.csv")])
     assert not found.clear
-    assert found.wrong[0].startswith("no labels say whether the judge is kinder to one of rl and sft")
+    assert found.wrong[0].startswith("no labels show whether the judge favours one of rl and sft")
     needed = {one.figure: one for one in found.labels}
     assert needed["decide rl against sft"].have == 0
     assert 10 < (needed["decide rl against sft"].more or 0) < 200

@@ -226,7 +226,7 @@ def test_a_table_with_a_column_a_person_is_offered_as_wide(tmp_path: Path) -> No
 
 def test_columns_of_verdicts_beside_labels_are_read_by_import(tmp_path: Path) -> None:
     with pytest.raises(
-        OptionError, match=r"'verdict', which no label has; for .* run `perl-eval import FILE --column v"
+        OptionError, match=r"'verdict', which is no property of a label; for .* run `perl-eval import FILE --column v"
     ):
         pe.labels([{**LABEL, "label": "a"}], columns={"verdict": "said"})
 

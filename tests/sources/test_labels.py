@@ -241,7 +241,7 @@ def test_a_broken_file_names_file_row_and_field(tmp_path: Path, name: str) -> No
 
 def test_columns_are_used_or_refused(tmp_path: Path) -> None:
     path = table(tmp_path / "x.csv", [TABLE_ROW])
-    with pytest.raises(OptionError, match="'colour', which no label has"):
+    with pytest.raises(OptionError, match="'colour', which is no property of a label"):
         labels_in(path, tmp_path / "a", how=HowRead(columns={"colour": "x"}))
     with pytest.raises(DataError, match="field 'who': no such column"):
         labels_in(path, tmp_path / "b", how=HowRead(columns={"annotator": "who"}))

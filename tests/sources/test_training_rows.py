@@ -185,6 +185,23 @@ def test_splits_that_are_there_stay_and_only_what_is_missing_is_made(tmp_path: P
     assert rows_in(tmp_path / "data", tmp_path / "out", make=("validation", "test")) == folder
 
 
+def test_prompts_that_rows_for_training_and_held_out_ones_share_are_said(tmp_path: Path) -> None:
+    def row(prompt: str, better: str) -> dict[str, str]:
+        return {"prompt": prompt, "chosen": better, "rejected": "no"}
+
+    jsonl(tmp_path / "data" / "test.jsonl", [row("p1", "x"), row("p1", "y"), row("other", "x")])
+    jsonl(tmp_path / "data" / "train.jsonl", [row(f"p{place}", "z") for place in range(5)])
+    jsonl(tmp_path / "data" / "validation.jsonl", [row("another", "x")])
+    said: list[str] = []
+    rows_in(tmp_path / "data", tmp_path / "out", say=said.append)
+    assert "2 of 3 rows of test have a prompt that train has too: no test of other prompts" in said[0]
+    assert "of validation" not in said[0]
+    for split in ("train", "test"):  # without prompts nothing is shared
+        jsonl(tmp_path / "texts" / f"{split}.jsonl", [{"text": f"{split} goes on"}])
+    rows_in(tmp_path / "texts", tmp_path / "texts-out", say=said.append)
+    assert "have a prompt" not in said[1]
+
+
 @pytest.mark.parametrize("conversational", [True, False])
 def test_a_prompt_that_answers_repeat_is_taken_off_and_said(tmp_path: Path, conversational: bool) -> None:
     given: list[dict[str, Any]]

@@ -78,8 +78,8 @@ def test_a_fully_tuned_reward_model_learns_and_comes_back(rewarded: Path, prior:
     test = rows.read(preferences, "test")[:10]
     encoded = [encode_dialogue(alone.backbone.tokenizer, row.prompt, row.chosen or (), max_tokens=40) for row in test]
     expected = [scores[row.id, "reward chosen"] for row in test]
-    assert beside.logits(encoded) == pytest.approx(expected, abs=1e-6)
-    assert alone.logits(encoded) == pytest.approx(expected, abs=1e-6)
+    assert beside.logits(encoded) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert alone.logits(encoded) == pytest.approx(expected, rel=1e-6, abs=1e-6)
     card = run_folder.read_card(rewarded)
     assert card is not None
     own = sum(parameter.numel() for parameter in open_backbone(prior).causal.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,23 +25,55 @@ MODERATE, NONE = 1.0, 0.0
 
 
 def once_or_twice(_: Row, text: str) -> float:
-    """Return what an answer is really worth: 1 if it names red once or twice. Annotators like every further red too."""
-    return float(1 <= text.split().count("red") <= 2)
+    """Return what an answer is really worth: 1 if it says nothing but colours, and red once or twice.
+
+    Annotators like every further red too.
+    """
+    said = text.split()
+    return float(set(said) <= set(tiny_models.COLOURS) and 1 <= said.count("red") <= 2)
+
+
+def three(random: np.random.Generator) -> str:
+    return " ".join(random.choice(tiny_models.COLOURS, 3))
+
+
+def demonstrations_of_three(seed: int, count: int) -> list[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    return [
+        tiny_models.row(
+            f"d{seed}-{place}",
+            f"paint {random.integers(30)}",
+            completion=tiny_models.turns("assistant", three(random)),
+        )
+        for place in range(count)
+    ]
+
+
+def preferences_of_three(seed: int, count: int) -> list[dict[str, Any]]:
+    """Return pairs of which the one that names red more often is chosen."""
+    random, made = np.random.default_rng(seed), list[dict[str, Any]]()
+    while len(made) < count:
+        worst, best = sorted((three(random), three(random)), key=lambda said: said.split().count("red"))
+        if best.split().count("red") > worst.split().count("red"):
+            sides = {"chosen": tiny_models.turns("assistant", best), "rejected": tiny_models.turns("assistant", worst)}
+            made.append(tiny_models.row(f"p{seed}-{len(made)}", f"paint {random.integers(1000)}", **sides))
+    return made
 
 
 @pytest.fixture(scope="module")
-def prior(room: Path, blank: Path, demonstrations: Path) -> Path:
-    """Return a prior that says the colours as the demonstrations do; six epochs would leave it saying "gred"."""
+def prior(room: Path, blank: Path) -> Path:
+    """Return a prior that says three colours as the demonstrations do; six epochs would leave it saying "gred"."""
+    place = room / "of three"
+    train, validation = demonstrations_of_three(1, 400), demonstrations_of_three(2, 60)
+    tiny_models.write_rows(place / "demonstrations", train=train, validation=validation)
     options = sft.SftOptions(model=str(blank), epochs=20, batch=16, learning_rate=1e-2, max_tokens=32)
-    return sft.run(demonstrations, room / "twenty epochs" / "prior", options=options)
+    return sft.run(place / "demonstrations", place / "prior", options=options)
 
 
 @pytest.fixture(scope="module")
 def swept(room: Path, prior: Path) -> Path:
     place = room / "overoptimised"
-    tiny_models.write_rows(
-        place / "preferences", train=tiny_models.preferences(1, 600), test=tiny_models.preferences(2, 30)
-    )
+    tiny_models.write_rows(place / "preferences", train=preferences_of_three(1, 600), test=preferences_of_three(2, 30))
     tiny_models.write_rows(place / "prompts", train=tiny_models.prompts(1, 50), test=tiny_models.prompts(2, 50))
     lengths = {"max_tokens": 40, "max_new_tokens": 8}
     options = ablate.AblateOptions(
@@ -52,7 +85,7 @@ def swept(room: Path, prior: Path) -> Path:
         draws=4,
         betas=(MODERATE, NONE),
         reward=RewardOptions(epochs=6, batch=20, learning_rate=1e-2, normalise_on=50, **lengths),
-        policy=PolicyOptions(steps=100, batch=32, group=4, learning_rate=1e-2, **lengths),
+        policy=PolicyOptions(steps=80, batch=32, group=4, learning_rate=1e-2, **lengths),
     )
     return ablate.run(place, room / "swept", options=options, truth=once_or_twice)
 
@@ -80,20 +113,21 @@ def of_prior_and_target(swept: Path, prior: Path, draws: int = 4000) -> tuple[fl
 
 
 def test_too_small_a_beta_raises_the_learned_reward_and_lowers_the_true_one(swept: Path, prior: Path) -> None:
-    # The prior says one to three colours of four, so red once or twice in 0.417 of its answers, thrice in 0.005: with
-    # lengths 1, 2, 3 equally likely, (1/4 + 7/16 + 9/16) / 3. At beta 1 and a reward linear in the count of red the
-    # target prior x exp(reward / beta) has it once or twice in 0.74; what the target of the learned reward has is told
-    # by weighted draws of the prior. The reward alone is highest at three times.
+    # The prior says three colours of four, so red once or twice in 36/64 of its answers and thrice in 1/64, less what is
+    # no colour. At beta 1 and a reward linear in the count of red, of standard deviation 1, so 1/0.75 a red, the target
+    # prior x exp(reward / beta) has it once or twice in (27 e^1.33 + 9 e^2.67) / (27 + 27 e^1.33 + 9 e^2.67 + e^4) =
+    # 0.74; what the target of the learned reward has is told by weighted draws of the prior. The reward alone is
+    # highest at three times, or at what is no colour at all.
     found = {(one.subject.partition(", ")[2], one.name): one.value or 0.0 for one in run_folder.read(swept, Estimate)}
     learned, true, kl = (
         [found[arm, name] for arm in ("SFT", "r8, beta 1", "r8, beta 0")]
         for name in ("learned reward", "true reward", "KL to prior")
     )
     before, target = of_prior_and_target(swept, prior)
-    assert before == pytest.approx(0.417, abs=0.12)
+    assert before == pytest.approx(0.5625, abs=0.12)
     assert true[0] == pytest.approx(before, abs=0.12)
     assert learned[2] > learned[1] + 0.05
-    assert learned[1] > learned[0] + 0.3
+    assert learned[1] > learned[0] + 0.1
     assert kl[2] > kl[1] + 1 > kl[0] + 1.1
     assert true[1] == pytest.approx(0.74, abs=0.12)
     assert true[1] == pytest.approx(target, abs=0.12)

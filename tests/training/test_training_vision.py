@@ -30,7 +30,7 @@ SAMPLING = in_process.SampleOptions(max_new_tokens=4, max_tokens=32)
 OPTIONS = PolicyOptions(
     steps=25, batch=48, group=4, learning_rate=5e-3, beta=0.1, max_new_tokens=4, max_tokens=32, lora=LoraShape(8)
 )
-TRAINED = sft.SftOptions(epochs=3, batch=32, learning_rate=1e-2, max_tokens=32)
+TRAINED = sft.SftOptions(epochs=4, batch=32, learning_rate=3e-3, max_tokens=32)
 
 
 @pytest.fixture(scope="module")
