@@ -113,11 +113,11 @@ def of_prior_and_target(swept: Path, prior: Path, draws: int = 4000) -> tuple[fl
 
 
 def test_too_small_a_beta_raises_the_learned_reward_and_lowers_the_true_one(swept: Path, prior: Path) -> None:
-    # The prior says three colours of four, so red once or twice in 36/64 of its answers and thrice in 1/64, less what is
-    # no colour. At beta 1 and a reward linear in the count of red, of standard deviation 1, so 1/0.75 a red, the target
-    # prior x exp(reward / beta) has it once or twice in (27 e^1.33 + 9 e^2.67) / (27 + 27 e^1.33 + 9 e^2.67 + e^4) =
-    # 0.74; what the target of the learned reward has is told by weighted draws of the prior. The reward alone is
-    # highest at three times, or at what is no colour at all.
+    # The prior says three colours of four, so red once or twice in 36/64 of its answers and thrice in 1/64, less what
+    # is no colour. At beta 1 and a reward linear in the count of red, of standard deviation 1, so 1/0.75 a red, the
+    # target prior x exp(reward / beta) has it once or twice in (27 e^1.33 + 9 e^2.67) / (27 + 27 e^1.33 + 9 e^2.67 +
+    # e^4) = 0.74; what the target of the learned reward has is told by weighted draws of the prior. The reward alone
+    # is highest at three times, or at what is no colour at all.
     found = {(one.subject.partition(", ")[2], one.name): one.value or 0.0 for one in run_folder.read(swept, Estimate)}
     learned, true, kl = (
         [found[arm, name] for arm in ("SFT", "r8, beta 1", "r8, beta 0")]
