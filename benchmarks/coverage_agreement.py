@@ -245,11 +245,23 @@ def juries() -> Iterator[Cell]:
         def sample(rng: Generator, number: int = number, n: int = n, rho: float = rho) -> Drawn:
             return np.sqrt(rho) * rng.normal(size=(n, 1)) + np.sqrt(1 - rho) * rng.normal(size=(n, number))
 
-        def estimate(values: FloatArray, name: str = "") -> Estimate:
-            names = [f"j{place}" for place in range(values.shape[1])]
-            return named(likeness(values, names, of="errors", resampling=QUICK), f"{name}, errors")
-
         words, corner = setting(judges=number, n=n, correlation=rho), (number, n, rho) == (3, 100, 0.0)
         by_values = number / (1 + (number - 1) * rho**2)
-        yield Cell(EIGENVALUE, words, by_values, sample, partial(estimate, name=EIGENVALUE), corner)
-        yield Cell(KISH, words, number / (1 + (number - 1) * rho), sample, partial(estimate, name=KISH), corner)
+        yield Cell(EIGENVALUE, words, by_values, sample, partial(_number, name=EIGENVALUE), corner)
+        yield Cell(KISH, words, number / (1 + (number - 1) * rho), sample, partial(_number, name=KISH), corner)
+    hard, easy, share = 0.4, 0.02, 0.25
+    rate, square = share * hard + (1 - share) * easy, share * hard**2 + (1 - share) * easy**2
+    rho = (square - rate**2) / (rate * (1 - rate))
+    for n in (100, 300):
+
+        def errors(rng: Generator, n: int = n) -> Drawn:
+            return (rng.random((n, 3)) < np.where(rng.random((n, 1)) < share, hard, easy)).astype(float)
+
+        words = setting(judges=3, n=n, wrong=round(rate, 3), harder="a quarter")
+        yield Cell(EIGENVALUE, words, 3 / (1 + 2 * rho**2), errors, partial(_number, name=EIGENVALUE))
+        yield Cell(KISH, words, 3 / (1 + 2 * rho), errors, partial(_number, name=KISH))
+
+
+def _number(values: FloatArray, name: str = "") -> Estimate:
+    names = [f"j{place}" for place in range(values.shape[1])]
+    return named(likeness(values, names, of="errors", resampling=QUICK), f"{name}, errors")

@@ -21,6 +21,7 @@ KISH = "effective number of judges, equal correlations"
 EIGENVALUE = "effective number of judges, eigenvalues"
 _STILL = 1e-12
 """A variance up to this is that of a judge who does not vary in a draw."""
+_ONE_ONLY = "without one of the items a judge gives the same for all; there is no interval"
 _NORMAL = 1e4
 """From this noncentrality on a chi-square is taken as normal; its skewness is below 0.011."""
 
@@ -76,9 +77,6 @@ def likeness(
     if still or len(rows) < 2:
         return [*found, *(estimate(f"{name}, {of}", About(), _Figure(count, pairs)) for name in (KISH, EIGENVALUE))]
     known = _Correlations.of(rows, count, pairs)
-    if not np.isfinite(known.covariance).all():
-        why = "a judge varies in one cluster only"
-        return [*found, *(replace(undefined(f"{name}, {of}", why), n=len(data)) for name in (KISH, EIGENVALUE))]
     level = (resampling or Resampling()).level
     return [*found, _by_the_mean(f"{KISH}, {of}", known, level), _by_eigenvalues(f"{EIGENVALUE}, {of}", known, level)]
 
@@ -132,6 +130,8 @@ def _by_the_mean(name: str, known: _Correlations, level: float) -> Estimate:
 
     method = f"t on Fisher's scale, {known.clusters} clusters"
     estimate = Estimate(name, number(mean), None, None, known.items, 0, method, level)
+    if not np.isfinite(known.covariance).all():
+        return replace(estimate, reason=_ONE_ONLY)
     error = float(np.sqrt(known.covariance_at(known.values).mean()))
     if error < _STILL or abs(mean) > 1 - _STILL:
         return replace(estimate, reason="the correlations do not vary; they have no interval")
@@ -158,6 +158,8 @@ def _by_eigenvalues(name: str, known: _Correlations, level: float) -> Estimate:
     r, count = known.values, known.judges
     squares, method = float(r @ r), f"test inversion, {known.clusters} clusters"
     estimate = Estimate(name, count**2 / (count + 2 * squares), None, None, known.items, 0, method, level)
+    if not np.isfinite(known.covariance).all():
+        return replace(estimate, reason=_ONE_ONLY)
     if np.trace(known.covariance_at(r)) < _STILL or squares < _STILL:
         return replace(estimate, reason="the correlations do not vary; they have no interval")
     least, most = _sums_not_refused(known, level)

@@ -104,6 +104,17 @@ def test_a_judge_that_always_says_the_same_has_no_correlation() -> None:
         assert estimate.n == 10
 
 
+def test_a_judge_that_one_item_alone_tells_from_a_still_one_has_a_number_without_interval() -> None:
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    values[:, 2] = np.arange(40) == 7
+    found = {one.name: one for one in likeness(values, ["j0", "j1", "j2"], of="errors")}
+    for name in (KISH, EIGENVALUE):
+        number = found[f"{name}, errors"]
+        assert number.value is not None
+        assert (number.low, number.high) == (None, None)
+        assert number.reason.startswith("without one of the items a judge gives the same for all")
+
+
 def test_no_items_are_no_figures() -> None:
     assert {estimate.value for estimate in figures(np.zeros((0, 2))).values()} == {None}
 
