@@ -19,7 +19,7 @@ STARTED = "ours is better than theirs by 0.37 (0.22 to 0.51; corrected by 60 lab
 SAID = {
     "judge-drift": (
         *("flips beyond the judge's own", "no longer judges as it did", "runs/flips-sheets/flipped.csv"),
-        *("The judge's verdict differs on", "cannot be told from that alone", "The judge has changed: that is"),
+        *("The judge's verdict differs on", "cannot be told from that alone", "The judge has changed: asked"),
     ),
     "leak-check": (
         *("1 of 40 rows is in evaluation.jsonl: data/harmless/leaks.csv; --drop-leaks leaves them out", "data/shp"),

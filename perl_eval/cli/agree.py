@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["agree"]
 
+_ALL_THE_SAME = 20
+"""On so many units, a person who always says what the judge says may be the judge."""
+
 
 def agree(
     judgements: Annotated[Path | None, typer.Argument(help="Judgements; or a table of ratings, alone.")] = None,
@@ -56,8 +59,9 @@ def agree(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where ratings keep what: unit=NAME, rater=, label=, group=; where labels do: label=NAME (a question "
-            "too), annotator=, item=, policy_a=, policy_b=, a=, b=, unit=, group=, weight=, note=, yes_from=NUMBER."
+            help="Where ratings keep what: unit=NAME, rater= (several columns: rater=ann,ben), label=, group=; where "
+            "labels do: label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=, a=, b=, unit=, "
+            "group=, weight=, note=, yes_from=NUMBER."
         ),
     ] = None,
     format: FileFormat = "",
@@ -150,12 +154,18 @@ def agree(
 
 def _say_standings(folder: Path) -> None:
     """Print whether each judge may stand in for a person."""
+    from perl_eval.figure_names import HUMAN_JUDGE_EXACT_AGREEMENT_ONE_PERSON
     from perl_eval.metrics.judge_standing import standings
     from perl_eval.records import Estimate
     from perl_eval.storage import run_folder
 
-    for line in standings(run_folder.read(folder, Estimate)):
+    found = run_folder.read(folder, Estimate)
+    for line in standings(found):
         say(line)
+    for one in found:
+        if one.name == HUMAN_JUDGE_EXACT_AGREEMENT_ONE_PERSON and one.value == 1 and one.n >= _ALL_THE_SAME:
+            told = f"{one.about.person} says what the judge says on all {one.n:,} units"
+            say(f"{told}: if that is the judge itself, leave it out of the people", err=True)
 
 
 def _agree_on(rows: Known, out: Path, judging: on_options.Judging, how: Any) -> None:

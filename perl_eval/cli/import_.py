@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from perl_eval.cli.console import done, say
-from perl_eval.cli.shared_options import Columns, FileFormat, Means, Out, Requests, how_read, one_of
+from perl_eval.cli.shared_options import AnyColumns, FileFormat, Means, Out, Requests, how_read, one_of
 from perl_eval.errors import UserError
 
 __all__ = ["import_"]
@@ -39,7 +39,7 @@ def import_(
         ),
     ] = "",
     format: FileFormat = "",
-    column: Columns = None,
+    column: AnyColumns = None,
     requests: Requests = None,
     means: Means = None,
     policy: Annotated[

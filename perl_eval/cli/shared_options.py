@@ -68,8 +68,8 @@ AnyColumns = Annotated[
     typer.Option(
         "--column",
         help="Where files keep what; each file takes the columns that it has. prompt=NAME, item=, group=; of answers "
-        "text=, policy=; of labels label=, annotator=; of judgements outcome=, or verdict_ab=, verdict_ba=; of both "
-        "policy_a=, policy_b=. May be repeated.",
+        "text=, policy=; of labels label=, annotator=; of judgements verdict= or outcome=, or verdict_ab=, "
+        "verdict_ba=; judge=; of both policy_a=, policy_b=. May be repeated.",
         rich_help_panel=_FILES,
     ),
 ]

@@ -21,7 +21,15 @@ from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.ranking_quality import area_under_curve
 from perl_eval.stats.survey_weights import weighted_mean
 
-__all__ = ["any_simulated", "estimate_agreement", "estimate_cascade", "labels_of", "ratings_by_unit"]
+__all__ = [
+    "any_simulated",
+    "estimate_agreement",
+    "estimate_cascade",
+    "judge_with_people",
+    "labels_of",
+    "one_with_one",
+    "ratings_by_unit",
+]
 
 _SHOWN_PEOPLE = 12
 """With more people than this, they are not compared two by two."""
@@ -85,12 +93,8 @@ def estimate_agreement(
         simulated = any_simulated(joined.judgements, labels)
         estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
         found += about(estimates, subject, simulated=simulated)
-        each = one_by_one(joined.verdicts, joined.ratings, clusters=joined.groups, level=how.level)
-        for person, estimate in each.items():
-            found += about([estimate], replace(subject, person=person), simulated=simulated)
-        if len(each) <= _SHOWN_PEOPLE:
-            for (one, other), estimate in two_by_two(joined.ratings, clusters=joined.groups, level=how.level).items():
-                found += about([estimate], replace(subject, person=one, other_person=other), simulated=simulated)
+        each = one_with_one(joined.verdicts, joined.ratings, joined.groups, how.level, subject)
+        found += about(each, simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
         rates = corrected_rates(
@@ -261,20 +265,66 @@ def _strangers(group: Sequence[Judgement], labels: Sequence[HumanLabel]) -> int:
 
 def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsilon: float) -> list[Estimate]:
     verdicts, groups = joined.verdicts, joined.groups
-    tested, people = alternative_annotator_test(
-        verdicts, joined.ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
-    )
-    with_judge = [
-        *human_judge(verdicts, joined.ratings, labels, clusters=groups, resampling=boot),
-        *_scores(joined, boot),
-        *ceiling(verdicts, joined.ratings, clusters=groups, level=boot.level),
-        *tested,
-        *(figure for person, test in people.items() for figure in _person(person, test, tested[0].method)),
-    ]
+    with_judge = [*judge_with_people(verdicts, joined.ratings, labels, groups, boot, epsilon), *_scores(joined, boot)]
     if labels == LABELS["yes_no"]:
         with_judge.append(_auc(joined, boot))
     missed = [replace(estimate, n_missing=estimate.n_missing + joined.unjudged) for estimate in with_judge]
     return [*human_human(joined.ratings, labels, clusters=groups, resampling=boot), *missed]
+
+
+def judge_with_people(
+    verdicts: Sequence[str],
+    ratings: Sequence[Mapping[str, str]],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    boot: Resampling,
+    epsilon: float,
+) -> list[Estimate]:
+    """Estimate how far a judge agrees with people, what people can reach, and whether it may stand in for one.
+
+    Args:
+        verdicts: The judge's label of each unit.
+        ratings: People's labels of each unit, by person.
+        labels: All labels that there are.
+        groups: What the units share a source with.
+        boot: Draws, seed and level.
+        epsilon: Margin of the alternative annotator test.
+    """
+    tested, people = alternative_annotator_test(
+        verdicts, ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
+    )
+    return [
+        *human_judge(verdicts, ratings, labels, clusters=groups, resampling=boot),
+        *ceiling(verdicts, ratings, clusters=groups, level=boot.level),
+        *tested,
+        *(figure for person, test in people.items() for figure in _person(person, test, tested[0].method)),
+    ]
+
+
+def one_with_one(
+    verdicts: Sequence[str],
+    ratings: Sequence[Mapping[str, str]],
+    groups: Sequence[str],
+    level: float,
+    subject: About,
+) -> list[Estimate]:
+    """Estimate how far a judge agrees with each person, and of few people each with each other.
+
+    Args:
+        verdicts: The judge's label of each unit.
+        ratings: People's labels of each unit, by person.
+        groups: What the units share a source with.
+        level: Confidence level.
+        subject: The judge.
+    """
+    found: list[Estimate] = []
+    each = one_by_one(verdicts, ratings, clusters=groups, level=level)
+    for person, estimate in each.items():
+        found += about([estimate], replace(subject, person=person))
+    if len(each) <= _SHOWN_PEOPLE:
+        for (one, other), estimate in two_by_two(ratings, clusters=groups, level=level).items():
+            found += about([estimate], replace(subject, person=one, other_person=other))
+    return found
 
 
 def _person(name: str, test: Person, method: str) -> list[Estimate]:

@@ -29,7 +29,7 @@ _RATES = {
     "win rate, undecided half, unjudged lost": "the same with undecided half, unjudged lost",
     "win rate, undecided half, unjudged won": "the same with undecided half, unjudged won",
     named.WIN_RATE_FROM_PROBABILITIES: "mean probability that a is preferred, over both orders",
-    named.WIN_RATE_AT_EQUAL_LENGTH: "win rate that a regression on the length ratio predicts at ratio 1",
+    named.WIN_RATE_AT_EQUAL_LENGTH: "win rate, undecided half, by a regression on the length ratio at ratio 1",
     named.WIN_RATE_ALPACAEVAL_LENGTH_CONTROL: "AlpacaEval's length-controlled win rate, without its difficulties",
     named.LONGER_PREFERRED_RATE: "share of decided pairs of different length that the longer answer won",
     named.WIN_RATE_UNDECIDED_HALF_ANYTIME: "the same with an interval that holds whenever one stops",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from perl_eval import figure_names as named
 from perl_eval.metrics.agreement import labels_of, ratings_by_unit
@@ -11,7 +11,7 @@ from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.stats.intervals import about
 from perl_eval.stats.label_plans import two_digits
 
-__all__ = ["blind_judges", "standings"]
+__all__ = ["blind", "blind_judges", "standings"]
 
 _HALF = 0.5
 """The winning rate at which the alternative annotator test is passed."""
@@ -35,18 +35,23 @@ def blind_judges(judgements: Sequence[Judgement], labels: Sequence[HumanLabel]) 
         if record.kind != "score" and record.outcome != "unjudged":
             judges.setdefault((record.judge, record.kind), []).append(record)
     for (judge, kind), own in sorted(judges.items()):
-        said = Counter(label for record in own for label in labels_of(record, by_unit).values())
-        n = said.total()
-        if not n:
-            continue
-        shares = [count / n for count in said.values()]
+        figures = blind(label for record in own for label in labels_of(record, by_unit).values())
         question = "" if len({name for name, _ in judges}) == len(judges) else kind
-        figures = [
-            Estimate(named.CONSTANT_JUDGE, max(shares), None, None, n, 0, "share of labels"),
-            Estimate(named.BASE_RATE_JUDGE, sum(share**2 for share in shares), None, None, n, 0, "shares squared"),
-        ]
         found += about(figures, About(judge=judge, question=question))
     return found
+
+
+def blind(labels: Iterable[str]) -> list[Estimate]:
+    """Return with which share of labels two judges that do not read the answers would agree; nothing of no labels."""
+    said = Counter(labels)
+    n = said.total()
+    if not n:
+        return []
+    shares = [count / n for count in said.values()]
+    return [
+        Estimate(named.CONSTANT_JUDGE, max(shares), None, None, n, 0, "share of labels"),
+        Estimate(named.BASE_RATE_JUDGE, sum(share**2 for share in shares), None, None, n, 0, "shares squared"),
+    ]
 
 
 def standings(estimates: Sequence[Estimate], *, brief: bool = False) -> list[str]:
@@ -68,10 +73,15 @@ def standings(estimates: Sequence[Estimate], *, brief: bool = False) -> list[str
         elif about_all and one.name == named.ALT_TEST_P_ONE_PERSON:
             persons.setdefault((one.about.judge, one.about.question), []).append(one)
     return [
-        f"{key[0]}{f' ({key[1]})' if key[1] else ''} {_standing(figures, persons.get(key, []), brief=brief)}"
+        f"{_called(*key)} {_standing(figures, persons.get(key, []), brief=brief)}"
         for key, figures in sorted(own.items())
         if named.HUMAN_JUDGE_EXACT_AGREEMENT in figures and named.CONSTANT_JUDGE in figures
     ]
+
+
+def _called(judge: str, question: str) -> str:
+    name = "the judge" if judge == "unnamed" else judge  # a table of verdicts need not say who gave them
+    return f"{name} ({question})" if question else name
 
 
 def _standing(figures: Mapping[str, Estimate], persons: Sequence[Estimate], *, brief: bool) -> str:

@@ -19,6 +19,8 @@ __all__ = ["Caution", "cautions"]
 _MANY_UNJUDGED = 0.02
 _ALL_OF_IT = 0.9
 _SHOWN = 4
+_NOTHING_BUT_LENGTH = 0.9
+"""A judge that surely prefers the longer answer more often than this may see nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,9 @@ def _length(figures: Sequence[Figure]) -> Iterator[Caution]:
     rates: dict[About, dict[str, float]] = {}
     for figure in figures:
         estimate = figure.estimate
+        if estimate.name == named.LONGER_PREFERRED_RATE and (estimate.low or 0.0) > _NOTHING_BUT_LENGTH:
+            share = f"{number(estimate.value or 0.0)} of {estimate.n:,} pairs that it decided"
+            yield Caution(f"The longer answer won {share}, {estimate.about.sentence}.", "rest")
         if estimate.value is not None:
             rates.setdefault(estimate.about, {})[estimate.name] = estimate.value
     for about, own in rates.items():

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from perl_eval.errors import UserError
+from perl_eval.metrics.judge_standing import standings
 from perl_eval.outcomes import outcomes_of, pooled, word
 from perl_eval.records import HumanLabel
 from perl_eval.reporting import format as text
@@ -24,7 +25,7 @@ from perl_eval.reporting.cautions import cautions
 from perl_eval.reporting.counts import OutcomeCounts, missing_scores, survey
 from perl_eval.reporting.decision_lines import comparisons_decided
 from perl_eval.reporting.inputs import Figure, Folder, figures, folders, records
-from perl_eval.reporting.judge_worth import worths
+from perl_eval.reporting.judge_worth import Worth, worths
 from perl_eval.reporting.latex import as_latex
 from perl_eval.reporting.markdown import as_json, as_markdown, by_subject
 from perl_eval.reporting.matplotlib_plots import save
@@ -108,6 +109,12 @@ def _judged_again(found: Sequence[Folder], shown: Sequence[Figure]) -> list[tupl
     return said
 
 
+def _standing(shown: Sequence[Figure], judges: Sequence[Worth]) -> list[str]:
+    """Return whether judges may stand in for a person of whom there are figures here and no judgements."""
+    known = {one.judge for one in judges}
+    return standings([one.estimate for one in shown if one.estimate.about.judge not in known])
+
+
 def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: int) -> str:
     tallies, chosen = survey(found, seed=seed, limit=SAMPLE_LIMIT)
     style, script = _asset("page.css"), "".join(map(_asset, _SCRIPTS))
@@ -149,6 +156,7 @@ def _page(found: Sequence[Folder], shown: Sequence[Figure], title: str, seed: in
         tallies=tallies,
         decided=decided,
         again=_judged_again(found, shown),
+        standing=_standing(shown, judges),
         rankings=rankings,
         worths=judges,
         worths_by_judge=defaultdict(lambda: None, {one.judge: one for one in judges}),

@@ -11,18 +11,25 @@ from typing import Any
 from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.errors import UserError
-from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
+from perl_eval.metrics.agreement import (
+    any_simulated,
+    estimate_agreement,
+    estimate_cascade,
+    judge_with_people,
+    one_with_one,
+)
 from perl_eval.metrics.agreement_slices import agreement_by_dataset, label_policies
-from perl_eval.metrics.judge_standing import blind_judges
+from perl_eval.metrics.judge_standing import blind, blind_judges
 from perl_eval.metrics.label_join import refuse_repeated, with_units
 from perl_eval.metrics.soft_agreement import soft_agreement
 from perl_eval.records import About, Estimate, HumanLabel, Judgement
 from perl_eval.sources.rating_table import RatingColumns, ratings_of
 from perl_eval.stats.agreement_coefficients import Scale, agreements, krippendorff_alpha
-from perl_eval.stats.alttest import AltTestOptions, alternative_annotator_test
+from perl_eval.stats.alttest import AltTestOptions
 from perl_eval.stats.alttest_scores import alternative_annotator_test_of_scores
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correlation import correlations
+from perl_eval.stats.human_panel import human_human
 from perl_eval.stats.intervals import about, count
 from perl_eval.storage import run_folder
 
@@ -224,11 +231,15 @@ def of_table(
     spelt = dict(zip(seen, labels, strict=True))
     ratings = [{rater: spelt[label] for rater, label in unit.items()} for unit in by_unit.values()]
     # AC1 asks how many labels there can be: a table with one only knows of no other.
-    found = agreements(ratings, labels if len(labels) > 1 else [*labels, "", "-"][:2], clusters=groups, resampling=how)
+    known = labels if len(labels) > 1 else [*labels, "", "-"][:2]
+    if judge and scale == "nominal":
+        found = _judge_and_people(judge, ratings, table.raters, known, groups, asked)
+    else:
+        found = agreements(ratings, known, clusters=groups, resampling=how)
     given = sum(label is not None for _, _, label, _ in table.rows)
     found.append(count(named.LABELS_OVERRIDDEN, repeated, n=given))
-    if judge:
-        found += _stand_in(judge, list(by_unit.values()), table.raters, groups, scale, asked)
+    if judge and scale != "nominal":
+        found += _stand_in(judge, list(by_unit.values()), table.raters, groups, asked)
     if scale == "nominal":
         return found
     name = f"Krippendorff alpha, {scale}"
@@ -260,22 +271,42 @@ def _stand_in(
     units: Sequence[Mapping[str, Any]],
     raters: Iterable[str],
     groups: Sequence[str],
-    scale: Scale,
     asked: AgreeOptions,
 ) -> list[Estimate]:
-    """Test whether one rater may stand in for one of the others, by labels or, on other scales, by RMSE."""
-    if judge not in raters:
-        raise UserError(f"no rater is called {judge!r}", f"choose from {', '.join(sorted(raters))}")
+    """Test whether one rater may stand in for one of the others, by RMSE."""
+    _refuse_unknown(judge, raters)
     kept = [place for place, unit in enumerate(units) if judge in unit]
     said = [units[place][judge] for place in kept]
     others = [{rater: given for rater, given in units[place].items() if rater != judge} for place in kept]
     clusters, options = [groups[place] for place in kept], AltTestOptions(asked.epsilon)
-    if scale == "nominal":
-        found, _ = alternative_annotator_test(
-            said, others, options=options, clusters=clusters, resampling=asked.bootstrap
-        )
-    else:
-        found, _ = alternative_annotator_test_of_scores(
-            said, others, options=options, clusters=clusters, level=asked.bootstrap.level
-        )
+    found, _ = alternative_annotator_test_of_scores(
+        said, others, options=options, clusters=clusters, level=asked.bootstrap.level
+    )
     return list(about(found, About(judge=judge)))
+
+
+def _judge_and_people(
+    judge: str,
+    units: Sequence[Mapping[str, str]],
+    raters: Iterable[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    asked: AgreeOptions,
+) -> list[Estimate]:
+    """Estimate how far people agree with each other, and a judge, who is one of the raters, with them."""
+    _refuse_unknown(judge, raters)
+    kept = [place for place, unit in enumerate(units) if judge in unit and len(unit) > 1]
+    people = [{rater: label for rater, label in units[place].items() if rater != judge} for place in kept]
+    clusters, how, subject = [groups[place] for place in kept], asked.bootstrap, About(judge=judge)
+    said = [units[place][judge] for place in kept]
+    found = [
+        *human_human(people, labels, clusters=clusters, resampling=how),
+        *judge_with_people(said, people, labels, clusters, how, asked.epsilon),
+        *blind(label for unit in people for label in unit.values()),
+    ]
+    return [*about(found, subject), *one_with_one(said, people, clusters, how.level, subject)]
+
+
+def _refuse_unknown(judge: str, raters: Iterable[str]) -> None:
+    if judge not in raters:
+        raise UserError(f"no rater is called {judge!r}", f"choose from {', '.join(sorted(raters))}")

@@ -73,7 +73,7 @@ def _remedy(found: Decided, how: DecideOptions) -> str:
         more.append(f"{first}{two_digits(found.pairs):,} more items, labelled in the same proportion,")
     if not more:
         return "no difference is seen that more items could tell"
-    rest = "" if found.labels is not None else "; no number of labels on these items would"
+    rest = "" if found.labels is not None else "; more labels of these items alone would not"
     return f"{', or '.join(more)} would decide it {power}{rest}{_cheapest(found, how)}"
 
 

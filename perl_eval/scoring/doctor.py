@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -22,7 +23,7 @@ from perl_eval.scoring.decide_options import DecideOptions
 from perl_eval.scoring.decision_words import first_labels, sentence
 from perl_eval.scoring.doctor_files import Held, held_in
 from perl_eval.scoring.judged_units import read_units
-from perl_eval.scoring.several_files import ways_of
+from perl_eval.scoring.several_files import for_kind, ways_of
 from perl_eval.scoring.two_runs import are_two_runs
 from perl_eval.sources.reading import HowRead, meanings
 from perl_eval.sources.recognition import format_named
@@ -114,7 +115,7 @@ def run(sources: Sequence[Path], *, how: HowRead | None = None) -> Diagnosis:
             held_in(path, Path(place) / str(number), way)
             for number, (path, way) in enumerate(zip(paths, ways, strict=True))
         ]
-        return _diagnosed(_Found(held), Path(place))
+        return _diagnosed(_Found(held, ways), Path(place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,9 @@ class _Judged:
 class _Found:
     """Everything that was found, by kind."""
 
-    def __init__(self, held: Sequence[Held]) -> None:
+    def __init__(self, held: Sequence[Held], ways: Sequence[HowRead]) -> None:
         self.held = held
+        self.ways = {one.name: way for one, way in zip(held, ways, strict=True)}
         self.answers = [one for name, home in self.of(Completion) for one in _answers(name, home)]
         self.judged = [_judged(name, home) for name, home in self.of(Judgement)]
         self.labels = [label for _, home in self.of(HumanLabel) for label in run_folder.read(home, HumanLabel)]
@@ -159,6 +161,17 @@ class _Found:
     def names(self, kind: type) -> str:
         """Return the sources of a kind, as typed."""
         return " ".join(dict.fromkeys(name for name, _ in self.of(kind)))
+
+    def options_of_labels(self) -> str:
+        """Return how files of labels are read, as it is typed after a command, with a space before it."""
+        typed: dict[str, None] = {}
+        for name, _ in self.of(HumanLabel):
+            if Path(name).is_file():
+                way = for_kind(self.ways[name], HumanLabel, self.ways[name].format)
+                pairs = [("column", way.columns), ("means", way.means)]
+                told = [f"--{option} {quote(f'{one}={other}')}" for option, of in pairs for one, other in of.items()]
+                typed |= dict.fromkeys([f"--format {way.format}"] * bool(way.format) + told)
+        return "".join(f" {option}" for option in typed)
 
 
 def _answers(name: str, home: Path) -> Iterator[_Answers]:
@@ -331,10 +344,11 @@ def _look_at_both(
             wrong.append(f"{names}: {_shown(str(error), parts)}")
             continue
         labelled = int(np.isfinite(units.truth).sum())
-        beside = f" --labels {found.names(HumanLabel)}" if labelled else ""
+        read = found.options_of_labels()
+        beside = f" --labels {found.names(HumanLabel)}{read}" if labelled else ""
         if labelled:
             what = f"agreement with people on {labelled:,} units, and rates corrected by them"
-            can.append((f"agree {names} {found.names(HumanLabel)}", what))
+            can.append((f"agree {names} {found.names(HumanLabel)}{read}", what))
         wanted = _labels_for_agreement(units)
         needed.append(LabelsNeeded("agreement with people within 0.10", labelled, max(0, wanted - labelled)))
         said = decided(comparisons(units))

@@ -251,8 +251,8 @@ def _incomplete(figures: Mapping[str, Estimate]) -> Iterator[str]:
     parts = [f"{one.value:,.0f} of {one.n:,} judged {when}" for when, one in runs if one is not None and one.value]
     if parts:
         yield (
-            f"Left out are {' and '.join(parts)}, without a verdict in both files. Units meet by their item (or else "
-            "their question) and their policies, or by the ids of their answers."
+            f"Left out are {' and '.join(parts)}: the other file has no verdict of them. Units meet by their item (or "
+            "else their question) and their policies, or by the ids of their answers."
         )
 
 
@@ -267,8 +267,8 @@ def _changed(figures: Mapping[str, Estimate], flips: Estimate, rate: float) -> l
     if own.value is None or more.value is None or more.low is None:
         said.append(f"Whether the judge has changed cannot be told from that alone: {_ALONE}.")
     elif more.low > 0:
-        beyond = f"{_shown(more)} more than it changes its own mind when it is asked the same twice, {own.value:.2f}"
-        said.append(f"The judge has changed: that is {beyond}.")
+        beyond = f"asked the same twice, it differs from itself on {own.value:.2f}; this is {_shown(more)} more"
+        said.append(f"The judge has changed: {beyond}.")
     else:
         beside = f"asked the same twice, it changes its own mind on {own.value:.2f}; the difference is {_shown(more)}"
         least = figures.get(named.DRIFT_DETECTABLE_FLIP_RATE)

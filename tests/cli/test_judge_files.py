@@ -144,3 +144,30 @@ def test_a_copy_of_the_answers_is_the_same_answers(command: Callable[[str], Any]
     other[-1]["output"] = "grey"
     Path("other.json").write_text(json.dumps(other), "utf-8")
     assert command(f"judge one.json other.json {JUDGING}-again").code is None
+
+
+def test_a_judge_among_the_raters_of_a_table_is_held_against_the_others(command: Callable[[str], Any]) -> None:
+    """One sheet, read as a table with a judge and as verdicts beside labels: the same figures and sentence."""
+    rows = [f"{n},{'ab'[n % 2]},{'ab'[n % 3 == 0]},{'ab'[n % 5 == 0]},{'ab'[n % 2 if n % 7 else 0]}" for n in range(60)]
+    Path("sheet.csv").write_text("\n".join(["item,ann,ben,eve,gpt", *rows]), "utf-8")
+    rated = command("agree sheet.csv --column unit=item --column rater=ann,ben,eve,gpt --judge-rater gpt --out one")
+    assert command("import sheet.csv --column verdict=gpt --column item=item --out said").code is None
+    people = "--format wide --column item=item --column annotator=ann,ben,eve"
+    run = command(f"agree said sheet.csv {people} --out two")
+    assert rated.out.splitlines()[0].removeprefix("gpt") == run.out.splitlines()[0].removeprefix("the judge")
+    ours, theirs = (
+        {
+            (one.name, one.about.person, one.about.other_person): (one.value, one.low, one.high)
+            for one in run_folder.read(Path(name), Estimate)
+        }
+        for name in ("one", "two")
+    )
+    same = ("human-human exact agreement", "human-judge Cohen kappa", "judge minus human ceiling", "alt-test winning rate")
+    for name in same:
+        assert ours[name, "", ""][0] == pytest.approx(theirs[name, "", ""][0])
+        assert ours[name, "", ""][1:] == pytest.approx(theirs[name, "", ""][1:], abs=0.02)  # draws of other units
+    assert ours["alt-test p, one person", "ben", ""] == theirs["alt-test p, one person", "ben", ""]
+    assert ("exact agreement", "", "") not in ours  # of people and judge together
+    again = command(f"agree said sheet.csv {people.replace('ann,', 'gpt,ann,')} --out three")
+    assert "gpt says what the judge says on all 60 units: if that is the judge itself, leave it out" in again.err
+    assert "says what the judge says" not in run.err

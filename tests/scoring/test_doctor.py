@@ -163,7 +163,9 @@ def test_columns_and_words_of_several_files_are_typed_once(
     assert "outcomes, 40 judgements by unnamed" in shown
     assert "table, 39 labels of ann" in shown
     assert "no known format" not in shown
-    assert "agree v.csv sheet.csv\n      agreement with people on 39 units" in shown
+    typed = "--column prompt=question --column label=better --column annotator=who"
+    meant = "--means 'the new=a' --means 'the old=b' --means 'no difference=tie'"
+    assert f"agree v.csv sheet.csv {typed} {meant}\n      agreement with people on 39 units" in shown
 
 
 def test_words_and_formats_that_are_nowhere_are_refused(

@@ -146,7 +146,7 @@ def test_two_files_of_verdicts_say_whether_the_judge_has_changed(
     assert alone.index("The verdicts have shifted") < alone.index("win rate")
     assert "Left out" not in alone
     beside = command(f"score october.csv november.csv --again again.csv {NAMED} --out beside").out
-    assert "The judge has changed: that is 0.16" in beside
+    assert "this is 0.16" in beside
     assert len((tmp_path / "beside" / "flipped.csv").read_text("utf-8").splitlines()) == 21
     same = command(f"score october.csv again.csv --again again.csv {NAMED} --out same").out
     assert "differs on 1 of 120" in same
