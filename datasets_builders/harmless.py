@@ -83,8 +83,8 @@ class Harmless(Builder):
 }""",
         description=(
             "People tried to draw harmful answers from an assistant and said which of two answers is less harmful. "
-            "In the test split the chosen answer is the shorter one in 56 % of the rows, so a judge that likes length "
-            "is wrong here more often than not."
+            "In the publisher's whole test split the chosen answer is the shorter one in 56 % of the rows, so a judge "
+            "that likes length is wrong there more often than not."
         ),
         splits=(
             "upstream's train and test, by row. `group` is the first human turn; run the checks to see which "

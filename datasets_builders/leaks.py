@@ -312,7 +312,11 @@ def findings(
     for (config, split), size in sizes.items():
         where = f"{split} in {name}"
         of_config = lines.setdefault(config, [])
-        of_config += [Finding(kind, where, by_kind[config, split, kind], size) for kind in KINDS]
+        of_config += [
+            Finding(kind, where, count, size, note.removeprefix("; ") if count else "")
+            for kind in KINDS
+            for count in [by_kind[config, split, kind]]
+        ]
         any_way = rows[config, split]
         told = f"rows, each counted once; listed in leaks.csv{note if any_way else ''}"
         of_config.append(Finding("leaks in any way", where, any_way, size, told))

@@ -116,7 +116,8 @@ def train_sft(
         chat_template=chat_template,
         resources=resources_of(device, dtype, checkpointing, micro_batch, tracker, packing=packing, quantize=quantize),
     )
-    data = rows_given(data, out, column, make=("validation",) if patience or find_rate else ())
+    judged = ("validation if judged", "test if judged")
+    data = rows_given(data, out, column, make=("validation", judged[1]) if patience or find_rate else judged)
     if find_rate:
         finding(data, None, out, options, seed=seed)
         return

@@ -17,7 +17,7 @@ Packing = Annotated[
     bool, typer.Option("--packing", help="Put short sequences of a batch into one row; none sees another.")
 ]
 Quantize = Annotated[
-    str, typer.Option(help="nf4: the frozen backbone's linear layers in 4 bits; needs 'perl-eval[quantize]'.")
+    str, typer.Option(help="nf4: the frozen backbone's linear layers in 4 bits; needs the extra quantize.")
 ]
 MicroBatch = Annotated[int, typer.Option(min=0, help="Sequences in a forward pass; 0 for the whole batch.")]
 Tracker = Annotated[str, typer.Option(help="Where curves are sent during training: tensorboard, trackio, ...")]

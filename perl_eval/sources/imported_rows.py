@@ -77,15 +77,14 @@ def take_rows(
     with run_folder.start(out, verb="import", arguments=arguments, seed=_SEED, inputs=inputs) as going:
         if going.done:
             return going.folder
-        missing = [split for split in make if split not in parts] if "train" in parts else []
-        counts = write_splits(parts, going.folder, state, make=missing, seed=_SEED)
+        counts = write_splits(parts, going.folder, state, make=make, seed=_SEED)
         for name in state.derived.keys() & {_NO_SPLIT}:
             state.derived[name] = sum(counts.values())
         going.notes |= {
             "format": "hub" if commit else next(iter(parts.values())).container,
             "rows": sum(counts.values()),
             "splits": counts,
-            "made": [split for split in missing if split in counts],
+            "made": [split for split in counts if split not in parts],
             "derived": dict(state.derived),
             "left_out": dict(state.left_out),
             "shared_prompts": {split: count for split, count in state.shared.items() if count},

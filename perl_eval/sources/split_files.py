@@ -20,10 +20,13 @@ from perl_eval.errors import DataError, UserError
 from perl_eval.sources.containers import Brought
 from perl_eval.sources.counting import counted
 from perl_eval.sources.reading import Import
-from perl_eval.sources.training_rows import SIDES, Place, cells_of, surveyed
+from perl_eval.sources.training_rows import SIDES, Place, Survey, cells_of, surveyed
 from perl_eval.storage import images
 
 __all__ = ["split_of", "write_splits"]
+
+_IF_JUDGED = " if judged"
+"""After the name of a split to make: only where rows say what people thought of answers."""
 
 _SHARE = 0.1
 _TURN = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())])
@@ -66,7 +69,9 @@ def write_splits(
         parts: What was brought, by split.
         folder: Where to write ``SPLIT.parquet``.
         state: How it is read, and what is found out.
-        make: Held-out splits to make of ``train`` by group.
+        make: Held-out splits to make of ``train`` by group, where they are missing; ``test if judged`` is made of
+            preferences and ratings only, so that a model which imitates their answers has seen none of those that
+            reward models on it are tested on.
         seed: Of the splits that are made.
 
     Returns:
@@ -81,7 +86,7 @@ def write_splits(
     survey = surveyed(parts.values(), state.columns)
     folder.mkdir(parents=True, exist_ok=True)
     for split, found in parts.items():
-        wanted = tuple(make) if split == "train" else ()
+        wanted = _wanted(make, parts, survey) if split == "train" else ()
         with ExitStack() as stack:
             held = {name: stack.enter_context(_Held(folder)) for name in (split, *wanted)}
             for place, cells in cells_of(found, state, survey):
@@ -99,6 +104,12 @@ def write_splits(
     for split, held_out in prompts.items():
         state.shared[split] += sum(rows for prompt, rows in held_out.items() if prompt in trained)
     return counts
+
+
+def _wanted(make: Sequence[str], parts: Mapping[str, Brought], survey: Survey) -> tuple[str, ...]:
+    """Return the splits to make of the rows for training."""
+    names = (name.removesuffix(_IF_JUDGED) for name in make if survey.judged or not name.endswith(_IF_JUDGED))
+    return tuple(name for name in names if name not in parts)
 
 
 def _digest(prompt: Any) -> int:

@@ -61,9 +61,11 @@ class Survey:
 
     Attributes:
         doubled: Whether the texts of answers begin with the texts that ask for them.
+        judged: Whether rows say what people thought of answers: preferences or ratings.
     """
 
     doubled: bool
+    judged: bool = False
 
 
 def surveyed(parts: Iterable[Brought], columns: Mapping[str, str]) -> Survey:
@@ -83,17 +85,19 @@ def surveyed(parts: Iterable[Brought], columns: Mapping[str, str]) -> Survey:
             raise OptionError("column", f"{column!r} for both {name} and {twice[0]}", "give each its own column")
     present: dict[str, None] = {}
     asked = repeated = 0
+    judged = False
     for part in parts:
         for found in part.rows():
             present.update(dict.fromkeys(map(str, found)))
             cells = _named(found, columns)
+            judged = judged or cells.get("chosen") is not None or cells.get("label") is not None
             if cells.get("prompt"):
                 asked, repeated = asked + 1, repeated + (_repeats(cells) or _repeats_text(cells))
     for name, column in columns.items():
         if present and column not in present:
             have = ", ".join(present)
             raise OptionError("column", f"'{name}={column}': no such column", f"present are {have}")
-    return Survey(_are_most(repeated, asked))
+    return Survey(_are_most(repeated, asked), judged)
 
 
 def _are_most(repeated: int, asked: int) -> bool:

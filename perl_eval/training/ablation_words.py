@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from perl_eval import figure_names as named
 from perl_eval.records import Estimate
+from perl_eval.stats.intervals import proportion
 from perl_eval.training.cells import FULL, PEAK_BYTES, STEP_SECONDS, TENSOR_BYTES, TEST_ROWS
 
 __all__ = ["MEMORY", "sentences", "too_few_rows"]
 
 MEMORY = (
     f"In the table, {TENSOR_BYTES} are those of weights, gradients and moments; {PEAK_BYTES} are measured on this "
-    "machine, and without a GPU hold much else, so that they say nothing of models of a few million weights."
+    "machine, and without a GPU hold much else, so that they say nothing of models of a few million weights. Seconds "
+    "are those that passed: two arms can be compared only where nothing else ran beside."
 )
 """What the figures of memory are."""
 _LEAST_ROWS = 30
@@ -66,12 +70,22 @@ def _accuracy(own: Mapping[str, Estimate], name: str) -> str:
     way = "the same" if abs(above.value) < _SAME else f"{above.value:+.2f}"
     known = above.low is not None and above.high is not None
     low, high = above.low or 0.0, above.high or 0.0
-    between = f" ({low:+.2f} to {high:+.2f})" if known else " (no interval)"
+    between = f" ({low:+.2f} to {high:+.2f})" if known else ""
     apart = known and not low <= 0 <= high
     rows = own.get(TEST_ROWS)
     tested = "" if rows is None or rows.value is None else f" on {_counted(rows.value, 'test row')}"
     told = "a difference" if apart else "no difference found"
-    return f"{name} {way}{between}, {told}{tested}, {_counted(above.n, 'seed')}"
+    return f"{name} {way}{between}, {told}{tested}, {_counted(above.n, 'seed')}{'' if known else _alone(own, name)}"
+
+
+def _alone(own: Mapping[str, Estimate], name: str) -> str:
+    """Say what so many rows tell of an accuracy that is the same for every seed and so has no interval over them."""
+    accuracy, rows = own.get(name), own.get(TEST_ROWS)
+    if accuracy is None or accuracy.value is None or rows is None or not rows.value:
+        return " (no interval)"
+    tested = round(rows.value)
+    one = proportion(name, np.arange(tested) < round(accuracy.value * tested))
+    return f" ({accuracy.value:.3f} for each; so many rows tell only that it is {one.low:.3f} to {one.high:.3f})"
 
 
 def _counted(number: float, what: str) -> str:

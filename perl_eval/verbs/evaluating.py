@@ -264,7 +264,7 @@ def doctor(
         >>> theirs = {"theirs": [{"prompt": f"Say {n}.", "text": "y" * (20 - n)} for n in range(1, 20)]}
         >>> found = pe.doctor(pe.judge(ours, theirs, by="scripted:length", prompt="dialogue"))
         >>> found.clear, found.wrong[0][:18]
-        (False, 'no labels say whet')
+        (False, 'no labels show whe')
     """
     from perl_eval.scoring.doctor import run
     from perl_eval.sources.reading import HowRead

@@ -62,12 +62,11 @@ def rows_in(data: Source, *, make: Sequence[str] = (), whole: str = "train") -> 
         return
     keeper = TemporaryFolder()
     home = keeper.path / "rows"
-    missing = [split for split in make if not isinstance(data, Mapping) or split not in data]
     if isinstance(data, str | Path):
         take_rows(Path(data), home, make=make, whole=whole)
     else:
         splits = data if isinstance(data, Mapping) else {whole: data}
-        write_splits({split: opened(rows) for split, rows in splits.items()}, home, Import(), make=missing)
+        write_splits({split: opened(rows) for split, rows in splits.items()}, home, Import(), make=make)
     yield home
     del keeper
 

@@ -115,7 +115,8 @@ def train_sft(
     from perl_eval.training.sft import SftOptions, run
 
     how = options or SftOptions()
-    with rows_in(data, make=("validation",) if options and options.patience else ()) as rows:
+    judged = ("validation if judged", "test if judged")
+    with rows_in(data, make=("validation", judged[1]) if options and options.patience else judged) as rows:
         return kept(Trained, out, lambda home: run(rows, home, options=how, seed=seed))
 
 

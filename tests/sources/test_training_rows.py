@@ -407,3 +407,18 @@ def test_an_answer_in_csv_that_is_json_stays_text(tmp_path: Path) -> None:
     assert first.prompt == (Message("user", ASKED["content"]),)
     assert first.completion == (Message("assistant", '[{"a": 1}]'),)
     assert second.prompt == (Message("user", "[{}"),)
+
+
+def test_what_imitates_preferences_sees_none_of_the_rows_that_a_reward_model_is_tested_on(tmp_path: Path) -> None:
+    """The same splits by SFT and reward model; answers that nobody judged are all for training."""
+    if_judged = ("validation if judged", "test if judged")
+    file = jsonl(tmp_path / "p.jsonl", preferences(300))
+    imitated = rows_in(file, tmp_path / "sft", make=if_judged)
+    rewarded = rows_in(file, tmp_path / "reward", make=("validation", "test"))
+    for split in ("train", "validation", "test"):
+        assert {row.id for row in rows.read(imitated, split)} == {row.id for row in rows.read(rewarded, split)}
+    said = [{"prompt": f"p{place}", "completion": "x"} for place in range(300)]
+    plain = rows_in(jsonl(tmp_path / "d.jsonl", said), tmp_path / "plain", make=if_judged)
+    assert rows.splits(plain) == ["train"]
+    liked = [{**row, "label": True} for row in said]
+    assert "test" in rows.splits(rows_in(jsonl(tmp_path / "r.jsonl", liked), tmp_path / "r", make=if_judged))

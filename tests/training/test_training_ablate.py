@@ -111,7 +111,9 @@ def test_each_adapter_is_held_against_full_tuning_in_a_sentence(done: Path) -> N
     assert too_few_rows(table) == ""
 
 
-def difference(value: float, low: float | None, high: float | None, rows: int) -> list[str]:
+def difference(
+    value: float, low: float | None, high: float | None, rows: int, *, accuracy: float | None = None
+) -> list[str]:
     def figure(name: str, value: float, arm: str = "r4", ends: tuple[float | None, float | None] = (None, None)) -> Any:
         return Estimate(name, value, *ends, 3, 0, "", about=About(scope="tiny", policy=arm))
 
@@ -122,6 +124,7 @@ def difference(value: float, low: float | None, high: float | None, rows: int) -
         figure("pair accuracy, above full", value, ends=(low, high)),
         figure("test rows of the reward model", rows),
     ]
+    table += [] if accuracy is None else [figure("pair accuracy", accuracy)]
     return [*sentences(table), too_few_rows(table)]
 
 
@@ -131,7 +134,13 @@ def test_sentences_say_which_way_and_whether_it_is_found() -> None:
         "3 seeds; 50% of the time of a step of the reward model."
     )
     assert (
-        "pair accuracy the same (no interval), no difference found on 1 test row, 3" in difference(0, None, None, 1)[0]
+        "pair accuracy the same, no difference found on 1 test row, 3 seeds (no interval)"
+        in (difference(0, None, None, 1)[0])
+    )
+    # Wilson's interval of 56 of 56 at 95 %: 1 / (1 + 1.96 ** 2 / 56) = 0.936 to 1.
+    assert (
+        "56 test rows, 3 seeds (1.000 for each; so many rows tell only that it is 0.936 to 1.000);"
+        in (difference(0, None, None, 56, accuracy=1.0)[0])
     )
     assert "-0.10 (-0.16 to -0.04), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
     assert "only 3 test rows for the reward models: one row more or less is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
