@@ -40,7 +40,7 @@ Number = TypeVar("Number", int, float)
 def ablate(
     data: Annotated[
         Path,
-        typer.Option(help="Folder with demonstrations, preferences or ratings, prompts; or preferences alone."),
+        typer.Option(help="Folder with demonstrations, prompts, and preferences or ratings; or preferences alone."),
     ],
     out: Out,
     sizes: Annotated[
@@ -57,10 +57,10 @@ def ablate(
     reward_rate: LearningRate = None,
     policy_rate: LearningRate = None,
     full_rate: Annotated[
-        float, typer.Option(help="How many times smaller the learning rates of full tuning are.")
+        float, typer.Option(help="Full tuning has the learning rates of LoRA divided by this.")
     ] = 10.0,
     tried: Annotated[
-        str, typer.Option(help="Factors, with commas: each way of training takes the best of its rates times these.")
+        str, typer.Option(help="Factors, with commas: each arm tries its learning rate times each, and keeps the best.")
     ] = "1",
     beta: Annotated[float, typer.Option(help="KL strength, reward units per nat.")] = 0.05,
     betas: Annotated[

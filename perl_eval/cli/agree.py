@@ -59,8 +59,8 @@ def agree(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where ratings keep what: unit=NAME, rater= (several columns: rater=ann,ben), label=, group=; where "
-            "labels do: label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=, a=, b=, unit=, "
+            help="Which column holds what: of ratings unit=NAME, rater= (several columns: rater=ann,ben), label=, "
+            "group=; of labels label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=, a=, b=, unit=, "
             "group=, weight=, note=, yes_from=NUMBER."
         ),
     ] = None,

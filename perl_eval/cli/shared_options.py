@@ -59,7 +59,7 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Where rows keep what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
+        help="Which column holds what: prompt=NAME, text=, policy=, item=, group=. May be repeated.",
         rich_help_panel=_FILES,
     ),
 ]
@@ -67,7 +67,7 @@ AnyColumns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Where files keep what; each file takes the columns that it has. prompt=NAME, item=, group=; of answers "
+        help="Which column holds what; each file takes those that it has. prompt=NAME, item=, group=; of answers "
         "text=, policy=; of labels label=, annotator=; of judgements verdict= or outcome=, or verdict_ab=, "
         "verdict_ba=; judge=; of both policy_a=, policy_b=. May be repeated.",
         rich_help_panel=_FILES,
@@ -76,14 +76,15 @@ AnyColumns = Annotated[
 RowColumns = Annotated[
     list[str] | None,
     typer.Option(
-        "--column", help="Where rows keep what: prompt=NAME, completion=, chosen=, rejected=, label=. May be repeated."
+        "--column",
+        help="Which column holds what: prompt=NAME, completion=, chosen=, rejected=, label=. May be repeated.",
     ),
 ]
 LabelColumn = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Where labels keep what: label=NAME (a question too), annotator=, prompt= or item=, policy_a=, policy_b=.",
+        help="Which column holds what: label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=.",
         rich_help_panel=_FILES,
     ),
 ]
