@@ -60,8 +60,8 @@ def agree(
         list[str] | None,
         typer.Option(
             help="Which column holds what: of ratings unit=NAME, rater= (several columns: rater=ann,ben), label=, "
-            "group=; of labels label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=, a=, b=, unit=, "
-            "group=, weight=, note=, yes_from=NUMBER."
+            "group=; of labels label=NAME (a question too), annotator=, prompt=, item=, policy_a=, policy_b=, a=, b=, "
+            "unit=, group=, weight=, note=, yes_from=NUMBER."
         ),
     ] = None,
     format: FileFormat = "",
