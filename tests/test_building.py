@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,7 @@ def test_rows_that_leak_are_left_out_counted_and_said(tmp_path, capsys) -> None:
     card = (out / "README.md").read_text()
     assert "| pairs | test | dropped | is in ours.csv | 1 |" in card
     assert "| leaks in any way | test in ours.csv | 1 of 3 |" in card
+    assert re.search(r"\| equal prompt \| test in ours.csv \| 1 of 3 \|.*left out", card)
     notes = run_folder.read_card(out).notes
     assert (notes["rows"], notes["dropped"]) == ({"pairs/test": 2}, {"pairs/test": {"is in ours.csv": 1}})
     with (out / building.LEAKS).open(newline="") as handle:

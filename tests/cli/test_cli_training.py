@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -70,6 +71,18 @@ def test_sft(typed: Any) -> None:
     assert_resources(options)
     _, named = typed("train sft --data d --out o --learning-rate 0.5 --weight-decay 0.1", sft)
     assert (named["options"].lora, named["options"].rate, named["options"].decay) == (None, 0.5, 0.1)
+
+
+@pytest.mark.parametrize(("more", "held_out"), [("", set()), (" --patience 2", {"validation"})])
+def test_sft_leaves_out_the_rows_that_reward_models_are_tested_on(
+    typed: Any, tmp_path: Path, more: str, held_out: set[str]
+) -> None:
+    liked = [{"prompt": f"p{place}", "chosen": "yes", "rejected": "no"} for place in range(90)]
+    said = [{"prompt": f"p{place}", "completion": "yes"} for place in range(90)]
+    for name, rows, splits in (("p", liked, {"validation", "test"}), ("d", said, held_out)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        given, _ = typed(f"train sft --data {tmp_path}/{name}.jsonl --out {tmp_path}/out-{name}{more}", sft)
+        assert {path.stem for path in given[0].glob("*.parquet")} == {"train", *splits}
 
 
 def test_reward(typed: Any) -> None:

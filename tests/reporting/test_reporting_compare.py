@@ -219,11 +219,15 @@ def test_what_is_wrong_is_said_first(tmp_path: Path) -> None:
         estimate("judge minus human ceiling", -0.1, 0.05, about=About(judge="one")),
     ]
     write(tmp_path / "scores", "score", [(Estimate, made)])
+    longer = Estimate("longer preferred rate", 0.99, 0.94, 1.0, 70, 0, "Wilson", about=about)
+    rarely = Estimate("longer preferred rate", 0.95, 0.85, 1.0, 20, 0, "Wilson", about=About(policy="x", judge="one"))
+    write(tmp_path / "lengths", "score", [(Estimate, [longer, rarely])])
     lines = warned(tmp_path)
     assert lines == [
         "Judge one agrees with people less than they do with each other: -0.100 (-0.150 to -0.050).",
         "Judge one follows the order of the answers: of 50 pairs shown in both orders it named twice the answer shown "
         "first on 40, the one shown second on 0.",
+        "The longer answer won 0.990 of 70 pairs that it decided, rl against sft, judge one.",
         "Length turns the winner of rl against sft, judge one: its win rate of 0.550 becomes 0.440 at equal length.",
         "accuracy of separated is hardly known: 0.948 (1.90e-05 to 1).",
     ]

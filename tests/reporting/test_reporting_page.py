@@ -167,6 +167,17 @@ def test_a_folder_without_judgements_or_figures_makes_a_page(tmp_path: Path) -> 
     assert len(page.raw["script"]) == 1
 
 
+def test_figures_of_a_judge_alone_say_whether_it_may_stand_in(tmp_path: Path) -> None:
+    about = About(judge="gpt")
+    made = [
+        Estimate("human-judge exact agreement", 0.7, 0.6, 0.8, 90, 0, "Wilson", about=about),
+        Estimate("agreement of a constant judge", 0.5, None, None, 90, 0, "share of labels", about=about),
+    ]
+    write(tmp_path / "agreed", "agree", [(Estimate, made)])
+    page = Page(run([tmp_path], tmp_path / "report.html"))
+    assert "gpt does better than without reading the answers: it agrees with 70% of labels" in page.text
+
+
 def test_json_holds_the_estimates(story: Path, tmp_path: Path) -> None:
     content = json.loads(run([story], tmp_path / "report.json", format="json").read_text("utf-8"))
     rows = content["estimates"]

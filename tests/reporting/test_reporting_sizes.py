@@ -87,6 +87,12 @@ def test_cost_counts_what_the_replies_took(tmp_path: Path) -> None:
     assert [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells] == ["4", "400", "20", "0.500", "0.500 (2 unpriced)"]
 
 
+def test_verdicts_that_nobody_asked_for_here_cost_nothing_that_is_known(tmp_path: Path) -> None:
+    write(tmp_path / "run", "import", [(Judgement, [judgement(1, "win", ballots=())])])
+    html = run([tmp_path], tmp_path / "report.html").read_text("utf-8")
+    assert "What judging took" not in html
+
+
 def test_what_training_measured_of_itself_is_a_table(tmp_path: Path) -> None:
     notes = {
         "peak memory bytes": 3 * 2**20,

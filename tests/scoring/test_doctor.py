@@ -168,6 +168,17 @@ def test_columns_and_words_of_several_files_are_typed_once(
     assert f"agree v.csv sheet.csv {typed} {meant}\n      agreement with people on 39 units" in shown
 
 
+def test_a_format_that_was_typed_is_in_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(tmp_path / "v.csv", 40)
+    table(tmp_path / "wide.csv", "item,ann,ben,gpt", [(f"q{n}", "ab"[n % 2], "a", "b") for n in range(40)])
+    assert command("import v.csv --out judged").code is None
+    shown = command("doctor judged wide.csv --format wide --column item=item --column annotator=ann,ben").out
+    assert "agree judged wide.csv --format wide --column item=item --column annotator=ann,ben\n" in shown
+
+
 def test_words_and_formats_that_are_nowhere_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], Any]
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from perl_eval.records import Estimate
 from perl_eval.stats.bootstrap import Resampling
@@ -94,6 +97,41 @@ def test_intervals_cover_the_truth_and_clusters_widen_them() -> None:
     assert high is not None
     # True correlation: 1 / (1 + 0.09)
     assert low < 1 / 1.09 < high
+
+
+@pytest.mark.parametrize(("rho", "n", "count"), [(0.0, 60, 3), (0.3, 100, 3), (0.6, 40, 4)])
+def test_the_interval_by_eigenvalues_is_that_of_a_plain_derivation(rho: float, n: int, count: int) -> None:
+    """Item by item left out, and every sum tried that scipy's noncentral chi-square does not refuse."""
+    random = np.random.default_rng(7)
+    data = np.sqrt(rho) * random.normal(size=(n, 1)) + np.sqrt(1 - rho) * random.normal(size=(n, count))
+    pairs = list(combinations(range(count), 2))
+
+    def correlations(values: np.ndarray) -> np.ndarray:
+        matrix = np.corrcoef(values, rowvar=False)
+        return np.array([matrix[pair] for pair in pairs])
+
+    r = correlations(data)
+    z = np.arctanh([correlations(np.delete(data, place, axis=0)) for place in range(n)])
+    off = z - z.mean(axis=0)
+    parts = (off**2).sum(axis=1)
+    freedom = 2 * n / ((parts**2).mean() / parts.mean() ** 2 - 1)
+    tail = stats.norm.cdf(stats.t.ppf(0.025, freedom))
+    held = []
+    for true in np.linspace(1e-9, len(pairs), 20_001):
+        there = np.clip(r * np.sqrt(true / (r @ r)), -1 + 1e-12, 1 - 1e-12)
+        slope = 1 - there**2
+        of_z = (n - 1) / n * off.T @ off
+        of_r = of_z * np.outer(slope, slope)
+        middle = max(true - (np.diag(of_z) * there**2 * slope).sum(), 0.0)
+        scale = (2 * (of_r**2).sum() + 4 * there @ of_r @ there) / (2 * np.trace(of_r) + 4 * middle)
+        chance = stats.ncx2.cdf(r @ r / scale, np.trace(of_r) / scale, middle / scale)
+        if tail <= chance <= 1 - tail:
+            held.append(true)
+        elif held:
+            break
+    found = figures(data)[f"{EIGENVALUE}, errors", ""]
+    assert found.low == pytest.approx(count**2 / (count + 2 * held[-1]), abs=2e-3)
+    assert found.high == pytest.approx(count**2 / (count + 2 * held[0]), abs=2e-3)
 
 
 def test_a_judge_that_always_says_the_same_has_no_correlation() -> None:
