@@ -233,14 +233,23 @@ def _in_family(policy: str, family: Sequence[str]) -> bool:
     return any(name.casefold() in policy.casefold() for name in family if name)
 
 
+def _measured(record: Judgement) -> bool:
+    """Return whether it is known what a judgement's replies took; of verdicts that came from elsewhere it is not."""
+    return any(one.tokens_in or one.tokens_out or one.latency_s or one.cost_usd is not None for one in record.ballots)
+
+
 def price(own: Sequence[Judgement], how: AuditOptions) -> list[Estimate]:
     """Return the share unjudged, and tokens, seconds and cost of one judgement."""
     groups = [record.group for record in own]
     failed = [record.outcome == "unjudged" for record in own]
     tokens = [sum(ballot.tokens_in + ballot.tokens_out for ballot in record.ballots) for record in own]
     seconds = [sum(ballot.latency_s for ballot in record.ballots) for record in own]
+    unjudged = proportion(named.UNJUDGED_RATE, failed, clusters=groups, level=how.resampling.level)
+    took = (named.TOKENS_A_JUDGEMENT, named.SECONDS_A_JUDGEMENT, named.COST_A_JUDGEMENT_USD)
+    if not any(map(_measured, own)):
+        return [unjudged, *(undefined(name, "what the replies took is not known", n_missing=len(own)) for name in took)]
     found = [
-        proportion(named.UNJUDGED_RATE, failed, clusters=groups, level=how.resampling.level),
+        unjudged,
         mean(named.TOKENS_A_JUDGEMENT, tokens, clusters=groups, level=how.resampling.level),
         mean(named.SECONDS_A_JUDGEMENT, seconds, clusters=groups, level=how.resampling.level),
     ]

@@ -85,7 +85,7 @@ def _alone(own: Mapping[str, Estimate], name: str) -> str:
         return " (no interval)"
     tested = round(rows.value)
     one = proportion(name, np.arange(tested) < round(accuracy.value * tested))
-    return f" ({accuracy.value:.3f} for each; so many rows tell only that it is {one.low:.3f} to {one.high:.3f})"
+    return f" ({accuracy.value:.3f} for each; with {tested:,} rows the true one may be {one.low:.3f} to {one.high:.3f})"
 
 
 def _counted(number: float, what: str) -> str:

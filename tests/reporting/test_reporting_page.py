@@ -162,7 +162,7 @@ def test_a_sample_says_so(tmp_path: Path) -> None:
 def test_a_folder_without_judgements_or_figures_makes_a_page(tmp_path: Path) -> None:
     write(tmp_path / "run", "train sft", [(Measurement, [Measurement(0, "loss", 2.5)])])
     page = Page(run([tmp_path], tmp_path / "report.html"))
-    assert "No judgements are in these folders." in page.text
+    assert "1 run folder without judgements, made " in page.text
     assert "No estimates are in these folders." in " ".join(page.text.split())
     assert len(page.raw["script"]) == 1
 

@@ -318,3 +318,22 @@ def test_another_prompt_is_no_drift(tmp_path: Path) -> None:
     parquet.write(tmp_path / "other prompt.parquet", other, Judgement)
     with pytest.raises(UserError, match="with the same judge and prompt"):
         drift(tmp_path / "card", tmp_path / "other prompt.parquet", tmp_path / "drift")
+
+
+def test_what_verdicts_from_elsewhere_took_is_not_known(tmp_path: Path) -> None:
+    brought = [
+        replace(
+            one, ballots=tuple(replace(b, tokens_in=0, tokens_out=0, latency_s=0.0, cost_usd=None) for b in one.ballots)
+        )
+        for one in JUDGED
+    ]
+    for place, records in enumerate((brought, [replace(one, ballots=()) for one in JUDGED])):
+        folder = tmp_path / str(place)
+        parquet.write(folder / "judged.parquet", records, Judgement)
+        parquet.write(folder / "labels.parquet", GIVEN, HumanLabel)
+        out = audit.run(
+            folder / "judged.parquet", folder / "labels.parquet", folder / "card", options=AuditOptions(Resampling(50))
+        )
+        found = {one.name: one for one in run_folder.read(out, Estimate)}
+        for name in ("tokens a judgement", "seconds a judgement", "cost a judgement, USD"):
+            assert (found[name].value, found[name].reason) == (None, "what the replies took is not known")

@@ -139,7 +139,7 @@ def test_sentences_say_which_way_and_whether_it_is_found() -> None:
     )
     # Wilson's lower bounds at 95 %, of 56 of 56 1 / (1 + 3.8415 / 56) = 0.936, and of 55 of 56
     # (55 / 56 + 1.9207 / 56 - 1.96 sqrt(0.01754 / 56 + 0.9604 / 56 ** 2)) / (1 + 3.8415 / 56) = 0.906.
-    for right, told in ((56, "1.000 for each; so many rows tell only that it is 0.936"), (55, "0.906")):
+    for right, told in ((56, "1.000 for each; with 56 rows the true one may be 0.936"), (55, "0.906")):
         assert f"{told} to " in difference(0, None, None, 56, accuracy=right / 56)[0]
     assert "-0.10 (-0.16 to -0.04), a difference on 40" in difference(-0.1, -0.16, -0.04, 40)[0]
     assert "only 3 test rows for the reward models: one row more or less is 0.33" in difference(0.02, -0.05, 0.09, 3)[1]
