@@ -105,7 +105,7 @@ def with_units(
         _refuse_other_policies([label for label in labels if label.item in judged or label.item in by_prompt], known)
     if by_prompt:
         joined = sum(label.item in by_prompt for label in labels if not label.unit)
-        _LOG.warning("%s labels are of no judged item by id; joined by their prompt, letter by letter", f"{joined:,}")
+        _LOG.warning("%s labels name no judged item by id; matched by the exact text of their prompt", f"{joined:,}")
     return placed
 
 

@@ -436,7 +436,7 @@ def _label_table(needed: Sequence[LabelsNeeded]) -> list[str]:
         return []
     lines = [f"  {'for':<52} {'have':>8} {'about':>10}"]
     for one in dict.fromkeys(needed):
-        more = "no number" if one.more is None else "enough" if one.more == 0 else f"{two_digits(one.more):,} more"
+        more = "not by labels" if one.more is None else "enough" if one.more == 0 else f"{two_digits(one.more):,} more"
         first, *rest = textwrap.wrap(one.figure, 52)
         lines.append(f"  {first:<52} {one.have:>8,} {more:>10}")
         lines += [f"    {line}" for line in rest]

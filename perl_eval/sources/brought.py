@@ -53,7 +53,7 @@ def completions_in(
     ways = [replace(way, only=name) for way, name in zip(ways, only or [""] * len(ways), strict=True)]
     if why := _why_by_prompt(sources, ways):
         ways = [replace(way, by_prompt=True) for way in ways]
-        say(f"{why}, so items are told by their prompts, letter by letter")
+        say(f"{why}, so items are matched by the exact text of their prompts")
     for place, (source, name, way) in enumerate(zip(sources, _names_apart(sources), ways, strict=True)):
         if completions.is_ours(source):
             if way.only:

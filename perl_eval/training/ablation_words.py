@@ -15,8 +15,8 @@ __all__ = ["MEMORY", "sentences", "too_few_rows"]
 
 MEMORY = (
     f"In the table, {TENSOR_BYTES} are those of weights, gradients and moments; {PEAK_BYTES} are measured on this "
-    "machine, and without a GPU hold much else, so that they say nothing of models of a few million weights. Seconds "
-    "are those that passed: two arms can be compared only where nothing else ran beside."
+    "machine, and without a GPU include the program itself, so that they do not compare models of a few million "
+    "weights. Seconds are those that passed: two arms can be compared only where nothing else ran beside."
 )
 """What the figures of memory are."""
 _LEAST_ROWS = 30

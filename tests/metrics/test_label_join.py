@@ -54,7 +54,7 @@ def test_labels_find_their_item_by_its_prompt(caplog: pytest.LogCaptureFixture) 
     placed = with_units(given, judged)
     assert [one.unit for one in placed] == [judged[1].unit, judged[2].unit, ""]
     assert placed[0].label == "loss"
-    assert "2 labels are of no judged item by id; joined by their prompt" in caplog.text
+    assert "2 labels name no judged item by id; matched by the exact text of their prompt" in caplog.text
 
 
 def test_a_prompt_of_several_items_is_no_name_of_one() -> None:

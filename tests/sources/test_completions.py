@@ -231,7 +231,7 @@ def test_a_row_without_its_item_has_items_told_by_prompts(tmp_path: Path, *, bac
     said: list[str] = []
     folders = completions_in([first, second], tmp_path / "out", say=said.append)
     assert said[0] == (
-        f"only some rows of {second} name their items, so items are told by their prompts, letter by letter"
+        f"only some rows of {second} name their items, so items are matched by the exact text of their prompts"
     )
     one, other = ({row.item for row in run_folder.read(folder, Completion)} for folder in folders)
     assert one == other

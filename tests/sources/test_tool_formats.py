@@ -128,7 +128,7 @@ def test_items_meet_by_prompt_where_only_one_file_names_them(tmp_path: Path) -> 
     first, second = completions_in([named, bare], tmp_path / "out", say=told.append)
     sides = [{one.prompt: one.item for one in run_folder.read(side, Completion)} for side in (first, second)]
     assert sides[0] == sides[1]
-    assert "items are told by their prompts" in told[0]
+    assert "items are matched by the exact text of their prompts" in told[0]
     both: list[str] = []
     completions_in([named, named], tmp_path / "same", say=both.append)
     assert not any("by their prompts" in line for line in both)
