@@ -39,6 +39,24 @@ def test_uv_looks_where_pip_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "tried"),
+    [("default", ["default"]), ("avx2", ["default", "avx2"]), ("avx512", ["default", "avx2", "avx512"]), ("sve", [])],
+)
+def test_no_instructions_are_tried_that_the_processor_lacks(
+    monkeypatch: pytest.MonkeyPatch, own: str, tried: list[str]
+) -> None:
+    drift, seen = script("drift", monkeypatch), list[str]()
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> SimpleNamespace:
+        seen.append(env["ATEN_CPU_CAPABILITY"])
+        return SimpleNamespace(returncode=len(seen) % 2)
+
+    monkeypatch.setattr(drift.subprocess, "run", run)
+    assert drift.test_processors([], own) == (1 if tried else 0)
+    assert seen == tried
+
+
 def test_drift_shows_what_is_not_the_locked_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
