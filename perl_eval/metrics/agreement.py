@@ -8,15 +8,15 @@ from math import isfinite
 
 from perl_eval import figure_names as named
 from perl_eval.errors import UserError
+from perl_eval.metrics.beside_people import BesidePeople
 from perl_eval.metrics.corrected_rates import corrected_rates
 from perl_eval.outcomes import LABELS, as_label, is_vote, mirror, worth
 from perl_eval.records import About, Estimate, HumanLabel, Judgement, unit_of
 from perl_eval.stats.agreement_coefficients import exact_agreement
-from perl_eval.stats.alttest import AltTestOptions, Person, alternative_annotator_test
 from perl_eval.stats.bootstrap import Resampling
 from perl_eval.stats.correlation import correlations
-from perl_eval.stats.human_panel import ceiling, human_human, human_judge, majority, one_by_one, two_by_two
-from perl_eval.stats.intervals import about, count, p_value, undefined
+from perl_eval.stats.human_panel import human_human, majority
+from perl_eval.stats.intervals import about, count, undefined
 from perl_eval.stats.kappa import cohen_kappa
 from perl_eval.stats.ranking_quality import area_under_curve
 from perl_eval.stats.survey_weights import weighted_mean
@@ -25,14 +25,9 @@ __all__ = [
     "any_simulated",
     "estimate_agreement",
     "estimate_cascade",
-    "judge_with_people",
     "labels_of",
-    "one_with_one",
     "ratings_by_unit",
 ]
-
-_SHOWN_PEOPLE = 12
-"""With more people than this, they are not compared two by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +47,11 @@ class _Joined:
     def groups(self) -> list[str]:
         """What the judged units share a source with."""
         return [record.group for record in self.judgements]
+
+    @property
+    def beside(self) -> BesidePeople:
+        """The judge's labels beside people's."""
+        return BesidePeople(self.verdicts, self.ratings, self.groups)
 
 
 def estimate_agreement(
@@ -93,8 +93,7 @@ def estimate_agreement(
         simulated = any_simulated(joined.judgements, labels)
         estimates = [*_counts(group, joined, labels, repeated), *_of_one_judge(joined, LABELS[kind], how, epsilon)]
         found += about(estimates, subject, simulated=simulated)
-        each = one_with_one(joined.verdicts, joined.ratings, joined.groups, how.level, subject)
-        found += about(each, simulated=simulated)
+        found += about(joined.beside.one_with_one(how.level, subject), simulated=simulated)
         if weights:
             found += about([_weighted_agreement(joined, weights, how.level)], subject, simulated=simulated)
         rates = corrected_rates(
@@ -264,86 +263,11 @@ def _strangers(group: Sequence[Judgement], labels: Sequence[HumanLabel]) -> int:
 
 
 def _of_one_judge(joined: _Joined, labels: Sequence[str], boot: Resampling, epsilon: float) -> list[Estimate]:
-    verdicts, groups = joined.verdicts, joined.groups
-    with_judge = [*judge_with_people(verdicts, joined.ratings, labels, groups, boot, epsilon), *_scores(joined, boot)]
+    with_judge = [*joined.beside.agreement(labels, boot, epsilon), *_scores(joined, boot)]
     if labels == LABELS["yes_no"]:
         with_judge.append(_auc(joined, boot))
     missed = [replace(estimate, n_missing=estimate.n_missing + joined.unjudged) for estimate in with_judge]
-    return [*human_human(joined.ratings, labels, clusters=groups, resampling=boot), *missed]
-
-
-def judge_with_people(
-    verdicts: Sequence[str],
-    ratings: Sequence[Mapping[str, str]],
-    labels: Sequence[str],
-    groups: Sequence[str],
-    boot: Resampling,
-    epsilon: float,
-) -> list[Estimate]:
-    """Estimate how far a judge agrees with people, what people can reach, and whether it may stand in for one.
-
-    Args:
-        verdicts: The judge's label of each unit.
-        ratings: People's labels of each unit, by person.
-        labels: All labels that there are.
-        groups: What the units share a source with.
-        boot: Draws, seed and level.
-        epsilon: Margin of the alternative annotator test.
-    """
-    tested, people = alternative_annotator_test(
-        verdicts, ratings, options=AltTestOptions(epsilon), clusters=groups, resampling=boot
-    )
-    return [
-        *human_judge(verdicts, ratings, labels, clusters=groups, resampling=boot),
-        *ceiling(verdicts, ratings, clusters=groups, level=boot.level),
-        *tested,
-        *(figure for person, test in people.items() for figure in _person(person, test, tested[0].method)),
-    ]
-
-
-def one_with_one(
-    verdicts: Sequence[str],
-    ratings: Sequence[Mapping[str, str]],
-    groups: Sequence[str],
-    level: float,
-    subject: About,
-) -> list[Estimate]:
-    """Estimate how far a judge agrees with each person, and of few people each with each other.
-
-    Args:
-        verdicts: The judge's label of each unit.
-        ratings: People's labels of each unit, by person.
-        groups: What the units share a source with.
-        level: Confidence level.
-        subject: The judge.
-    """
-    found: list[Estimate] = []
-    each = one_by_one(verdicts, ratings, clusters=groups, level=level)
-    for person, estimate in each.items():
-        found += about([estimate], replace(subject, person=person))
-    if len(each) <= _SHOWN_PEOPLE:
-        for (one, other), estimate in two_by_two(ratings, clusters=groups, level=level).items():
-            found += about([estimate], replace(subject, person=one, other_person=other))
-    return found
-
-
-def _person(name: str, test: Person, method: str) -> list[Estimate]:
-    """Return the alternative annotator test against one person."""
-    share, n = named.ALT_TEST_ADVANTAGE_ONE_PERSON, test.units
-    figures = [
-        Estimate(share, test.advantage, None, None, n, 0, method),
-        p_value(named.ALT_TEST_P_ONE_PERSON, test.p, n=n, method=method),
-        Estimate(
-            named.ALT_TEST_BEATEN_ONE_PERSON,
-            float(test.beaten),
-            None,
-            None,
-            n,
-            0,
-            f"{method}, Benjamini-Yekutieli",
-        ),
-    ]
-    return about(figures, About(person=name))
+    return [*human_human(joined.ratings, labels, clusters=joined.groups, resampling=boot), *missed]
 
 
 def _scores(joined: _Joined, boot: Resampling) -> list[Estimate]:

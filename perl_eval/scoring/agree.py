@@ -11,14 +11,9 @@ from typing import Any
 from perl_eval import figure_names as named
 from perl_eval.checks import between
 from perl_eval.errors import UserError
-from perl_eval.metrics.agreement import (
-    any_simulated,
-    estimate_agreement,
-    estimate_cascade,
-    judge_with_people,
-    one_with_one,
-)
+from perl_eval.metrics.agreement import any_simulated, estimate_agreement, estimate_cascade
 from perl_eval.metrics.agreement_slices import agreement_by_dataset, label_policies
+from perl_eval.metrics.beside_people import BesidePeople
 from perl_eval.metrics.judge_standing import blind, blind_judges
 from perl_eval.metrics.label_join import refuse_repeated, with_units
 from perl_eval.metrics.soft_agreement import soft_agreement
@@ -298,13 +293,13 @@ def _judge_and_people(
     kept = [place for place, unit in enumerate(units) if judge in unit and len(unit) > 1]
     people = [{rater: label for rater, label in units[place].items() if rater != judge} for place in kept]
     clusters, how, subject = [groups[place] for place in kept], asked.bootstrap, About(judge=judge)
-    said = [units[place][judge] for place in kept]
+    beside = BesidePeople([units[place][judge] for place in kept], people, clusters)
     found = [
         *human_human(people, labels, clusters=clusters, resampling=how),
-        *judge_with_people(said, people, labels, clusters, how, asked.epsilon),
+        *beside.agreement(labels, how, asked.epsilon),
         *blind(label for unit in people for label in unit.values()),
     ]
-    return [*about(found, subject), *one_with_one(said, people, clusters, how.level, subject)]
+    return [*about(found, subject), *beside.one_with_one(how.level, subject)]
 
 
 def _refuse_unknown(judge: str, raters: Iterable[str]) -> None:
